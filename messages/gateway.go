@@ -1,0 +1,59 @@
+package messages
+
+import "time"
+
+// Gateway is the configuration of one gateway: what an operator wants.
+type Gateway struct {
+	ID             string
+	Tenant         string
+	Pool           string
+	Node           string // home node of a loopback URL
+	Region         string
+	URL            string // ws:// or wss://; empty for a managed gateway before its first start
+	Token          Secret
+	MaxConcurrency int
+	Weight         int
+	Capabilities   []string
+	Labels         map[string]string
+	Managed        *Managed
+	Drained        bool // the operator wants no work on it
+	Version        int64
+	CreatedAt      time.Time
+}
+
+// Managed describes a gateway daemon that Dash starts and keeps alive.
+type Managed struct {
+	Command  []string // absolute program and arguments; empty: the node's default command
+	Port     int      // 0: chosen at the first start and kept
+	StateDir string   // empty: a folder of its own below the node's data folder
+	// Config is merged over the configuration file that Dash writes.
+	Config map[string]any
+	Env    map[string]string
+}
+
+// GatewayStatus is what the gateway's owner last recorded: what is.
+type GatewayStatus struct {
+	ID       string
+	Tenant   string
+	Owner    string
+	Epoch    int64
+	State    GatewayState
+	Reason   string // why it is in this state, in words
+	NextStep string // what an operator can do, in words
+	BootID   string
+	Version  string // OpenClaw version
+	Window   int    // runs it may hold at once now
+	Running  int
+	Restarts int // restarts inside the present retry window
+	PID      int // managed only
+	Since    time.Time
+}
+
+// Event returns the log entry that tells of the gateway's present state.
+func (g *GatewayStatus) Event(pool string, from GatewayState, at time.Time) *Event {
+	c := &GatewayChanged{Pool: pool, State: g.State.String(), Reason: g.Reason, NextStep: g.NextStep, Window: int32(g.Window), BootId: g.BootID}
+	if from != 0 {
+		c.From = from.String()
+	}
+	return &Event{TimeMicros: at.UnixMicro(), Tenant: g.Tenant, Type: "gateway.state", Subject: g.ID, Data: &Event_Gateway{Gateway: c}}
+}

@@ -1,0 +1,164 @@
+package messages
+
+import (
+	"strconv"
+	"strings"
+	"time"
+)
+
+// OnUnknown says what becomes of a task whose outcome at a lost gateway cannot
+// be learnt.
+type OnUnknown string
+
+// Requeue executes at least once (the default), Hold at most once.
+const (
+	Requeue OnUnknown = "requeue"
+	Hold    OnUnknown = "hold"
+)
+
+// Confirmation is what is known of a cancel's effect on the running agent.
+type Confirmation uint8
+
+// Values of Confirmation.
+const (
+	ConfirmNone Confirmation = iota // nothing was cancelled yet
+	Confirmed                       // the gateway said that the run stopped, or nothing had been sent
+	Unconfirmed                     // the gateway did not answer in time
+)
+
+// StopReason says why a task at a gateway is being stopped.
+type StopReason uint8
+
+// Values of StopReason.
+const (
+	StopNone StopReason = iota
+	StopCancel
+	StopDeadline
+)
+
+// Cancel is the durable cancel flag of a task.
+type Cancel struct {
+	RequestedAt time.Time // zero: not requested
+	Reason      string
+	Confirmed   Confirmation
+}
+
+// Task is one unit of work. It is a value: a copy is independent, except for
+// Spec, Result and Error, which are never changed once set. Times are UTC,
+// in microseconds; the zero time means "not set".
+type Task struct {
+	ID     string
+	Tenant string
+	Pool   string
+	Class  Class
+
+	// Seq orders tasks of one class in one pool; retries keep it, a replay or
+	// a schedule coming due gets a new one.
+	Seq   int64
+	State TaskState
+
+	// Claim grows by one at every assignment and never shrinks; a report that
+	// carries an older claim is void.
+	Claim int64
+	// Attempt counts assignments that were burned; infrastructure failures
+	// give theirs back.
+	Attempt int32
+	Replays int32
+
+	// Session is the client's session id, empty for a throw-away session.
+	Session string
+	// Generation is the last part of the session key at the gateway.
+	Generation int64
+	// Gateway is the gateway of the current or last claim.
+	Gateway string
+	// BootID is the gateway process that accepted the run, empty before.
+	BootID string
+	// ObservedRunID is the id the gateway chose for its own re-run.
+	ObservedRunID string
+	// Stopping says why the task is CANCELLING.
+	Stopping StopReason
+
+	Spec   *TaskSpec
+	Cancel Cancel
+	Result *TaskResult
+	Error  *TaskError
+
+	CreatedAt  time.Time
+	DueAt      time.Time // SCHEDULED, RETRY_WAIT: when it becomes QUEUED
+	NotAfter   time.Time // it expires when not assigned before
+	ClaimedAt  time.Time
+	StartedAt  time.Time // the gateway accepted the current attempt
+	FinishedAt time.Time
+}
+
+// RunID is the idempotency key of the task's current claim at a gateway:
+// every send of one claim uses the same, a new claim has a new one.
+func (t *Task) RunID() string { return RunID(t.ID, t.Claim) }
+
+// RunID returns "<task>.<claim>".
+func RunID(task string, claim int64) string { return task + "." + strconv.FormatInt(claim, 10) }
+
+// ParseRunID splits a run id into task and claim.
+func ParseRunID(run string) (task string, claim int64, ok bool) {
+	i := strings.LastIndexByte(run, '.')
+	if i <= 0 {
+		return "", 0, false
+	}
+	n, err := strconv.ParseInt(run[i+1:], 10, 64)
+	if err != nil || n < 1 {
+		return "", 0, false
+	}
+	return run[:i], n, true
+}
+
+// SessionKey is the key of the task's session at the gateway. An old
+// generation's key is never used again, so that late turns cannot leak in.
+func (t *Task) SessionKey() string { return SessionKey(t.Tenant, t.SessionOrOwn(), t.Generation) }
+
+// SessionOrOwn is the session id, or for a task without one the id of its
+// throw-away session.
+func (t *Task) SessionOrOwn() string {
+	if t.Session != "" {
+		return t.Session
+	}
+	return "task-" + t.ID
+}
+
+// SessionKey returns "agent:main:dash:<tenant>:<session>:<generation>".
+func SessionKey(tenant, session string, generation int64) string {
+	return "agent:main:dash:" + tenant + ":" + session + ":" + strconv.FormatInt(generation, 10)
+}
+
+// TimeoutSeconds is the run deadline of one attempt.
+func (t *Task) Timeout() time.Duration {
+	return time.Duration(t.Spec.GetTimeoutSeconds()) * time.Second
+}
+
+// OnUnknown is the policy for a run whose outcome cannot be learnt.
+func (t *Task) OnUnknown() OnUnknown {
+	if OnUnknown(t.Spec.GetOnUnknown()) == Hold {
+		return Hold
+	}
+	return Requeue
+}
+
+// CancelRequested reports whether somebody asked to cancel the task.
+func (t *Task) CancelRequested() bool { return !t.Cancel.RequestedAt.IsZero() }
+
+// Event returns the log entry that tells of the task's present state, reached from the given one.
+func (t *Task) Event(from TaskState, at time.Time, reason string) *Event {
+	c := &TaskChanged{
+		Pool: t.Pool, Class: t.Class.String(), QueueSeq: t.Seq, State: t.State.String(), Claim: t.Claim,
+		Attempt: t.Attempt, Session: t.Session, Gateway: t.Gateway, Reason: reason, Error: t.Error,
+	}
+	if from != 0 {
+		c.From = from.String()
+	}
+	if t.Claim > 0 {
+		c.RunId = t.RunID()
+	}
+	return &Event{TimeMicros: at.UnixMicro(), Tenant: t.Tenant, Type: "task.state", Subject: t.ID, Data: &Event_Task{Task: c}}
+}
+
+// Now is the present time as every stored time is kept: UTC, microseconds.
+func Now() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }

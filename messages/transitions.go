@@ -1,0 +1,97 @@
+package messages
+
+// A Transition is one row of a state table: in state From, Event leads to To.
+// From is 0 for the birth of the thing. DESIGN.md draws the same rows; a test
+// keeps the two equal.
+type Transition[S comparable] struct {
+	From  S
+	Event string
+	To    S
+}
+
+// TaskTransitions are all lawful changes of a task.
+var TaskTransitions = []Transition[TaskState]{
+	{0, "submit", Queued}, {0, "submit_later", Scheduled},
+
+	{Scheduled, "due", Queued}, {RetryWait, "due", Queued},
+	{Scheduled, "cancel", Cancelled}, {Queued, "cancel", Cancelled}, {RetryWait, "cancel", Cancelled},
+	{Scheduled, "not_after", Expired}, {Queued, "not_after", Expired}, {RetryWait, "not_after", Expired},
+	{Queued, "claim", Claimed},
+
+	{Claimed, "refused", Queued}, {Claimed, "cancel_unsent", Cancelled},
+	{Claimed, "accepted", Running},
+
+	{Claimed, "success", Succeeded}, {Running, "success", Succeeded}, {Recovering, "success", Succeeded},
+	{Claimed, "retryable_error", RetryWait}, {Running, "retryable_error", RetryWait}, {Recovering, "retryable_error", RetryWait},
+	{Claimed, "final_error", DeadLetter}, {Running, "final_error", DeadLetter}, {Recovering, "final_error", DeadLetter},
+
+	{Claimed, "boot_changed", Recovering}, {Running, "boot_changed", Recovering},
+	{Recovering, "rerun_seen", Running}, {Recovering, "grace_over", Claimed},
+
+	{Claimed, "stop", Cancelling}, {Running, "stop", Cancelling}, {Recovering, "stop", Cancelling},
+	{Cancelling, "success", Succeeded}, {Cancelling, "stopped", Cancelled}, {Cancelling, "unconfirmed", Cancelled},
+	{Cancelling, "deadline_retry", RetryWait}, {Cancelling, "deadline_final", DeadLetter},
+
+	{Claimed, "away_requeue", Queued}, {Running, "away_requeue", Queued}, {Recovering, "away_requeue", Queued},
+	{Claimed, "away_hold", Held}, {Running, "away_hold", Held}, {Recovering, "away_hold", Held},
+
+	{Held, "requeue", Queued}, {Held, "fail", DeadLetter}, {Held, "proof", Succeeded},
+	{Held, "cancel", Cancelled}, {Held, "outcome_unknown", DeadLetter},
+
+	{DeadLetter, "replay", Queued},
+}
+
+// GatewayTransitions are all lawful changes of a gateway.
+var GatewayTransitions = []Transition[GatewayState]{
+	{0, "register", GatewayRegistered},
+	{GatewayRegistered, "start", GatewayStarting}, {GatewayRegistered, "connect", GatewayConnecting},
+	{GatewayStarting, "listening", GatewayConnecting}, {GatewayStarting, "start_failed", GatewayUnreachable},
+	{GatewayStarting, "give_up", GatewayQuarantined},
+	{GatewayConnecting, "hello", GatewayReady}, {GatewayConnecting, "boot_changed", GatewayRecovering},
+	{GatewayConnecting, "hello_draining", GatewayDraining},
+	{GatewayConnecting, "lost", GatewayUnreachable}, {GatewayConnecting, "refused", GatewayQuarantined},
+	{GatewayConnecting, "give_up", GatewayQuarantined},
+	{GatewayRecovering, "settled", GatewayReady}, {GatewayRecovering, "lost", GatewayUnreachable},
+	{GatewayRecovering, "drain", GatewayDraining},
+	{GatewayReady, "slow", GatewayDegraded}, {GatewayDegraded, "healthy", GatewayReady},
+	{GatewayReady, "lost", GatewayUnreachable}, {GatewayDegraded, "lost", GatewayUnreachable},
+	{GatewayUnreachable, "connect", GatewayConnecting}, {GatewayUnreachable, "start", GatewayStarting},
+	{GatewayUnreachable, "give_up", GatewayQuarantined},
+	{GatewayReady, "drain", GatewayDraining}, {GatewayDegraded, "drain", GatewayDraining},
+	{GatewayDraining, "drained", GatewayDrained}, {GatewayDraining, "resume", GatewayReady},
+	{GatewayDraining, "lost", GatewayUnreachable},
+	{GatewayDrained, "resume", GatewayReady}, {GatewayDrained, "lost", GatewayUnreachable},
+	{GatewayDrained, "start", GatewayStarting},
+	{GatewayQuarantined, "connect", GatewayConnecting}, {GatewayQuarantined, "start", GatewayStarting},
+	{GatewayRegistered, "remove", GatewayRemoved}, {GatewayStarting, "remove", GatewayRemoved},
+	{GatewayConnecting, "remove", GatewayRemoved}, {GatewayReady, "remove", GatewayRemoved},
+	{GatewayDegraded, "remove", GatewayRemoved}, {GatewayUnreachable, "remove", GatewayRemoved},
+	{GatewayRecovering, "remove", GatewayRemoved}, {GatewayDraining, "remove", GatewayRemoved},
+	{GatewayDrained, "remove", GatewayRemoved}, {GatewayQuarantined, "remove", GatewayRemoved},
+}
+
+// SessionTransitions are all lawful changes of an agent session.
+var SessionTransitions = []Transition[SessionState]{
+	{0, "open", SessionIdle},
+	{SessionIdle, "run", SessionBusy}, {SessionBusy, "done", SessionIdle},
+	{SessionIdle, "fail", SessionFailed}, {SessionBusy, "fail", SessionFailed}, {SessionRecovering, "fail", SessionFailed},
+	{SessionFailed, "restart", SessionRecovering}, {SessionFailed, "give_up", SessionParked},
+	{SessionRecovering, "recovered_idle", SessionIdle}, {SessionRecovering, "recovered_busy", SessionBusy},
+	{SessionParked, "unpark", SessionRecovering},
+	{SessionIdle, "away", SessionSuspended}, {SessionBusy, "away", SessionSuspended},
+	{SessionSuspended, "back_idle", SessionIdle}, {SessionSuspended, "back_busy", SessionBusy},
+	{SessionIdle, "move", SessionMoving}, {SessionSuspended, "move", SessionMoving}, {SessionBusy, "move", SessionMoving},
+	{SessionMoving, "moved", SessionIdle},
+	{SessionIdle, "close", SessionClosed}, {SessionParked, "close", SessionClosed}, {SessionFailed, "close", SessionClosed},
+	{SessionSuspended, "close", SessionClosed}, {SessionMoving, "close", SessionClosed}, {SessionBusy, "close", SessionClosed},
+}
+
+// Lawful reports whether the table allows the step from one state to another.
+func Lawful[S comparable](table []Transition[S], from, to S) bool {
+	for _, t := range table {
+		if t.From == from && t.To == to {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,230 @@
+package persistence
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/dash-fleet/dash/messages"
+)
+
+// Errors that callers branch on.
+var (
+	// ErrNotFound: there is no such row.
+	ErrNotFound = errors.New("not found")
+	// ErrOwned: the shard or gateway has another owner whose lease is valid.
+	ErrOwned = errors.New("owned by another node")
+	// ErrFenced: the writer no longer owns what it wrote to.
+	ErrFenced = errors.New("fenced")
+	// ErrVersion: the row was changed since it was read.
+	ErrVersion = errors.New("version mismatch")
+	// ErrExists: a row with that id exists.
+	ErrExists = errors.New("exists")
+	// ErrUnavailable: the store cannot take writes now (full disk, I/O error,
+	// lost connection). Nothing of the batch was made durable.
+	ErrUnavailable = errors.New("store unavailable")
+)
+
+// Shards is the number of shards; it is kept in the store and never changes.
+const Shards = 64
+
+// Scope says what a fence protects.
+type Scope uint8
+
+// Scopes of a fence.
+const (
+	ShardScope Scope = iota + 1
+	GatewayScope
+)
+
+// Fence names an ownership: a write that carries it counts only while Owner
+// holds the shard or gateway in exactly this epoch.
+type Fence struct {
+	Scope Scope
+	Key   string // shard number in decimal, or gateway id
+	Owner string // node id
+	Epoch int64
+}
+
+// Node is one Dash process as the others see it.
+type Node struct {
+	ID      string // name + random incarnation, never reused
+	Addr    string
+	Region  string
+	Version string
+	Sees    int // members it saw when it last renewed
+	Expires time.Time
+}
+
+// Ownership is a row of who owns what.
+type Ownership struct {
+	Scope Scope
+	Key   string
+	Owner string // empty: nobody
+	Epoch int64
+}
+
+// Leases is the ownership half of a Store. Only the store's clock judges expiry.
+type Leases interface {
+	// Renew writes the node's row, valid for ttl from the store's present.
+	// It returns all nodes whose lease is valid.
+	Renew(ctx context.Context, n Node, ttl time.Duration) ([]Node, error)
+	// Take makes the node owner with epoch+1 if there is no owner or the
+	// owner's lease has expired; taking what one holds already returns the
+	// present epoch. Otherwise ErrOwned.
+	Take(ctx context.Context, scope Scope, key, node string) (Fence, error)
+	// Release empties the owner. A fence that is out of date releases nothing
+	// and returns ErrFenced.
+	Release(ctx context.Context, f Fence) error
+	// Owners lists all rows of a scope.
+	Owners(ctx context.Context, scope Scope) ([]Ownership, error)
+}
+
+// Op is one item of a batch. All its parts and events become durable
+// together, or none does. The parts are applied in the order of the fields.
+type Op struct {
+	// Fences must all hold, or the outcome is Fenced.
+	Fences []Fence
+
+	Insert  *TaskInsert
+	Update  *TaskUpdate
+	Cancel  *CancelRequest
+	Session *SessionWrite
+	Gateway *messages.GatewayStatus // upsert by id
+
+	// Events are appended to the log; the store numbers them in commit order
+	// and sets their Seq.
+	Events []*messages.Event
+}
+
+// TaskInsert creates a task. If (tenant, IdemKey) is taken, the outcome is
+// Duplicate and carries the task that took it, also when that task is earlier
+// in the same batch.
+type TaskInsert struct {
+	Task     messages.Task
+	IdemKey  string // empty: none
+	IdemHash []byte // hash of the canonical body
+}
+
+// TaskUpdate replaces all fields of a task that may change after submit,
+// except the cancel flag (RequestedAt and Reason), provided that the stored
+// row is in state From with claim FromClaim; otherwise the outcome is Conflict
+// and carries the stored row.
+type TaskUpdate struct {
+	Task      messages.Task
+	From      messages.TaskState
+	FromClaim int64
+	// UnlessCancelled makes a set cancel flag a Conflict: a claim reads it in
+	// the same step.
+	UnlessCancelled bool
+}
+
+// CancelRequest sets the cancel flag if the task is in no terminal state. A
+// flag that is set already stays as it is and the outcome is OK. In a terminal
+// state the outcome is Conflict. Both carry the stored row.
+type CancelRequest struct {
+	Tenant, Task string
+	At           time.Time
+	Reason       string
+}
+
+// SessionWrite upserts a session's row if the stored generation is
+// FromGeneration (or there is no row and FromGeneration is -1).
+type SessionWrite struct {
+	Session        messages.Session
+	FromGeneration int64
+	// AnyGeneration skips the comparison.
+	AnyGeneration bool
+}
+
+// Status is the fate of one Op.
+type Status uint8
+
+// Fates of an Op.
+const (
+	OK Status = iota + 1
+	Fenced
+	Conflict
+	Duplicate
+	Missing
+)
+
+func (s Status) String() string {
+	return [...]string{"unknown", "ok", "fenced", "conflict", "duplicate", "missing"}[s]
+}
+
+// Outcome is the answer to one Op, in the order of the batch.
+type Outcome struct {
+	Status Status
+	// Current is the stored row for Conflict, Duplicate and every CancelRequest.
+	Current *messages.Task
+	// SameBody says for Duplicate whether the bodies were equal.
+	SameBody bool
+}
+
+// TaskFilter selects tasks; zero fields select everything.
+type TaskFilter struct {
+	Tenant   string
+	States   []messages.TaskState
+	Class    messages.Class
+	Pool     string
+	Session  string
+	Gateway  string
+	Code     string // error code
+	LabelKey string // label=key or label=key:value
+	LabelVal string
+	Before   time.Time // created before
+	After    time.Time // created after
+}
+
+// Store is whatever an owner writes under a fence. Its methods are safe for
+// concurrent use. Every method honours ctx.
+type Store interface {
+	Leases
+
+	// Commit makes a batch durable in one round trip: when it returns nil,
+	// every OK op survives the loss of the process and of power. Ops whose
+	// fence or compare fails are skipped and answered one by one; their
+	// neighbours commit. An error means that nothing of the batch was kept.
+	Commit(ctx context.Context, batch []Op) ([]Outcome, error)
+
+	// Task returns one task; an empty tenant means any. ErrNotFound.
+	Task(ctx context.Context, tenant, id string) (messages.Task, error)
+	// Tasks pages through the matching tasks, newest first. next is empty at the end.
+	Tasks(ctx context.Context, f TaskFilter, cursor string, limit int) (tasks []messages.Task, next string, err error)
+	// CountTasks counts the matching tasks.
+	CountTasks(ctx context.Context, f TaskFilter) (int, error)
+	// OpenTasks pages by id through the tasks of a pool that are in no
+	// terminal state; after is the last id of the page before.
+	OpenTasks(ctx context.Context, pool, after string, limit int) ([]messages.Task, error)
+	// OpenPools lists the pools that have a task in no terminal state.
+	OpenPools(ctx context.Context) ([]string, error)
+	// MaxSeq is the greatest queue sequence number that a pool ever used.
+	MaxSeq(ctx context.Context, pool string) (int64, error)
+
+	// Session returns one agent session. ErrNotFound.
+	Session(ctx context.Context, tenant, id string) (messages.Session, error)
+	// Sessions pages by id through the sessions of a tenant (empty: all) and pool (empty: all).
+	Sessions(ctx context.Context, tenant, pool, after string, limit int) ([]messages.Session, error)
+	// Transcript returns the succeeded tasks of a session in the order in
+	// which they ended, the newest limit of them.
+	Transcript(ctx context.Context, tenant, session string, limit int) ([]messages.Task, error)
+
+	// GatewayStatuses lists the last recorded status of every gateway.
+	GatewayStatuses(ctx context.Context) ([]messages.GatewayStatus, error)
+
+	// Events returns up to limit entries of the log with Seq > since, in
+	// order, and the oldest Seq that the log still holds (0: the log is empty).
+	Events(ctx context.Context, since int64, limit int) (events []*messages.Event, oldest int64, err error)
+	// LastSeq is the Seq of the newest entry, 0 when there is none.
+	LastSeq(ctx context.Context) (int64, error)
+
+	// Sweep removes finished tasks, their idempotency keys and log entries
+	// that are older than before, at most limit rows of each, and says how
+	// many rows went. Keys are kept until their task is terminal.
+	Sweep(ctx context.Context, before time.Time, limit int) (int, error)
+	// Ping proves that the store can take a write now.
+	Ping(ctx context.Context) error
+	// Close releases the store. Nothing may be called afterwards.
+	Close() error
+}
