@@ -1,0 +1,83 @@
+package messages
+
+import "time"
+
+// The messages between a pool's owner (P: arbiter and class dispatchers) and a
+// gateway's owner (G: gateway and session actors). All of them may be
+// repeated: each names its claim, and the receiver drops what it knows.
+
+// ClaimRef names one claim of one task.
+type ClaimRef struct {
+	Task  string
+	Claim int64
+}
+
+// Demand is how a gateway asks for work (G to P). It is absolute, so repeating
+// it is harmless and a lost one is healed by the next. It is sent when
+// anything but Running changes, and every DemandInterval. P answers to the sender.
+type Demand struct {
+	Gateway      string
+	Tenant       string
+	Pool         string
+	Region       string
+	Capabilities []string
+	Labels       map[string]string
+	Weight       int
+
+	Owner string // with Epoch: the fence of G, which every claim for this gateway must carry
+	Epoch int64
+
+	Window  int        // runs it may hold at once; 0: no more work
+	Running []ClaimRef // every claim it holds
+	// Returned are claims that G holds no more and that were certainly not
+	// executed; repeated until P has taken them back.
+	Returned []Returned
+	// AwaySince is when the gateway became unreachable, zero while it is not.
+	AwaySince time.Time
+}
+
+// Returned is G's evidence that a claim was not executed: the gateway refused
+// it, or the epoch that got the claim wrote no byte of it.
+type Returned struct {
+	ClaimRef
+	Reason string
+	// RefusedBy the session rather than the gateway as a whole.
+	Session bool
+}
+
+// DemandInterval is how often an unchanged Demand is repeated; P gives a
+// gateway that was silent for DemandTimeout a window of 0.
+const (
+	DemandInterval = 2 * time.Second
+	DemandTimeout  = 10 * time.Second
+)
+
+// Assign gives a durable claim to a gateway (P to G). P repeats it until the
+// gateway's Demand lists it as running or it has ended.
+type Assign struct {
+	Task Task
+	// Session is the session's row as written with the claim; nil for a throw-away session.
+	Session *Session
+	// History is replayed at the start of a new generation, empty otherwise.
+	History string
+}
+
+// StopRun tells G that the task's cancel flag is durable (P to G). G stops the
+// run and ends the task.
+type StopRun struct{ ClaimRef }
+
+// Withdraw tells G that the claim is void (P to G): its task was taken back by
+// the away policy. G forgets the run and fences its session key before the
+// gateway gets other work.
+type Withdraw struct{ ClaimRef }
+
+// Ended tells P that a claim is over (G to P), after it was made durable: the
+// task is terminal or in RETRY_WAIT.
+type Ended struct {
+	Task    Task
+	Session *Session // as written in the same step, nil if unchanged
+}
+
+// SessionChangedByG tells P that G changed a session's generation or state
+// while a claim goes on (G to P), after it was made durable.
+type SessionChangedByG struct{ Session Session }
