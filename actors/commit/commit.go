@@ -1,0 +1,255 @@
+// Package commit holds the committer: the one actor that writes to a store
+// connection. It drains whatever has arrived into one durable batch while the
+// last batch is under way, so batches grow with load and nobody waits for a
+// timer. It guarantees that operations reach the store, and answers reach
+// their senders, in the order in which they were requested.
+//
+// The actor owns one goroutine that does the blocking Commit; it ends with the
+// actor.
+package commit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/persistence"
+)
+
+// Request asks for one operation to be made durable.
+type Request struct {
+	Op persistence.Op
+	// FailFast: while the store is down the operation is answered with an
+	// error at once, for callers that can tell a client to come back. Without
+	// it the operation is kept and tried again until the store has taken it.
+	FailFast bool
+	ReplyTo  *actor.PID // nil: nobody wants to know
+	Tag      any        // comes back in Done
+}
+
+// Done answers a Request. With Err set nothing was made durable.
+type Done struct {
+	Tag     any
+	Outcome persistence.Outcome
+	Err     error
+}
+
+// Store is what the committer needs of a store.
+type Store interface {
+	Commit(ctx context.Context, batch []persistence.Op) ([]persistence.Outcome, error)
+}
+
+// Config of a committer. The zero value of a bound means its default.
+type Config struct {
+	Store  Store
+	Logger *slog.Logger
+	// Publish is handed the events of every durable batch in commit order. It
+	// must not block.
+	Publish func([]*messages.Event)
+	Metrics *Metrics
+	// MaxBatch bounds one commit, so that its time stays below the store's
+	// deadline. Default 2048.
+	MaxBatch int
+	// MaxPending bounds what may wait; beyond it FailFast requests are refused.
+	// The other requests are bounded by their senders (windows). Default 65536.
+	MaxPending int
+	// Timeout is the deadline of one commit. Default 15 s.
+	Timeout time.Duration
+}
+
+// ErrBusy: too much waits for the store.
+var ErrBusy = fmt.Errorf("%w: too many operations wait for the store", persistence.ErrUnavailable)
+
+// ErrStopped: the committer ended before the operation was durable.
+var ErrStopped = errors.New("committer stopped")
+
+// retryAfter is the pause between tries while the store is down.
+const retryAfter = 200 * time.Millisecond
+
+// Props returns the committer's props.
+func Props(cfg Config) *actor.Props {
+	if cfg.MaxBatch == 0 {
+		cfg.MaxBatch = 2048
+	}
+	if cfg.MaxPending == 0 {
+		cfg.MaxPending = 65536
+	}
+	if cfg.Timeout == 0 {
+		cfg.Timeout = 15 * time.Second
+	}
+	if cfg.Publish == nil {
+		cfg.Publish = func([]*messages.Event) {}
+	}
+	if cfg.Metrics == nil {
+		cfg.Metrics = NewMetrics(nil)
+	}
+	return actor.PropsFromProducer(func() actor.Actor { return &committer{cfg: cfg} })
+}
+
+type committer struct {
+	cfg     Config
+	pending []Request
+	flying  []Request // the batch under way, nil when the worker is idle
+	down    bool      // the last commit failed
+	work    chan []persistence.Op
+	cancel  context.CancelFunc
+}
+
+// flushed is the worker's answer.
+type flushed struct {
+	outcomes []persistence.Outcome
+	err      error
+	took     time.Duration
+}
+
+// retry ends the pause after a failed commit.
+type retry struct{}
+
+func (c *committer) Receive(ctx actor.Context) {
+	switch m := ctx.Message().(type) {
+	case *actor.Started:
+		c.start(ctx)
+	case Request:
+		c.add(ctx, m)
+	case flushed:
+		c.finish(ctx, m)
+	case retry:
+		c.flush()
+	case *actor.Stopping, *actor.Restarting:
+		c.stop(ctx)
+	}
+}
+
+func (c *committer) start(ctx actor.Context) {
+	runCtx, cancel := context.WithCancel(context.Background())
+	c.cancel = cancel
+	c.work = make(chan []persistence.Op, 1)
+	go c.run(runCtx, c.work, ctx.ActorSystem().Root, ctx.Self())
+}
+
+// run commits batch after batch until the channel is closed.
+func (c *committer) run(ctx context.Context, work <-chan []persistence.Op, root *actor.RootContext, self *actor.PID) {
+	for ops := range work {
+		began := time.Now()
+		commitCtx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
+		outcomes, err := c.cfg.Store.Commit(commitCtx, ops)
+		cancel()
+		if err == nil && len(outcomes) != len(ops) {
+			err = fmt.Errorf("store answered %d of %d operations", len(outcomes), len(ops))
+		}
+		root.Send(self, flushed{outcomes: outcomes, err: err, took: time.Since(began)})
+	}
+}
+
+func (c *committer) add(ctx actor.Context, r Request) {
+	if r.FailFast && len(c.pending) >= c.cfg.MaxPending {
+		c.cfg.Metrics.refused.Inc()
+		answer(ctx, r, persistence.Outcome{}, ErrBusy)
+		return
+	}
+	c.pending = append(c.pending, r)
+	c.cfg.Metrics.pending.Set(float64(len(c.pending) + len(c.flying)))
+	if !c.down || r.FailFast {
+		c.flush()
+	}
+}
+
+// flush hands the next batch to the worker unless one is under way.
+func (c *committer) flush() {
+	if c.flying != nil || len(c.pending) == 0 {
+		return
+	}
+	n := min(len(c.pending), c.cfg.MaxBatch)
+	c.flying = c.pending[:n:n]
+	c.pending = c.pending[n:]
+	ops := make([]persistence.Op, n)
+	for i := range c.flying {
+		ops[i] = c.flying[i].Op
+	}
+	c.work <- ops
+}
+
+func (c *committer) finish(ctx actor.Context, f flushed) {
+	batch := c.flying
+	c.flying = nil
+	if f.err != nil {
+		c.failed(ctx, batch, f.err)
+		return
+	}
+	if c.down {
+		c.down = false
+		c.cfg.Logger.Info("store takes writes again")
+	}
+	c.publish(batch, f.outcomes)
+	for i, r := range batch {
+		answer(ctx, r, f.outcomes[i], nil)
+	}
+	c.flush()
+	c.cfg.Metrics.pending.Set(float64(len(c.pending) + len(c.flying)))
+}
+
+// failed answers what may fail and keeps the rest at the head of the queue, in order.
+func (c *committer) failed(ctx actor.Context, batch []Request, err error) {
+	c.cfg.Metrics.failed.Inc()
+	if !c.down {
+		c.cfg.Logger.Error("store refuses writes; submits are answered 503 until it recovers", slog.Any("err", err))
+	}
+	c.down = true
+	all := make([]Request, 0, len(batch)+len(c.pending))
+	for _, r := range append(batch, c.pending...) {
+		if r.FailFast {
+			answer(ctx, r, persistence.Outcome{}, err)
+			continue
+		}
+		clearSeq(r.Op.Events)
+		all = append(all, r)
+	}
+	c.pending = all
+	root, self := ctx.ActorSystem().Root, ctx.Self()
+	time.AfterFunc(retryAfter, func() { root.Send(self, retry{}) })
+}
+
+func clearSeq(events []*messages.Event) {
+	for _, e := range events {
+		e.Seq = 0
+	}
+}
+
+func (c *committer) publish(batch []Request, outcomes []persistence.Outcome) {
+	n := 0
+	for i := range batch {
+		if outcomes[i].Status == persistence.OK {
+			n += len(batch[i].Op.Events)
+		}
+	}
+	if n == 0 {
+		return
+	}
+	events := make([]*messages.Event, 0, n)
+	for i := range batch {
+		if outcomes[i].Status == persistence.OK {
+			events = append(events, batch[i].Op.Events...)
+		}
+	}
+	c.cfg.Publish(events)
+}
+
+func (c *committer) stop(ctx actor.Context) {
+	for _, r := range append(c.flying, c.pending...) {
+		answer(ctx, r, persistence.Outcome{}, ErrStopped)
+	}
+	c.flying, c.pending = nil, nil
+	close(c.work)
+	c.cancel()
+}
+
+func answer(ctx actor.Context, r Request, o persistence.Outcome, err error) {
+	if r.ReplyTo != nil {
+		ctx.Send(r.ReplyTo, Done{Tag: r.Tag, Outcome: o, Err: err})
+	}
+}
