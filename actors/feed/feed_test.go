@@ -1,0 +1,72 @@
+package feed
+
+import (
+	"testing"
+
+	"github.com/dash-fleet/dash/messages"
+)
+
+func event(seq int64, task, state string) *messages.Event {
+	return &messages.Event{Seq: seq, Subject: task, Type: "task.state",
+		Data: &messages.Event_Task{Task: &messages.TaskChanged{State: state}}}
+}
+
+func TestSubscriptionGetsEverythingInOrder(t *testing.T) {
+	t.Parallel()
+	f := New(7, nil)
+	s := f.Subscribe(10)
+	if s.From() != 7 {
+		t.Fatalf("from = %d, want 7", s.From())
+	}
+	f.Publish([]*messages.Event{event(8, "a", "queued"), event(9, "a", "claimed")})
+	for want := int64(8); want <= 9; want++ {
+		if e := <-s.C(); e.Seq != want {
+			t.Fatalf("seq = %d, want %d", e.Seq, want)
+		}
+	}
+	s.Close()
+	s.Close()
+	if _, open := <-s.C(); open {
+		t.Fatal("channel still open after Close")
+	}
+}
+
+func TestSlowWatcherIsCutAndOthersGoOn(t *testing.T) {
+	t.Parallel()
+	f := New(0, nil)
+	slow, fast := f.Subscribe(1), f.Subscribe(3)
+	f.Publish([]*messages.Event{event(1, "a", "queued"), event(2, "a", "claimed")})
+	<-slow.C()
+	if _, open := <-slow.C(); open || !slow.Slow() {
+		t.Fatalf("slow watcher was not cut: open=%v slow=%v", open, slow.Slow())
+	}
+	if e := <-fast.C(); e.Seq != 1 {
+		t.Fatalf("fast watcher got %d first", e.Seq)
+	}
+	if fast.Slow() {
+		t.Fatal("fast watcher was cut")
+	}
+}
+
+func TestRunTextIsLatestWinsAndForgotten(t *testing.T) {
+	t.Parallel()
+	f := New(0, nil)
+	f.Text("t", 1, "he")
+	w := f.WatchRun("t")
+	if text, claim := w.Text(); text != "he" || claim != 1 {
+		t.Fatalf("snapshot = %q %d", text, claim)
+	}
+	f.Text("t", 2, "new")
+	f.Text("t", 1, "late text of the old claim")
+	<-w.C()
+	if text, _ := w.Text(); text != "new" {
+		t.Fatalf("text = %q, want that of the newest claim", text)
+	}
+	f.Publish([]*messages.Event{event(1, "t", "succeeded")})
+	w.Close()
+	f.Text("u", 1, "x")
+	f.Publish([]*messages.Event{event(2, "u", "dead_letter")})
+	if len(f.runs) != 0 {
+		t.Fatalf("%d runs kept after their end", len(f.runs))
+	}
+}
