@@ -1,0 +1,105 @@
+package openclaw
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+// refuseConnect turns the error answer to connect into a refusal.
+func (c *Conn) refuseConnect(e *RPCError) *RefusedError {
+	r := &RefusedError{Message: e.Message, RetryAfter: e.RetryAfter, Err: e}
+	code := e.Details.Code
+	low := strings.ToLower(e.Message)
+	switch {
+	case code == "PROTOCOL_MISMATCH" || strings.Contains(low, "protocol mismatch"):
+		r.Reason, r.Permanent = ReasonProtocol, true
+		r.NextStep = "update the gateway to OpenClaw " + minimumVersion + " or later"
+	case strings.Contains(code, "RATE_LIMIT") || strings.Contains(low, "too many failed"):
+		r.Reason = ReasonLockedOut
+		if r.RetryAfter == 0 {
+			r.RetryAfter = 5 * time.Minute // the gateway's lock-out
+		}
+		r.NextStep = "check the token; the gateway locks out after ten failed logins a minute"
+	case strings.HasPrefix(code, "AUTH_"):
+		r.Reason, r.Permanent = ReasonToken, true
+		r.NextStep = "set the gateway's token (gateway.auth.token) with `dash gateway add` or a PATCH of the gateway"
+	case strings.Contains(code, "ORIGIN"):
+		r.Reason, r.Permanent = ReasonOrigin, true
+		r.NextStep = "remove the proxy that adds an Origin header between Dash and the gateway"
+	case e.Code == "NOT_PAIRED" || strings.Contains(code, "PAIRING") || strings.HasPrefix(code, "DEVICE_"):
+		r.Reason, r.Permanent = ReasonPairing, true
+		r.NextStep = "pair this control plane with `dash gateway pair`, or reach the gateway over loopback"
+	case e.Retryable || e.Code == "UNAVAILABLE":
+		r.Reason = ReasonStarting
+		r.NextStep = "nothing to do: the gateway is tried again"
+		if strings.Contains(e.Details.Reason, "drain") || strings.Contains(e.Details.Reason, "suspen") {
+			r.Reason = ReasonDraining
+		}
+	default:
+		r.Reason, r.Permanent = ReasonPolicy, true
+		r.NextStep = "read the gateway's log; it refuses this kind of client"
+	}
+	return r
+}
+
+// refuseHTTP turns an HTTP answer other than 101 into a refusal.
+func refuseHTTP(status int) *RefusedError {
+	r := &RefusedError{Message: fmt.Sprintf("HTTP %d instead of a WebSocket", status)}
+	switch {
+	case status == http.StatusUnauthorized || status == http.StatusForbidden:
+		r.Reason, r.Permanent = ReasonPolicy, true
+		r.NextStep = "something in front of the gateway wants a login; give the gateway's own address"
+	case status == http.StatusTooManyRequests || status >= 500:
+		r.Reason = ReasonDraining
+		r.NextStep = "nothing to do: the gateway is tried again"
+	default:
+		r.Reason = ReasonNotGateway
+		r.NextStep = "check the URL and port; it must be the gateway's WebSocket address"
+	}
+	return r
+}
+
+// refuseIO turns a failed read, write or dial into a refusal.
+func (c *Conn) refuseIO(err error) *RefusedError {
+	r := &RefusedError{Reason: ReasonUnreachable, Err: err, NextStep: "nothing to do: the gateway is tried again"}
+	var ce websocket.CloseError
+	switch {
+	case errors.As(err, &ce):
+		c.refuseClose(r, int(ce.Code), c.clean.text(ce.Reason))
+	case errors.Is(err, websocket.ErrMessageTooBig):
+		r.Reason, r.Message = ReasonGarbage, "a frame over the limit during the handshake"
+		r.NextStep = "check that the URL belongs to an OpenClaw gateway"
+	case errors.Is(err, context.DeadlineExceeded):
+		r.Message = "no answer from " + c.cfg.safeURL() + " within " + c.cfg.DialTimeout.String()
+	case errors.Is(err, context.Canceled):
+		r.Message = "the attempt was given up"
+	default:
+		r.Message = "cannot talk to " + c.cfg.safeURL() + ": " + c.clean.text(err.Error())
+	}
+	return r
+}
+
+func (c *Conn) refuseClose(r *RefusedError, code int, reason string) {
+	r.Message = fmt.Sprintf("closed with %d during the handshake", code)
+	if reason != "" {
+		r.Message += ": " + reason
+	}
+	switch code {
+	case CloseStarting:
+		r.Reason = ReasonStarting
+	case CloseRestart, 1001:
+		r.Reason = ReasonDraining
+	case CloseProtocol:
+		r.Reason, r.Permanent = ReasonProtocol, true
+		r.NextStep = "update the gateway to OpenClaw " + minimumVersion + " or later"
+	case ClosePolicy:
+		r.Reason, r.Permanent = ReasonPolicy, true
+		r.NextStep = "read the gateway's log; it refuses this kind of client"
+	}
+}

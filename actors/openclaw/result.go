@@ -1,0 +1,130 @@
+package openclaw
+
+import (
+	"encoding/json"
+	"strings"
+	"time"
+)
+
+// runResult is payload.result of a final agent answer. The 10 kB of
+// systemPromptReport beside it are skipped, not decoded.
+type runResult struct {
+	text       string
+	isError    bool
+	stopReason string
+	usage      Usage
+	meta       RunMeta
+}
+
+// maxPayloads bounds the parts of one reply.
+const maxPayloads = 256
+
+func decodeResult(b []byte, depth int) (runResult, error) {
+	var r runResult
+	if !isObject(b) {
+		return r, errNoPayload
+	}
+	it := object(b, depth)
+	for it.next() {
+		switch string(it.key) {
+		case "payloads":
+			if err := r.decodePayloads(it.val); err != nil {
+				return r, err
+			}
+		case "meta":
+			r.decodeMeta(it.val, depth-1)
+		}
+	}
+	return r, it.err
+}
+
+func (r *runResult) decodePayloads(b []byte) error {
+	if missing(b) {
+		return nil
+	}
+	var parts []struct {
+		Text    *string `json:"text"`
+		IsError bool    `json:"isError"`
+	}
+	if err := json.Unmarshal(b, &parts); err != nil {
+		return err
+	}
+	texts := make([]string, 0, len(parts))
+	for _, p := range parts[:min(len(parts), maxPayloads)] {
+		if p.Text != nil {
+			texts = append(texts, *p.Text)
+		}
+		r.isError = r.isError || p.IsError
+	}
+	r.text = strings.Join(texts, "\n")
+	return nil
+}
+
+// decodeMeta takes what it understands: meta never decides over success,
+// except for a stop reason that says error.
+func (r *runResult) decodeMeta(b []byte, depth int) {
+	if !isObject(b) {
+		return
+	}
+	it := object(b, depth)
+	for it.next() {
+		switch string(it.key) {
+		case "durationMs":
+			r.meta.Duration = millis(it.val, 30*24*time.Hour)
+		case "stopReason":
+			r.stopReason, _ = text(it.val)
+		case "agentMeta":
+			r.decodeAgentMeta(it.val, depth-1)
+		}
+	}
+}
+
+func (r *runResult) decodeAgentMeta(b []byte, depth int) {
+	if !isObject(b) {
+		return
+	}
+	word := func(v []byte) string {
+		s, _ := text(v)
+		return clean(s, maxShortText)
+	}
+	it := object(b, depth)
+	for it.next() {
+		switch string(it.key) {
+		case "sessionId":
+			r.meta.SessionID = word(it.val)
+		case "provider":
+			r.meta.Provider = word(it.val)
+		case "model":
+			r.meta.Model = word(it.val)
+		case "usage":
+			r.usage = decodeUsage(it.val, depth-1)
+		}
+	}
+}
+
+func decodeUsage(b []byte, depth int) Usage {
+	var u Usage
+	if !isObject(b) {
+		return u
+	}
+	it := object(b, depth)
+	for it.next() {
+		n, ok := integer(it.val)
+		if !ok || n < 0 {
+			continue
+		}
+		switch string(it.key) {
+		case "input":
+			u.Input = n
+		case "output":
+			u.Output = n
+		case "cacheRead":
+			u.CacheRead = n
+		case "cacheWrite":
+			u.CacheWrite = n
+		case "total":
+			u.Total = n
+		}
+	}
+	return u
+}
