@@ -1,12 +1,167 @@
 package openclaw
 
 import (
+	"context"
 	"encoding/json"
 	"strings"
+	"time"
 )
 
-// messageText joins the text parts of a transcript message. content is a
-// string, or a list of parts of which those with text count.
+// History is the tail of a session's transcript.
+type History struct {
+	SessionID string
+	Items     []HistoryItem // oldest first
+	// HasMore is true when older items were left out.
+	HasMore bool
+	// Pending are the run ids of inputs that were accepted but are not in the
+	// transcript; after a crash the gateway does not run them by itself.
+	Pending []PendingInput
+}
+
+// HistoryItem is one message of the transcript.
+type HistoryItem struct {
+	Role string // user, assistant, custom, tool, …
+	// RunID is the run that took this user text in, from its durable
+	// "<runId>:user" mark; empty for others.
+	RunID      string
+	Text       string
+	Truncated  bool
+	StopReason string
+	CustomType string
+	At         time.Time
+	Usage      Usage
+}
+
+// PendingInput is an input outside of the transcript.
+type PendingInput struct {
+	RunID string
+	State string // such as interrupted
+}
+
+// RunTrace is what a transcript proves about one run.
+type RunTrace struct {
+	// Taken: the run's user text is in the transcript.
+	Taken bool
+	// LastTurn: no user text of another run follows it.
+	LastTurn bool
+	// LastItem: nothing at all follows it.
+	LastItem bool
+	// Pending: the input was accepted and is not in the transcript.
+	Pending bool
+	// Answered: an assistant text follows before the next user text. Text is
+	// the last such text.
+	Answered  bool
+	Text      string
+	Truncated bool
+	Usage     Usage
+}
+
+const maxHistory = 1000
+
+// History reads the last limit items (at most 1000) of a session. A session
+// that does not exist has an empty one.
+func (c *Conn) History(ctx context.Context, sessionKey string, limit int) (History, error) {
+	const method = "chat.history"
+	limit = max(1, min(limit, maxHistory))
+	var raw json.RawMessage
+	if err := c.Call(ctx, method, map[string]any{"sessionKey": sessionKey, "limit": limit}, &raw); err != nil {
+		return History{}, err
+	}
+	h, problem := decodeHistory(raw, c.cfg.MaxText)
+	if problem != "" {
+		return History{}, &AnswerError{Method: method, Problem: c.clean.text(problem)}
+	}
+	return h, nil
+}
+
+type historyWire struct {
+	SessionID string           `json:"sessionId"`
+	Messages  *[]messageWire   `json:"messages"`
+	HasMore   bool             `json:"hasMore"`
+	Pending   *pendingListWire `json:"pendingInputs"`
+}
+
+type messageWire struct {
+	Role           string          `json:"role"`
+	Content        json.RawMessage `json:"content"`
+	IdempotencyKey string          `json:"idempotencyKey"`
+	StopReason     string          `json:"stopReason"`
+	CustomType     string          `json:"customType"`
+	Timestamp      json.RawMessage `json:"timestamp"`
+	Usage          json.RawMessage `json:"usage"`
+}
+
+type pendingListWire struct {
+	Items []struct {
+		RunID string `json:"runId"`
+		State string `json:"state"`
+	} `json:"items"`
+}
+
+const userMark = ":user"
+
+// decodeHistory fails rather than leave an item out: an answer that is
+// overlooked would be run again.
+func decodeHistory(b []byte, maxText int) (History, string) {
+	var w historyWire
+	if err := json.Unmarshal(b, &w); err != nil {
+		return History{}, err.Error()
+	}
+	if w.Messages == nil {
+		return History{}, "no messages member"
+	}
+	h := History{SessionID: clean(w.SessionID, maxShortText), HasMore: w.HasMore, Items: make([]HistoryItem, 0, len(*w.Messages))}
+	for _, m := range *w.Messages {
+		item := HistoryItem{Role: clean(m.Role, 32), StopReason: clean(m.StopReason, 32), CustomType: clean(m.CustomType, 64),
+			At: unixMillis(m.Timestamp), Usage: decodeUsage(m.Usage, 4)}
+		if m.Role == "user" {
+			item.RunID = strings.TrimSuffix(m.IdempotencyKey, userMark)
+			if item.RunID == m.IdempotencyKey {
+				item.RunID = "" // no mark
+			}
+		}
+		s, _ := contentText(m.Content)
+		item.Text, item.Truncated = content(s, maxText)
+		h.Items = append(h.Items, item)
+	}
+	if w.Pending != nil {
+		for _, p := range w.Pending.Items {
+			h.Pending = append(h.Pending, PendingInput{RunID: p.RunID, State: clean(p.State, 32)})
+		}
+	}
+	return h, ""
+}
+
+// Trace looks for a run. A run that is not found may still be in the older
+// part if HasMore is set.
+func (h History) Trace(runID string) RunTrace {
+	var t RunTrace
+	for _, p := range h.Pending {
+		t.Pending = t.Pending || p.RunID == runID
+	}
+	for i, item := range h.Items {
+		switch {
+		case item.Role == "user" && item.RunID == runID && runID != "":
+			t = RunTrace{Taken: true, LastTurn: true, LastItem: i == len(h.Items)-1, Pending: t.Pending}
+		case t.Taken && item.Role == "user":
+			t.LastTurn = false
+		case t.LastTurn && item.Role == "assistant" && item.answers():
+			t.Answered, t.Text, t.Truncated, t.Usage = true, item.Text, item.Truncated, item.Usage
+		}
+	}
+	return t
+}
+
+// answers tells a reply from the traces of a failed or aborted attempt.
+func (i HistoryItem) answers() bool {
+	switch i.StopReason {
+	case "error", "aborted", "terminal-error":
+		return false
+	}
+	return i.Text != ""
+}
+
+// messageText joins the text parts of a transcript message.
 func messageText(b []byte, depth int) (string, bool) {
 	if !isObject(b) {
 		return "", false
@@ -20,6 +175,8 @@ func messageText(b []byte, depth int) (string, bool) {
 	return "", false
 }
 
+// contentText reads a message's content: a string, or parts of which those
+// with text count.
 func contentText(b []byte) (string, bool) {
 	if s, ok := text(b); ok {
 		return s, true

@@ -1,0 +1,289 @@
+package openclaw
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+)
+
+// RunStatus is what agent.wait knows about a run.
+type RunStatus struct {
+	RunID  string
+	Status string // ok, error, timeout, pending
+	// Ended is the only proof that the run is over. Without it the run may be
+	// running, or unknown, or forgotten: the gateway does not tell them apart.
+	Ended time.Time
+	// Queued is true while the run waits for its session or lane.
+	Queued     bool
+	StopReason string
+	Error      string
+	// Text is the reply, where the gateway still knows it (HasText).
+	Text      string
+	HasText   bool
+	Truncated bool
+}
+
+// Over reports whether the run has ended.
+func (s RunStatus) Over() bool { return !s.Ended.IsZero() }
+
+// Succeeded reports whether the run ended well.
+func (s RunStatus) Succeeded() bool {
+	return s.Over() && s.Status == "ok" && !aborted(s.StopReason)
+}
+
+// Aborted reports whether the run ended by an abort, whatever its status.
+func (s RunStatus) Aborted() bool { return s.Over() && aborted(s.StopReason) }
+
+// Wait asks for a run and lets the gateway wait up to timeout for its end. A
+// timeout of zero asks for the state now. An unknown run looks like a running
+// one.
+func (c *Conn) Wait(ctx context.Context, runID string, timeout time.Duration) (RunStatus, error) {
+	const method = "agent.wait"
+	ctx, cancel := context.WithTimeout(ctx, timeout+c.cfg.CallTimeout)
+	defer cancel()
+	var raw json.RawMessage
+	err := c.Call(ctx, method, map[string]any{"runId": runID, "timeoutMs": timeout.Milliseconds()}, &raw)
+	if err != nil {
+		return RunStatus{}, err
+	}
+	s, problem := c.decodeRunStatus(raw)
+	switch {
+	case problem != "":
+		return RunStatus{}, &AnswerError{Method: method, Problem: problem}
+	case s.RunID != runID:
+		return RunStatus{}, &AnswerError{Method: method, Problem: "the answer names another run"}
+	}
+	return s, nil
+}
+
+func (c *Conn) decodeRunStatus(b []byte) (RunStatus, string) {
+	var s RunStatus
+	if !isObject(b) {
+		return s, "payload is no object"
+	}
+	it := object(b, c.cfg.MaxDepth)
+	for it.next() {
+		switch string(it.key) {
+		case "runId":
+			s.RunID, _ = text(it.val)
+		case "status":
+			v, _ := text(it.val)
+			s.Status = clean(v, 32)
+		case "endedAt":
+			s.Ended = unixMillis(it.val)
+		case "timeoutPhase":
+			s.Queued = string(it.val) == `"queue"`
+		case "stopReason":
+			v, _ := text(it.val)
+			s.StopReason = clean(v, 32)
+		case "error":
+			v, _ := text(it.val)
+			s.Error = c.clean.text(v)
+		case "terminalReply":
+			c.decodeTerminalReply(&s, it.val)
+		}
+	}
+	switch {
+	case it.err != nil:
+		return s, it.err.Error()
+	case s.Status == "":
+		return s, "no status"
+	}
+	s.Queued = s.Queued && !s.Over()
+	return s, ""
+}
+
+func (c *Conn) decodeTerminalReply(s *RunStatus, b []byte) {
+	if !isObject(b) {
+		return
+	}
+	it := object(b, c.cfg.MaxDepth-1)
+	for it.next() {
+		if string(it.key) == "text" {
+			var v string
+			if v, s.HasText = text(it.val); s.HasText {
+				s.Text, s.Truncated = content(v, c.cfg.MaxText)
+			}
+		}
+	}
+}
+
+// Session is a row of sessions.list or sessions.describe. HasActiveRun and
+// ActiveRunIDs exist only in rows of the list; Described rows never carry
+// them.
+type Session struct {
+	Key       string
+	SessionID string
+	// Status is running, queued, done, failed, …; running also means that the
+	// gateway's own re-run after a crash is pending.
+	Status string
+	// HasActiveRun and ActiveRunIDs name what runs or is about to. After a
+	// crash the id of the re-run is there before it starts.
+	HasActiveRun   bool
+	ActiveRunIDs   []string
+	AbortedLastRun bool
+	UpdatedAt      time.Time
+}
+
+type sessionWire struct {
+	Key            string   `json:"key"`
+	SessionID      string   `json:"sessionId"`
+	Status         string   `json:"status"`
+	HasActiveRun   bool     `json:"hasActiveRun"`
+	ActiveRunIDs   []string `json:"activeRunIds"`
+	AbortedLastRun bool     `json:"abortedLastRun"`
+	UpdatedAt      float64  `json:"updatedAt"`
+}
+
+func (w sessionWire) session() Session {
+	s := Session{Key: w.Key, SessionID: clean(w.SessionID, maxShortText), Status: clean(w.Status, 32),
+		HasActiveRun: w.HasActiveRun, AbortedLastRun: w.AbortedLastRun}
+	if w.UpdatedAt > 0 && w.UpdatedAt < 1<<53 {
+		s.UpdatedAt = time.UnixMilli(int64(w.UpdatedAt))
+	}
+	for _, id := range w.ActiveRunIDs[:min(len(w.ActiveRunIDs), maxActiveRuns)] {
+		if id != "" && len(id) <= maxRunID {
+			s.ActiveRunIDs = append(s.ActiveRunIDs, id)
+		}
+	}
+	return s
+}
+
+const maxActiveRuns = 64
+
+// SessionPage is one page of sessions.list.
+type SessionPage struct {
+	Sessions []Session
+	HasMore  bool
+	// Next is the offset of the next page, if HasMore.
+	Next int
+}
+
+// SessionQuery selects rows of sessions.list.
+type SessionQuery struct {
+	Limit  int    // 0: 100
+	Offset int    // from Next
+	Search string // substring of the key; the gateway matches other fields too
+}
+
+// Sessions lists one page of sessions, newest first. A row that cannot be read
+// fails the call: a missing row would look like an idle session.
+func (c *Conn) Sessions(ctx context.Context, q SessionQuery) (SessionPage, error) {
+	params := map[string]any{"limit": 100}
+	if q.Limit > 0 {
+		params["limit"] = q.Limit
+	}
+	if q.Offset > 0 {
+		params["offset"] = q.Offset
+	}
+	if q.Search != "" {
+		params["search"] = q.Search
+	}
+	var w struct {
+		Sessions   *[]sessionWire `json:"sessions"`
+		HasMore    bool           `json:"hasMore"`
+		NextOffset *int           `json:"nextOffset"`
+	}
+	if err := c.Call(ctx, "sessions.list", params, &w); err != nil {
+		return SessionPage{}, err
+	}
+	if w.Sessions == nil {
+		return SessionPage{}, &AnswerError{Method: "sessions.list", Problem: "no sessions member"}
+	}
+	p := SessionPage{HasMore: w.HasMore, Sessions: make([]Session, 0, len(*w.Sessions))}
+	for _, row := range *w.Sessions {
+		p.Sessions = append(p.Sessions, row.session())
+	}
+	if w.NextOffset != nil && *w.NextOffset > q.Offset {
+		p.Next = *w.NextOffset
+	} else {
+		p.HasMore = false
+	}
+	return p, nil
+}
+
+// Session finds the list row of one key, false if there is none. It is the
+// only way to learn what is active in a session.
+func (c *Conn) Session(ctx context.Context, key string) (Session, bool, error) {
+	p, err := c.Sessions(ctx, SessionQuery{Search: key, Limit: 100})
+	if err != nil {
+		return Session{}, false, err
+	}
+	for _, s := range p.Sessions {
+		if s.Key == key {
+			return s, true, nil
+		}
+	}
+	if p.HasMore {
+		return Session{}, false, &AnswerError{Method: "sessions.list", Problem: "too many sessions match one key"}
+	}
+	return Session{}, false, nil
+}
+
+// Describe reads one session, false if it does not exist. The row has no
+// HasActiveRun and no ActiveRunIDs.
+func (c *Conn) Describe(ctx context.Context, key string) (Session, bool, error) {
+	var raw json.RawMessage
+	if err := c.Call(ctx, "sessions.describe", map[string]any{"key": key}, &raw); err != nil {
+		return Session{}, false, err
+	}
+	var w struct {
+		Session json.RawMessage `json:"session"`
+	}
+	if err := json.Unmarshal(raw, &w); err != nil || w.Session == nil {
+		return Session{}, false, &AnswerError{Method: "sessions.describe", Problem: "no session member"}
+	}
+	if missing(w.Session) {
+		return Session{}, false, nil
+	}
+	var row sessionWire
+	if err := json.Unmarshal(w.Session, &row); err != nil {
+		return Session{}, false, &AnswerError{Method: "sessions.describe", Problem: c.clean.text(err.Error())}
+	}
+	return row.session(), true, nil
+}
+
+// Aborted is what sessions.abort did.
+type Aborted struct {
+	Status string // aborted, or why not
+	RunID  string // the run that was stopped, if any
+}
+
+// Stopped reports whether a run was stopped by this call.
+func (a Aborted) Stopped() bool { return a.Status == "aborted" && a.RunID != "" }
+
+// AbortSession stops what runs in a session: one run, or whatever is active
+// when runID is empty; with clearQueued also what waits behind it. It is no
+// proof that the run will never start: a later send of the same id runs. After
+// an abort use a new session key.
+func (c *Conn) AbortSession(ctx context.Context, key, runID string, clearQueued bool) (Aborted, error) {
+	params := map[string]any{"key": key}
+	if runID != "" {
+		params["runId"] = runID
+	}
+	if clearQueued {
+		params["clearQueued"] = true
+	}
+	var w struct {
+		Status string `json:"status"`
+		RunID  string `json:"abortedRunId"`
+	}
+	if err := c.Call(ctx, "sessions.abort", params, &w); err != nil {
+		return Aborted{}, err
+	}
+	return Aborted{Status: clean(w.Status, 32), RunID: clean(w.RunID, maxRunID)}, nil
+}
+
+// DeleteSession removes a session and its transcript; false if there was none.
+func (c *Conn) DeleteSession(ctx context.Context, key string) (bool, error) {
+	var w struct {
+		Deleted *bool `json:"deleted"`
+	}
+	if err := c.Call(ctx, "sessions.delete", map[string]any{"key": key, "deleteTranscript": true}, &w); err != nil {
+		return false, err
+	}
+	if w.Deleted == nil {
+		return false, &AnswerError{Method: "sessions.delete", Problem: "no deleted member"}
+	}
+	return *w.Deleted, nil
+}
