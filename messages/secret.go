@@ -2,6 +2,8 @@ package messages
 
 import (
 	"crypto/subtle"
+	"fmt"
+	"io"
 	"log/slog"
 )
 
@@ -22,6 +24,9 @@ func (s Secret) Empty() bool { return s == "" }
 func (s Secret) Equal(other string) bool {
 	return subtle.ConstantTimeCompare([]byte(s), []byte(other)) == 1
 }
+
+// Format covers every verb: without it %d would print the text.
+func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, masked) }
 
 func (s Secret) String() string                { return masked }
 func (s Secret) GoString() string              { return masked }
