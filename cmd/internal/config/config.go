@@ -1,0 +1,100 @@
+// Package config is the configuration of a Dash node: one plain struct, its
+// defaults, and the loader that merges them with a YAML file, the environment
+// (DASH_…) and command line flags. Flags win over the environment, which wins
+// over the file, which wins over the defaults.
+//
+// Every setting has one name. It is the flag without its dashes, the key in the
+// file (underscores are accepted in place of hyphens), and, in upper case with
+// underscores and the prefix DASH_, the variable in the environment. Keys that
+// no setting has are refused in a file and reported as warnings in the
+// environment, where other programs' variables may share the prefix.
+package config
+
+import "time"
+
+// Config is what one node is told. Paths are taken as given: relative ones are
+// relative to the working folder of the process.
+type Config struct {
+	// Dev turns a node into a playground: data in a temporary folder unless
+	// Data is set, three simulated gateways unless SimGateways is set, metrics
+	// without a key unless MetricsPublic is set.
+	Dev bool `key:"dev" help:"playground: data in a temporary folder unless --data, simulated gateways, key printed"`
+
+	// Listen is the address of the API, as host:port.
+	Listen string `key:"listen" help:"API address, host:port"`
+	// TLSCert and TLSKey are PEM files; both or neither.
+	TLSCert string `key:"tls-cert" help:"PEM file with the certificate chain of the API; needs --tls-key"`
+	TLSKey  string `key:"tls-key" help:"PEM file with the private key of --tls-cert"`
+	// MetricsPublic serves /metrics without a credential.
+	MetricsPublic bool `key:"metrics-public" help:"serve /metrics without an API key"`
+
+	// Data is the folder of the embedded store and of managed gateways. It is
+	// empty only with Dev, and then means a temporary folder.
+	Data string `key:"data" help:"folder of the embedded store and of managed gateways"`
+	// Store is the storage engine. This build has "sqlite".
+	Store string `key:"store" help:"storage engine: sqlite"`
+	// Retention is how long finished tasks are kept; 0 keeps them for ever.
+	Retention time.Duration `key:"retention" help:"how long finished tasks are kept; 0 keeps them for ever"`
+	// AdminKeyFile receives the API key made at the first start, mode 0600.
+	// Empty means admin.key in Data; see KeyFile.
+	AdminKeyFile string `key:"admin-key-file" help:"file that receives the API key made at the first start (default <data>/admin.key)"`
+
+	// Node is the node's name: the home of gateways on loopback addresses.
+	Node string `key:"node" help:"name of this node (default the host's name)"`
+	// Region is where the node is; tasks and gateways may ask for one.
+	Region string `key:"region" help:"region of this node"`
+
+	// SimGateways starts that many simulated gateways inside this process.
+	SimGateways int `key:"sim-gateways" help:"simulated gateways to start in this process (development and tests)"`
+
+	// OpenClawAutoStart starts managed gateways that are not running.
+	OpenClawAutoStart bool `key:"openclaw-auto-start" help:"start managed gateways whose process is missing"`
+	// OpenClawCommand is the program and its arguments for managed gateways
+	// that name none; the program is an absolute path.
+	OpenClawCommand []string `key:"openclaw-command" help:"program (absolute path) and arguments that start a managed gateway"`
+	// OpenClawStartupTimeout is how long a gateway may take from its start to
+	// answering. Boots measured on two busy cores took up to 90 s.
+	OpenClawStartupTimeout time.Duration `key:"openclaw-startup-timeout" help:"how long a managed gateway may take to become ready"`
+	// OpenClawProbeInterval is the pause between two looks at a gateway process.
+	OpenClawProbeInterval time.Duration `key:"openclaw-probe-interval" help:"pause between two looks at a managed gateway's process"`
+	// OpenClawRetryWindow is the span in which failed starts are counted: a
+	// gateway that uses up its restarts inside it is quarantined.
+	OpenClawRetryWindow time.Duration `key:"openclaw-retry-window" help:"span in which restarts are counted before a gateway is quarantined"`
+	// OpenClawProbeNames looks for openclaws, openclaw and openclawd on PATH
+	// when no command is set. It is off by default: a program found by name is
+	// not necessarily the one meant.
+	OpenClawProbeNames bool `key:"openclaw-probe-names" help:"without a command look for openclaws, openclaw, openclawd on PATH"`
+
+	// LogLevel is debug, info, warn or error.
+	LogLevel string `key:"log-level" help:"least level that is logged: debug, info, warn, error"`
+	// LogFormat is auto (text on a terminal, JSON elsewhere), text or json.
+	LogFormat string `key:"log-format" help:"auto (text on a terminal, json elsewhere), text or json"`
+}
+
+// Values of Config.LogFormat.
+const (
+	LogAuto = "auto"
+	LogText = "text"
+	LogJSON = "json"
+)
+
+// EngineSQLite is the embedded storage engine.
+const EngineSQLite = "sqlite"
+
+// devSimGateways is the number of gateways that CONTRACT promises for --dev.
+const devSimGateways = 3
+
+// Default returns the configuration of a node that is told nothing. Node and
+// Data depend on the host and are filled in by Load.
+func Default() Config {
+	return Config{
+		Listen:                 "127.0.0.1:7373",
+		Store:                  EngineSQLite,
+		Retention:              7 * 24 * time.Hour,
+		OpenClawStartupTimeout: 3 * time.Minute,
+		OpenClawProbeInterval:  5 * time.Second,
+		OpenClawRetryWindow:    10 * time.Minute,
+		LogLevel:               "info",
+		LogFormat:              LogAuto,
+	}
+}

@@ -1,0 +1,145 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/dash-fleet/dash/messages"
+)
+
+// maxSimGateways bounds what one process simulates; 200 is the largest fleet
+// the soak profiles ask for.
+const maxSimGateways = 1000
+
+func invalid(key, what, next string) *messages.Error {
+	e := &messages.Error{Code: messages.CodeInvalid, Message: what, NextStep: next}
+	if key != "" {
+		e.Fields = []messages.FieldError{{Pointer: "/" + key, Detail: what}}
+	}
+	return e
+}
+
+// Validate checks what can be checked without touching the network or the disk.
+func (c Config) Validate() error {
+	for _, check := range []func() *messages.Error{c.checkServer, c.checkStore, c.checkNode, c.checkOpenClaw, c.checkLog} {
+		if e := check(); e != nil {
+			return e
+		}
+	}
+	return nil
+}
+
+func (c Config) checkServer() *messages.Error {
+	if _, port, err := net.SplitHostPort(c.Listen); err != nil || !validPort(port) {
+		return invalid("listen", fmt.Sprintf("listen: %q is not an address", c.Listen), "give host:port, for example 127.0.0.1:7373, or :7373 for every interface")
+	}
+	if (c.TLSCert == "") != (c.TLSKey == "") {
+		return invalid("tls-cert", "tls-cert and tls-key go together, but only one is set", "set both for HTTPS or none for HTTP")
+	}
+	return nil
+}
+
+func validPort(s string) bool {
+	_, err := strconv.ParseUint(s, 10, 16)
+	return err == nil
+}
+
+func (c Config) checkStore() *messages.Error {
+	switch c.Store {
+	case EngineSQLite:
+	case "postgres", "redis":
+		return invalid("store", fmt.Sprintf("store: this build of Dash has no %s engine; it keeps its data in an embedded SQLite store, on one node", c.Store),
+			"use --store sqlite (the default)")
+	default:
+		return invalid("store", fmt.Sprintf("store: there is no engine %q", c.Store), "use --store sqlite (the default)")
+	}
+	if c.Data == "" && !c.Dev {
+		return invalid("data", "data: no folder is set, and neither HOME nor XDG_DATA_HOME says where to put one", "give --data /var/lib/dash")
+	}
+	if c.Retention < 0 || (c.Retention > 0 && c.Retention < time.Minute) {
+		return invalid("retention", fmt.Sprintf("retention: %s is too short", c.Retention), "give at least 1m, or 0 to keep finished tasks for ever")
+	}
+	return nil
+}
+
+func (c Config) checkNode() *messages.Error {
+	if err := messages.CheckID(c.Node); err != nil {
+		return invalid("node", fmt.Sprintf("node: %q is not a valid name: %v", c.Node, err), "give --node a name such as node-1")
+	}
+	if c.Region != "" && messages.CheckID(c.Region) != nil {
+		return invalid("region", fmt.Sprintf("region: %q is not a valid name: %v", c.Region, messages.ErrBadID), "give --region a name such as eu-1, or leave it out")
+	}
+	if c.SimGateways < 0 || c.SimGateways > maxSimGateways {
+		return invalid("sim-gateways", fmt.Sprintf("sim-gateways: %d is out of range", c.SimGateways), fmt.Sprintf("give 0 to %d", maxSimGateways))
+	}
+	return nil
+}
+
+func (c Config) checkOpenClaw() *messages.Error {
+	if len(c.OpenClawCommand) > 0 && !filepath.IsAbs(c.OpenClawCommand[0]) {
+		return invalid("openclaw-command", fmt.Sprintf("openclaw-command: %q is not an absolute path, so it would depend on PATH and on the working folder", c.OpenClawCommand[0]),
+			"give the full path of the program, for example /usr/bin/openclaw, or set --openclaw-probe-names")
+	}
+	for _, d := range []struct {
+		key         string
+		value       time.Duration
+		least, most time.Duration
+	}{
+		{"openclaw-startup-timeout", c.OpenClawStartupTimeout, time.Second, time.Hour},
+		{"openclaw-probe-interval", c.OpenClawProbeInterval, 100 * time.Millisecond, 10 * time.Minute},
+		{"openclaw-retry-window", c.OpenClawRetryWindow, time.Second, 24 * time.Hour},
+	} {
+		if d.value < d.least || d.value > d.most {
+			return invalid(d.key, fmt.Sprintf("%s: %s is out of range", d.key, d.value), fmt.Sprintf("give %s to %s", d.least, d.most))
+		}
+	}
+	return nil
+}
+
+func (c Config) checkLog() *messages.Error {
+	if levels := []string{"debug", "info", "warn", "error"}; !slices.Contains(levels, c.LogLevel) {
+		return invalid("log-level", fmt.Sprintf("log-level: there is no level %q", c.LogLevel), "use debug, info, warn or error")
+	}
+	if formats := []string{LogAuto, LogText, LogJSON}; !slices.Contains(formats, c.LogFormat) {
+		return invalid("log-format", fmt.Sprintf("log-format: there is no format %q", c.LogFormat), "use auto, text or json")
+	}
+	return nil
+}
+
+// suggest names the setting that key may have been meant to be.
+func suggest(key string) string {
+	best, least := "", 4 // farther than three edits is no typing error
+	for _, s := range settings() {
+		if d := distance(key, s.key); d < least {
+			best, least = s.key, d
+		}
+	}
+	if best == "" {
+		return ""
+	}
+	return fmt.Sprintf(" (did you mean %s?)", best)
+}
+
+// distance is the number of single-character edits between a and b.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		diagonal := row[0]
+		row[0] = i
+		for j := 1; j <= len(b); j++ {
+			cost := 1
+			if a[i-1] == b[j-1] {
+				cost = 0
+			}
+			diagonal, row[j] = row[j], min(row[j]+1, row[j-1]+1, diagonal+cost)
+		}
+	}
+	return row[len(b)]
+}
