@@ -45,6 +45,10 @@ type Returned struct {
 	Session bool
 }
 
+// Taken acknowledges Returned (P to G): these claims are void now, also those
+// that P did not know; G forgets them and stops repeating them.
+type Taken struct{ Claims []ClaimRef }
+
 // DemandInterval is how often an unchanged Demand is repeated; P gives a
 // gateway that was silent for DemandTimeout a window of 0.
 const (
