@@ -1,0 +1,225 @@
+package server
+
+import (
+	"context"
+	"time"
+
+	"github.com/dash-fleet/dash/http/events"
+	"github.com/dash-fleet/dash/messages"
+)
+
+// Commands is everything the API asks of the rest of Dash. All of it is
+// required. Every method is safe for concurrent use, honours ctx (which always
+// has a deadline) and refuses with a *messages.Error, whose Code decides the
+// HTTP status; any other error answers 500 and is logged, never shown.
+//
+// In every method an empty tenant means any tenant. A thing that exists in
+// another tenant than the one given is refused as CodeNotFound.
+type Commands struct {
+	Tasks    Tasks
+	Gateways Gateways
+	Sessions Sessions
+	Pools    Pools
+	Nodes    Nodes
+	Health   Health
+	Events   events.Log
+	Runs     events.Runs
+}
+
+// SubmitRequest is a checked wish for a new task.
+type SubmitRequest struct {
+	Tenant  string // never empty
+	Pool    string // empty: the session's pool, else messages.DefaultPool
+	Class   messages.Class
+	Session string // empty: a throw-away session
+	// Spec has every default filled in except Backoff, which stays nil unless given.
+	Spec     *messages.TaskSpec
+	DueAt    time.Time // zero: now
+	NotAfter time.Time // zero: never expires
+	// IdemKey is the client's Idempotency-Key, empty for none; IdemHash the
+	// SHA-256 of the canonical request.
+	IdemKey  string
+	IdemHash []byte
+}
+
+// Submitted is the answer to a submit.
+type Submitted struct {
+	Task Task
+	// Replayed says that the idempotency key named this task already.
+	Replayed bool
+}
+
+// Task is a task with what only its pool's owner knows.
+type Task struct {
+	messages.Task
+	// BlockedBy is the earlier task of the session that must end first, empty for none.
+	BlockedBy string
+}
+
+// TaskFilter selects tasks; zero fields select everything.
+type TaskFilter struct {
+	Tenant     string
+	States     []messages.TaskState
+	Class      messages.Class
+	Pool       string
+	Session    string
+	Gateway    string
+	Code       string // error code
+	LabelKey   string
+	LabelValue string // empty: any value
+	Before     time.Time
+	After      time.Time
+}
+
+// Tasks are the commands about tasks.
+type Tasks interface {
+	// Submit returns when the task is durable and in the order. The same
+	// (tenant, IdemKey) returns the task it named before; another IdemHash is
+	// CodeKeyReused. A full queue is CodeQueueFull with Position, Limit and
+	// RetryAfter. A session of another pool is CodeWrongPool. Calls of one
+	// key may run at once: exactly one task comes of them.
+	Submit(ctx context.Context, r SubmitRequest) (Submitted, error)
+	// Task returns one task. CodeNotFound.
+	Task(ctx context.Context, tenant, id string) (Task, error)
+	// Tasks pages through the matching tasks, newest first; next is empty at
+	// the end. An unusable cursor is CodeInvalid.
+	Tasks(ctx context.Context, f TaskFilter, cursor string, limit int) (tasks []Task, next string, err error)
+	// WaitTask returns the task as soon as it is terminal. When ctx ends first
+	// it returns ctx.Err(). It costs no thread or polling while it waits.
+	WaitTask(ctx context.Context, tenant, id string) (Task, error)
+	// Cancel makes the cancel flag durable and returns the task as it is then.
+	// It is repeatable. A terminal task that was not cancelled is CodeWrongState.
+	Cancel(ctx context.Context, tenant, id, reason string) (Task, error)
+	// Replay puts a dead letter back. CodeWrongState, CodeQueueFull.
+	Replay(ctx context.Context, tenant, id string) (Task, error)
+	// Release decides about a held task: back to the queue, or with fail a
+	// dead letter. CodeWrongState.
+	Release(ctx context.Context, tenant, id string, fail bool) (Task, error)
+	// ReplayDeadLetters puts all matching dead letters back; f.States is
+	// ignored. matched is the true count, replayed how many were queued; with
+	// dryRun none. It stops without error when the queue is full.
+	ReplayDeadLetters(ctx context.Context, f TaskFilter, dryRun bool) (matched, replayed int, err error)
+	// Queue lists every class of every pool, pools by id, classes in order of service.
+	Queue(ctx context.Context, tenant, pool string) ([]QueueClass, error)
+}
+
+// QueueClass is what waits and runs in one class of one pool.
+type QueueClass struct {
+	Pool      string
+	Tenant    string
+	Class     messages.Class
+	Depth     int   // tasks that wait for a gateway
+	Bytes     int64 // of their inputs
+	Running   int   // tasks that a gateway holds
+	OldestAge time.Duration
+	Limit     messages.ClassLimit
+}
+
+// Gateway is a gateway's configuration and its owner's last word about it. A
+// gateway that no owner has taken up yet has State GatewayRegistered.
+type Gateway struct {
+	Config messages.Gateway
+	Status messages.GatewayStatus
+}
+
+// GatewayChange lists the fields that change; nil leaves one as it is.
+type GatewayChange struct {
+	URL            *string
+	Token          *messages.Secret
+	MaxConcurrency *int
+	Weight         *int
+	Region         *string // empty takes it away
+	Capabilities   *[]string
+	Labels         *map[string]string
+}
+
+// Gateways are the commands about gateways. A change is durable when its
+// method returns and takes effect at the gateway soon after.
+type Gateways interface {
+	// Create registers a gateway. A taken id is CodeConflict. Tenant and Pool
+	// are never empty; an empty Node means this node. The URL was not checked
+	// beyond its form: which networks are allowed is for the implementation.
+	Create(ctx context.Context, g messages.Gateway) (Gateway, error)
+	// List returns all gateways in the order of their ids.
+	List(ctx context.Context, tenant string) ([]Gateway, error)
+	// Get returns one gateway. CodeNotFound.
+	Get(ctx context.Context, tenant, id string) (Gateway, error)
+	// Update changes the configuration; version 0 means any, another than the
+	// present one is CodeVersionClash.
+	Update(ctx context.Context, tenant, id string, c GatewayChange, version int64) (Gateway, error)
+	// Delete removes the gateway; while it holds tasks this is CodeWrongState unless force.
+	Delete(ctx context.Context, tenant, id string, force bool) error
+	// Drain gives it no more work. Repeatable.
+	Drain(ctx context.Context, tenant, id string) (Gateway, error)
+	// Resume ends a drain or a quarantine. Repeatable.
+	Resume(ctx context.Context, tenant, id string) (Gateway, error)
+	// Restart stops and starts a managed gateway after its runs, or connects anew to another.
+	Restart(ctx context.Context, tenant, id string) (Gateway, error)
+}
+
+// SessionMove is where a session shall go.
+type SessionMove struct {
+	Gateway string // empty: Dash chooses
+	Force   bool   // do not wait for the running turn
+}
+
+// Sessions are the commands about agent sessions. Here tenant is empty only in
+// Sessions; a session's id is unique inside its tenant.
+type Sessions interface {
+	// Create opens a session with s.Tenant, ID, Pool and Labels set. CodeConflict.
+	Create(ctx context.Context, s messages.Session) (messages.Session, error)
+	// Sessions pages by id; after is the last id of the page before. With an
+	// empty tenant, ids of several tenants may repeat: then after is
+	// "<tenant>/<id>" and so is the order.
+	Sessions(ctx context.Context, tenant, pool, after string, limit int) ([]messages.Session, error)
+	// Session returns one session. CodeNotFound.
+	Session(ctx context.Context, tenant, id string) (messages.Session, error)
+	// Close ends a session; with open tasks it is CodeWrongState.
+	Close(ctx context.Context, tenant, id string) error
+	// Transcript returns the newest limit tasks that succeeded, oldest first. CodeNotFound.
+	Transcript(ctx context.Context, tenant, id string, limit int) ([]messages.Task, error)
+	// Move starts a move. A gateway of another pool or unknown is CodeInvalid.
+	Move(ctx context.Context, tenant, id string, m SessionMove) (messages.Session, error)
+	// Resume lets a parked session try again. Any other state is CodeWrongState.
+	Resume(ctx context.Context, tenant, id string) (messages.Session, error)
+}
+
+// Pools are the commands about pools.
+type Pools interface {
+	// List returns all pools in the order of their ids.
+	List(ctx context.Context, tenant string) ([]messages.Pool, error)
+	// Get returns one pool. CodeNotFound.
+	Get(ctx context.Context, tenant, id string) (messages.Pool, error)
+	// Put creates the pool (Version 0; existing: CodeVersionClash) or replaces
+	// the one whose Version is p.Version (another: CodeVersionClash, none: CodeNotFound).
+	Put(ctx context.Context, p messages.Pool) (messages.Pool, error)
+}
+
+// Node is a Dash process whose lease is valid.
+type Node struct {
+	ID      string
+	Addr    string
+	Region  string
+	Version string
+	Expires time.Time
+}
+
+// Nodes lists the cluster.
+type Nodes interface {
+	// Nodes returns the nodes whose lease is valid, in the order of their ids.
+	Nodes(ctx context.Context) ([]Node, error)
+}
+
+// Check is what one readiness check found.
+type Check struct {
+	Name   string // snake_case, from a closed set
+	OK     bool
+	Detail string // in words, without secrets
+}
+
+// Health answers whether this node can take work.
+type Health interface {
+	// Checks runs all readiness checks. It is called by anybody, often, and
+	// must be cheap: at most a second, and shared between callers at once.
+	Checks(ctx context.Context) []Check
+}
