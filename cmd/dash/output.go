@@ -1,0 +1,248 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+	"go.yaml.in/yaml/v3"
+)
+
+// output is how a command prints its data. JSON is the API's own, unwrapped:
+// a list prints as an array, one thing as an object.
+type output struct {
+	format    string
+	columns   []string
+	noHeaders bool
+}
+
+var formats = []string{"table", "wide", "json", "jsonl", "yaml", "name"}
+
+func (o *output) addFlags(c *cobra.Command) {
+	c.Flags().StringVarP(&o.format, "output", "o", "table", "output format: "+strings.Join(formats, "|"))
+	c.Flags().StringSliceVar(&o.columns, "columns", nil, "columns of the table, by name, in this order")
+	c.Flags().BoolVar(&o.noHeaders, "no-headers", false, "print the table without its first line")
+	// The only error is a flag that does not exist.
+	_ = c.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp))
+}
+
+// column is one column of a table. The first column of a table is the name of
+// the thing, which is what -o name prints.
+type column[T any] struct {
+	name  string
+	wide  bool // only with -o wide or by --columns
+	value func(T) string
+}
+
+// check refuses unknown formats and columns before anything is asked of the API.
+func check[T any](o output, columns []column[T]) error {
+	if !slices.Contains(formats, o.format) {
+		return usage("use one of "+strings.Join(formats, ", "), "there is no output format %q", o.format)
+	}
+	_, err := choose(o, columns)
+	return err
+}
+
+func choose[T any](o output, columns []column[T]) ([]column[T], error) {
+	if len(o.columns) == 0 {
+		return slices.DeleteFunc(slices.Clone(columns), func(c column[T]) bool { return c.wide && o.format != "wide" }), nil
+	}
+	chosen := make([]column[T], 0, len(o.columns))
+	for _, name := range o.columns {
+		i := slices.IndexFunc(columns, func(c column[T]) bool { return strings.EqualFold(c.name, strings.TrimSpace(name)) })
+		if i < 0 {
+			names := make([]string, len(columns))
+			for j, c := range columns {
+				names[j] = strings.ToLower(c.name)
+			}
+			return nil, usage("use some of "+strings.Join(names, ","), "there is no column %q", name)
+		}
+		chosen = append(chosen, columns[i])
+	}
+	return chosen, nil
+}
+
+// printList prints a list of things.
+func printList[T any](t *terminal, o output, columns []column[T], items []T) error {
+	if err := check(o, columns); err != nil {
+		return err
+	}
+	if items == nil {
+		items = []T{}
+	}
+	switch o.format {
+	case "json":
+		return printJSON(t, items)
+	case "yaml":
+		return printYAML(t, items)
+	case "jsonl":
+		return printLines(t, items)
+	case "name":
+		return printNames(t, columns, items)
+	}
+	return printTable(t, o, columns, items)
+}
+
+// printOne prints one thing: as a table it is a list of its fields.
+func printOne[T any](t *terminal, o output, columns []column[T], item T) error {
+	if err := check(o, columns); err != nil {
+		return err
+	}
+	switch o.format {
+	case "json":
+		return printJSON(t, item)
+	case "yaml":
+		return printYAML(t, item)
+	case "jsonl":
+		return printLines(t, []T{item})
+	case "name":
+		return printNames(t, columns, []T{item})
+	}
+	chosen, err := choose(o, columns)
+	if err != nil {
+		return err
+	}
+	if len(o.columns) == 0 {
+		chosen = columns
+	}
+	width := 0
+	for _, c := range chosen {
+		width = max(width, utf8.RuneCountInString(c.name))
+	}
+	var b strings.Builder
+	for _, c := range chosen {
+		v := clean(c.value(item))
+		if v == "" {
+			continue
+		}
+		v = strings.ReplaceAll(strings.TrimRight(v, "\n"), "\n", "\n"+strings.Repeat(" ", width+2))
+		fmt.Fprintf(&b, "%-*s  %s\n", width, strings.ToLower(c.name), v)
+	}
+	return write(t, b.String())
+}
+
+func printJSON(t *terminal, v any) error {
+	raw, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encode the answer: %w", err)
+	}
+	return write(t, string(raw)+"\n")
+}
+
+func printLines[T any](t *terminal, items []T) error {
+	var b strings.Builder
+	for _, v := range items {
+		raw, err := json.Marshal(v)
+		if err != nil {
+			return fmt.Errorf("encode the answer: %w", err)
+		}
+		b.Write(raw)
+		b.WriteByte('\n')
+	}
+	return write(t, b.String())
+}
+
+// printYAML prints the JSON form as YAML, so that both have the same keys.
+func printYAML(t *terminal, v any) error {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("encode the answer: %w", err)
+	}
+	var node yaml.Node
+	if err := yaml.Unmarshal(raw, &node); err != nil { // JSON is YAML; a node keeps the order of keys
+		return fmt.Errorf("encode the answer: %w", err)
+	}
+	block(&node)
+	text, err := yaml.Marshal(&node)
+	if err != nil {
+		return fmt.Errorf("encode the answer: %w", err)
+	}
+	return write(t, string(text))
+}
+
+// block turns JSON's flow style and quotes into YAML's usual ones.
+func block(n *yaml.Node) {
+	n.Style = 0
+	for _, c := range n.Content {
+		block(c)
+	}
+}
+
+func printNames[T any](t *terminal, columns []column[T], items []T) error {
+	var b strings.Builder
+	for _, v := range items {
+		b.WriteString(clean(columns[0].value(v)) + "\n")
+	}
+	return write(t, b.String())
+}
+
+func printTable[T any](t *terminal, o output, columns []column[T], items []T) error {
+	chosen, err := choose(o, columns)
+	if err != nil {
+		return err
+	}
+	rows := make([][]string, 0, len(items)+1)
+	if !o.noHeaders {
+		head := make([]string, len(chosen))
+		for i, c := range chosen {
+			head[i] = c.name
+		}
+		rows = append(rows, head)
+	}
+	for _, v := range items {
+		row := make([]string, len(chosen))
+		for i, c := range chosen {
+			row[i] = oneLine(c.value(v))
+		}
+		rows = append(rows, row)
+	}
+	return write(t, layout(rows, t.width))
+}
+
+// layout aligns rows. The last column is cut at the terminal's width, if known.
+func layout(rows [][]string, width int) string {
+	var widths []int
+	for _, r := range rows {
+		for i, cell := range r {
+			if i == len(widths) {
+				widths = append(widths, 0)
+			}
+			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
+		}
+	}
+	var b strings.Builder
+	for _, r := range rows {
+		var line strings.Builder
+		for i, cell := range r {
+			if i == len(r)-1 {
+				line.WriteString(cell)
+				break
+			}
+			line.WriteString(cell + strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell)+2))
+		}
+		text := strings.TrimRight(line.String(), " ")
+		if width > 1 && utf8.RuneCountInString(text) > width {
+			text = string([]rune(text)[:width-1]) + "…"
+		}
+		b.WriteString(text + "\n")
+	}
+	return b.String()
+}
+
+func oneLine(s string) string {
+	s = strings.Join(strings.Fields(clean(s)), " ")
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+func write(t *terminal, text string) error {
+	if _, err := t.out.Write([]byte(text)); err != nil {
+		return fmt.Errorf("write the output: %w", err)
+	}
+	return nil
+}

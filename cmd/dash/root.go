@@ -1,0 +1,104 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// run executes one command line and returns its exit code.
+func run(ctx context.Context, args []string, t *terminal) int {
+	root := newRoot(t)
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	err = asUsage(err)
+	report(t.err, err)
+	return exitCode(err)
+}
+
+func newRoot(t *terminal) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "dash",
+		Short: "Control plane for fleets of OpenClaw gateways",
+		Long: "Dash runs tasks on a fleet of OpenClaw gateways: in strict priority order, on gateways\n" +
+			"that it keeps alive, and without losing an accepted task.",
+		Example: "  dash serve --dev\n  dash task submit --priority high --message 'Say hello.' --wait\n  dash gateway list",
+		Args:    noArgs, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		SilenceErrors: true, SilenceUsage: true,
+		SuggestionsMinimumDistance: 2,
+	}
+	root.SetIn(t.in)
+	root.SetOut(t.out)
+	root.SetErr(t.err)
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usage("`"+cmd.CommandPath()+" --help` lists the flags", "%s", err)
+	})
+	root.AddGroup(&cobra.Group{ID: "node", Title: "On a node:"}, &cobra.Group{ID: "fleet", Title: "Over the API:"})
+	for _, c := range []*cobra.Command{serveCommand(t), configCommand(t), versionCommand(t)} {
+		c.GroupID = "node"
+		root.AddCommand(c)
+	}
+	root.AddCommand(exitCodesTopic())
+	return root
+}
+
+// exitCodesTopic is a command that cannot be run, which cobra shows as an
+// additional help topic.
+func exitCodesTopic() *cobra.Command {
+	return &cobra.Command{Use: "exit-codes", Short: "What the exit codes mean", Long: strings.TrimSpace(exitCodesHelp)}
+}
+
+// noun returns a command that only groups verbs.
+func noun(use, short string, verbs ...*cobra.Command) *cobra.Command {
+	c := &cobra.Command{Use: use, Short: short, Args: noArgs, SuggestionsMinimumDistance: 2}
+	c.RunE = func(cmd *cobra.Command, _ []string) error {
+		return usage("`"+cmd.CommandPath()+" --help` lists them", "%s needs a verb", cmd.CommandPath())
+	}
+	c.AddCommand(verbs...)
+	return c
+}
+
+// noArgs refuses arguments and says what may have been meant.
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	next := "`" + cmd.CommandPath() + " --help` lists what there is"
+	if s := cmd.SuggestionsFor(args[0]); len(s) > 0 {
+		next = "did you mean `" + cmd.CommandPath() + " " + s[0] + "`?"
+	}
+	return usage(next, "%s has no command or argument %q", cmd.CommandPath(), args[0])
+}
+
+// exactArgs asks for one argument per name.
+func exactArgs(names ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		next := "usage: " + cmd.UseLine()
+		if len(args) < len(names) {
+			return usage(next, "%s needs %s", cmd.CommandPath(), strings.Join(names[len(args):], " and "))
+		}
+		if len(args) > len(names) {
+			return usage(next, "%s takes %d arguments, not %d", cmd.CommandPath(), len(names), len(args))
+		}
+		return nil
+	}
+}
+
+// asUsage gives cobra's own errors, which have no type, the code of wrong usage.
+func asUsage(err error) error {
+	if err == nil {
+		return nil
+	}
+	var f *failure
+	if errors.As(err, &f) {
+		return err
+	}
+	for _, p := range []string{"unknown command", "required flag", "if any flags in the group", "at least one of the flags", "invalid argument"} {
+		if strings.HasPrefix(err.Error(), p) {
+			return usage("`dash --help` lists the commands", "%s", err)
+		}
+	}
+	return err
+}

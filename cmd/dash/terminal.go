@@ -1,0 +1,45 @@
+package main
+
+import (
+	"io"
+	"os"
+	"strings"
+
+	"golang.org/x/term"
+)
+
+// terminal is what surrounds a command: its streams and its environment.
+type terminal struct {
+	in       io.Reader
+	out, err io.Writer
+	environ  []string
+	// person says that stderr is a terminal, so progress may be drawn;
+	// width is that of stdout in columns, 0 when it is no terminal.
+	person bool
+	width  int
+	// asks says that stdin and stderr are terminals, so questions are possible.
+	asks bool
+}
+
+func systemTerminal() *terminal {
+	t := &terminal{in: os.Stdin, out: os.Stdout, err: os.Stderr, environ: os.Environ()}
+	dumb := t.getenv("TERM") == "dumb"
+	t.person = !dumb && term.IsTerminal(int(os.Stderr.Fd()))
+	t.asks = t.person && term.IsTerminal(int(os.Stdin.Fd()))
+	if w, _, err := term.GetSize(int(os.Stdout.Fd())); err == nil && !dumb {
+		t.width = w
+	}
+	return t
+}
+
+// colour reports whether escape sequences may be written to stderr.
+func (t *terminal) colour() bool { return t.person && t.getenv("NO_COLOR") == "" }
+
+func (t *terminal) getenv(name string) string {
+	for i := len(t.environ) - 1; i >= 0; i-- {
+		if k, v, ok := strings.Cut(t.environ[i], "="); ok && k == name {
+			return v
+		}
+	}
+	return ""
+}

@@ -1,0 +1,50 @@
+// Command testcount runs "go test -json" with its arguments, prints one line
+// per package, the full output of whatever failed, and as its last line
+//
+//	N passed, N failed, N skipped
+//
+// which counts tests and subtests that have no subtests of their own, and a
+// package that fails outside any test as one failure. It exits as go test did.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+)
+
+func main() {
+	code, err := run(os.Args[1:], os.Stdout, os.Stderr)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "testcount:", err)
+	}
+	os.Exit(code)
+}
+
+func run(args []string, stdout, stderr io.Writer) (int, error) {
+	cmd := exec.Command("go", append([]string{"test", "-json"}, args...)...)
+	cmd.Stderr = stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return 1, err
+	}
+	if err := cmd.Start(); err != nil {
+		return 1, err
+	}
+	c := newCounter(stdout)
+	readErr := c.read(out)
+	waitErr := cmd.Wait()
+	c.finish()
+	var exit *exec.ExitError
+	switch {
+	case errors.As(waitErr, &exit):
+		return max(1, exit.ExitCode()), readErr
+	case waitErr != nil:
+		return 1, waitErr
+	case readErr != nil || c.failed > 0:
+		return 1, readErr
+	}
+	return 0, nil
+}
