@@ -1,0 +1,170 @@
+package session
+
+import (
+	"github.com/dash-fleet/dash/messages"
+)
+
+// change asks for a durable step of the task. Nothing follows before Committed.
+func (d *decision) change(t messages.Task, s *messages.Session, reason string) bool {
+	d.op++
+	c := Commit{Op: d.op, Task: t, From: d.Task.State, FromClaim: d.Task.Claim, Reason: reason}
+	if s != nil && !d.keepRow {
+		s.UpdatedAt = d.now
+		c.Session, c.FromGeneration = s, d.Session.Generation
+	}
+	d.commit = &c
+	d.do(c)
+	return false
+}
+
+func (d *decision) toRunning(observed string, started bool) bool {
+	t := d.Task
+	t.State, t.BootID, t.ObservedRunID = messages.Running, d.boot, observed
+	if started || t.StartedAt.IsZero() {
+		t.StartedAt = d.now
+	}
+	reason := "accepted"
+	if observed != "" {
+		reason = "rerun_seen"
+	}
+	return d.change(t, nil, reason)
+}
+
+func (d *decision) toRecovering() bool {
+	t := d.Task
+	t.State, t.BootID = messages.Recovering, d.sentBoot
+	return d.change(t, nil, "boot_changed")
+}
+
+// toClaimed goes back to CLAIMED after the grace time, to send the same run id
+// again: in the same session, or in a new generation where the input's remains
+// could lead or precede it.
+func (d *decision) toClaimed(anew bool) bool {
+	t := d.Task
+	t.State, t.BootID, t.ObservedRunID = messages.Claimed, d.boot, ""
+	var s *messages.Session
+	if anew {
+		t.Generation++
+		s = d.nextGeneration()
+		if s != nil {
+			t.Generation = s.Generation
+		}
+	}
+	return d.change(t, s, "grace_over")
+}
+
+func (d *decision) toCancelling() bool {
+	t := d.Task
+	t.State, t.Stopping, t.BootID = messages.Cancelling, d.stop, d.sentBoot
+	return d.change(t, nil, "stop")
+}
+
+// nextGeneration is the session's row with a key that was never used; nil for
+// a throw-away session.
+func (d *decision) nextGeneration() *messages.Session {
+	if d.Session == nil {
+		return nil
+	}
+	s := *d.Session
+	s.Generation++
+	s.Replay = true
+	return &s
+}
+
+func (d *decision) committed(e Committed) {
+	if d.commit == nil || e.Op != d.commit.Op {
+		return
+	}
+	c := d.commit
+	d.commit = nil
+	switch e.Status {
+	case CommitOK:
+		d.applied(c)
+	case CommitFenced:
+		d.fenced = true
+	case CommitConflict:
+		d.conflicted(c, e.Current)
+	default:
+		d.retryStore()
+	}
+}
+
+func (d *decision) retryStore() {
+	d.storeWait = true
+	d.arm(StoreTimer, storeRetry)
+}
+
+// applied: the step is durable.
+func (d *decision) applied(c *Commit) {
+	flag := d.Task.Cancel
+	from := d.Task
+	d.Task = c.Task
+	if !flag.RequestedAt.IsZero() {
+		d.Task.Cancel.RequestedAt, d.Task.Cancel.Reason = flag.RequestedAt, flag.Reason
+	}
+	if c.Session != nil {
+		d.Session = c.Session
+	}
+	d.keepRow = false
+	if !d.Task.State.AtGateway() {
+		d.report(from.SessionKey(), c.Session)
+		return
+	}
+	d.disarm(GraceTimer)
+	d.graceOver, d.rounds, d.misses = false, 0, 0
+	d.sentBoot = d.Task.BootID
+	d.hurry()
+	switch d.Task.State {
+	case messages.Claimed:
+		d.send = sendNone
+		if c.Session != nil {
+			d.do(SessionChanged{messages.SessionChangedByG{Session: *c.Session}})
+		}
+	case messages.Running:
+		d.disarm(DeadlineTimer) // counts from the new StartedAt
+	case messages.Cancelling:
+		d.disarm(DeadlineTimer)
+	}
+}
+
+// report tells the pool's owner that the claim is over and leaves the session
+// key tidy.
+func (d *decision) report(key string, s *messages.Session) {
+	d.do(Ended{messages.Ended{Task: d.Task, Session: s}})
+	switch {
+	case d.end != nil && (d.end.unconfirmed || d.end.lost):
+		d.do(Fence{Key: key})
+	case d.Session == nil && d.wrote:
+		d.do(DeleteSession{Key: key})
+	}
+	d.release()
+}
+
+// conflicted: the stored row is not what the Run took it for.
+func (d *decision) conflicted(c *Commit, row *messages.Task) {
+	if row == nil || row.Claim != c.FromClaim {
+		d.gone = true
+		return
+	}
+	if row.CancelRequested() && !row.State.Terminal() {
+		d.stop = messages.StopCancel
+	}
+	switch {
+	case row.State == c.From && c.Session != nil:
+		d.Task.Cancel = row.Cancel
+		d.keepRow = true // the session moved on; the task did not
+	case row.State == c.From:
+		d.retryStore()
+	case row.State == messages.Held:
+		d.hold(*row)
+	case row.State.AtGateway():
+		d.Task = *row // an earlier commit of ours whose answer was lost
+		d.sentBoot = row.BootID
+		d.hurry()
+	case row.State.Terminal() || row.State == messages.RetryWait:
+		d.Task = *row
+		d.report(row.SessionKey(), nil)
+	default:
+		d.gone = true
+	}
+}

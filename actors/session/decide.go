@@ -1,0 +1,273 @@
+package session
+
+import (
+	"slices"
+	"time"
+
+	"github.com/dash-fleet/dash/messages"
+)
+
+// Decide takes one input and returns the next Run and what to do, in order.
+// It is pure: r stays as it was. Inputs that name another connection, claim or
+// commit are ignored, so repeating one is harmless. While a Commit is under
+// way facts are kept and nothing else is decided.
+func Decide(r Run, in Input) (Run, []Effect) {
+	if r.over {
+		return r, nil
+	}
+	d := decision{Run: r, now: in.Now, rand: in.Rand}
+	d.absorb(in.Event)
+	d.settle()
+	return d.Run, d.effects
+}
+
+// decision is a Run while one input is decided. Facts first (absorb), then
+// what follows from all facts together (settle): so no order of inputs loses a
+// consequence.
+type decision struct {
+	Run
+	now     time.Time
+	rand    float64
+	effects []Effect
+}
+
+func (d *decision) do(e Effect) { d.effects = append(d.effects, e) }
+
+func (d *decision) absorb(e Event) {
+	switch e := e.(type) {
+	case Connected:
+		d.connected(e)
+	case Disconnected:
+		if e.Conn == d.conn && d.conn != 0 {
+			d.dropConn()
+		}
+	case Sent:
+		if d.onConn(e.Conn) && d.send == sendAsked {
+			d.send, d.wrote = sendWritten, true
+		}
+	case NotSent:
+		if d.onConn(e.Conn) && d.send == sendAsked {
+			d.send, d.unsent = sendNone, true
+			d.sends--
+		}
+	case Answer:
+		d.answered(e)
+	case SessionRead:
+		if d.askAnswered(e.Conn, askRead, stepWait) && e.Key == d.Task.SessionKey() {
+			d.read = &e
+		}
+	case WaitAnswer:
+		d.waited(e)
+	case AbortAnswer:
+		d.aborted(e)
+	case AskFailed:
+		if d.onConn(e.Conn) && d.ask != askNone {
+			d.ask, d.stale, d.step = askNone, false, stepIdle
+		}
+	case RunEnded:
+		if d.onConn(e.Conn) && d.Owns(e.RunID) && d.ask == askNone && d.Task.State != messages.Cancelling {
+			d.hurry()
+		}
+	case Fired:
+		d.fired(e.Timer)
+	case StopRequested:
+		d.stopRequested(e)
+	case Committed:
+		d.committed(e)
+	case Withdrawn:
+		d.withdrawn(e)
+	}
+}
+
+// onConn reports whether an event belongs to the present connection.
+func (d *decision) onConn(c Conn) bool { return c != 0 && c == d.conn }
+
+func (d *decision) connected(e Connected) {
+	if e.Conn <= d.lastConn {
+		return
+	}
+	d.dropConn()
+	d.conn, d.lastConn, d.boot = e.Conn, e.Conn, e.BootID
+}
+
+// dropConn forgets all that was true of the present connection only. A Send
+// that was asked for and never denied counts as written.
+func (d *decision) dropConn() {
+	if d.send == sendAsked {
+		d.wrote = true
+	}
+	d.conn, d.boot, d.send, d.unsent = 0, "", sendNone, false
+	d.ask, d.stale, d.step, d.read = askNone, false, stepFirst, nil
+	d.rounds, d.misses = 0, 0
+	d.graceOver = false
+	d.disarm(PollTimer)
+	d.disarm(GraceTimer)
+}
+
+// answered takes what the gateway said to the Send.
+func (d *decision) answered(e Answer) {
+	if !d.onConn(e.Conn) || e.RunID != d.Task.RunID() && !d.rules.a {
+		return
+	}
+	if d.send == sendAsked {
+		d.send, d.wrote = sendWritten, true
+	}
+	switch e.Kind {
+	case Accepted:
+		d.send = sendAccepted
+	case InFlight:
+		if d.send != sendAccepted {
+			d.send = sendInFlight
+		}
+	case Refused:
+		// Only the refusal of the claim's only send is evidence: a draining
+		// gateway may refuse to repeat what it is running.
+		if d.send == sendWritten {
+			d.refused = d.fresh && d.sends == 1 || d.rules.refusal
+			d.send, d.unsent = sendNone, !d.refused
+		}
+	default:
+		d.ends(e.Kind, e.Result, e.Error)
+	}
+}
+
+// ends keeps the first end that is known.
+func (d *decision) ends(k Kind, res *messages.TaskResult, err *messages.TaskError) {
+	if d.end != nil && !(d.end.unconfirmed || d.end.lost) {
+		return
+	}
+	switch k {
+	case Success:
+		if res == nil {
+			res = &messages.TaskResult{}
+		}
+	case Failed:
+		if err == nil {
+			err = &messages.TaskError{Code: string(messages.CodeProvider), Message: "the run failed and the gateway did not say why", Retryable: true}
+		}
+	case Aborted, TimedOut:
+	default:
+		return
+	}
+	d.end = &ending{kind: k, result: res, err: err}
+}
+
+// askAnswered closes the question under way and moves the round on to next. It
+// is false if there is no such question or its answer is too old to be of use.
+func (d *decision) askAnswered(c Conn, kind askState, next step) bool {
+	if !d.onConn(c) || d.ask != kind {
+		return false
+	}
+	stale := d.stale
+	d.ask, d.stale = askNone, false
+	if !stale {
+		d.step = next
+	}
+	return !stale
+}
+
+func (d *decision) waited(e WaitAnswer) {
+	if !d.onConn(e.Conn) || d.ask != askWait {
+		return
+	}
+	d.askAnswered(e.Conn, askWait, stepIdle)
+	if e.RunID == d.tracked() {
+		d.ends(e.Kind, e.Result, e.Error)
+	}
+}
+
+// aborted: a run id that the gateway names has ended there and has left a
+// tombstone. Anything else is no proof, a frame may still be on its way.
+func (d *decision) aborted(e AbortAnswer) {
+	if !d.onConn(e.Conn) || d.ask != askAbort {
+		return
+	}
+	d.askAnswered(e.Conn, askAbort, stepRead)
+	own := slices.Contains(e.Runs, d.Task.RunID())
+	if own || d.sameBoot() && slices.Contains(e.Runs, d.tracked()) {
+		d.ends(Aborted, nil, nil)
+	}
+}
+
+// hurry starts a round of questions now.
+func (d *decision) hurry() {
+	d.stale = d.ask != askNone
+	d.step, d.read = stepFirst, nil
+	d.disarm(PollTimer)
+}
+
+func (d *decision) fired(t TimerKind) {
+	if d.armed&(1<<t) == 0 {
+		return
+	}
+	d.armed &^= 1 << t
+	switch t {
+	case PollTimer:
+		d.unsent = false
+		d.hurry()
+	case GraceTimer:
+		d.graceOver = true
+		d.hurry()
+	case DeadlineTimer:
+		if d.stop == messages.StopNone {
+			d.stop = messages.StopDeadline
+		}
+	case StopTimer:
+		if d.Task.State == messages.Cancelling && d.end == nil {
+			d.end = &ending{kind: Aborted, unconfirmed: true}
+		}
+	case StoreTimer:
+		d.storeWait = false
+	}
+}
+
+func (d *decision) stopRequested(e StopRequested) {
+	if d.watching {
+		return // a HELD task is the pool owner's
+	}
+	d.stop = messages.StopCancel
+	if !d.Task.CancelRequested() {
+		d.Task.Cancel.RequestedAt, d.Task.Cancel.Reason = e.At, e.Reason
+		if e.At.IsZero() {
+			d.Task.Cancel.RequestedAt = d.now
+		}
+	}
+}
+
+func (d *decision) withdrawn(e Withdrawn) {
+	switch {
+	case e.Claim != d.Task.Claim:
+	case e.Held:
+		d.hold(d.Task)
+	default:
+		d.gone = true
+	}
+}
+
+// hold makes the Run a mere watcher of a task that is HELD.
+func (d *decision) hold(row messages.Task) {
+	d.Task = row
+	d.Task.State = messages.Held
+	d.watching = true
+	if d.end != nil && d.end.unconfirmed {
+		d.end = nil
+	}
+	for _, t := range []TimerKind{PollTimer, GraceTimer, DeadlineTimer, StopTimer} {
+		d.disarm(t)
+	}
+	d.hurry()
+}
+
+func (d *decision) arm(t TimerKind, after time.Duration) {
+	d.armed |= 1 << t
+	d.do(Arm{Timer: t, After: max(after, 0)})
+}
+
+func (d *decision) disarm(t TimerKind) {
+	if d.armed&(1<<t) != 0 {
+		d.armed &^= 1 << t
+		d.do(Disarm{Timer: t})
+	}
+}
+
+func (d *decision) isArmed(t TimerKind) bool { return d.armed&(1<<t) != 0 }

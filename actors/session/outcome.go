@@ -1,0 +1,155 @@
+package session
+
+import (
+	"math"
+	"time"
+
+	"github.com/dash-fleet/dash/messages"
+)
+
+// Defaults of a task's backoff, where its specification is silent.
+const (
+	backoffFirst  = time.Second
+	backoffMax    = 5 * time.Minute
+	backoffFactor = 2.0
+)
+
+// finish makes the end durable.
+func (d *decision) finish() bool {
+	switch e := d.end; {
+	case e.kind == Success:
+		return d.change(d.succeeded(), nil, "success")
+	case d.stop == messages.StopCancel:
+		return d.finishCancelled()
+	default:
+		return d.finishFailed()
+	}
+}
+
+func (d *decision) succeeded() messages.Task {
+	t := d.Task
+	t.State, t.Result, t.Error = messages.Succeeded, d.end.result, nil
+	t.Stopping, t.FinishedAt = messages.StopNone, d.now
+	return t
+}
+
+func (d *decision) finishCancelled() bool {
+	t := d.Task
+	t.State, t.Stopping, t.FinishedAt = messages.Cancelled, messages.StopNone, d.now
+	t.Cancel.Confirmed = messages.Confirmed
+	reason := "stopped"
+	switch {
+	case d.end.unconfirmed:
+		t.Cancel.Confirmed = messages.Unconfirmed
+		reason = "unconfirmed"
+	case d.Task.State == messages.Claimed:
+		reason = "cancel_unsent"
+	}
+	var s *messages.Session
+	if d.Task.State == messages.Cancelling {
+		s = d.usedUpSession()
+	}
+	return d.change(t, s, reason)
+}
+
+// usedUpSession is the session's row after an end that makes its key unfit for
+// another turn; nil if the key may be used again.
+func (d *decision) usedUpSession() *messages.Session {
+	e := d.end
+	if d.rules.f || d.untouched() || e.kind == Failed && !e.lost {
+		return nil
+	}
+	s := d.nextGeneration()
+	if s != nil && e.unconfirmed {
+		s.State = messages.SessionSuspended
+		s.Reason = "the gateway did not confirm that a run was stopped"
+		s.NextStep = "it goes on once the gateway has confirmed the stop or was restarted with a fresh state folder"
+	}
+	return s
+}
+
+// finishFailed ends the attempt: another one later, or the dead letter.
+func (d *decision) finishFailed() bool {
+	t := d.Task
+	t.Error = d.failure()
+	retry := t.Error.GetRetryable() && t.Attempt < max(1, t.Spec.GetMaxAttempts())
+	if d.end.unconfirmed || d.end.lost {
+		// Nobody knows whether the run goes on: the task's own policy decides.
+		retry = retry && t.OnUnknown() == messages.Requeue
+	}
+	s := d.usedUpSession()
+	t.Stopping = messages.StopNone
+	reason := d.reason(retry)
+	if !retry {
+		t.State, t.FinishedAt = messages.DeadLetter, d.now
+		return d.change(t, s, reason)
+	}
+	t.State, t.DueAt = messages.RetryWait, d.now.Add(Backoff(t.Spec.GetBackoff(), t.Attempt, d.rand))
+	t.BootID, t.ObservedRunID, t.StartedAt = "", "", time.Time{}
+	switch {
+	case s != nil:
+		t.Generation = s.Generation
+	case d.Session == nil && !d.rules.f:
+		t.Generation++ // every attempt of a throw-away session has a clean one
+	}
+	return d.change(t, s, reason)
+}
+
+func (d *decision) reason(retry bool) string {
+	switch {
+	case d.Task.State == messages.Cancelling && retry:
+		return "deadline_retry"
+	case d.Task.State == messages.Cancelling:
+		return "deadline_final"
+	case retry:
+		return "retryable_error"
+	}
+	return "final_error"
+}
+
+// failure says why the attempt did not succeed.
+func (d *decision) failure() *messages.TaskError {
+	e := d.end
+	overdue := !d.Task.StartedAt.IsZero() && d.now.Sub(d.Task.StartedAt) >= d.timeout()
+	fail := func(c messages.Code, text string) *messages.TaskError {
+		return &messages.TaskError{Code: string(c), Message: text, Retryable: true}
+	}
+	switch {
+	case e.unconfirmed && d.Task.OnUnknown() == messages.Hold:
+		return fail(messages.CodeOutcomeUnknown, "the run passed its deadline and the gateway did not confirm that it stopped; it is not run again by itself because of on_unknown: hold")
+	case e.unconfirmed:
+		return fail(messages.CodeDeadline, "the run passed its deadline and the gateway did not confirm that it stopped")
+	case d.Task.State == messages.Cancelling && e.kind != Failed:
+		return fail(messages.CodeDeadline, "the run passed its deadline and was stopped")
+	case e.lost && d.Task.OnUnknown() == messages.Hold:
+		return fail(messages.CodeOutcomeUnknown, "the gateway knows nothing of a run that it had accepted; it is not run again by itself because of on_unknown: hold")
+	case e.lost:
+		return fail(messages.CodeRunLost, "the gateway knows nothing of a run that it had accepted")
+	case e.kind == TimedOut && overdue:
+		return fail(messages.CodeDeadline, "the run passed its deadline and was ended by the gateway")
+	case e.kind == TimedOut:
+		return fail(messages.CodeRunTimeout, "the run hit a time limit at the gateway")
+	case e.kind == Aborted:
+		return fail(messages.CodeRunAborted, "the run was aborted at the gateway by somebody else")
+	}
+	return e.err
+}
+
+// Backoff is the pause after the n-th attempt: min(max, initial * factor^(n-1)),
+// spread by +-jitter with rand in [0,1).
+func Backoff(b *messages.Backoff, attempt int32, rand float64) time.Duration {
+	first, limit, factor := backoffFirst.Seconds(), backoffMax.Seconds(), backoffFactor
+	if v := b.GetInitialSeconds(); v > 0 {
+		first = v
+	}
+	if v := b.GetMaxSeconds(); v > 0 {
+		limit = v
+	}
+	if v := b.GetFactor(); v >= 1 {
+		factor = v
+	}
+	pause := min(limit, first*math.Pow(factor, float64(max(attempt, 1)-1)))
+	jitter := min(max(b.GetJitter(), 0), 1)
+	pause = min(limit, pause*(1+jitter*(2*rand-1)))
+	return time.Duration(max(pause, 0) * float64(time.Second)).Truncate(time.Microsecond)
+}

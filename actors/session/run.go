@@ -1,0 +1,199 @@
+package session
+
+import (
+	"slices"
+	"time"
+
+	"github.com/dash-fleet/dash/messages"
+)
+
+// Time limits of the machine. Those of the gateway itself were measured: its
+// own re-run starts 1 to 10 s after it is ready.
+const (
+	Grace          = 20 * time.Second // for a restarted gateway to show its own re-run
+	StopLimit      = 60 * time.Second // for the gateway to confirm a stop
+	DeadlineSlack  = 5 * time.Second  // the gateway's own time limit comes first: it is the cleaner end
+	DefaultTimeout = 30 * time.Minute // run deadline of a task that names none
+	WaitLimit      = 20 * time.Second // one agent.wait
+	pollFirst      = 250 * time.Millisecond
+	pollMax        = 5 * time.Second
+	answerWait     = 10 * time.Second // a Send is asked about again when it stays unanswered
+	heldPoll       = 30 * time.Second
+	storeRetry     = 500 * time.Millisecond
+	lostAfter      = 4 // rounds that find no trace of an accepted run
+)
+
+// Run is one claimed task at its gateway's owner. It is a value: Decide
+// returns a new one and leaves the old as it was.
+type Run struct {
+	// Task and Session are the rows as last known durable. Session is nil for
+	// a throw-away session.
+	Task    messages.Task
+	Session *messages.Session
+	History string // replay text that came with the claim
+
+	conn, lastConn Conn
+	boot           string // of conn
+
+	fresh    bool   // this owner epoch got the claim, so that it knows all sends of it
+	wrote    bool   // bytes of this claim may have reached the gateway
+	sends    uint8  // Sends that may have been written, at most 2
+	sentBoot string // the only process that may hold the run; empty: unknown
+	send     sendState
+	unsent   bool // NotSent came
+	refused  bool // Refused came for the only Send
+
+	ask    askState
+	stale  bool // the answer to ask is worth nothing any more
+	step   step
+	read   *SessionRead // the answer of this round, not yet judged
+	rounds uint8        // of questions on this connection, for their pauses
+	misses uint8        // rounds without a trace of the run, while RUNNING
+	track  string       // run to wait for while HELD: a re-run that was seen
+
+	graceOver bool
+	stop      messages.StopReason
+	end       *ending
+	watching  bool // HELD: only look, never send
+	gone      bool // the claim was taken back
+	fenced    bool // the ownership was lost
+
+	op        int64
+	commit    *Commit // under way, or waiting to be tried again
+	storeWait bool
+	keepRow   bool // the session's row moved on: do not write it
+	armed     uint8
+	over      bool
+	rules     rules
+}
+
+type sendState uint8
+
+const (
+	sendNone sendState = iota
+	sendAsked
+	sendWritten
+	sendAccepted
+	sendInFlight
+)
+
+type askState uint8
+
+const (
+	askNone askState = iota
+	askRead
+	askWait
+	askAbort
+)
+
+// step is where a round of questions on one connection stands.
+type step uint8
+
+const (
+	stepFirst step = iota
+	stepRead
+	stepWait
+	stepIdle
+)
+
+// rules switches rules off, for the search's own check that it can fail.
+type rules struct{ a, c, d, f, refusal bool }
+
+// ending is how the run ended, before that is durable.
+type ending struct {
+	kind   Kind // Success, Failed, Aborted, TimedOut
+	result *messages.TaskResult
+	err    *messages.TaskError
+	// unconfirmed: the gateway did not say that the run stopped.
+	unconfirmed bool
+	// lost: nothing is known of a run that was accepted.
+	lost bool
+}
+
+// Start begins the run of a claimed task. fresh says that this owner epoch got
+// the claim and wrote no byte of it; a task found at a take-over or restart
+// counts as sent. The first Input of a Run is Connected or Disconnected.
+func Start(task messages.Task, sess *messages.Session, history string, fresh bool) Run {
+	r := Run{Task: task, Session: sess, History: history, fresh: fresh, wrote: !fresh}
+	if !fresh {
+		r.sends = 2
+		r.sentBoot = task.BootID
+	}
+	if task.CancelRequested() {
+		r.stop = messages.StopCancel
+	}
+	if task.Stopping != messages.StopNone && r.stop == messages.StopNone {
+		r.stop = task.Stopping
+	}
+	r.watching = task.State == messages.Held
+	return r
+}
+
+// Over reports whether the Run has ended: it was Released.
+func (r *Run) Over() bool { return r.over }
+
+// Ref names the claim.
+func (r *Run) Ref() messages.ClaimRef {
+	return messages.ClaimRef{Task: r.Task.ID, Claim: r.Task.Claim}
+}
+
+// Held reports whether the Run only waits for a proof and so takes no slot of
+// the gateway's window.
+func (r *Run) Held() bool { return r.watching }
+
+// Owns reports whether an event that names this run id is about this Run: its
+// own id or that of the gateway's own re-run.
+func (r *Run) Owns(runID string) bool {
+	return runID != "" && (runID == r.Task.RunID() || runID == r.Task.ObservedRunID || runID == r.track)
+}
+
+// sameBoot reports whether the present process is the one that may hold the run.
+func (r *Run) sameBoot() bool { return r.conn != 0 && r.sentBoot != "" && r.sentBoot == r.boot }
+
+// tracked is the run whose end is the task's end.
+func (r *Run) tracked() string {
+	switch {
+	case r.track != "":
+		return r.track
+	case r.Task.ObservedRunID != "":
+		return r.Task.ObservedRunID
+	}
+	return r.Task.RunID()
+}
+
+func (r *Run) timeout() time.Duration {
+	if t := r.Task.Timeout(); t > 0 {
+		return t
+	}
+	return DefaultTimeout
+}
+
+// trace is what a SessionRead tells of the Run.
+type trace struct {
+	taken, last, pending bool
+	reply                *messages.TaskResult
+	active               bool   // the run itself
+	rerun                string // an active run of the gateway's own
+	busy                 bool   // something runs or is about to
+}
+
+// look judges a SessionRead. A session runs one task at a time and a key is
+// never used again, so every turn after the run's own is the gateway's re-run
+// of it.
+func (r *Run) look(s *SessionRead) trace {
+	own := r.Task.RunID()
+	t := trace{pending: slices.Contains(s.Pending, own), busy: s.Busy || s.AbortedLastRun || len(s.ActiveRuns) > 0}
+	for i, turn := range s.Turns {
+		if turn.RunID == own {
+			t.taken, t.last, t.reply = true, i == len(s.Turns)-1 && turn.Bare, nil
+		}
+		if t.taken && turn.Reply != nil {
+			t.reply = turn.Reply
+		}
+	}
+	t.active = slices.Contains(s.ActiveRuns, own)
+	if t.taken && !t.active && len(s.ActiveRuns) > 0 {
+		t.rerun = s.ActiveRuns[len(s.ActiveRuns)-1]
+	}
+	return t
+}
