@@ -1,0 +1,73 @@
+package openclawtest
+
+import "slices"
+
+// chatAbort aborts the session's active run, or the named run of the session.
+func (c *conn) chatAbort(_ string, p params) (any, *rpcError) {
+	g, l := c.g, c.l
+	key, err := checkedKey("chat.abort", p.str("sessionKey"))
+	if err != nil {
+		return nil, err
+	}
+	ids := []string{}
+	if s := g.store.sessions[key]; s != nil {
+		target := s.active
+		if runID := p.str("runId"); runID != "" {
+			target = nil
+			if r := l.runs[runID]; r != nil && r.key == key && r.state != stateDone {
+				target = r
+			}
+		}
+		if target != nil {
+			g.finish(l, target, aborted())
+			ids = append(ids, target.id)
+		}
+	}
+	return map[string]any{"ok": true, "aborted": len(ids) > 0, "runIds": ids}, nil
+}
+
+// sessionsAbort aborts by session or run id. clearQueued also drops what waits
+// behind it and the inputs a crash interrupted. A run id nobody knows leaves no
+// trace: a later send of that id runs.
+func (c *conn) sessionsAbort(_ string, p params) (any, *rpcError) {
+	g, l := c.g, c.l
+	if !p.has("key") && !p.has("runId") {
+		return nil, invalid("invalid sessions.abort params: key or runId is required")
+	}
+	key, err := checkedKey("sessions.abort", p.str("key"))
+	if err != nil {
+		return nil, err
+	}
+	var target *run
+	s := g.store.sessions[key]
+	if runID := p.str("runId"); runID != "" {
+		if r := l.runs[runID]; r != nil && r.state != stateDone && (!p.has("key") || r.key == key) {
+			target = r
+			if !p.has("key") {
+				s = r.sess
+			}
+		}
+	} else if s != nil {
+		target = s.active
+	}
+	if s != nil && p.boolean("clearQueued") {
+		g.clearQueued(l, s, target)
+	}
+	if target == nil {
+		return map[string]any{"ok": true, "abortedRunId": nil, "status": "no-active-run"}, nil
+	}
+	g.finish(l, target, aborted())
+	return map[string]any{"ok": true, "abortedRunId": target.id, "status": "aborted"}, nil
+}
+
+func (g *Gateway) clearQueued(l *life, s *session, keep *run) {
+	for _, r := range slices.Clone(s.queue) {
+		if r != keep {
+			g.finish(l, r, aborted())
+		}
+	}
+	if slices.ContainsFunc(s.Pending, func(in pendingInput) bool { return in.Interrupted }) {
+		s.Pending = slices.DeleteFunc(s.Pending, func(in pendingInput) bool { return in.Interrupted })
+		g.store.saveMeta(s)
+	}
+}

@@ -1,0 +1,161 @@
+package openclawtest
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// configFile is the configuration a gateway reports and takes patches for.
+type configFile struct {
+	path string
+	tree map[string]any
+}
+
+const redacted = "__OPENCLAW_REDACTED__"
+
+func newConfigFile(cfg Config) *configFile {
+	return &configFile{path: cfg.StateDir + "/openclaw.json", tree: map[string]any{
+		"gateway": map[string]any{"mode": "local", "bind": "loopback", "auth": map[string]any{"mode": "token", "token": cfg.Token}},
+		"agents": map[string]any{"defaults": map[string]any{
+			"model": map[string]any{"primary": "fake/fake-1"}, "maxConcurrent": float64(cfg.MaxConcurrent)}},
+		"plugins": map[string]any{"enabled": false},
+	}}
+}
+
+func (f *configFile) hash() string {
+	sum := sha256.Sum256(encode(f.tree))
+	return hex.EncodeToString(sum[:])
+}
+
+// shown is the tree with its secrets hidden.
+func shown(v any) any {
+	tree, ok := v.(map[string]any)
+	if !ok {
+		return v
+	}
+	out := make(map[string]any, len(tree))
+	for k, x := range tree {
+		switch strings.ToLower(k) {
+		case "token", "apikey", "password", "secret":
+			out[k] = redacted
+		default:
+			out[k] = shown(x)
+		}
+	}
+	return out
+}
+
+func (c *conn) configGet(string, params) (any, *rpcError) {
+	f := c.g.config
+	tree := shown(f.tree)
+	raw := string(encode(tree))
+	return map[string]any{"path": f.path, "exists": true, "raw": raw, "parsed": tree, "config": tree, "hash": f.hash(),
+		"configRevisionHash": f.hash(), "valid": true, "issues": []any{}}, nil
+}
+
+// configPatch merges raw into the configuration; maxConcurrent takes effect at once.
+func (c *conn) configPatch(_ string, p params) (any, *rpcError) {
+	g, f := c.g, c.g.config
+	if p.str("baseHash") != f.hash() {
+		return nil, invalid("config changed since last load; re-run config.get and retry")
+	}
+	var patch map[string]any
+	if err := json.Unmarshal([]byte(p.str("raw")), &patch); err != nil {
+		return nil, invalid("invalid config: " + err.Error())
+	}
+	if issues := configIssues(patch); len(issues) > 0 {
+		return nil, &rpcError{Code: "INVALID_REQUEST", Message: "invalid config", Details: map[string]any{"issues": issues}}
+	}
+	merged, changed := mergePatch(f.tree, patch, "")
+	if len(changed) == 0 {
+		return map[string]any{"ok": true, "noop": true, "hash": f.hash(), "changedPaths": []string{}}, nil
+	}
+	limit, ok := laneLimit(merged)
+	if !ok {
+		return nil, &rpcError{Code: "INVALID_REQUEST", Message: "invalid config",
+			Details: map[string]any{"issues": []any{map[string]string{"path": "agents.defaults.maxConcurrent", "message": "expected integer >=1"}}}}
+	}
+	f.tree = merged
+	if limit > 0 {
+		g.limit = limit
+	}
+	g.emit(c.l, "config.changed", map[string]any{"path": f.path, "hash": f.hash()})
+	g.pump(c.l)
+	return map[string]any{"ok": true, "hash": f.hash(), "changedPaths": changed,
+		"sentinel": map[string]any{"payload": map[string]any{"stats": map[string]bool{"requiresRestart": false}}}}, nil
+}
+
+// laneLimit is agents.defaults.maxConcurrent, 0 when not set; ok is false for nonsense.
+func laneLimit(tree map[string]any) (limit int, ok bool) {
+	agents, _ := tree["agents"].(map[string]any)
+	defaults, _ := agents["defaults"].(map[string]any)
+	v, set := defaults["maxConcurrent"]
+	if !set {
+		return 0, true
+	}
+	n, isNumber := v.(float64)
+	if !isNumber || n < 1 || n > 100_000 || n != float64(int(n)) {
+		return 0, false
+	}
+	return int(n), true
+}
+
+// mergePatch is RFC 7386 on a copy; changed lists the leaves that differ.
+func mergePatch(tree, patch map[string]any, at string) (map[string]any, []string) {
+	out := maps.Clone(tree)
+	if out == nil {
+		out = map[string]any{}
+	}
+	var changed []string
+	for _, k := range slices.Sorted(maps.Keys(patch)) {
+		v, path := patch[k], strings.TrimPrefix(at+"."+k, ".")
+		old, had := out[k]
+		switch sub := v.(type) {
+		case nil:
+			if had {
+				delete(out, k)
+				changed = append(changed, path)
+			}
+		case map[string]any:
+			oldMap, _ := old.(map[string]any)
+			merged, inner := mergePatch(oldMap, sub, path)
+			out[k] = merged
+			changed = append(changed, inner...)
+		default:
+			if !had || string(encode(old)) != string(encode(v)) {
+				out[k] = v
+				changed = append(changed, path)
+			}
+		}
+	}
+	return out, changed
+}
+
+const (
+	topKeys     = " acp agents approvals audio auth bindings broadcast browser canvasHost channels commands cron diagnostics discovery env gateway hooks logging media memory messages meta models nodeHost plugins secrets session sessions skills talk tools ui update web wizard "
+	gatewayKeys = " mode bind port customBindHost auth controlUi http nodes reload remote tailscale tls trustedProxies push tools handshakeTimeoutMs "
+)
+
+// configIssues names every key a gateway of this version would refuse.
+func configIssues(tree map[string]any) []map[string]string {
+	issues := []map[string]string{}
+	for _, k := range slices.Sorted(maps.Keys(tree)) {
+		if !strings.Contains(topKeys, " "+k+" ") {
+			issues = append(issues, map[string]string{"path": k, "message": "Unrecognized key: " + k})
+		}
+	}
+	gw, isMap := tree["gateway"].(map[string]any)
+	if tree["gateway"] != nil && !isMap {
+		return append(issues, map[string]string{"path": "gateway", "message": "expected object"})
+	}
+	for _, k := range slices.Sorted(maps.Keys(gw)) {
+		if !strings.Contains(gatewayKeys, " "+k+" ") {
+			issues = append(issues, map[string]string{"path": "gateway." + k, "message": "Unrecognized key: " + k})
+		}
+	}
+	return issues
+}

@@ -1,0 +1,77 @@
+package openclawtest
+
+import "fmt"
+
+type historyItem struct {
+	Role           string         `json:"role"`
+	Content        any            `json:"content"`
+	Timestamp      int64          `json:"timestamp"`
+	IdempotencyKey string         `json:"idempotencyKey,omitempty"`
+	CustomType     string         `json:"customType,omitempty"`
+	Provider       string         `json:"provider,omitempty"`
+	Model          string         `json:"model,omitempty"`
+	Usage          map[string]int `json:"usage,omitempty"`
+	StopReason     string         `json:"stopReason,omitempty"`
+	OpenClaw       map[string]any `json:"__openclaw"`
+}
+
+func (s *session) history(entries []entry) []historyItem {
+	items := make([]historyItem, 0, len(entries))
+	for _, e := range entries {
+		item := historyItem{Role: e.Role, Content: e.Text, Timestamp: e.Time, IdempotencyKey: e.Key,
+			OpenClaw: map[string]any{"id": fmt.Sprintf("%08x", uint32(hash64(s.ID))+uint32(e.Seq)), "seq": e.Seq}}
+		switch e.Role {
+		case "assistant":
+			item.Content = []textPart{{"text", e.Text}}
+			item.Provider, item.Model, item.StopReason = "fake", "fake-1", e.Stop
+			item.Usage = map[string]int{"input": e.In, "output": e.Out, "totalTokens": e.In + e.Out}
+		case "custom":
+			item.CustomType = "run-failed-before-reply"
+		}
+		items = append(items, item)
+	}
+	return items
+}
+
+// chatHistory gives the newest messages, oldest first, and the inputs that were
+// accepted and have not reached the transcript.
+func (c *conn) chatHistory(_ string, p params) (any, *rpcError) {
+	key, err := checkedKey("chat.history", p.str("sessionKey"))
+	if err != nil {
+		return nil, err
+	}
+	limit := p.integer("limit", 200)
+	if limit > 1000 {
+		return nil, invalid("invalid chat.history params: at /limit: must be <= 1000")
+	}
+	s := c.g.store.sessions[key]
+	if s == nil {
+		return map[string]any{"sessionKey": key, "messages": []any{}, "pendingInputs": map[string]any{"items": []any{}, "total": 0}, "hasMore": false, "totalMessages": 0}, nil
+	}
+	to := max(0, len(s.entries)-p.integer("offset", 0))
+	from := max(0, to-limit)
+	pending := []any{}
+	for _, in := range s.Pending {
+		state := "pending"
+		if in.Interrupted {
+			state = "interrupted"
+		}
+		pending = append(pending, map[string]any{"id": deriveID("pending:" + in.RunID), "acceptedAt": in.AcceptedAt, "state": state, "runId": in.RunID,
+			"message": map[string]any{"role": "user", "content": in.Message, "timestamp": in.AcceptedAt, "idempotencyKey": in.RunID + ":user"}})
+	}
+	return map[string]any{
+		"sessionKey": key, "sessionId": s.ID, "messages": s.history(s.entries[from:to]),
+		"pendingInputs": map[string]any{"items": pending, "total": len(pending)},
+		"deltaCursor":   fmt.Sprintf("%s:%d", s.ID, s.Seq), "hasMore": from > 0, "totalMessages": len(s.entries), "sessionInfo": s.row(),
+	}, nil
+}
+
+// chatInject adds an assistant message without a run.
+func (c *conn) chatInject(_ string, p params) (any, *rpcError) {
+	s := c.g.store.sessions[expandKey(p.str("sessionKey"))]
+	if s == nil {
+		return nil, invalid("session not found: " + p.str("sessionKey"))
+	}
+	c.g.store.append(s, entry{Role: "assistant", Text: p.str("message"), Stop: "stop"})
+	return map[string]any{"ok": true, "messageId": fmt.Sprintf("%08x", uint32(hash64(s.ID))+uint32(s.Seq))}, nil
+}

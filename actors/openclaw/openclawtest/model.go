@@ -1,0 +1,191 @@
+package openclawtest
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// echoBytes is how much of the last user text a reply repeats, from its end.
+const echoBytes = 400
+
+// plan is what the fake model does with one call.
+type plan struct {
+	delay  time.Duration // until the first byte
+	reply  string
+	chunks int
+	gap    time.Duration // between chunks
+	fail   string
+	began  time.Time // of the streaming
+	shape  int       // bytes per chunk
+	round  int       // retries made
+}
+
+// newPlan reads the directives of the prompt; of two with one name the last counts.
+func (g *Gateway) newPlan(prompt string, users int) plan {
+	p := plan{delay: g.runTime(), chunks: 1}
+	text, given := directives(prompt)
+	if g.cfg.Chunks > 1 && p.delay > 0 {
+		p.chunks, p.gap = g.cfg.Chunks, p.delay/time.Duration(g.cfg.Chunks)
+		p.delay = p.gap
+	}
+	if ms, ok := millis(given["delay"]); ok {
+		p.delay, p.chunks, p.gap = ms, 1, 0
+	}
+	if n, err := strconv.Atoi(given["chunks"]); err == nil && n > 0 {
+		p.chunks = n
+	}
+	if ms, ok := millis(given["chunkms"]); ok {
+		p.gap = ms
+		if p.chunks == 1 {
+			p.chunks = 4
+		}
+	}
+	p.fail = given["fail"]
+	var fixed bool
+	if p.reply, fixed = given["reply"]; !fixed {
+		p.reply = fmt.Sprintf("ECHO(%d): %s", users, tail(text, echoBytes))
+	}
+	return p
+}
+
+func millis(s string) (time.Duration, bool) {
+	ms, err := strconv.ParseFloat(s, 64)
+	if err != nil || !(ms >= 0 && ms <= 86_400_000) {
+		return 0, false
+	}
+	return time.Duration(ms * float64(time.Millisecond)), true
+}
+
+// directives takes every [[...]] mark out of text and returns those the model obeys.
+func directives(text string) (rest string, given map[string]string) {
+	if !strings.Contains(text, "[[") {
+		return strings.TrimSpace(text), nil
+	}
+	given = map[string]string{}
+	var b strings.Builder
+	for {
+		head, tail, ok := strings.Cut(text, "[[")
+		b.WriteString(head)
+		if !ok {
+			break
+		}
+		mark, after, ok := strings.Cut(tail, "]]")
+		if !ok {
+			b.WriteString("[[" + tail)
+			break
+		}
+		if name, value, ok := strings.Cut(mark, "="); ok {
+			switch name {
+			case "delay", "fail", "reply", "chunks", "chunkms":
+				given[name] = value
+			}
+		}
+		text = after
+	}
+	return strings.TrimSpace(b.String()), given
+}
+
+// tail is the end of s in at most n bytes, cut at a rune.
+func tail(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	i := len(s) - n
+	for i < len(s) && !utf8.RuneStart(s[i]) {
+		i++
+	}
+	return s[i:]
+}
+
+// answer is the moment of the model's first byte.
+func (g *Gateway) answer(l *life, r *run) {
+	switch r.plan.fail {
+	case "":
+		g.stream(l, r)
+	case "hang":
+		g.waitForDeadline(l, r)
+	case "400":
+		g.finish(l, r, failed(failFormat))
+	case "401", "402":
+		l.off = time.Now().Add(g.scaled(time.Minute))
+		g.finish(l, r, failed(failAuth))
+	case "cut":
+		r.plan.reply = "partial "
+		g.show(l, r, len(r.plan.reply), false)
+		g.retry(l, r)
+	default:
+		g.retry(l, r)
+	}
+}
+
+// pauses are the gateway's own retries of a provider that keeps failing.
+func pauses(mode string) []time.Duration {
+	list := []time.Duration{1, 1, 4, 10, 16, 31}
+	switch mode {
+	case "429":
+		list = append(list, 31, 31, 31)
+	case "cut":
+		list = append(list, 15)
+	case "reset":
+		list = append(list, 8)
+	}
+	return list
+}
+
+// retry hides a provider failure behind growing pauses, then gives up.
+func (g *Gateway) retry(l *life, r *run) {
+	list := pauses(r.plan.fail)
+	if r.plan.round >= len(list) {
+		g.finish(l, r, failed(failureOf(r.plan.fail)))
+		return
+	}
+	pause := g.scaled(list[r.plan.round] * time.Second)
+	r.plan.round++
+	g.emitRetry(l, r)
+	if r.shown > 0 {
+		g.show(l, r, 0, true)
+	}
+	g.arm(l, r, pause, func() { g.retry(l, r) })
+}
+
+// stream shows the reply piece by piece, merged to one delta per 150 ms (scaled).
+func (g *Gateway) stream(l *life, r *run) {
+	p := &r.plan
+	if r.failRun {
+		g.finish(l, r, failed(failureOf("500")))
+		return
+	}
+	if p.gap <= 0 || p.chunks <= 1 || p.reply == "" {
+		g.finish(l, r, outcome{kind: kindOK, text: p.reply})
+		return
+	}
+	if p.began.IsZero() {
+		p.began = time.Now()
+		p.chunks = min(p.chunks, len(p.reply))
+		p.shape = (len(p.reply) + p.chunks - 1) / p.chunks
+	}
+	elapsed, total := time.Since(p.began), time.Duration(p.chunks)*p.gap
+	if elapsed >= total {
+		g.finish(l, r, outcome{kind: kindOK, text: p.reply})
+		return
+	}
+	upTo := min((int(elapsed/p.gap)+1)*p.shape, len(p.reply))
+	for upTo < len(p.reply) && !utf8.RuneStart(p.reply[upTo]) {
+		upTo++
+	}
+	if upTo > r.shown {
+		g.show(l, r, upTo, false)
+	}
+	next := max(p.gap, g.scaled(150*time.Millisecond))
+	g.arm(l, r, min(next, total-elapsed), func() { g.stream(l, r) })
+}
+
+// show sends the reply up to a byte as a delta, or takes it back.
+func (g *Gateway) show(l *life, r *run, upTo int, replace bool) {
+	from := r.shown
+	r.shown = upTo
+	g.emitDelta(l, r, from, replace)
+}

@@ -1,0 +1,234 @@
+package openclawtest
+
+import "strings"
+
+type outcomeKind uint8
+
+const (
+	kindOK outcomeKind = iota
+	kindFailed
+	kindAborted
+	kindTimeout
+	kindStale // the key lies deeper in the transcript: status "error" without a model call
+	kindSteered
+)
+
+func (k outcomeKind) logEvent() string {
+	switch k {
+	case kindOK, kindSteered:
+		return LogFinished
+	case kindAborted:
+		return LogAborted
+	default:
+		return LogFailed
+	}
+}
+
+// outcome is how a run ended; what is remembered under its id.
+type outcome struct {
+	kind outcomeKind
+	text string
+	fail *failure
+}
+
+// failure is one way a provider fails, as clients see it.
+type failure struct {
+	message, reason, kind string
+	status                int
+}
+
+const (
+	failFormat   = "400"
+	failAuth     = "401"
+	failDisabled = "disabled"
+	staleText    = "⚠️ Agent run failed before producing a reply: keyed user is outside the current turn."
+	timeoutText  = "Request timed out before a response was generated. Please try again, or increase `agents.defaults.timeoutSeconds` in your config."
+)
+
+func failed(mode string) outcome { return outcome{kind: kindFailed, fail: failureFor(mode)} }
+
+func failureOf(mode string) string { return mode }
+
+func failureFor(mode string) *failure {
+	const head = "⚠️ fake/fake-1 request failed "
+	switch mode {
+	case failFormat:
+		return &failure{head + "(provider rejected the request schema or tool payload, HTTP 400).", "format", "", 400}
+	case failAuth, "402":
+		return &failure{head + "(provider authentication, HTTP 401). Check the API key.", "auth", "", 401}
+	case failDisabled:
+		return &failure{`Inline API key for provider "fake" is temporarily disabled (auth). Wait for the cooldown to end.`, "auth", "", 0}
+	case "429":
+		return &failure{head + "(provider rate limit, HTTP 429). Please try again later.", "rate_limit", "rate_limit", 429}
+	case "cut":
+		return &failure{"LLM request timed out.", "timeout", "timeout", 0}
+	case "reset":
+		return &failure{"LLM request failed: network connection error.", "timeout", "timeout", 0}
+	default:
+		return &failure{head + "(provider internal error, HTTP 500). Please try again in a moment.", "server_error", "", 500}
+	}
+}
+
+func timedOut() outcome { return outcome{kind: kindTimeout, text: timeoutText} }
+
+func aborted() outcome { return outcome{kind: kindAborted} }
+
+type usage struct {
+	Input      int      `json:"input"`
+	Output     int      `json:"output"`
+	CacheRead  int      `json:"cacheRead"`
+	CacheWrite int      `json:"cacheWrite"`
+	Total      int      `json:"total"`
+	Cost       costOnly `json:"cost"`
+}
+
+type costOnly struct {
+	Total float64 `json:"total"`
+}
+
+func (r *run) usage() usage {
+	out := (len(r.out.text) + 3) / 4
+	return usage{Input: r.input, Output: out, Total: r.input + out}
+}
+
+type agentMeta struct {
+	SessionID string `json:"sessionId"`
+	Provider  string `json:"provider"`
+	Model     string `json:"model"`
+	Usage     usage  `json:"usage"`
+}
+
+type finalPayload struct {
+	RunID      string       `json:"runId"`
+	Status     string       `json:"status"`
+	Summary    string       `json:"summary"`
+	StopReason string       `json:"stopReason,omitempty"`
+	Result     *finalResult `json:"result,omitempty"`
+}
+
+type finalResult struct {
+	Payloads []replyPart `json:"payloads"`
+	Meta     finalMeta   `json:"meta"`
+}
+
+type replyPart struct {
+	Text     string  `json:"text"`
+	MediaURL *string `json:"mediaUrl"`
+	IsError  bool    `json:"isError,omitempty"`
+}
+
+type finalMeta struct {
+	DurationMs int64     `json:"durationMs"`
+	AgentMeta  agentMeta `json:"agentMeta"`
+	StopReason string    `json:"stopReason,omitempty"`
+	Aborted    bool      `json:"aborted"`
+}
+
+// finalFrame is the second answer to `agent`, also what a finished key answers.
+func (g *Gateway) finalFrame(id string, r *run) []byte {
+	p := finalPayload{RunID: r.id, Status: "ok", Summary: "completed"}
+	switch r.out.kind {
+	case kindFailed:
+		return errFrame(id, &rpcError{Code: "UNAVAILABLE", Message: r.out.fail.message})
+	case kindAborted:
+		p.Status, p.Summary, p.StopReason = "timeout", "aborted", "rpc"
+		return okFrame(id, p)
+	case kindTimeout:
+		p.Status, p.Summary = "timeout", "aborted"
+	case kindStale:
+		p.Status, p.Summary = "error", "failed"
+	}
+	isError := r.out.kind == kindTimeout || r.out.kind == kindStale
+	p.Result = &finalResult{
+		Payloads: []replyPart{{Text: r.out.text, IsError: isError}},
+		Meta: finalMeta{
+			DurationMs: r.ended - r.started,
+			AgentMeta:  agentMeta{SessionID: r.sessionID, Provider: "fake", Model: "fake-1", Usage: r.usage()},
+			Aborted:    r.out.kind == kindTimeout,
+		},
+	}
+	return g.withReport(okFrame(id, p))
+}
+
+// withReport puts the large constant systemPromptReport in at the end of meta
+// without encoding it again for each run.
+func (g *Gateway) withReport(frame []byte) []byte {
+	const end = "}}}}" // meta, result, payload, frame
+	if g.cfg.ReportBytes < 0 {
+		return frame
+	}
+	out := make([]byte, 0, len(frame)+g.cfg.ReportBytes+64)
+	out = append(out, frame[:len(frame)-len(end)]...)
+	out = append(out, `,"systemPromptReport":{"source":"run","provider":"fake","model":"fake-1","text":"`...)
+	for range g.cfg.ReportBytes / len(reportUnit) {
+		out = append(out, reportUnit...)
+	}
+	out = append(out, `"}`...)
+	return append(out, end...)
+}
+
+const reportUnit = "skills tools workspace files injected into the system prompt, each with its size; "
+
+type terminalReply struct {
+	Disposition string `json:"disposition"`
+	Text        string `json:"text"`
+}
+
+type terminalReceipt struct {
+	RunID               string            `json:"runId"`
+	SessionID           string            `json:"sessionId"`
+	TurnID              string            `json:"turnId"`
+	Requested           map[string]string `json:"requested"`
+	Effective           map[string]string `json:"effective"`
+	SuccessfulToolNames []string          `json:"successfulToolNames"`
+	Rerouted            bool              `json:"rerouted"`
+	TerminalDisposition string            `json:"terminalDisposition"`
+}
+
+func (r *run) receipt() *terminalReceipt {
+	return &terminalReceipt{
+		RunID: r.id, SessionID: r.sessionID, TurnID: deriveID("turn:" + r.id),
+		Requested:           map[string]string{"provider": "fake", "model": "fake-1"},
+		Effective:           map[string]string{"provider": "fake", "model": "fake-1", "responseModel": "fake-1"},
+		SuccessfulToolNames: []string{}, TerminalDisposition: "visible",
+	}
+}
+
+type waitPayload struct {
+	RunID           string           `json:"runId"`
+	Status          string           `json:"status"`
+	StartedAt       int64            `json:"startedAt,omitempty"`
+	EndedAt         int64            `json:"endedAt,omitempty"`
+	Error           string           `json:"error,omitempty"`
+	StopReason      string           `json:"stopReason,omitempty"`
+	LivenessState   string           `json:"livenessState,omitempty"`
+	TimeoutPhase    string           `json:"timeoutPhase,omitempty"`
+	ProviderStarted *bool            `json:"providerStarted,omitempty"`
+	TerminalReceipt *terminalReceipt `json:"terminalReceipt,omitempty"`
+	TerminalReply   *terminalReply   `json:"terminalReply,omitempty"`
+}
+
+// waitResult is what agent.wait says of a finished run.
+func (r *run) waitResult() waitPayload {
+	p := waitPayload{RunID: r.id, StartedAt: r.started, EndedAt: r.ended}
+	switch r.out.kind {
+	case kindOK:
+		p.Status, p.StopReason, p.LivenessState = "ok", "stop", "working"
+		p.TerminalReceipt = r.receipt()
+		p.TerminalReply = &terminalReply{"visible", r.out.text}
+	case kindSteered:
+		p.Status, p.StopReason = "ok", "stop"
+	case kindFailed:
+		p.Status, p.Error = "error", r.out.fail.message
+	case kindAborted:
+		p.Status, p.StopReason = "error", "rpc"
+		if r.via == viaChat {
+			p.Error = "aborted"
+		}
+	case kindTimeout:
+		p.Status, p.Error, p.TimeoutPhase = "timeout", r.out.text, "provider"
+	case kindStale:
+		p.Status, p.Error = "error", strings.TrimPrefix(r.out.text, "⚠️ ")
+	}
+	return p
+}

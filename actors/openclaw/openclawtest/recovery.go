@@ -1,0 +1,76 @@
+package openclawtest
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+const maxReruns = 3
+
+// reclaim reads at boot what the life before left behind. Inputs that had not
+// reached the model stay pending as interrupted; a turn that had is given a run
+// id under which it will run again. Callers hold g.mu.
+func (g *Gateway) reclaim(l *life) {
+	st := g.store
+	for i := range st.tasks {
+		if t := st.tasks[i]; t.Status == "running" {
+			t.Status, t.Ended, t.Summary = "cancelled", nowMs(), "Task execution process exited before restart."
+			st.putTask(t)
+		}
+	}
+	for _, s := range st.sessions {
+		changed := false
+		for i := range s.Pending {
+			changed = changed || !s.Pending[i].Interrupted
+			s.Pending[i].Interrupted = true
+		}
+		if s.Status == "running" {
+			changed = true
+			g.reclaimTurn(l, s)
+		}
+		if changed {
+			st.saveMeta(s)
+		}
+	}
+}
+
+func (g *Gateway) reclaimTurn(l *life, s *session) {
+	if s.Reruns >= maxReruns {
+		s.Status, s.AbortedLastRun, s.Ended, s.RunID, s.RunMessage = "failed", false, nowMs(), "", ""
+		return
+	}
+	s.Reruns++
+	s.AbortedLastRun = true
+	r := &run{id: uuid.NewString(), key: s.Key, sessionID: s.ID, via: viaRecovery, state: stateRerun, message: systemRerun, sess: s, accepted: nowMs()}
+	s.active = r
+	l.runs[r.id] = r
+	l.open++
+}
+
+// scheduleReruns starts each pending re-run 1 to 10 s (scaled) after ready.
+func (g *Gateway) scheduleReruns(l *life) {
+	var waiting []*run
+	for _, r := range l.runs {
+		if r.state == stateRerun {
+			waiting = append(waiting, r)
+		}
+	}
+	slices.SortFunc(waiting, func(a, b *run) int { return strings.Compare(a.key, b.key) })
+	for _, r := range waiting {
+		d := g.scaled(time.Second + time.Duration(g.rng.Float64()*float64(9*time.Second)))
+		r.timer = g.after(l, d, func() { g.startRerun(l, r) })
+	}
+}
+
+// startRerun is held back while the gateway is suspended.
+func (g *Gateway) startRerun(l *life, r *run) {
+	if l.suspend.phase != phaseAccepting {
+		r.timer = g.after(l, g.scaled(time.Second), func() { g.startRerun(l, r) })
+		return
+	}
+	g.cfg.Logger.Info("[main-session-restart-recovery] started interrupted main session", "gateway", g.cfg.Name, "session", r.key, "run_id", r.id)
+	g.enterLane(l, r)
+}

@@ -1,0 +1,321 @@
+package openclawtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/google/uuid"
+)
+
+const (
+	phaseAccepting = "accepting"
+	phaseDraining  = "draining"
+	phasePrepared  = "prepared"
+)
+
+// suspension is the state of gateway.suspend.*.
+type suspension struct {
+	phase   string
+	id      string
+	request string
+	expires time.Time
+	lease   *time.Timer
+}
+
+// drain is a stop that waits for runs: a SIGTERM or a restart on request.
+type drain struct {
+	restart bool
+	down    time.Duration // restart: how long TCP is refused
+	back    bool
+	timer   *time.Timer
+	done    chan struct{} // closed when the gateway is down
+}
+
+// gate refuses what a suspended or draining gateway does not take.
+func (g *Gateway) gate(l *life, method string) *rpcError {
+	refuse := func(why, reason, phase string) *rpcError {
+		return &rpcError{Code: "UNAVAILABLE", Message: method + " unavailable during gateway " + why, Retryable: true, RetryAfterMs: 1000,
+			Details: map[string]any{"method": method, "reason": reason, "phase": phase}}
+	}
+	if l.suspend.phase != phaseAccepting && !strings.HasPrefix(method, "gateway.suspend.") {
+		return refuse("suspension", "gateway-suspending", l.suspend.phase)
+	}
+	if l.drain != nil && newWork(method) {
+		return refuse("shutdown", "gateway-draining", phaseDraining)
+	}
+	return nil
+}
+
+func (c *conn) suspendPrepare(_ string, p params) (any, *rpcError) {
+	g, l := c.g, c.l
+	s := &l.suspend
+	request := p.str("requestId")
+	if s.phase == phaseAccepting {
+		if l.open > 0 && !p.boolean("drain") {
+			return map[string]any{"status": "busy", "retryAfterMs": 1000, "activeCount": l.open, "blockers": g.blockers(l)}, nil
+		}
+		s.id, s.request = uuid.NewString(), request
+	} else if s.request != request {
+		return nil, &rpcError{Code: "UNAVAILABLE", Message: "gateway suspension is held by another request", Retryable: true, RetryAfterMs: 1000}
+	}
+	g.holdLease(l)
+	if s.phase == phaseAccepting {
+		g.setPhase(l, "preparing")
+		g.setPhase(l, phaseDraining)
+	}
+	g.settle(l)
+	return g.suspendState(l), nil
+}
+
+// holdLease gives the suspension another 2 minutes (scaled).
+func (g *Gateway) holdLease(l *life) {
+	s := &l.suspend
+	if s.lease != nil {
+		s.lease.Stop()
+	}
+	d := g.scaled(2 * time.Minute)
+	s.expires = time.Now().Add(d)
+	id := s.id
+	s.lease = g.after(l, d, func() {
+		if s.id == id && s.phase != phaseAccepting {
+			g.reopen(l)
+		}
+	})
+}
+
+func (g *Gateway) setPhase(l *life, phase string) {
+	l.suspend.phase = phase
+	g.emit(l, "gateway.suspension", map[string]any{"phase": phase, "suspensionId": l.suspend.id})
+}
+
+// settle turns draining into prepared when no run is left.
+func (g *Gateway) settle(l *life) {
+	if l.suspend.phase == phaseDraining && g.busyRuns(l) == 0 {
+		g.setPhase(l, phasePrepared)
+	}
+}
+
+// busyRuns are open runs but for re-runs, which a suspension holds back.
+func (g *Gateway) busyRuns(l *life) int {
+	n := 0
+	if l.open == 0 {
+		return 0
+	}
+	for _, r := range l.runs {
+		if r.state != stateDone && r.state != stateRerun {
+			n++
+		}
+	}
+	return n
+}
+
+func (g *Gateway) suspendState(l *life) map[string]any {
+	s := &l.suspend
+	out := map[string]any{"suspensionId": s.id, "expiresAtMs": s.expires.UnixMilli(), "activeCount": g.busyRuns(l), "blockers": g.blockers(l), "writeCustody": []any{}}
+	switch s.phase {
+	case phaseAccepting:
+		return map[string]any{"status": "running"}
+	case phasePrepared:
+		out["status"] = "ready"
+	default:
+		out["status"], out["retryAfterMs"] = "draining", 1000
+	}
+	return out
+}
+
+func (g *Gateway) blockers(l *life) []map[string]any {
+	n := g.busyRuns(l)
+	if n == 0 {
+		return []map[string]any{}
+	}
+	return []map[string]any{{"kind": "embedded-run", "count": n, "message": fmt.Sprintf("%d active embedded run(s)", n)}}
+}
+
+func (g *Gateway) reopen(l *life) {
+	if l.suspend.lease != nil {
+		l.suspend.lease.Stop()
+	}
+	g.setPhase(l, phaseAccepting)
+	l.suspend.id, l.suspend.request = "", ""
+}
+
+func (c *conn) suspendStatus(_ string, p params) (any, *rpcError) {
+	if id := p.str("suspensionId"); id != "" && id != c.l.suspend.id {
+		return map[string]any{"status": "running"}, nil
+	}
+	return c.g.suspendState(c.l), nil
+}
+
+func (c *conn) suspendResume(_ string, p params) (any, *rpcError) {
+	l := c.l
+	if l.suspend.phase == phaseAccepting || p.str("suspensionId") != l.suspend.id {
+		status := "running"
+		if l.suspend.phase != phaseAccepting {
+			status = l.suspend.phase
+		}
+		return map[string]any{"ok": true, "status": status, "resumed": false}, nil
+	}
+	c.g.reopen(l)
+	return map[string]any{"ok": true, "status": "running", "resumed": true}, nil
+}
+
+func (c *conn) restartPreflight(string, params) (any, *rpcError) {
+	return c.g.preflight(c.l), nil
+}
+
+func (g *Gateway) preflight(l *life) map[string]any {
+	n := g.busyRuns(l)
+	return map[string]any{"safe": n == 0, "counts": map[string]int{"embeddedRuns": n}, "blockers": g.blockers(l)}
+}
+
+// restartRequest restarts in place when the runs are over: TCP is refused for
+// 8 s (scaled), then the gateway is starting, then back with a new boot id.
+func (c *conn) restartRequest(id string, p params) (any, *rpcError) {
+	g, l := c.g, c.l
+	status := "scheduled"
+	if g.busyRuns(l) > 0 {
+		status = "deferred"
+	}
+	c.send(okFrame(id, map[string]any{"ok": true, "status": status, "reason": p.str("reason"), "preflight": g.preflight(l)}))
+	if l.drain == nil {
+		g.beginDrain(l, &drain{restart: true, back: true, down: g.scaled(8 * time.Second)})
+	}
+	return deferred()
+}
+
+// Drain is SIGTERM: no new work, runs end (at most 315 s, scaled), then event
+// `shutdown`, close 1012 and the gateway is down. It returns then, or with the
+// error of ctx while the drain goes on.
+func (g *Gateway) Drain(ctx context.Context) error {
+	done := g.startDrain(-1)
+	if done == nil {
+		return nil
+	}
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("drain: %w", ctx.Err())
+	}
+}
+
+// startDrain begins a drain after which the gateway comes back in down, or not
+// at all when down is negative. It returns nil when the gateway is down already.
+func (g *Gateway) startDrain(down time.Duration) <-chan struct{} {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	l := g.life
+	if l == nil {
+		return nil
+	}
+	if l.drain != nil {
+		return l.drain.done
+	}
+	g.beginDrain(l, &drain{back: down >= 0, down: down})
+	return l.drain.done
+}
+
+func (g *Gateway) beginDrain(l *life, d *drain) {
+	d.done = make(chan struct{})
+	l.drain = d
+	for _, r := range l.runs {
+		if r.state == stateRerun {
+			r.stopTimer() // stays interrupted and is tried again by the next life
+			l.open--
+			delete(l.runs, r.id)
+			r.sess.active = nil
+		}
+	}
+	d.timer = g.after(l, g.scaled(315*time.Second), func() { g.goDown(l) })
+	g.afterRun(l)
+}
+
+// afterRun is called whenever a run ended: the last one lets a drain finish.
+func (g *Gateway) afterRun(l *life) {
+	g.settle(l)
+	if l.drain != nil && l.open == 0 && !l.dead {
+		g.goDown(l)
+	}
+}
+
+// goDown says goodbye on every socket and ends the life. Callers hold g.mu.
+func (g *Gateway) goDown(l *life) {
+	d := l.drain
+	if l.dead || d.timer == nil {
+		return
+	}
+	d.timer.Stop()
+	d.timer = nil
+	payload := map[string]any{"reason": "gateway stopping"}
+	if d.restart {
+		payload = map[string]any{"reason": "gateway restarting", "restartExpectedMs": 1500}
+	}
+	head := eventHead("shutdown", payload)
+	for c := range l.conns {
+		if c.ready {
+			c.sendEvent(head)
+		}
+		c.close(websocket.StatusServiceRestart, "service restart")
+	}
+	l.ln.Close()
+	g.jobs.Go(func() {
+		g.awaitSockets(l)
+		g.mu.Lock()
+		g.end(l)
+		g.mu.Unlock()
+		l.finish()
+		if d.back {
+			g.scheduleRevival(d.down)
+		}
+		close(d.done)
+	})
+}
+
+// awaitSockets gives clients the time of a close handshake.
+func (g *Gateway) awaitSockets(l *life) {
+	deadline := time.NewTimer(2 * time.Second)
+	defer deadline.Stop()
+	for {
+		g.mu.Lock()
+		n := len(l.conns)
+		g.mu.Unlock()
+		if n == 0 {
+			return
+		}
+		select {
+		case <-deadline.C:
+			return
+		case <-l.over:
+			return
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+// scheduleRevival starts the gateway again after d, as a supervisor would.
+// Stop calls it off.
+func (g *Gateway) scheduleRevival(d time.Duration) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.stopped {
+		return
+	}
+	g.jobs.Go(func() {
+		timer := time.NewTimer(d)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-g.quit:
+			return
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		defer cancel()
+		if err := g.Start(ctx); err != nil && !errors.Is(err, ErrStopped) {
+			g.cfg.Logger.Error("simulated gateway did not come back", "gateway", g.cfg.Name, "err", err)
+		}
+	})
+}
