@@ -5,11 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
-	"regexp"
 	"strings"
 	"unicode"
-
-	"github.com/dash-fleet/dash/messages"
 )
 
 // Mask stands in place of a secret.
@@ -183,36 +180,4 @@ func harmless(key string, v any) bool {
 		return true
 	}
 	return false
-}
-
-var shapes = []struct {
-	pattern *regexp.Regexp
-	with    string
-}{
-	// Authorization: Bearer x, in headers and in prose.
-	{regexp.MustCompile(`(?i)\b(bearer|basic)[ \t]+[A-Za-z0-9._~+/=-]{4,}`), "$1 " + Mask},
-	// Dash's own API keys.
-	{regexp.MustCompile(`\bdash_[A-Za-z0-9]+[_.][A-Za-z0-9_.-]{8,}`), "dash_" + Mask},
-	// JSON web tokens.
-	{regexp.MustCompile(`\beyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]+\.?[A-Za-z0-9_-]*`), Mask},
-	// scheme://user:password@host
-	{regexp.MustCompile(`(://[^/\s:@]*):[^/\s@]+@`), "$1:" + Mask + "@"},
-	// "password": "x", \"token\":\"x\"
-	{regexp.MustCompile(`(?i)(\\?"[a-z0-9_.-]*(?:password|passwd|passphrase|secret|token|api[_-]?key|authorization|cookie|credential|private[_-]?key)\\?"\s*:\s*)(?:\\?"(?:[^"\\]|\\[^"])*\\?"|[^\s,}"]+)`), `$1"` + Mask + `"`},
-	// token=x, password: x
-	{regexp.MustCompile(`(?i)\b([a-z0-9_.-]*(?:password|passwd|passphrase|secret|token|api[_-]?key|authorization|cookie|credential|private[_-]?key))(\s*=\s*|:\s+)("[^"]*"|'[^']*'|[^\s,;&"']+)`), "$1$2" + Mask},
-}
-
-// scrub masks secrets by their shape and cuts what is too long.
-func scrub(s string) string {
-	if len(s) > maxValue {
-		s = s[:maxValue] + "… (cut)"
-	}
-	if len(s) < 4 || s == Mask || s == messages.Secret("").String() {
-		return s
-	}
-	for _, sh := range shapes {
-		s = sh.pattern.ReplaceAllString(s, sh.with)
-	}
-	return s
 }

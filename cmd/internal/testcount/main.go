@@ -24,7 +24,7 @@ func main() {
 }
 
 func run(args []string, stdout, stderr io.Writer) (int, error) {
-	cmd := exec.Command("go", append([]string{"test", "-json"}, args...)...)
+	cmd := exec.Command("go", goTest(args)...)
 	cmd.Stderr = stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -47,4 +47,12 @@ func run(args []string, stdout, stderr io.Writer) (int, error) {
 		return 1, readErr
 	}
 	return 0, nil
+}
+
+// goTest puts -json where go test accepts it: -C has to stay the first flag.
+func goTest(args []string) []string {
+	if len(args) > 1 && args[0] == "-C" {
+		return append([]string{"-C", args[1], "test", "-json"}, args[2:]...)
+	}
+	return append([]string{"test", "-json"}, args...)
 }
