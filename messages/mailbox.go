@@ -73,7 +73,11 @@ type StopRun struct{ ClaimRef }
 // Withdraw tells G that the claim is void (P to G): its task was taken back by
 // the away policy. G forgets the run and fences its session key before the
 // gateway gets other work.
-type Withdraw struct{ ClaimRef }
+type Withdraw struct {
+	ClaimRef
+	// Held: the task waits HELD; G goes on looking for a proof of its success.
+	Held bool
+}
 
 // Ended tells P that a claim is over (G to P), after it was made durable: the
 // task is terminal or in RETRY_WAIT.

@@ -1,0 +1,376 @@
+package gateway
+
+import (
+	"context"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/dash-fleet/dash/actors/commit"
+	"github.com/dash-fleet/dash/actors/session"
+	"github.com/dash-fleet/dash/actors/supervise"
+	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/persistence"
+)
+
+// Commands to a gateway actor.
+type (
+	// Drain stops new work; DRAINED follows when the last run has ended. A
+	// managed process is then stopped.
+	Drain struct{}
+	// Resume opens a drained gateway.
+	Resume struct{}
+	// Restart leaves quarantine and connects anew; a managed process is
+	// drained and started again.
+	Restart struct{}
+	// Configure replaces the configuration that can change while it runs.
+	Configure struct{ Gateway messages.Gateway }
+	// Remove ends the gateway: its claims are given up to the away policy and a
+	// managed process is stopped.
+	Remove struct{}
+	// Inspect asks for a snapshot.
+	Inspect struct{ Reply chan<- Snapshot }
+)
+
+// Snapshot is what an operator may want to know.
+type Snapshot struct {
+	Status  messages.GatewayStatus
+	Running []RunInfo
+	Reduced string // why the window is smaller than configured, empty otherwise
+	Away    time.Time
+}
+
+// RunInfo is one claim that the gateway holds.
+type RunInfo struct {
+	Ref     messages.ClaimRef
+	Session string // the session actor's failures, if it is being restarted
+	Failing string
+}
+
+// Props returns the props of a gateway actor.
+func Props(cfg Config) *actor.Props {
+	cfg.Timing = cfg.Timing.withDefaults()
+	if cfg.Metrics == nil {
+		cfg.Metrics = NewMetrics(nil)
+	}
+	cfg.Logger = cfg.Logger.With(slog.String("gateway", cfg.Gateway.ID))
+	var incarnations atomic.Uint64
+	return actor.PropsFromProducer(func() actor.Actor {
+		return newGateway(cfg, incarnations.Add(1))
+	}, actor.WithReceiverMiddleware(supervise.Logged(cfg.Logger)))
+}
+
+func (t Timing) withDefaults() Timing {
+	d := DefaultTiming
+	for _, f := range []struct{ v, d *time.Duration }{
+		{&t.Tick, &d.Tick}, {&t.Health, &d.Health}, {&t.ReconnectMin, &d.ReconnectMin}, {&t.ReconnectMax, &d.ReconnectMax},
+		{&t.StableAfter, &d.StableAfter}, {&t.CallTimeout, &d.CallTimeout}, {&t.StopTimeout, &d.StopTimeout},
+		{&t.RetryWindow, &d.RetryWindow}, {&t.SessionWindow, &d.SessionWindow}, {&t.SessionDelay, &d.SessionDelay},
+	} {
+		if *f.v == 0 {
+			*f.v = *f.d
+		}
+	}
+	if t.RetryLimit == 0 {
+		t.RetryLimit = d.RetryLimit
+	}
+	if t.SessionLimit == 0 {
+		t.SessionLimit = d.SessionLimit
+	}
+	return t
+}
+
+// gateway is the actor's state; only its own turn touches it.
+type gateway struct {
+	cfg    Config
+	inc    uint64
+	ctx    context.Context // ends with the incarnation
+	cancel context.CancelFunc
+	supervisor
+
+	status   messages.GatewayStatus
+	since    time.Time // AwaySince
+	link     Link
+	conn     session.Conn
+	linked   time.Time // when the present link came up
+	attempts int       // failed connects in a row
+	open     bool      // the link is settled: the window counts
+	loaded   bool      // claims of earlier lives are known
+	draining bool
+	removed  bool
+
+	window   Window
+	claims   map[messages.ClaimRef]*claim
+	order    []*claim // fresh claims whose frame is not written yet, in claim order
+	returned map[messages.ClaimRef]messages.Returned
+	early    []messages.Assign // came before the claims were loaded
+	routes   *routes
+	deletes  sweeper
+	demanded time.Time
+	read     time.Time // last health reading asked for
+	asking   bool
+	managed  managed
+	ticker   *time.Ticker
+	tickDone chan struct{}
+	spawned  uint64
+	toPark   []park
+}
+
+func newGateway(cfg Config, inc uint64) *gateway {
+	now := time.Now()
+	g := &gateway{
+		cfg: cfg, inc: inc, status: cfg.Last,
+		window:   NewWindow(max(1, cfg.Gateway.MaxConcurrency), now),
+		claims:   map[messages.ClaimRef]*claim{},
+		returned: map[messages.ClaimRef]messages.Returned{},
+		routes:   newRoutes(cfg.Text),
+		draining: cfg.Gateway.Drained,
+		since:    now, // nothing is known of it until it answers
+	}
+	g.status.ID, g.status.Tenant = cfg.Gateway.ID, cfg.Gateway.Tenant
+	g.status.Owner, g.status.Epoch = cfg.Fence.Owner, cfg.Fence.Epoch
+	g.status.PID, g.status.Restarts = 0, 0
+	g.status.State = 0
+	g.supervisor.Strategy = supervise.New(supervise.Config{
+		Kind: "session", Initial: cfg.Timing.SessionDelay, Max: 30 * time.Second,
+		Limit: cfg.Timing.SessionLimit, Window: cfg.Timing.SessionWindow,
+		GiveUp: g.parkLater, Restarting: g.sessionFailed, Logger: cfg.Logger, Restarts: cfg.Restarts,
+	})
+	return g
+}
+
+// supervisor makes the gateway's strategy that of its session actors.
+type supervisor struct{ *supervise.Strategy }
+
+func (g *gateway) Receive(ctx actor.Context) {
+	switch m := ctx.Message().(type) {
+	case *actor.Started:
+		g.started(ctx)
+	case *actor.Stopping, *actor.Restarting:
+		g.stopping()
+	case *actor.Stopped:
+		g.cfg.Metrics.moved(g.status.State, 0)
+	case *actor.Terminated:
+		g.parkAll(ctx)
+
+	// from the pool's owner
+	case messages.Assign:
+		g.assign(ctx, m)
+	case messages.StopRun:
+		g.tell(ctx, m.ClaimRef, m)
+	case messages.Withdraw:
+		g.withdraw(ctx, m)
+	case messages.Taken:
+		g.taken(m)
+
+	// from session actors
+	case session.SendRun:
+		g.sendRun(ctx, m)
+	case session.Track:
+		g.track(m)
+	case session.Report:
+		g.report(ctx, m)
+	case session.Watching:
+		g.watchOnly(ctx, m.Ref)
+	case session.Over:
+		g.over(ctx, m.Ref)
+	case session.Again:
+		g.again(ctx, m.Ref)
+	case session.Delete:
+		g.deletes.add(m.Key)
+		g.sweep(ctx)
+	case session.Troubled:
+		g.troubled(ctx, m.Trouble)
+
+	// own slow work
+	case claimsLoaded:
+		g.claimsLoaded(ctx, m)
+	case rowLoaded:
+		g.rowLoaded(ctx, m)
+	case dialled:
+		g.dialled(ctx, m)
+	case linkLost:
+		g.linkLost(ctx, m)
+	case settled:
+		g.settled(ctx, m)
+	case reading:
+		g.reading(ctx, m)
+	case swept:
+		g.swept(ctx, m)
+	case started:
+		g.processStarted(ctx, m)
+	case exited:
+		g.processExited(ctx, m)
+	case stopped:
+		g.processStopped(ctx, m)
+	case ended:
+		g.tell(ctx, m.ref, m.event)
+	case loadAgain:
+		if m.inc == g.inc && g.claims[m.ref] != nil {
+			g.loadRow(ctx, m.ref, m.park)
+		}
+	case reload:
+		if m.inc == g.inc {
+			g.loadClaims(ctx)
+		}
+	case reconnect:
+		g.reconnect(ctx, m)
+	case tick:
+		g.tick(ctx)
+	case commit.Done:
+		g.committed(ctx, m)
+
+	// from operators
+	case Drain:
+		g.drain(ctx)
+	case Resume:
+		g.resume(ctx)
+	case Restart:
+		g.restart(ctx)
+	case Configure:
+		g.configure(ctx, m.Gateway)
+	case Remove:
+		g.remove(ctx)
+	case Inspect:
+		m.Reply <- g.snapshot()
+	}
+}
+
+type tick struct{}
+
+func (g *gateway) started(ctx actor.Context) {
+	g.ctx, g.cancel = context.WithCancel(context.Background())
+	g.setState(ctx, messages.GatewayRegistered, "", "")
+	g.startTicker(ctx)
+	g.loadClaims(ctx)
+}
+
+func (g *gateway) startTicker(ctx actor.Context) {
+	g.ticker = time.NewTicker(g.cfg.Timing.Tick)
+	g.tickDone = make(chan struct{})
+	root, self, ticks, done := ctx.ActorSystem().Root, ctx.Self(), g.ticker.C, g.tickDone
+	go func() {
+		for {
+			select {
+			case <-ticks:
+				root.Send(self, tick{})
+			case <-done:
+				return
+			}
+		}
+	}()
+}
+
+// stopping leaves the gateway process and its runs alone: another owner, or
+// this actor's next incarnation, takes them up.
+func (g *gateway) stopping() {
+	g.cancel()
+	g.ticker.Stop()
+	close(g.tickDone)
+	if g.link != nil {
+		link := g.link
+		g.link = nil
+		go link.Close()
+	}
+	g.cfg.Metrics.window.DeleteLabelValues(g.cfg.Gateway.ID)
+	g.cfg.Metrics.running.DeleteLabelValues(g.cfg.Gateway.ID)
+	if g.status.State != 0 && g.inc > 0 {
+		g.cfg.Metrics.moved(g.status.State, 0)
+		g.status.State = 0
+	}
+}
+
+// setState records a new state, if it is one, and makes it durable.
+func (g *gateway) setState(ctx actor.Context, to messages.GatewayState, reason, next string) {
+	from := g.status.State
+	if from == to && g.status.Reason == reason {
+		return
+	}
+	if from != to && from != 0 && !messages.Lawful(messages.GatewayTransitions, from, to) {
+		g.cfg.Metrics.unlawful.Inc()
+		g.cfg.Logger.Error("gateway changed its state against the table",
+			slog.String("from", from.String()), slog.String("to", to.String()))
+	}
+	g.cfg.Metrics.moved(from, to)
+	g.status.State, g.status.Reason, g.status.NextStep = to, reason, next
+	g.status.Since = messages.Now()
+	level := slog.LevelInfo
+	if to == messages.GatewayQuarantined {
+		level = slog.LevelError
+	}
+	g.cfg.Logger.Log(g.ctx, level, "gateway state changed", slog.String("from", from.String()),
+		slog.String("to", to.String()), slog.String("reason", reason), slog.String("next_step", next))
+	g.record(ctx, from, statusTag{inc: g.inc})
+}
+
+// statusTag marks writes of the gateway's row; link is set for the write of a
+// new connection's boot id.
+type statusTag struct {
+	inc  uint64
+	conn session.Conn
+}
+
+// record writes the gateway's row and, after a change of state, its event.
+func (g *gateway) record(ctx actor.Context, from messages.GatewayState, tag statusTag) {
+	now := time.Now()
+	g.status.Window, g.status.Running = g.size(now), g.held()
+	status := g.status
+	op := persistence.Op{Fences: []persistence.Fence{g.cfg.Fence}, Gateway: &status}
+	if from != status.State {
+		op.Events = append(op.Events, status.Event(g.cfg.Gateway.Pool, from, now))
+	}
+	ctx.Send(g.cfg.Committer, commit.Request{Op: op, ReplyTo: ctx.Self(), Tag: tag})
+}
+
+func (g *gateway) committed(ctx actor.Context, d commit.Done) {
+	switch tag := d.Tag.(type) {
+	case statusTag:
+		if tag.inc != g.inc {
+			return
+		}
+		if d.Err == nil && d.Outcome.Status == persistence.Fenced {
+			g.lost(ctx)
+			return
+		}
+		if tag.conn != 0 && tag.conn == g.conn && g.link != nil {
+			if d.Err != nil {
+				g.drop("the gateway's boot id could not be recorded: " + d.Err.Error())
+				return
+			}
+			g.bootRecorded(ctx)
+		}
+	case parkTag:
+		g.parked(ctx, tag, d)
+	}
+}
+
+// lost: another owner has the gateway; its claims are his.
+func (g *gateway) lost(ctx actor.Context) {
+	g.cfg.Logger.Warn("gateway has another owner now; this one lets go")
+	if g.cfg.Lost != nil {
+		g.cfg.Lost(g.cfg.Gateway.ID)
+	}
+	ctx.Stop(ctx.Self())
+}
+
+func (g *gateway) snapshot() Snapshot {
+	now := time.Now()
+	g.status.Window, g.status.Running = g.size(now), g.held()
+	s := Snapshot{Status: g.status, Reduced: g.window.Reduced(now), Away: g.since}
+	for _, c := range g.claims {
+		s.Running = append(s.Running, RunInfo{Ref: c.ref, Session: c.task.Session, Failing: c.failing})
+	}
+	return s
+}
+
+func (g *gateway) configure(ctx actor.Context, gw messages.Gateway) {
+	old := g.cfg.Gateway
+	g.cfg.Gateway = gw
+	g.window.Configure(max(1, gw.MaxConcurrency), g.window.lane)
+	if gw.URL != old.URL || gw.Token != old.Token {
+		g.restart(ctx)
+	}
+	g.demand(ctx)
+}

@@ -1,0 +1,337 @@
+package gateway
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/dash-fleet/dash/actors/openclaw"
+	"github.com/dash-fleet/dash/actors/session"
+	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/persistence"
+)
+
+// claim is one task that the gateway holds, with the session actor below it.
+type claim struct {
+	ref     messages.ClaimRef
+	task    messages.Task // as it came
+	pid     *actor.PID
+	fresh   bool // its first frame is not written yet
+	want    *session.SendRun
+	watched bool   // HELD: it takes no slot
+	failing string // why its session actor is being restarted
+}
+
+// held counts the claims that take a slot.
+func (g *gateway) held() int {
+	n := 0
+	for _, c := range g.claims {
+		if !c.watched {
+			n++
+		}
+	}
+	return n
+}
+
+func (g *gateway) recoveringClaims() int {
+	n := 0
+	for _, c := range g.claims {
+		if !c.watched && !c.fresh && c.task.BootID != "" && c.task.BootID != g.status.BootID {
+			n++
+		}
+	}
+	return n
+}
+
+type claimsLoaded struct {
+	inc      uint64
+	tasks    []messages.Task
+	sessions map[string]*messages.Session // by task id
+	err      error
+}
+
+// loadClaims reads what earlier lives of this gateway's owner left.
+func (g *gateway) loadClaims(ctx actor.Context) {
+	root, self, inc, store, id, limit := ctx.ActorSystem().Root, ctx.Self(), g.inc, g.cfg.Store, g.cfg.Gateway.ID, g.cfg.Timing.CallTimeout
+	base := g.ctx
+	go func() {
+		out := claimsLoaded{inc: inc, sessions: map[string]*messages.Session{}}
+		f := persistence.TaskFilter{Gateway: id, States: []messages.TaskState{
+			messages.Claimed, messages.Running, messages.Recovering, messages.Cancelling, messages.Held}}
+		for cursor := ""; ; {
+			c, cancel := context.WithTimeout(base, limit)
+			page, next, err := store.Tasks(c, f, cursor, 500)
+			cancel()
+			out.tasks = append(out.tasks, page...)
+			if out.err = err; err != nil || next == "" {
+				break
+			}
+			cursor = next
+		}
+		for _, t := range out.tasks {
+			if out.err != nil {
+				break
+			}
+			out.sessions[t.ID], out.err = sessionRow(base, store, limit, t)
+		}
+		root.Send(self, out)
+	}()
+}
+
+func sessionRow(base context.Context, store Store, limit time.Duration, t messages.Task) (*messages.Session, error) {
+	if t.Session == "" {
+		return nil, nil
+	}
+	ctx, cancel := context.WithTimeout(base, limit)
+	defer cancel()
+	s, err := store.Session(ctx, t.Tenant, t.Session)
+	if err != nil {
+		return nil, err
+	}
+	return &s, nil
+}
+
+func (g *gateway) claimsLoaded(ctx actor.Context, m claimsLoaded) {
+	if m.inc != g.inc {
+		return
+	}
+	if m.err != nil {
+		g.cfg.Logger.Warn("claims of the gateway cannot be read; trying again", slog.Any("err", m.err))
+		root, self, inc := ctx.ActorSystem().Root, ctx.Self(), g.inc
+		time.AfterFunc(time.Second, func() { root.Send(self, reload{inc: inc}) })
+		return
+	}
+	slices.SortFunc(m.tasks, func(a, b messages.Task) int { return a.ClaimedAt.Compare(b.ClaimedAt) })
+	for _, t := range m.tasks {
+		ref := messages.ClaimRef{Task: t.ID, Claim: t.Claim}
+		c := &claim{ref: ref, task: t, watched: t.State == messages.Held}
+		g.claims[ref] = c
+		g.spawn(ctx, c)
+		ctx.Send(c.pid, session.Begin{Task: t, Session: m.sessions[t.ID]})
+	}
+	g.loaded = true
+	early := g.early
+	g.early = nil
+	for _, a := range early {
+		g.assign(ctx, a)
+	}
+	if len(m.tasks) > 0 {
+		g.cfg.Logger.Info("took up tasks of an earlier life", slog.Int("tasks", len(m.tasks)))
+	}
+	g.demand(ctx)
+	if g.draining && g.cfg.Process != nil && len(g.claims) == 0 {
+		g.setDrained(ctx)
+		return
+	}
+	g.connect(ctx)
+}
+
+type reload struct{ inc uint64 }
+
+// spawn starts the session actor of a claim.
+func (g *gateway) spawn(ctx actor.Context, c *claim) {
+	g.spawned++
+	cfg := session.Config{
+		Committer: g.cfg.Committer, Fence: g.cfg.Fence, History: g.cfg.History,
+		Timing: g.cfg.Timing.Session, Logger: g.cfg.Logger,
+	}
+	pid, err := ctx.SpawnNamed(session.Props(cfg, c.ref), "session-"+strconv.FormatUint(g.spawned, 36))
+	if err != nil {
+		panic(err) // the number is new: a bug
+	}
+	c.pid = pid
+	g.routes.add(messages.RunID(c.ref.Task, c.ref.Claim), route{ref: c.ref, pid: pid, own: true})
+	g.cfg.Metrics.sessions.WithLabelValues("busy").Inc()
+}
+
+// assign takes a durable claim. It goes back at once when nothing can be sent now.
+func (g *gateway) assign(ctx actor.Context, a messages.Assign) {
+	if !g.loaded {
+		g.early = append(g.early, a)
+		return
+	}
+	ref := messages.ClaimRef{Task: a.Task.ID, Claim: a.Task.Claim}
+	if _, ok := g.claims[ref]; ok {
+		return
+	}
+	if _, ok := g.returned[ref]; ok {
+		g.demand(ctx)
+		return
+	}
+	if g.link == nil || !g.open || g.draining {
+		g.giveBack(ctx, messages.Returned{ClaimRef: ref, Reason: "the gateway takes no work now"})
+		return
+	}
+	c := &claim{ref: ref, task: a.Task, fresh: true}
+	g.claims[ref] = c
+	g.order = append(g.order, c)
+	g.spawn(ctx, c)
+	ctx.Send(c.pid, session.Begin{
+		Task: a.Task, Session: a.Session, History: a.History, Fresh: true,
+		Conn: g.conn, BootID: g.status.BootID, Link: g.link,
+	})
+}
+
+// tell passes a message on to the claim's session actor.
+func (g *gateway) tell(ctx actor.Context, ref messages.ClaimRef, m any) {
+	if c := g.claims[ref]; c != nil {
+		ctx.Send(c.pid, m)
+	}
+}
+
+// sendRun writes a run's frame: a fresh claim's not before those of the claims
+// that came earlier.
+func (g *gateway) sendRun(ctx actor.Context, m session.SendRun) {
+	c := g.claims[m.Ref]
+	if c == nil {
+		return
+	}
+	if !c.fresh {
+		g.write(ctx, c, m)
+		return
+	}
+	c.want = &m
+	g.writeReady(ctx)
+}
+
+// writeReady writes the frames at the head of the order that are ready.
+func (g *gateway) writeReady(ctx actor.Context) {
+	for len(g.order) > 0 {
+		c := g.order[0]
+		if c.fresh && c.want == nil {
+			return
+		}
+		g.order = g.order[1:]
+		if c.fresh {
+			c.fresh = false
+			g.write(ctx, c, *c.want)
+			c.want = nil
+		}
+	}
+}
+
+// skip lets later claims pass one that will not be sent now.
+func (g *gateway) skip(ctx actor.Context, c *claim) {
+	if c.fresh {
+		c.fresh, c.want = false, nil
+		g.writeReady(ctx)
+	}
+}
+
+func (g *gateway) write(ctx actor.Context, c *claim, m session.SendRun) {
+	if g.link == nil || m.Conn != g.conn {
+		ctx.Send(c.pid, session.NotSent{Conn: m.Conn})
+		return
+	}
+	root, pid, conn := ctx.ActorSystem().Root, c.pid, m.Conn
+	err := g.link.Agent(m.Request, func(a openclaw.AgentAnswer) {
+		root.Send(pid, session.AgentAnswer(conn, a))
+	})
+	if err != nil {
+		g.cfg.Logger.Warn("frame was not written", slog.String("task", c.ref.Task), slog.Any("err", err))
+		ctx.Send(pid, session.NotSent{Conn: conn})
+		return
+	}
+	ctx.Send(pid, session.Sent{Conn: conn})
+}
+
+// clearOrder forgets the frames that wait: their connection is gone, and their
+// session actors are told so.
+func (g *gateway) clearOrder() {
+	for _, c := range g.order {
+		c.fresh, c.want = false, nil
+	}
+	g.order = nil
+}
+
+func (g *gateway) track(m session.Track) {
+	if c := g.claims[m.Ref]; c != nil {
+		g.routes.add(m.RunID, route{ref: m.Ref, pid: c.pid})
+	}
+}
+
+// report passes a run's news on to the pool's owner.
+func (g *gateway) report(ctx actor.Context, m session.Report) {
+	pool := g.cfg.Pool(g.cfg.Gateway.Pool)
+	switch {
+	case m.Ended != nil:
+		g.free(ctx, m.Ref)
+		ctx.Request(pool, *m.Ended)
+	case m.Returned != nil:
+		g.free(ctx, m.Ref)
+		g.giveBack(ctx, *m.Returned)
+	case m.Changed != nil:
+		if c := g.claims[m.Ref]; c != nil {
+			c.task.Generation = m.Changed.Session.Generation
+		}
+		ctx.Request(pool, *m.Changed)
+	case m.Proof != nil:
+		ctx.Request(pool, messages.Ended{Task: *m.Proof})
+	}
+}
+
+// giveBack keeps the evidence until the pool's owner has taken it.
+func (g *gateway) giveBack(ctx actor.Context, r messages.Returned) {
+	g.returned[r.ClaimRef] = r
+	g.cfg.Metrics.returned.Inc()
+	g.demand(ctx)
+}
+
+func (g *gateway) taken(m messages.Taken) {
+	for _, ref := range m.Claims {
+		delete(g.returned, ref)
+	}
+}
+
+func (g *gateway) withdraw(ctx actor.Context, m messages.Withdraw) {
+	if c := g.claims[m.ClaimRef]; c != nil {
+		ctx.Send(c.pid, session.Withdrawn{Claim: m.Claim, Held: m.Held})
+	}
+}
+
+// watchOnly: the task is HELD; its run only looks for a proof from now on.
+func (g *gateway) watchOnly(ctx actor.Context, ref messages.ClaimRef) {
+	if c := g.claims[ref]; c != nil {
+		c.watched = true
+		g.skip(ctx, c)
+		g.demand(ctx)
+	}
+}
+
+// free takes the claim's slot back, before anybody hears of its end.
+func (g *gateway) free(ctx actor.Context, ref messages.ClaimRef) {
+	if c := g.claims[ref]; c != nil && !c.watched {
+		c.watched = true
+		g.skip(ctx, c)
+	}
+}
+
+// over ends the claim's session actor.
+func (g *gateway) over(ctx actor.Context, ref messages.ClaimRef) {
+	c := g.claims[ref]
+	if c == nil {
+		return
+	}
+	g.forget(ctx, c)
+	ctx.Stop(c.pid)
+}
+
+func (g *gateway) forget(ctx actor.Context, c *claim) {
+	delete(g.claims, c.ref)
+	g.routes.remove(c.ref)
+	g.skip(ctx, c)
+	g.supervisor.Forget(c.pid)
+	g.cfg.Metrics.sessions.WithLabelValues("busy").Dec()
+	if c.failing != "" {
+		g.cfg.Metrics.sessions.WithLabelValues("failed").Dec()
+	}
+	if g.status.State == messages.GatewayRecovering && g.open && g.recoveringClaims() == 0 {
+		g.setState(ctx, messages.GatewayReady, "", "")
+		g.demand(ctx)
+	}
+	g.drainedIfEmpty(ctx)
+}

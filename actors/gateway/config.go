@@ -1,0 +1,125 @@
+package gateway
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/dash-fleet/dash/actors/openclaw"
+	"github.com/dash-fleet/dash/actors/session"
+	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/persistence"
+)
+
+// Link is a connection to one gateway process; *openclaw.Conn is one.
+type Link interface {
+	session.Link
+	Hello() *openclaw.Hello
+	Agent(openclaw.AgentRequest, func(openclaw.AgentAnswer)) error
+	Sessions(ctx context.Context, q openclaw.SessionQuery) (openclaw.SessionPage, error)
+	SystemInfo(ctx context.Context) (openclaw.SystemInfo, error)
+	Lanes(ctx context.Context) ([]openclaw.Lane, error)
+	Done() <-chan struct{}
+	Err() error
+	Close()
+}
+
+// DialFunc opens a link. Its errors are *openclaw.RefusedError.
+type DialFunc func(ctx context.Context, cfg openclaw.Config, h openclaw.Handler) (Link, error)
+
+// Endpoint is where a managed gateway listens.
+type Endpoint struct {
+	URL     string
+	Token   messages.Secret
+	PID     int
+	Adopted bool // it was running already
+}
+
+// StartError says why a managed gateway did not start.
+type StartError struct {
+	Permanent bool // another try gives the same result
+	Reason    string
+	NextStep  string
+	Err       error
+}
+
+func (e *StartError) Error() string { return e.Reason }
+func (e *StartError) Unwrap() error { return e.Err }
+
+// Process is the daemon of a managed gateway.
+type Process interface {
+	// Ensure returns when a process that is ours listens and is ready; it
+	// adopts a living one before it starts another. Its errors are *StartError.
+	Ensure(ctx context.Context) (Endpoint, error)
+	// Exited is closed or receives when the present process has ended.
+	Exited() <-chan struct{}
+	// Stop drains and ends the process.
+	Stop(ctx context.Context) error
+	// Kill ends the process at once.
+	Kill(ctx context.Context) error
+}
+
+// Store is what a gateway reads.
+type Store interface {
+	Tasks(ctx context.Context, f persistence.TaskFilter, cursor string, limit int) ([]messages.Task, string, error)
+	Task(ctx context.Context, tenant, id string) (messages.Task, error)
+	Session(ctx context.Context, tenant, id string) (messages.Session, error)
+}
+
+// Config of a gateway actor.
+type Config struct {
+	Gateway messages.Gateway
+	Fence   persistence.Fence
+	// Last is what the previous owner recorded, zero for a new gateway.
+	Last messages.GatewayStatus
+
+	Store     Store
+	Committer *actor.PID
+	// Pool returns the owner of a pool.
+	Pool func(id string) *actor.PID
+	// History returns what is replayed at the start of a session's new generation.
+	History func(ctx context.Context, tenant, session string) (string, error)
+	// Text takes the text so far of a run; it must not block.
+	Text func(task string, claim int64, text string)
+	Dial DialFunc
+	// Process is nil for a gateway that somebody else runs.
+	Process Process
+	// Lost is called when a write was fenced: another node owns the gateway.
+	Lost func(gateway string)
+
+	OpenClaw openclaw.Config // limits and metrics; URL and token come from Gateway
+	Timing   Timing
+	Logger   *slog.Logger
+	Metrics  *Metrics
+	Restarts *prometheus.CounterVec
+}
+
+// Timing are the gateway's periods. The zero value means DefaultTiming.
+type Timing struct {
+	Tick          time.Duration // windows grow, demands are repeated
+	Health        time.Duration // event-loop readings
+	ReconnectMin  time.Duration // first pause after a lost connection
+	ReconnectMax  time.Duration
+	StableAfter   time.Duration // a connection that lived this long resets the pause
+	CallTimeout   time.Duration // one read or abort
+	StopTimeout   time.Duration // drain of a managed process (its own budget is 315 s)
+	RetryWindow   time.Duration // starts of a managed process are counted in it
+	RetryLimit    int           // more starts than this: QUARANTINED
+	SessionWindow time.Duration // failures of a session actor are counted in it
+	SessionLimit  int           // more failures than this: PARKED
+	SessionDelay  time.Duration // first delay before a session's restart
+	Session       session.Timing
+}
+
+// DefaultTiming holds the numbers of DESIGN 5 to 7.
+var DefaultTiming = Timing{
+	Tick: time.Second, Health: 5 * time.Second,
+	ReconnectMin: 250 * time.Millisecond, ReconnectMax: 30 * time.Second, StableAfter: 5 * time.Second,
+	CallTimeout: 15 * time.Second, StopTimeout: 330 * time.Second,
+	RetryWindow: 10 * time.Minute, RetryLimit: 10,
+	SessionWindow: 10 * time.Minute, SessionLimit: 5, SessionDelay: 500 * time.Millisecond,
+	Session: session.DefaultTiming,
+}

@@ -1,0 +1,273 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/dash-fleet/dash/actors/openclaw"
+	"github.com/dash-fleet/dash/actors/session"
+	"github.com/dash-fleet/dash/actors/supervise"
+	"github.com/dash-fleet/dash/messages"
+)
+
+type (
+	dialled struct {
+		inc  uint64
+		conn session.Conn
+		link Link
+		err  error
+	}
+	linkLost struct {
+		inc  uint64
+		conn session.Conn
+		err  error
+	}
+	reconnect struct {
+		inc uint64
+		n   int // the attempt it belongs to; an older timer is void
+	}
+	// settled: the sessions that must not go on at the gateway were stopped.
+	settled struct {
+		inc    uint64
+		conn   session.Conn
+		lane   int
+		fenced int
+		err    error
+	}
+)
+
+// connect brings the gateway up: a managed one's process first.
+func (g *gateway) connect(ctx actor.Context) {
+	if g.link != nil || g.removed {
+		return
+	}
+	if g.cfg.Process != nil && !g.managed.up {
+		g.startProcess(ctx)
+		return
+	}
+	g.dial(ctx)
+}
+
+func (g *gateway) dial(ctx actor.Context) {
+	g.setState(ctx, messages.GatewayConnecting, "", "")
+	g.conn++
+	cfg := g.cfg.OpenClaw
+	cfg.URL, cfg.Token = g.cfg.Gateway.URL, g.cfg.Gateway.Token
+	if g.cfg.Process != nil {
+		cfg.URL, cfg.Token = g.managed.endpoint.URL, g.managed.endpoint.Token
+	}
+	root, self, inc, conn, dialFunc := ctx.ActorSystem().Root, ctx.Self(), g.inc, g.conn, g.cfg.Dial
+	handler := &handler{routes: g.routes, send: func(m any) { root.Send(self, m) }, conn: conn}
+	dialCtx := g.ctx
+	go func() {
+		link, err := dialFunc(dialCtx, cfg, handler)
+		if dialCtx.Err() != nil && link != nil {
+			link.Close()
+			return
+		}
+		root.Send(self, dialled{inc: inc, conn: conn, link: link, err: err})
+	}()
+}
+
+func (g *gateway) dialled(ctx actor.Context, m dialled) {
+	if m.inc != g.inc || m.conn != g.conn {
+		if m.link != nil {
+			go m.link.Close()
+		}
+		return
+	}
+	if m.err != nil {
+		g.refused(ctx, m.err)
+		return
+	}
+	g.link, g.linked = m.link, time.Now()
+	root, self, inc, conn, link := ctx.ActorSystem().Root, ctx.Self(), g.inc, m.conn, m.link
+	go func() {
+		<-link.Done()
+		root.Send(self, linkLost{inc: inc, conn: conn, err: link.Err()})
+	}()
+	hello := link.Hello()
+	g.status.Version = hello.Version
+	old := g.status.BootID
+	g.status.BootID = hello.BootID
+	if old != "" && old != hello.BootID {
+		g.status.Restarts++
+		g.cfg.Logger.Info("gateway was restarted since the last connection", slog.String("boot_id", hello.BootID), slog.String("old_boot_id", old))
+		if len(g.claims) > 0 {
+			// The state changes with the boot id, in one write.
+			g.becomeRecovering(ctx, conn)
+			return
+		}
+	}
+	g.record(ctx, g.status.State, statusTag{inc: g.inc, conn: conn})
+}
+
+func (g *gateway) becomeRecovering(ctx actor.Context, conn session.Conn) {
+	from := g.status.State
+	g.cfg.Metrics.moved(from, messages.GatewayRecovering)
+	g.status.State, g.status.Since = messages.GatewayRecovering, messages.Now()
+	g.status.Reason, g.status.NextStep = "the gateway process was restarted while it held tasks", ""
+	g.record(ctx, from, statusTag{inc: g.inc, conn: conn})
+}
+
+// bootRecorded: the boot id is durable, so sessions may look and send.
+func (g *gateway) bootRecorded(ctx actor.Context) {
+	for _, c := range g.claims {
+		ctx.Send(c.pid, session.Linked{Conn: g.conn, BootID: g.status.BootID, Link: g.link})
+	}
+	g.settle(ctx)
+}
+
+// refused: no usable connection came of the attempt.
+func (g *gateway) refused(ctx actor.Context, err error) {
+	var r *openclaw.RefusedError
+	if errors.As(err, &r) && r.Permanent {
+		g.quarantine(ctx, r.Message, r.NextStep)
+		return
+	}
+	reason, after := "the gateway cannot be reached: "+err.Error(), time.Duration(0)
+	if r != nil {
+		reason, after = r.Message, r.RetryAfter
+	}
+	g.unreachable(ctx, reason, after)
+}
+
+func (g *gateway) quarantine(ctx actor.Context, reason, next string) {
+	if g.since.IsZero() {
+		g.since = time.Now()
+	}
+	if next == "" {
+		next = "mend the cause"
+	}
+	g.setState(ctx, messages.GatewayQuarantined, reason, next+", then `dash gateway restart "+g.cfg.Gateway.ID+"`")
+	g.demand(ctx)
+}
+
+// unreachable waits and tries again.
+func (g *gateway) unreachable(ctx actor.Context, reason string, after time.Duration) {
+	if g.since.IsZero() {
+		g.since = time.Now()
+	}
+	g.attempts++
+	delay := max(after, supervise.Delay(g.cfg.Timing.ReconnectMin, g.cfg.Timing.ReconnectMax, g.attempts, rand.Float64()))
+	g.setState(ctx, messages.GatewayUnreachable, reason, "Dash tries again by itself; check that the gateway runs and its URL is right")
+	root, self, m := ctx.ActorSystem().Root, ctx.Self(), reconnect{inc: g.inc, n: g.attempts}
+	time.AfterFunc(min(delay, g.cfg.Timing.ReconnectMax), func() { root.Send(self, m) })
+	g.demand(ctx)
+}
+
+func (g *gateway) reconnect(ctx actor.Context, m reconnect) {
+	if m.inc == g.inc && m.n == g.attempts && g.link == nil && g.status.State == messages.GatewayUnreachable {
+		g.connect(ctx)
+	}
+}
+
+// drop ends the present link; linkLost follows.
+func (g *gateway) drop(reason string) {
+	if g.link == nil {
+		return
+	}
+	g.cfg.Logger.Warn("connection dropped", slog.String("reason", reason))
+	go g.link.Close()
+}
+
+func (g *gateway) linkLost(ctx actor.Context, m linkLost) {
+	if m.inc != g.inc || m.conn != g.conn || g.link == nil {
+		return
+	}
+	lived := time.Since(g.linked)
+	g.unlink(ctx)
+	if lived >= g.cfg.Timing.StableAfter {
+		g.attempts = 0
+	}
+	if g.removed || g.managed.stopping {
+		return
+	}
+	reason := "the connection to the gateway was lost"
+	if m.err != nil {
+		reason = m.err.Error()
+	}
+	if g.status.State == messages.GatewayQuarantined {
+		return
+	}
+	g.managed.up = false // Ensure looks whether it still lives
+	g.unreachable(ctx, reason, 0)
+}
+
+// unlink tells everybody below that the connection is gone.
+func (g *gateway) unlink(ctx actor.Context) {
+	g.link, g.open = nil, false
+	for _, c := range g.claims {
+		ctx.Send(c.pid, session.Disconnected{Conn: g.conn})
+	}
+	g.clearOrder()
+}
+
+// settle stops, before the gateway gets work, every Dash session there that
+// belongs to no claim we hold, and reads the gateway's own lane limit.
+func (g *gateway) settle(ctx actor.Context) {
+	keep := make(map[string]bool, len(g.claims))
+	for _, c := range g.claims {
+		keep[messages.SessionKey(c.task.Tenant, c.task.SessionOrOwn(), c.task.Generation)] = true
+	}
+	root, self, inc, conn, link := ctx.ActorSystem().Root, ctx.Self(), g.inc, g.conn, g.link
+	limit, base := g.cfg.Timing.CallTimeout, g.ctx
+	go func() {
+		out := settled{inc: inc, conn: conn}
+		out.fenced, out.err = fenceOrphans(base, link, limit, keep)
+		if out.err == nil {
+			out.lane, out.err = laneLimit(base, link, limit)
+		}
+		root.Send(self, out)
+	}()
+}
+
+func laneLimit(base context.Context, link Link, limit time.Duration) (int, error) {
+	ctx, cancel := context.WithTimeout(base, limit)
+	defer cancel()
+	lanes, err := link.Lanes(ctx)
+	var rpc *openclaw.RPCError
+	if errors.As(err, &rpc) {
+		return 0, nil // this version does not tell
+	}
+	for _, l := range lanes {
+		if l.Name == openclaw.MainLane {
+			return l.MaxConcurrent, err
+		}
+	}
+	return 0, err
+}
+
+func (g *gateway) settled(ctx actor.Context, m settled) {
+	if m.inc != g.inc || m.conn != g.conn || g.link == nil {
+		return
+	}
+	if m.err != nil {
+		g.drop("sessions left behind could not be stopped: " + m.err.Error())
+		return
+	}
+	if m.fenced > 0 {
+		g.cfg.Metrics.orphans.Add(float64(m.fenced))
+		g.cfg.Logger.Warn("stopped sessions whose tasks are no longer here", slog.Int("sessions", m.fenced))
+	}
+	g.window.Configure(max(1, g.cfg.Gateway.MaxConcurrency), m.lane)
+	g.open, g.since = true, time.Time{}
+	switch {
+	case g.draining:
+		if g.status.State == messages.GatewayRecovering {
+			g.setState(ctx, messages.GatewayDraining, "", "")
+		} else {
+			g.setState(ctx, messages.GatewayDraining, "an operator asked for it", "`dash gateway resume "+g.cfg.Gateway.ID+"` opens it again")
+		}
+		g.drainedIfEmpty(ctx)
+	case g.status.State == messages.GatewayRecovering && g.recoveringClaims() > 0:
+	default:
+		g.setState(ctx, messages.GatewayReady, "", "")
+	}
+	g.demand(ctx)
+}

@@ -1,0 +1,142 @@
+package gateway
+
+import (
+	"context"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/dash-fleet/dash/actors/openclaw"
+	"github.com/dash-fleet/dash/actors/session"
+	"github.com/dash-fleet/dash/messages"
+)
+
+// size is the window that the pool's owner is told.
+func (g *gateway) size(now time.Time) int {
+	if !g.loaded || g.link == nil || !g.open || g.draining || g.removed {
+		return 0
+	}
+	switch g.status.State {
+	case messages.GatewayReady, messages.GatewayDegraded, messages.GatewayRecovering:
+		return g.window.Size(now)
+	}
+	return 0
+}
+
+// demand tells the pool's owner how much work the gateway takes and what it holds.
+func (g *gateway) demand(ctx actor.Context) {
+	if !g.loaded {
+		return
+	}
+	now := time.Now()
+	g.demanded = now
+	gw := g.cfg.Gateway
+	d := messages.Demand{
+		Gateway: gw.ID, Tenant: gw.Tenant, Pool: gw.Pool, Region: gw.Region, Capabilities: gw.Capabilities,
+		Labels: gw.Labels, Weight: gw.Weight, Owner: g.cfg.Fence.Owner, Epoch: g.cfg.Fence.Epoch,
+		Window: g.size(now), AwaySince: g.since,
+		Running: make([]messages.ClaimRef, 0, len(g.claims)),
+	}
+	for ref, c := range g.claims {
+		if !c.watched {
+			d.Running = append(d.Running, ref)
+		}
+	}
+	for _, r := range g.returned {
+		d.Returned = append(d.Returned, r)
+	}
+	g.cfg.Metrics.window.WithLabelValues(gw.ID).Set(float64(d.Window))
+	g.cfg.Metrics.running.WithLabelValues(gw.ID).Set(float64(len(d.Running)))
+	ctx.Request(g.cfg.Pool(gw.Pool), d)
+}
+
+func (g *gateway) tick(ctx actor.Context) {
+	now := time.Now()
+	before := g.size(now)
+	g.window.Tick(now)
+	g.health(ctx, now)
+	if g.link != nil && now.Sub(g.linked) >= g.cfg.Timing.StableAfter {
+		g.attempts = 0
+	}
+	g.judge(ctx, now)
+	if g.size(now) != before || now.Sub(g.demanded) >= messages.DemandInterval {
+		g.demand(ctx)
+	}
+}
+
+// judge moves the gateway between READY and DEGRADED.
+func (g *gateway) judge(ctx actor.Context, now time.Time) {
+	reduced := g.window.Reduced(now)
+	switch {
+	case g.status.State == messages.GatewayReady && reduced != "":
+		g.setState(ctx, messages.GatewayDegraded, reduced, "it gets less work until it recovers; nothing to do")
+	case g.status.State == messages.GatewayDegraded && reduced == "":
+		g.setState(ctx, messages.GatewayReady, "", "")
+	}
+}
+
+// troubled takes a failure that points at the gateway or its provider.
+func (g *gateway) troubled(ctx actor.Context, t session.Trouble) {
+	now := time.Now()
+	before := g.size(now)
+	switch t {
+	case session.AuthTrouble:
+		g.window.AuthFailed(now)
+	case session.ProviderTrouble:
+		g.window.Trouble("runs failed at the model provider", now)
+	case session.TimeoutTrouble:
+		g.window.Trouble("runs hit their time limit", now)
+	}
+	if g.size(now) != before {
+		g.judge(ctx, now)
+		g.demand(ctx)
+	}
+}
+
+// reading is a reading of the gateway's event loop.
+type reading struct {
+	inc  uint64
+	conn session.Conn
+	loop openclaw.EventLoop
+	err  error
+}
+
+// health asks how late the gateway's main thread runs, one question at a time.
+func (g *gateway) health(ctx actor.Context, now time.Time) {
+	if g.link == nil || !g.open || g.asking || now.Sub(g.read) < g.cfg.Timing.Health {
+		return
+	}
+	g.read, g.asking = now, true
+	root, self, link, base, limit := ctx.ActorSystem().Root, ctx.Self(), g.link, g.ctx, g.cfg.Timing.Health
+	out := reading{inc: g.inc, conn: g.conn}
+	go func() {
+		c, cancel := context.WithTimeout(base, limit)
+		defer cancel()
+		info, err := link.SystemInfo(c)
+		out.loop, out.err = info.EventLoop, err
+		root.Send(self, out)
+	}()
+}
+
+func (g *gateway) reading(ctx actor.Context, m reading) {
+	if m.inc != g.inc {
+		return
+	}
+	g.asking = false
+	if m.conn != g.conn || g.link == nil {
+		return
+	}
+	now := time.Now()
+	before := g.size(now)
+	switch {
+	case m.err == nil:
+		g.window.LoopDelay(m.loop.DelayP99, m.loop.Degraded, now)
+	case late(m.err):
+		// No answer inside the period is itself a reading.
+		g.window.LoopDelay(g.cfg.Timing.Health, true, now)
+	}
+	if g.size(now) != before {
+		g.judge(ctx, now)
+		g.demand(ctx)
+	}
+}

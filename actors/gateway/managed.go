@@ -1,0 +1,164 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/dash-fleet/dash/messages"
+)
+
+// managed is what is known of a managed gateway's process.
+type managed struct {
+	up       bool // Ensure said so and no exit was seen since
+	starting bool
+	stopping bool
+	restart  bool // start again once it has stopped
+	endpoint Endpoint
+	starts   []time.Time // inside the retry window; adoptions do not count
+}
+
+type (
+	started struct {
+		inc      uint64
+		endpoint Endpoint
+		err      error
+	}
+	exited  struct{ inc uint64 }
+	stopped struct {
+		inc uint64
+		err error
+	}
+)
+
+// startProcess adopts or starts the daemon; too many starts inside the retry
+// window end in quarantine.
+func (g *gateway) startProcess(ctx actor.Context) {
+	if g.managed.starting || g.managed.stopping {
+		return
+	}
+	if n := g.recentStarts(time.Now()); n >= g.cfg.Timing.RetryLimit {
+		g.quarantine(ctx, fmt.Sprintf("the gateway process ended %d times within %s", n, g.cfg.Timing.RetryWindow),
+			"read its log ("+g.cfg.Gateway.ID+"/gateway.log in the data folder)")
+		return
+	}
+	g.setState(ctx, messages.GatewayStarting, "", "")
+	g.managed.starting = true
+	root, self, inc, p, base := ctx.ActorSystem().Root, ctx.Self(), g.inc, g.cfg.Process, g.ctx
+	go func() {
+		e, err := p.Ensure(base)
+		root.Send(self, started{inc: inc, endpoint: e, err: err})
+	}()
+}
+
+func (g *gateway) recentStarts(now time.Time) int {
+	kept := g.managed.starts[:0]
+	for _, t := range g.managed.starts {
+		if now.Sub(t) < g.cfg.Timing.RetryWindow {
+			kept = append(kept, t)
+		}
+	}
+	g.managed.starts = kept
+	return len(kept)
+}
+
+func (g *gateway) processStarted(ctx actor.Context, m started) {
+	if m.inc != g.inc {
+		return
+	}
+	g.managed.starting = false
+	if m.err != nil {
+		g.managed.starts = append(g.managed.starts, time.Now())
+		var e *StartError
+		if errors.As(m.err, &e) && e.Permanent {
+			g.quarantine(ctx, e.Reason, e.NextStep)
+			return
+		}
+		g.unreachable(ctx, "the gateway process did not start: "+m.err.Error(), 0)
+		return
+	}
+	if !m.endpoint.Adopted {
+		g.managed.starts = append(g.managed.starts, time.Now())
+	}
+	g.managed.up, g.managed.endpoint = true, m.endpoint
+	g.status.PID = m.endpoint.PID
+	root, self, inc, gone, done := ctx.ActorSystem().Root, ctx.Self(), g.inc, g.cfg.Process.Exited(), g.ctx.Done()
+	go func() {
+		select {
+		case <-gone:
+			root.Send(self, exited{inc: inc})
+		case <-done:
+		}
+	}()
+	g.cfg.Logger.Info("gateway process is up", slog.Int("pid", m.endpoint.PID), slog.Bool("adopted", m.endpoint.Adopted))
+	if g.removed || g.managed.restart {
+		g.stopProcess(ctx)
+		return
+	}
+	g.dial(ctx)
+}
+
+// processExited: the process is gone, expected or not.
+func (g *gateway) processExited(ctx actor.Context, m exited) {
+	if m.inc != g.inc {
+		return
+	}
+	g.managed.up, g.status.PID = false, 0
+	if g.link == nil && !g.managed.stopping && g.status.State == messages.GatewayConnecting {
+		g.conn++ // the dial under way is void
+		g.unreachable(ctx, "the gateway process ended", 0)
+	}
+}
+
+// stopProcess drains and ends the process; it waits for the runs by itself.
+func (g *gateway) stopProcess(ctx actor.Context) {
+	if g.managed.stopping {
+		return
+	}
+	g.managed.stopping = true
+	g.demand(ctx)
+	root, self, inc, p, limit := ctx.ActorSystem().Root, ctx.Self(), g.inc, g.cfg.Process, g.cfg.Timing.StopTimeout
+	go func() {
+		c, cancel := context.WithTimeout(context.Background(), limit)
+		defer cancel()
+		root.Send(self, stopped{inc: inc, err: p.Stop(c)})
+	}()
+}
+
+func (g *gateway) processStopped(ctx actor.Context, m stopped) {
+	if m.inc != g.inc {
+		return
+	}
+	g.managed.stopping = false
+	if m.err != nil {
+		g.cfg.Logger.Error("gateway process did not stop as asked", slog.Any("err", m.err))
+	}
+	g.managed.up, g.status.PID = false, 0
+	switch {
+	case g.removed:
+		g.gone(ctx)
+	case g.managed.restart:
+		g.managed.restart = false
+		g.managed.starts = nil
+		g.afterStop(ctx)
+	case g.draining:
+		g.afterStop(ctx)
+	}
+}
+
+// afterStop goes on once the link of the stopped process is gone too.
+func (g *gateway) afterStop(ctx actor.Context) {
+	if g.link != nil {
+		g.drop("the gateway process was stopped")
+		g.unlink(ctx)
+	}
+	if g.draining {
+		g.setDrained(ctx)
+		return
+	}
+	g.unreachable(ctx, "the gateway process is being restarted", 0)
+}

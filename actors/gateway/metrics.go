@@ -1,0 +1,58 @@
+package gateway
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/dash-fleet/dash/messages"
+)
+
+// Metrics of all gateway actors of a node.
+type Metrics struct {
+	gateways *prometheus.GaugeVec
+	sessions *prometheus.GaugeVec
+	window   *prometheus.GaugeVec
+	running  *prometheus.GaugeVec
+	returned prometheus.Counter
+	orphans  prometheus.Counter
+	unlawful prometheus.Counter
+}
+
+// NewMetrics registers the metrics with r; a nil r registers nowhere.
+func NewMetrics(r prometheus.Registerer) *Metrics {
+	m := &Metrics{
+		gateways: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "dash_gateways", Help: "Gateways of this node by state.",
+		}, []string{"state"}),
+		sessions: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "dash_sessions", Help: "Session actors of this node by state.",
+		}, []string{"state"}),
+		window: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "dash_gateway_window", Help: "Runs a gateway may hold at once now.",
+		}, []string{"gateway"}),
+		running: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "dash_gateway_running", Help: "Runs a gateway holds now.",
+		}, []string{"gateway"}),
+		returned: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "dash_gateway_returned_claims_total", Help: "Claims given back because they were certainly not executed.",
+		}),
+		orphans: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "dash_gateway_fenced_sessions_total", Help: "Sessions stopped at a gateway that came back after their tasks had moved away.",
+		}),
+		unlawful: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "dash_gateway_unlawful_transitions_total", Help: "State changes outside the table: a bug in Dash.",
+		}),
+	}
+	if r != nil {
+		r.MustRegister(m.gateways, m.sessions, m.window, m.running, m.returned, m.orphans, m.unlawful)
+	}
+	return m
+}
+
+func (m *Metrics) moved(from, to messages.GatewayState) {
+	if from != 0 {
+		m.gateways.WithLabelValues(from.String()).Dec()
+	}
+	if to != 0 {
+		m.gateways.WithLabelValues(to.String()).Inc()
+	}
+}

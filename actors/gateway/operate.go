@@ -1,0 +1,97 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/dash-fleet/dash/actors/openclaw"
+	"github.com/dash-fleet/dash/messages"
+)
+
+// late reports whether a call found no answer in time.
+func late(err error) bool {
+	var lost *openclaw.LostError
+	return errors.As(err, &lost) && lost.Timeout() || errors.Is(err, context.DeadlineExceeded)
+}
+
+func (g *gateway) drain(ctx actor.Context) {
+	g.draining = true
+	switch g.status.State {
+	case messages.GatewayReady, messages.GatewayDegraded, messages.GatewayRecovering:
+		g.setState(ctx, messages.GatewayDraining, "an operator asked for it", "`dash gateway resume "+g.cfg.Gateway.ID+"` opens it again")
+	}
+	g.demand(ctx)
+	g.drainedIfEmpty(ctx)
+}
+
+// drainedIfEmpty ends a drain when the last run has ended.
+func (g *gateway) drainedIfEmpty(ctx actor.Context) {
+	if g.status.State != messages.GatewayDraining || len(g.claims) > 0 || g.managed.stopping {
+		return
+	}
+	if g.cfg.Process != nil && g.managed.up {
+		g.stopProcess(ctx)
+		return
+	}
+	g.setDrained(ctx)
+}
+
+func (g *gateway) setDrained(ctx actor.Context) {
+	if g.status.State == messages.GatewayRegistered {
+		g.status.State = messages.GatewayDraining // a drained gateway starts drained
+	}
+	g.setState(ctx, messages.GatewayDrained, "an operator drained it", "`dash gateway resume "+g.cfg.Gateway.ID+"` opens it again")
+	g.demand(ctx)
+}
+
+func (g *gateway) resume(ctx actor.Context) {
+	g.draining = false
+	switch {
+	case g.link != nil && g.open:
+		switch g.status.State {
+		case messages.GatewayDraining, messages.GatewayDrained:
+			g.setState(ctx, messages.GatewayReady, "", "")
+		}
+		g.demand(ctx)
+	case g.status.State == messages.GatewayDrained:
+		g.connect(ctx)
+	}
+}
+
+// restart begins anew: out of quarantine, on a new connection, and for a
+// managed gateway with a new process, once its runs have ended.
+func (g *gateway) restart(ctx actor.Context) {
+	g.attempts = 0
+	g.managed.starts = nil
+	switch {
+	case g.cfg.Process != nil && g.managed.up:
+		g.managed.restart = true
+		g.stopProcess(ctx)
+	case g.link != nil:
+		g.drop("an operator asked for a restart")
+	case g.status.State == messages.GatewayQuarantined, g.status.State == messages.GatewayUnreachable:
+		g.connect(ctx)
+	}
+}
+
+// remove ends the gateway. Its claims stay in the store; the pool's owner
+// settles them by the away policy.
+func (g *gateway) remove(ctx actor.Context) {
+	if g.removed {
+		return
+	}
+	g.removed = true
+	g.demand(ctx)
+	if g.cfg.Process != nil && g.managed.up {
+		g.stopProcess(ctx)
+		return
+	}
+	g.gone(ctx)
+}
+
+func (g *gateway) gone(ctx actor.Context) {
+	g.setState(ctx, messages.GatewayRemoved, "an operator removed it", "")
+	ctx.Stop(ctx.Self())
+}

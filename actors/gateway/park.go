@@ -1,0 +1,183 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/dash-fleet/dash/actors/commit"
+	"github.com/dash-fleet/dash/actors/session"
+	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/persistence"
+)
+
+// sessionFailed notes why a session actor is being restarted, and lets later
+// claims pass it.
+func (g *gateway) sessionFailed(pid *actor.PID, reason any, failures int, after time.Duration) {
+	for _, c := range g.claims {
+		if c.pid.Equal(pid) {
+			if c.failing == "" {
+				g.cfg.Metrics.sessions.WithLabelValues("failed").Inc()
+			}
+			c.failing = fmt.Sprintf("failed %d times, restarted after %s: %v", failures, after.Round(time.Millisecond), reason)
+			c.fresh, c.want = false, nil
+		}
+	}
+}
+
+// again gives a restarted session actor its run, as the store has it now.
+func (g *gateway) again(ctx actor.Context, ref messages.ClaimRef) {
+	if g.claims[ref] == nil {
+		return
+	}
+	g.writeReady(ctx)
+	g.loadRow(ctx, ref, "")
+}
+
+type rowLoaded struct {
+	inc     uint64
+	ref     messages.ClaimRef
+	task    messages.Task
+	session *messages.Session
+	park    string // why the session is to be parked, empty: it begins again
+	err     error
+}
+
+// loadRow reads a claim's task and session.
+func (g *gateway) loadRow(ctx actor.Context, ref messages.ClaimRef, park string) {
+	c := g.claims[ref]
+	root, self, store, base, limit := ctx.ActorSystem().Root, ctx.Self(), g.cfg.Store, g.ctx, g.cfg.Timing.CallTimeout
+	out := rowLoaded{inc: g.inc, ref: ref, park: park}
+	tenant := c.task.Tenant
+	go func() {
+		call, cancel := context.WithTimeout(base, limit)
+		defer cancel()
+		if out.task, out.err = store.Task(call, tenant, ref.Task); out.err == nil {
+			out.session, out.err = sessionRow(base, store, limit, out.task)
+		}
+		root.Send(self, out)
+	}()
+}
+
+func (g *gateway) rowLoaded(ctx actor.Context, m rowLoaded) {
+	c := g.claims[m.ref]
+	if m.inc != g.inc || c == nil {
+		return
+	}
+	switch {
+	case m.err != nil:
+		g.cfg.Logger.Warn("task of a failed session cannot be read; trying again", slog.String("task", m.ref.Task), slog.Any("err", m.err))
+		root, self, ref, park, inc := ctx.ActorSystem().Root, ctx.Self(), m.ref, m.park, g.inc
+		time.AfterFunc(time.Second, func() { root.Send(self, loadAgain{inc: inc, ref: ref, park: park}) })
+	case m.task.Claim != m.ref.Claim || !m.task.State.AtGateway() && m.task.State != messages.Held:
+		g.over(ctx, m.ref) // it ended while the actor was down; the pool's sweep tells the rest
+	case m.park != "":
+		g.commitParked(ctx, m)
+	default:
+		c.failing = ""
+		g.cfg.Metrics.sessions.WithLabelValues("failed").Dec()
+		c.task = m.task
+		b := session.Begin{Task: m.task, Session: m.session}
+		if g.link != nil {
+			b.Conn, b.BootID, b.Link = g.conn, g.status.BootID, g.link
+		}
+		ctx.Send(c.pid, b)
+	}
+}
+
+type loadAgain struct {
+	inc  uint64
+	ref  messages.ClaimRef
+	park string
+}
+
+// park is the message to self that a session actor has used up its restarts.
+type park struct {
+	pid    *actor.PID
+	reason string
+}
+
+// parkLater runs inside the supervisor; the work is done on an ordinary turn.
+func (g *gateway) parkLater(pid *actor.PID, reason any) {
+	g.toPark = append(g.toPark, park{pid: pid, reason: fmt.Sprint(reason)})
+}
+
+// parkAll is called on every tick and whenever a child has ended.
+func (g *gateway) parkAll(ctx actor.Context) {
+	todo := g.toPark
+	g.toPark = nil
+	for _, p := range todo {
+		g.park(ctx, p)
+	}
+}
+
+// park ends the task of a session that keeps failing: the run is stopped as
+// well as possible and the task goes to the dead letters.
+func (g *gateway) park(ctx actor.Context, m park) {
+	for ref, c := range g.claims {
+		if !c.pid.Equal(m.pid) {
+			continue
+		}
+		if link := g.link; link != nil {
+			key, limit, base := c.task.SessionKey(), g.cfg.Timing.CallTimeout, g.ctx
+			go func() {
+				if err := abortKey(base, link, limit, key); err != nil {
+					g.cfg.Logger.Info("run of a parked session will be fenced on the next connection", slog.Any("err", err))
+				}
+			}()
+		}
+		g.loadRow(ctx, ref, m.reason)
+		return
+	}
+}
+
+type parkTag struct {
+	inc     uint64
+	ref     messages.ClaimRef
+	task    messages.Task
+	session *messages.Session
+	reason  string
+}
+
+func (g *gateway) commitParked(ctx actor.Context, m rowLoaded) {
+	now := messages.Now()
+	t := m.task
+	from := t.State
+	t.State, t.FinishedAt, t.Stopping = messages.DeadLetter, now, messages.StopNone
+	t.Error = &messages.TaskError{Code: string(messages.CodeSessionFailed), Message: "its session kept failing: " + m.park}
+	op := persistence.Op{
+		Fences: []persistence.Fence{g.cfg.Fence},
+		Update: &persistence.TaskUpdate{Task: t, From: from, FromClaim: t.Claim},
+		Events: []*messages.Event{t.Event(from, now, "session_parked")},
+	}
+	tag := parkTag{inc: g.inc, ref: m.ref, task: t, reason: m.park}
+	if m.session != nil {
+		s := *m.session
+		old := s.Generation
+		s.Generation, s.Replay, s.State, s.UpdatedAt = old+1, true, messages.SessionParked, now
+		s.Restarts = g.cfg.Timing.SessionLimit
+		s.Reason = "its actor failed more than " + fmt.Sprint(g.cfg.Timing.SessionLimit) + " times: " + m.park
+		s.NextStep = "look at task " + t.ID + " and the gateway's log, then `dash session resume " + s.ID + "`"
+		op.Session = &persistence.SessionWrite{Session: s, FromGeneration: old}
+		op.Events = append(op.Events, s.Event(messages.SessionFailed, now))
+		tag.session = &s
+	}
+	ctx.Send(g.cfg.Committer, commit.Request{Op: op, ReplyTo: ctx.Self(), Tag: tag})
+}
+
+func (g *gateway) parked(ctx actor.Context, tag parkTag, d commit.Done) {
+	c := g.claims[tag.ref]
+	if tag.inc != g.inc || c == nil {
+		return
+	}
+	if d.Err != nil || d.Outcome.Status != persistence.OK {
+		g.loadRow(ctx, tag.ref, tag.reason) // the row moved on: look again
+		return
+	}
+	g.cfg.Logger.Error("session parked", slog.String("task", tag.ref.Task), slog.String("session", c.task.Session), slog.String("reason", tag.reason))
+	g.forget(ctx, c)
+	ctx.Request(g.cfg.Pool(g.cfg.Gateway.Pool), messages.Ended{Task: tag.task, Session: tag.session})
+}

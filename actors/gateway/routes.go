@@ -1,0 +1,87 @@
+package gateway
+
+import (
+	"sync"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/dash-fleet/dash/actors/openclaw"
+	"github.com/dash-fleet/dash/actors/session"
+	"github.com/dash-fleet/dash/messages"
+)
+
+// routes finds the run that an event of the gateway is about. The actor writes
+// it, the reader of the connection reads it.
+type routes struct {
+	text func(task string, claim int64, text string)
+	mu   sync.RWMutex
+	runs map[string]route
+}
+
+type route struct {
+	ref messages.ClaimRef
+	pid *actor.PID
+	own bool // the id is Dash's own run id, not the gateway's
+}
+
+func newRoutes(text func(string, int64, string)) *routes {
+	if text == nil {
+		text = func(string, int64, string) {}
+	}
+	return &routes{text: text, runs: map[string]route{}}
+}
+
+func (r *routes) add(runID string, to route) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.runs[runID] = to
+}
+
+func (r *routes) remove(ref messages.ClaimRef) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for id, to := range r.runs {
+		if to.ref == ref {
+			delete(r.runs, id)
+		}
+	}
+}
+
+func (r *routes) find(runID string) (route, bool) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	to, ok := r.runs[runID]
+	return to, ok
+}
+
+// handler gets the events of one connection on its reader. It never blocks.
+type handler struct {
+	openclaw.NopHandler
+	routes *routes
+	conn   session.Conn
+	send   func(any)
+}
+
+// RunText passes the text so far to whoever watches the task.
+func (h *handler) RunText(t openclaw.RunText) {
+	if r, ok := h.routes.find(t.RunID); ok {
+		h.routes.text(r.ref.Task, r.ref.Claim, t.Text)
+	}
+}
+
+// RunPhase tells a session of the end of the gateway's own re-run; the end of
+// Dash's own run comes as the answer to its request.
+func (h *handler) RunPhase(p openclaw.RunPhase) {
+	if !p.Terminal() {
+		return
+	}
+	if r, ok := h.routes.find(p.RunID); ok && !r.own {
+		h.send(ended{ref: r.ref, event: session.RunEnded{Conn: h.conn, RunID: p.RunID}})
+	}
+}
+
+// ended is an event for a session actor, by way of the gateway actor.
+type ended struct {
+	ref   messages.ClaimRef
+	event session.RunEnded
+}

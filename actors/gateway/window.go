@@ -1,0 +1,101 @@
+package gateway
+
+import "time"
+
+// Bounds of the adaptive window (DESIGN 5).
+const (
+	halveEvery  = 5 * time.Second  // several failures of one cause count once
+	growEvery   = 30 * time.Second // +1 after this long without trouble
+	authPause   = 60 * time.Second // a 401 disables the provider in the whole gateway for about a minute
+	slowLoop    = 250 * time.Millisecond
+	recoverLoop = 100 * time.Millisecond
+)
+
+// Window is how many runs a gateway may hold at once:
+// min(configured, the gateway's own lane limit, adaptive). It halves when the
+// gateway or its provider slows down, and grows by one per 30 s without
+// trouble. It is pure: the time comes in.
+type Window struct {
+	configured int
+	lane       int // the gateway's maxConcurrent, 0: unknown
+	adaptive   int
+	changed    time.Time // last change of adaptive
+	paused     time.Time // 0 until then
+	slow       bool
+	why        string
+}
+
+// NewWindow returns a fully open window.
+func NewWindow(configured int, now time.Time) Window {
+	return Window{configured: configured, adaptive: configured, changed: now}
+}
+
+// Size is the window at a point in time; with closed set it is 0 (not
+// connected, draining).
+func (w *Window) Size(now time.Time) int {
+	if now.Before(w.paused) {
+		return 0
+	}
+	return min(w.ceiling(), w.adaptive)
+}
+
+func (w *Window) ceiling() int {
+	if w.lane > 0 {
+		return min(w.configured, w.lane)
+	}
+	return w.configured
+}
+
+// Configure changes the configured size and the gateway's own limit (0: unknown).
+func (w *Window) Configure(configured, lane int) {
+	if w.adaptive == w.configured || w.adaptive > configured {
+		w.adaptive = configured
+	}
+	w.configured, w.lane = configured, lane
+}
+
+// Trouble halves the window, at most once per 5 s.
+func (w *Window) Trouble(why string, now time.Time) {
+	if now.Sub(w.changed) < halveEvery && w.why != "" {
+		return
+	}
+	w.adaptive = max(1, min(w.ceiling(), w.adaptive)/2)
+	w.changed, w.why = now, why
+}
+
+// AuthFailed closes the window for a minute.
+func (w *Window) AuthFailed(now time.Time) {
+	w.paused = now.Add(authPause)
+	w.Trouble("the provider refused the gateway's key", now)
+}
+
+// LoopDelay takes one reading of the gateway's event-loop delay (p99).
+func (w *Window) LoopDelay(p99 time.Duration, degraded bool, now time.Time) {
+	switch {
+	case degraded || p99 >= slowLoop:
+		w.slow = true
+		w.Trouble("the gateway's event loop is slow", now)
+	case p99 < recoverLoop:
+		w.slow = false
+	}
+}
+
+// Tick grows the window when nothing went wrong for a while.
+func (w *Window) Tick(now time.Time) {
+	if w.slow || w.adaptive >= w.configured || now.Sub(w.changed) < growEvery {
+		return
+	}
+	w.adaptive++
+	w.changed = now
+	if w.adaptive >= w.ceiling() {
+		w.why = ""
+	}
+}
+
+// Reduced says why the window is smaller than it could be, empty when it is not.
+func (w *Window) Reduced(now time.Time) string {
+	if w.Size(now) >= w.ceiling() {
+		return ""
+	}
+	return w.why
+}
