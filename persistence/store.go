@@ -117,6 +117,9 @@ type TaskUpdate struct {
 	// UnlessCancelled makes a set cancel flag a Conflict: a claim reads it in
 	// the same step.
 	UnlessCancelled bool
+	// ClearCancel takes the cancel flag off: a replay starts without the flag
+	// of the life before.
+	ClearCancel bool
 }
 
 // CancelRequest sets the cancel flag if the task is in no terminal state. A

@@ -1,0 +1,113 @@
+package sqlite
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/persistence"
+)
+
+// BenchmarkCommit measures whole lives of tasks: insert, claim, running and
+// end, each durable in its own batch and each with its event, under a shard
+// and a gateway fence. The figure to read is tasks/s.
+func BenchmarkCommit(b *testing.B) {
+	for _, size := range []int{1, 8, 64, 256} {
+		b.Run(fmt.Sprintf("batch=%d", size), func(b *testing.B) { benchLives(b, size, "") })
+	}
+	b.Run("batch=64/session", func(b *testing.B) { benchLives(b, 64, "s") })
+}
+
+func benchLives(b *testing.B, size int, session string) {
+	db, err := Open(b.Context(), Config{Dir: b.TempDir()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() {
+		if err := db.Close(); err != nil {
+			b.Error(err)
+		}
+	}()
+	fences := benchFences(b, db)
+	spec := &messages.TaskSpec{Message: "Summarise the incident of last night in three sentences.", TimeoutSeconds: 600, MaxAttempts: 3}
+	b.ReportAllocs()
+	b.ResetTimer()
+	for done := 0; done < b.N; done += size {
+		tasks := make([]messages.Task, min(size, b.N-done))
+		for i := range tasks {
+			tasks[i] = messages.Task{
+				ID: messages.NewID(), Tenant: "default", Pool: "default", Class: messages.High, Seq: int64(done + i + 1),
+				State: messages.Queued, Spec: spec, CreatedAt: messages.Now(),
+			}
+			if session != "" {
+				tasks[i].Session = fmt.Sprintf("%s-%d", session, i)
+			}
+		}
+		benchLife(b, db, fences, tasks)
+	}
+	b.StopTimer()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "tasks/s")
+	b.ReportMetric(0, "ns/op")
+}
+
+func benchFences(b *testing.B, db *DB) []persistence.Fence {
+	var fences []persistence.Fence
+	for scope, key := range map[persistence.Scope]string{persistence.ShardScope: "7", persistence.GatewayScope: "gw-1"} {
+		f, err := db.Take(b.Context(), scope, key, "node-1")
+		if err != nil {
+			b.Fatal(err)
+		}
+		fences = append(fences, f)
+	}
+	return fences
+}
+
+// benchLife takes a batch of tasks through its four commits.
+func benchLife(b *testing.B, db *DB, fences []persistence.Fence, tasks []messages.Task) {
+	ops := make([]persistence.Op, len(tasks))
+	for i := range tasks {
+		t := tasks[i]
+		ops[i] = persistence.Op{Fences: fences, Insert: &persistence.TaskInsert{Task: t}, Events: []*messages.Event{t.Event(0, t.CreatedAt, "")}}
+	}
+	mustCommit(b, db, ops)
+	step := func(change func(t *messages.Task)) {
+		for i := range tasks {
+			t := &tasks[i]
+			from, claim := t.State, t.Claim
+			change(t)
+			ops[i] = persistence.Op{
+				Fences: fences, Update: &persistence.TaskUpdate{Task: *t, From: from, FromClaim: claim, UnlessCancelled: from == messages.Queued},
+				Events: []*messages.Event{t.Event(from, time.Now(), "")},
+			}
+			if t.Session != "" && t.State != messages.Running {
+				ops[i].Session = &persistence.SessionWrite{AnyGeneration: true, Session: messages.Session{
+					Tenant: t.Tenant, ID: t.Session, Pool: t.Pool, Gateway: t.Gateway, State: messages.SessionBusy, CreatedAt: t.CreatedAt, UpdatedAt: t.CreatedAt,
+				}}
+			}
+		}
+		mustCommit(b, db, ops)
+	}
+	step(func(t *messages.Task) {
+		t.State, t.Claim, t.Attempt, t.Gateway, t.ClaimedAt = messages.Claimed, 1, 1, "gw-1", messages.Now()
+	})
+	step(func(t *messages.Task) { t.State, t.BootID, t.StartedAt = messages.Running, "boot-1", messages.Now() })
+	result := &messages.TaskResult{Text: "The database was full. It was enlarged. Nothing was lost.", InputTokens: 120, OutputTokens: 14}
+	step(func(t *messages.Task) {
+		t.State, t.Result, t.FinishedAt = messages.Succeeded, result, messages.Now()
+	})
+}
+
+func mustCommit(tb testing.TB, db *DB, ops []persistence.Op) {
+	tb.Helper()
+	out, err := db.Commit(context.Background(), ops)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	for i, o := range out {
+		if o.Status != persistence.OK {
+			tb.Fatalf("op %d: %v", i, o.Status)
+		}
+	}
+}

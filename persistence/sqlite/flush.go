@@ -1,0 +1,248 @@
+package sqlite
+
+import (
+	"database/sql/driver"
+	"encoding/json"
+	"fmt"
+
+	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/persistence"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+)
+
+// inlineSpec is the largest spec kept in the task's own row. A larger one would
+// be copied by every change of state.
+const inlineSpec = 512
+
+// One row of the event log holds at most so many entries and bytes, so that a
+// reader never loads a huge batch for one entry.
+const (
+	eventsPerRow     = 512
+	eventBytesPerRow = 256 << 10
+)
+
+// flush writes what the ops have left in memory.
+func (b *batch) flush() error {
+	for _, e := range b.order {
+		if err := b.flushTask(e); err != nil {
+			return err
+		}
+	}
+	for _, e := range b.sessions {
+		if e.write == nil {
+			continue
+		}
+		if err := b.c.putSession(e.write); err != nil {
+			return fmt.Errorf("write session: %w", err)
+		}
+		b.rows++
+	}
+	for _, g := range b.statuses {
+		if err := b.c.putStatus(g); err != nil {
+			return fmt.Errorf("write gateway status: %w", err)
+		}
+		b.rows++
+	}
+	for pool, seq := range b.poolSeq {
+		if _, err := b.c.run(stPutPoolSeq, pool, seq); err != nil {
+			return fmt.Errorf("write pool sequence: %w", err)
+		}
+	}
+	return b.flushEvents()
+}
+
+// flushTask writes the narrowest update that carries the entry's values.
+func (b *batch) flushTask(e *entry) error {
+	t := e.task
+	if t == nil {
+		return nil
+	}
+	args := make([]driver.Value, 0, 22)
+	args = append(args, e.no, int64(t.State), t.Seq, t.Claim, int64(t.Attempt), int64(t.Replays), t.Generation, t.BootID, t.ObservedRunID,
+		int64(t.Stopping), int64(t.Cancel.Confirmed), micros(t.DueAt), micros(t.NotAfter), micros(t.ClaimedAt), micros(t.StartedAt))
+	st := stMoveTask
+	switch {
+	case t.State.Terminal() || e.stored.state.Terminal() || e.outcome || e.stored.outcome:
+		st = stSetTask
+		failure, result, err := encodeOutcome(t)
+		if err != nil {
+			return err
+		}
+		args = append(args, t.Gateway, openColumn(t.State), micros(t.FinishedAt), endedColumn(t.State, e.ended), t.Error.GetCode(), failure, result)
+	case e.gateway != e.stored.gateway:
+		st = stClaimTask
+		args = append(args, t.Gateway)
+	}
+	n, err := b.c.run(st, args...)
+	if err != nil {
+		return fmt.Errorf("update task: %w", err)
+	}
+	if n != 1 {
+		return fmt.Errorf("update task %s: row %d is gone", e.id, e.no)
+	}
+	b.rows++
+	e.task, e.stored = nil, e.hot
+	return nil
+}
+
+// openColumn is 1 for a task in no terminal state, else NULL.
+func openColumn(s messages.TaskState) driver.Value {
+	if s.Terminal() {
+		return nil
+	}
+	return int64(1)
+}
+
+// endedColumn orders ends: the log position at which the task ended.
+func endedColumn(s messages.TaskState, pos int64) driver.Value {
+	if s.Terminal() {
+		return pos
+	}
+	return int64(0)
+}
+
+func encodeOutcome(t *messages.Task) (failure, result driver.Value, err error) {
+	if t.Error != nil {
+		if failure, err = marshal(t.Error); err != nil {
+			return nil, nil, err
+		}
+	}
+	if t.Result != nil {
+		if result, err = marshal(t.Result); err != nil {
+			return nil, nil, err
+		}
+	}
+	return failure, result, nil
+}
+
+// marshal never returns nil bytes, which would be stored as NULL.
+func marshal(m proto.Message) ([]byte, error) {
+	b, err := proto.MarshalOptions{}.MarshalAppend([]byte{}, m)
+	if err != nil {
+		return nil, &opError{fmt.Errorf("encode %s: %w", m.ProtoReflect().Descriptor().Name(), err)}
+	}
+	return b, nil
+}
+
+// insertTask returns 0 if the id or the idempotency key is taken.
+func (c *conn) insertTask(no int64, in *persistence.TaskInsert, ended int64) (int64, error) {
+	t := &in.Task
+	var spec, key, hash driver.Value
+	var large []byte
+	if t.Spec != nil {
+		enc, err := marshal(t.Spec)
+		if err != nil {
+			return 0, err
+		}
+		if len(enc) <= inlineSpec {
+			spec = enc
+		} else {
+			large = enc
+		}
+	}
+	if in.IdemKey != "" {
+		key, hash = in.IdemKey, append([]byte{}, in.IdemHash...)
+	}
+	failure, result, err := encodeOutcome(t)
+	if err != nil {
+		return 0, err
+	}
+	n, err := c.run(stInsertTask, no, t.ID, t.Tenant, t.Pool, int64(t.Class), t.Session, micros(t.CreatedAt), key, hash, spec, openColumn(t.State),
+		int64(t.State), t.Seq, t.Claim, int64(t.Attempt), int64(t.Replays), t.Generation, t.BootID, t.ObservedRunID,
+		int64(t.Stopping), int64(t.Cancel.Confirmed), micros(t.DueAt), micros(t.NotAfter), micros(t.ClaimedAt), micros(t.StartedAt),
+		t.Gateway, micros(t.FinishedAt), endedColumn(t.State, ended), t.Error.GetCode(), failure, result, micros(t.Cancel.RequestedAt), t.Cancel.Reason)
+	if err != nil || n == 0 {
+		return n, err
+	}
+	if large != nil {
+		if _, err := c.run(stInsertSpec, no, large); err != nil {
+			return 0, err
+		}
+	}
+	for k, v := range t.Spec.GetLabels() {
+		if _, err := c.run(stInsertLabel, no, t.Tenant, k, v); err != nil {
+			return 0, err
+		}
+	}
+	return 1, nil
+}
+
+func (c *conn) putSession(s *messages.Session) error {
+	labels, err := encodeJSON(s.Labels, len(s.Labels) == 0)
+	if err != nil {
+		return err
+	}
+	replay := int64(0)
+	if s.Replay {
+		replay = 1
+	}
+	_, err = c.run(stPutSession, s.ID, s.Tenant, s.Pool, s.Gateway, s.Generation, replay, int64(s.State), s.Reason, s.NextStep,
+		int64(s.Restarts), labels, micros(s.CreatedAt), micros(s.UpdatedAt))
+	return err
+}
+
+func (c *conn) putStatus(g *messages.GatewayStatus) error {
+	_, err := c.run(stPutStatus, g.ID, g.Tenant, g.Owner, g.Epoch, int64(g.State), g.Reason, g.NextStep, g.BootID, g.Version,
+		int64(g.Window), int64(g.Running), int64(g.Restarts), int64(g.PID), micros(g.Since))
+	return err
+}
+
+// encodeJSON gives "" for an empty value.
+func encodeJSON(v any, empty bool) (string, error) {
+	if empty {
+		return "", nil
+	}
+	b, err := json.Marshal(v)
+	if err != nil {
+		return "", &opError{fmt.Errorf("encode: %w", err)}
+	}
+	return string(b), nil
+}
+
+// flushEvents appends the entries in commit order.
+func (b *batch) flushEvents() error {
+	at, first := now(), b.first
+	var buf []byte
+	write := func(last int64) error {
+		if _, err := b.c.run(stPutEvents, first, last, at, buf); err != nil {
+			return fmt.Errorf("write events: %w", err)
+		}
+		first, buf = last+1, buf[:0]
+		b.rows++
+		return nil
+	}
+	var err error
+	for i, e := range b.events {
+		seq := b.first + int64(i)
+		if buf, err = appendEvent(buf, e); err != nil {
+			return err
+		}
+		if len(buf) >= eventBytesPerRow || seq-first+1 >= eventsPerRow {
+			if err := write(seq); err != nil {
+				return err
+			}
+		}
+	}
+	if len(buf) == 0 {
+		return nil
+	}
+	return write(b.seq)
+}
+
+// appendEvent adds one length-prefixed entry without its seq, which the row's
+// first_seq gives.
+func appendEvent(buf []byte, e *messages.Event) ([]byte, error) {
+	if e.Seq != 0 {
+		e = proto.CloneOf(e)
+		e.Seq = 0
+	}
+	opts := proto.MarshalOptions{}
+	buf = protowire.AppendVarint(buf, uint64(opts.Size(e)))
+	opts.UseCachedSize = true
+	buf, err := opts.MarshalAppend(buf, e)
+	if err != nil {
+		return nil, &opError{fmt.Errorf("encode event: %w", err)}
+	}
+	return buf, nil
+}

@@ -1,0 +1,125 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql/driver"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/dash-fleet/dash/persistence"
+)
+
+type keys struct{ db *DB }
+
+const insertKey = `INSERT INTO api_keys (key_id, key_hash, name, tenant, permissions, rate_limit, created_at, expires_at, last_used_at, is_active, version)`
+
+func keyArgs(k *persistence.Key) ([]driver.Value, error) {
+	permissions, err := json.Marshal(append([]string{}, k.Permissions...))
+	if err != nil {
+		return nil, fmt.Errorf("encode permissions: %w", err)
+	}
+	var active int64
+	if k.Active {
+		active = 1
+	}
+	return []driver.Value{k.ID, string(k.Hash), k.Name, k.Tenant, string(permissions), int64(k.RateLimit), micros(k.CreatedAt),
+		nullTime(k.ExpiresAt), nullTime(k.LastUsedAt), active, max(k.Version, 1)}, nil
+}
+
+// nullTime stores "never" as NULL, as the specification's table has it.
+func nullTime(t time.Time) driver.Value {
+	if t.IsZero() {
+		return nil
+	}
+	return t.UnixMicro()
+}
+
+// Create stores a new key.
+func (r keys) Create(ctx context.Context, k persistence.Key) error {
+	_, err := r.insert(ctx, &k, insertKey+` VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)`)
+	return err
+}
+
+// CreateFirst stores k only if there is no key at all: the test and the insert
+// are one statement of the only writer.
+func (r keys) CreateFirst(ctx context.Context, k persistence.Key) (bool, error) {
+	n, err := r.insert(ctx, &k, insertKey+` SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11 WHERE NOT EXISTS (SELECT 1 FROM api_keys)`)
+	return n == 1, err
+}
+
+func (r keys) insert(ctx context.Context, k *persistence.Key, query string) (n int64, err error) {
+	args, err := keyArgs(k)
+	if err != nil {
+		return 0, err
+	}
+	err = r.db.w.transact(ctx, func(c *conn) error {
+		if n, err = c.exec(query, args...); isUnique(err) {
+			return &opError{fmt.Errorf("key %s: %w", k.ID, persistence.ErrExists)}
+		}
+		return err
+	})
+	return n, err
+}
+
+// Get returns one key.
+func (r keys) Get(ctx context.Context, id string) (persistence.Key, error) {
+	list, err := r.list(ctx, ` WHERE key_id = ?`, id)
+	if err != nil {
+		return persistence.Key{}, err
+	}
+	if len(list) == 0 {
+		return persistence.Key{}, fmt.Errorf("key %s: %w", id, persistence.ErrNotFound)
+	}
+	return list[0], nil
+}
+
+// List returns all keys in the order of their creation.
+func (r keys) List(ctx context.Context) ([]persistence.Key, error) {
+	return r.list(ctx, ` ORDER BY id`)
+}
+
+func (r keys) list(ctx context.Context, where string, args ...any) (list []persistence.Key, err error) {
+	err = r.db.readRows(ctx, func(v []driver.Value) error {
+		k := persistence.Key{
+			ID: text(v[0]), Hash: []byte(text(v[1])), Name: text(v[2]), Tenant: text(v[3]), RateLimit: int(integer(v[5])), CreatedAt: fromMicros(integer(v[6])),
+			ExpiresAt: fromMicros(integer(v[7])), LastUsedAt: fromMicros(integer(v[8])), Active: integer(v[9]) != 0, Version: integer(v[10]),
+		}
+		if err := json.Unmarshal([]byte(text(v[4])), &k.Permissions); err != nil {
+			return fmt.Errorf("key %s: decode permissions: %w", k.ID, err)
+		}
+		if len(k.Permissions) == 0 {
+			k.Permissions = nil
+		}
+		list = append(list, k)
+		return nil
+	}, 11, `SELECT key_id, key_hash, name, tenant, permissions, rate_limit, created_at, expires_at, last_used_at, is_active, version FROM api_keys`+where, args...)
+	return list, err
+}
+
+// Revoke makes the key inactive. A second time changes nothing more.
+func (r keys) Revoke(ctx context.Context, id string) error {
+	return r.db.w.transact(ctx, func(c *conn) error {
+		n, err := c.exec(`UPDATE api_keys SET version = version + is_active, is_active = 0 WHERE key_id = ?1`, id)
+		if err == nil && n == 0 {
+			return &opError{fmt.Errorf("key %s: %w", id, persistence.ErrNotFound)}
+		}
+		return err
+	})
+}
+
+// Touch records the last uses; an older time than the stored one is dropped,
+// and so is an unknown key.
+func (r keys) Touch(ctx context.Context, used map[string]time.Time) error {
+	if len(used) == 0 {
+		return nil
+	}
+	return r.db.w.transact(ctx, func(c *conn) error {
+		for id, at := range used {
+			if err := c.text(`UPDATE api_keys SET last_used_at = max(coalesce(last_used_at, 0), ?2) WHERE key_id = ?1`, id, at.UnixMicro()); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}

@@ -1,0 +1,69 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql/driver"
+	"encoding/json"
+	"fmt"
+
+	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/persistence"
+)
+
+const sessionColumns = `id, tenant, pool, gateway, generation, replay, state, reason, next_step, restarts, labels, created_at, updated_at`
+
+func decodeSession(v []driver.Value) (messages.Session, error) {
+	s := messages.Session{
+		ID: text(v[0]), Tenant: text(v[1]), Pool: text(v[2]), Gateway: text(v[3]), Generation: integer(v[4]), Replay: integer(v[5]) != 0,
+		State: messages.SessionState(integer(v[6])), Reason: text(v[7]), NextStep: text(v[8]), Restarts: int(integer(v[9])),
+		CreatedAt: fromMicros(integer(v[11])), UpdatedAt: fromMicros(integer(v[12])),
+	}
+	if labels := text(v[10]); labels != "" {
+		if err := json.Unmarshal([]byte(labels), &s.Labels); err != nil {
+			return s, fmt.Errorf("session %s: decode labels: %w", s.ID, err)
+		}
+	}
+	return s, nil
+}
+
+// Session returns one agent session.
+func (db *DB) Session(ctx context.Context, tenant, id string) (messages.Session, error) {
+	list, err := db.sessions(ctx, `SELECT `+sessionColumns+` FROM agent_sessions WHERE id = ? AND tenant = ?`, id, tenant)
+	if err != nil {
+		return messages.Session{}, err
+	}
+	if len(list) == 0 {
+		return messages.Session{}, fmt.Errorf("session %s: %w", id, persistence.ErrNotFound)
+	}
+	return list[0], nil
+}
+
+// Sessions pages by id. Of several tenants with the same session id all come
+// on one page, which may exceed limit by them.
+func (db *DB) Sessions(ctx context.Context, tenant, pool, after string, limit int) ([]messages.Session, error) {
+	const match = ` FROM agent_sessions WHERE id > ?1 AND (?2 = '' OR tenant = ?2) AND (?3 = '' OR pool = ?3)`
+	return db.sessions(ctx, `SELECT `+sessionColumns+match+` AND id <= coalesce((SELECT id`+match+` ORDER BY id, tenant LIMIT 1 OFFSET ?4 - 1), x'') ORDER BY id, tenant`,
+		after, tenant, pool, page(limit))
+}
+
+func (db *DB) sessions(ctx context.Context, query string, args ...any) (list []messages.Session, err error) {
+	err = db.readRows(ctx, func(v []driver.Value) error {
+		s, err := decodeSession(v)
+		list = append(list, s)
+		return err
+	}, 13, query, args...)
+	return list, err
+}
+
+// GatewayStatuses lists the last recorded status of every gateway, by id.
+func (db *DB) GatewayStatuses(ctx context.Context) (list []messages.GatewayStatus, err error) {
+	err = db.readRows(ctx, func(v []driver.Value) error {
+		list = append(list, messages.GatewayStatus{
+			ID: text(v[0]), Tenant: text(v[1]), Owner: text(v[2]), Epoch: integer(v[3]), State: messages.GatewayState(integer(v[4])),
+			Reason: text(v[5]), NextStep: text(v[6]), BootID: text(v[7]), Version: text(v[8]), Window: int(integer(v[9])),
+			Running: int(integer(v[10])), Restarts: int(integer(v[11])), PID: int(integer(v[12])), Since: fromMicros(integer(v[13])),
+		})
+		return nil
+	}, 14, `SELECT id, tenant, owner, epoch, state, reason, next_step, boot_id, version, "window", running, restarts, pid, since FROM gateway_status ORDER BY id`)
+	return list, err
+}

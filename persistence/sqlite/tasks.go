@@ -1,0 +1,192 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/persistence"
+	"google.golang.org/protobuf/proto"
+)
+
+// taskColumns are the columns decodeTask reads, in its order.
+const taskColumns = `no, id, tenant, pool, class, session, created_at, coalesce(spec, (SELECT s.spec FROM task_specs s WHERE s.no = tasks.no)),
+ state, seq, claim, attempt, replays, generation, gateway, boot_id, observed_run_id, stopping, cancel_at, cancel_reason, cancel_confirmed,
+ due_at, not_after, claimed_at, started_at, finished_at, error, result`
+
+const numTaskColumns = 28
+
+// maxPage bounds one page of any list.
+const maxPage = 10_000
+
+func decodeTask(v []driver.Value) (messages.Task, error) {
+	t := messages.Task{
+		ID: text(v[1]), Tenant: text(v[2]), Pool: text(v[3]), Class: messages.Class(integer(v[4])), Session: text(v[5]), CreatedAt: fromMicros(integer(v[6])),
+		State: messages.TaskState(integer(v[8])), Seq: integer(v[9]), Claim: integer(v[10]), Attempt: int32(integer(v[11])), Replays: int32(integer(v[12])),
+		Generation: integer(v[13]), Gateway: text(v[14]), BootID: text(v[15]), ObservedRunID: text(v[16]), Stopping: messages.StopReason(integer(v[17])),
+		Cancel: messages.Cancel{RequestedAt: fromMicros(integer(v[18])), Reason: text(v[19]), Confirmed: messages.Confirmation(integer(v[20]))},
+		DueAt:  fromMicros(integer(v[21])), NotAfter: fromMicros(integer(v[22])), ClaimedAt: fromMicros(integer(v[23])),
+		StartedAt: fromMicros(integer(v[24])), FinishedAt: fromMicros(integer(v[25])),
+	}
+	if v[7] != nil {
+		t.Spec = &messages.TaskSpec{}
+		if err := proto.Unmarshal(blob(v[7]), t.Spec); err != nil {
+			return t, fmt.Errorf("task %s: decode spec: %w", t.ID, err)
+		}
+	}
+	if v[26] != nil {
+		t.Error = &messages.TaskError{}
+		if err := proto.Unmarshal(blob(v[26]), t.Error); err != nil {
+			return t, fmt.Errorf("task %s: decode error: %w", t.ID, err)
+		}
+	}
+	if v[27] != nil {
+		t.Result = &messages.TaskResult{}
+		if err := proto.Unmarshal(blob(v[27]), t.Result); err != nil {
+			return t, fmt.Errorf("task %s: decode result: %w", t.ID, err)
+		}
+	}
+	return t, nil
+}
+
+// Task returns one task.
+func (db *DB) Task(ctx context.Context, tenant, id string) (messages.Task, error) {
+	var found []messages.Task
+	err := db.readTasks(ctx, func(t messages.Task, _ int64) { found = append(found, t) }, `SELECT `+taskColumns+` FROM tasks WHERE id = ?`, id)
+	if err != nil {
+		return messages.Task{}, err
+	}
+	if len(found) == 0 || (tenant != "" && found[0].Tenant != tenant) {
+		return messages.Task{}, fmt.Errorf("task %s: %w", id, persistence.ErrNotFound)
+	}
+	return found[0], nil
+}
+
+// Tasks pages through the matching tasks, newest first: in falling order of
+// their commit, which nothing changes later.
+func (db *DB) Tasks(ctx context.Context, f persistence.TaskFilter, cursor string, limit int) (tasks []messages.Task, next string, err error) {
+	limit = page(limit)
+	q := db.filter(&f)
+	if cursor != "" {
+		before, err := strconv.ParseInt(cursor, 36, 64)
+		if err != nil {
+			return nil, "", &messages.Error{Code: messages.CodeInvalid, Message: "the cursor is not one that this store gave out", NextStep: "start again without a cursor", Err: err}
+		}
+		q.where("no < ?", before)
+	}
+	last := int64(0)
+	err = db.readTasks(ctx, func(t messages.Task, no int64) {
+		if len(tasks) < limit {
+			tasks, last = append(tasks, t), no
+			return
+		}
+		next = strconv.FormatInt(last, 36)
+	}, `SELECT `+taskColumns+q.from()+` ORDER BY no DESC LIMIT `+strconv.Itoa(limit+1), q.args...)
+	return tasks, next, err
+}
+
+// CountTasks counts the matching tasks.
+func (db *DB) CountTasks(ctx context.Context, f persistence.TaskFilter) (n int, err error) {
+	q := db.filter(&f)
+	err = db.readRows(ctx, func(v []driver.Value) error { n = int(integer(v[0])); return nil }, 1, `SELECT count(*)`+q.from(), q.args...)
+	return n, err
+}
+
+// OpenTasks pages by id through the open tasks of a pool.
+func (db *DB) OpenTasks(ctx context.Context, pool, after string, limit int) (tasks []messages.Task, err error) {
+	err = db.readTasks(ctx, func(t messages.Task, _ int64) { tasks = append(tasks, t) },
+		`SELECT `+taskColumns+` FROM tasks INDEXED BY tasks_open WHERE open = 1 AND pool = ? AND id > ? ORDER BY id LIMIT ?`, pool, after, page(limit))
+	return tasks, err
+}
+
+// OpenPools lists the pools with an open task by one index seek for each.
+func (db *DB) OpenPools(ctx context.Context) (list []string, err error) {
+	err = db.readRows(ctx, func(v []driver.Value) error {
+		if v[0] != nil {
+			list = append(list, text(v[0]))
+		}
+		return nil
+	}, 1, `WITH RECURSIVE p (pool) AS (
+ SELECT min(pool) FROM tasks INDEXED BY tasks_open WHERE open = 1
+ UNION ALL
+ SELECT (SELECT min(t.pool) FROM tasks t INDEXED BY tasks_open WHERE t.open = 1 AND t.pool > p.pool) FROM p WHERE p.pool IS NOT NULL
+) SELECT pool FROM p WHERE pool IS NOT NULL`)
+	return list, err
+}
+
+// MaxSeq is the greatest queue sequence number that a pool ever used.
+func (db *DB) MaxSeq(ctx context.Context, pool string) (seq int64, err error) {
+	err = db.readRows(ctx, func(v []driver.Value) error { seq = integer(v[0]); return nil }, 1, `SELECT seq FROM pool_seqs WHERE pool = ?`, pool)
+	return seq, err
+}
+
+// Transcript returns the succeeded tasks of a session in the order of their ends.
+func (db *DB) Transcript(ctx context.Context, tenant, session string, limit int) (tasks []messages.Task, err error) {
+	if session == "" {
+		return nil, nil
+	}
+	err = db.readTasks(ctx, func(t messages.Task, _ int64) { tasks = append(tasks, t) },
+		`SELECT `+taskColumns+` FROM tasks INDEXED BY tasks_transcript
+ WHERE session <> '' AND state = 9 AND session = ? AND (? = '' OR tenant = ?) ORDER BY ended DESC, finished_at DESC, no DESC LIMIT ?`, session, tenant, tenant, page(limit))
+	for i, j := 0, len(tasks)-1; i < j; i, j = i+1, j-1 {
+		tasks[i], tasks[j] = tasks[j], tasks[i]
+	}
+	return tasks, err
+}
+
+func (db *DB) readTasks(ctx context.Context, each func(t messages.Task, no int64), query string, args ...any) error {
+	return db.readRows(ctx, func(v []driver.Value) error {
+		t, err := decodeTask(v)
+		if err != nil {
+			return err
+		}
+		each(t, integer(v[0]))
+		return nil
+	}, numTaskColumns, query, args...)
+}
+
+// readRows runs a query on a read connection.
+func (db *DB) readRows(ctx context.Context, read rowReader, columns int, query string, args ...any) (err error) {
+	rows, err := db.read.QueryContext(ctx, query, args...)
+	if err != nil {
+		return readError(ctx, err)
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	dest, ptrs := make([]driver.Value, columns), make([]any, columns)
+	for i := range dest {
+		ptrs[i] = (*any)(&dest[i])
+	}
+	for rows.Next() {
+		if err := rows.Scan(ptrs...); err != nil {
+			return fmt.Errorf("read: %w", err)
+		}
+		if err := read(dest); err != nil {
+			return err
+		}
+	}
+	return readError(ctx, rows.Err())
+}
+
+func readError(ctx context.Context, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.Is(err, sql.ErrConnDone) || strings.Contains(err.Error(), "database is closed"):
+		return errClosed
+	}
+	return unavailable("read", err)
+}
+
+func page(limit int) int {
+	if limit <= 0 || limit > maxPage {
+		return maxPage
+	}
+	return limit
+}
