@@ -1,0 +1,396 @@
+package dispatch
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/dash-fleet/dash/actors/commit"
+	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/persistence"
+)
+
+// broker is the arbiter actor: it keeps what the pool knows of its open tasks,
+// sessions and gateways, asks the pure Arbiter for decisions, and writes them.
+// At most one operation of a task and one of a session is under way; what the
+// row asks for next is read from the row when it is over (settle).
+type broker struct {
+	s        *shared
+	pool     messages.Pool
+	self     *actor.PID
+	classes  [numClasses]*actor.PID
+	arb      *Arbiter
+	tasks    map[string]*entry
+	sessions map[string]*session
+	gates    map[string]*gate
+	flows    [numClasses]flow
+	states   [numClasses][numStates]int // open tasks by class and state
+	changes  uint64                     // grows with every change of a row in memory
+	began    time.Time
+	now      time.Time // of the message being handled
+	serving  bool
+	draining bool
+	sweep    sweep
+}
+
+const numStates = int(messages.Expired) + 1
+
+// entry is one open task.
+type entry struct {
+	item    Item
+	row     messages.Task
+	busy    bool   // an operation on it is under way
+	later   []any  // commands that wait for that
+	changed uint64 // broker.changes at its last change
+	armed   int64  // what its dispatcher was told
+	sent    time.Time
+	stopped time.Time
+	listed  time.Time // when its gateway last listed it, or was given it
+	checked time.Time // when its row was last read because it was not listed
+}
+
+// Messages of the actor to itself.
+type (
+	tick      struct{}
+	sweepTime struct{}
+	again     struct{ f func(actor.Context) }
+)
+
+func newBroker(s *shared, classes [numClasses]*actor.PID) *broker {
+	b := &broker{
+		s: s, pool: s.Pool, classes: classes, arb: NewArbiter(), tasks: map[string]*entry{},
+		sessions: map[string]*session{}, gates: map[string]*gate{},
+	}
+	b.arb.Configure(limitsOf(&b.pool))
+	return b
+}
+
+func (b *broker) Receive(ctx actor.Context) {
+	b.now = messages.Now()
+	switch m := ctx.Message().(type) {
+	case *actor.Started:
+		b.self = ctx.Self()
+		b.began = b.now
+	case commit.Done:
+		m.Tag.(func(actor.Context, commit.Done))(ctx, m)
+	case ready:
+		b.ready(ctx, m.in)
+	case messages.Demand:
+		b.demand(ctx, &m)
+	case messages.Ended:
+		b.ended(ctx, &m)
+	case messages.SessionChangedByG:
+		b.sessionChanged(ctx, &m.Session)
+	case admit:
+		b.admit(ctx, m.in, ctx.Sender())
+	case wake:
+		b.wake(ctx, m.tasks)
+	case again:
+		m.f(ctx)
+	case taskPage:
+		b.loadTasks(m.tasks)
+	case sessionPage:
+		b.loadSessions(m.sessions)
+	case loadEnd:
+		b.loaded(ctx, m.seq)
+	case tick:
+		b.tick(ctx)
+	case sweepTime:
+		b.startSweep(ctx)
+	case swept:
+		b.swept(ctx, m)
+	case verified:
+		b.verified(ctx, m)
+	case budgetFreed:
+	default:
+		b.command(ctx, m)
+	}
+	if b.serving {
+		b.pump(ctx)
+	}
+	b.flush(ctx)
+}
+
+// add makes an open task known.
+func (b *broker) add(row messages.Task) *entry {
+	row.Tenant, row.Pool = b.intern(row.Tenant), b.pool.ID
+	e := &entry{item: Item{ID: row.ID, Class: row.Class}, listed: b.now}
+	e.item.Owner = e
+	b.tasks[row.ID] = e
+	b.apply(e, row)
+	return e
+}
+
+// intern returns one copy of a tenant's name for all rows.
+func (b *broker) intern(tenant string) string {
+	if tenant == b.pool.Tenant {
+		return b.pool.Tenant
+	}
+	return tenant
+}
+
+// apply makes row the state of the task in memory, with everything that is
+// counted from it. The row is durable already.
+func (b *broker) apply(e *entry, row messages.Task) {
+	old := e.row
+	if old.CancelRequested() && !row.CancelRequested() {
+		row.Cancel.RequestedAt, row.Cancel.Reason = old.Cancel.RequestedAt, old.Cancel.Reason
+	}
+	b.changes++
+	e.row, e.changed = row, b.changes
+	if old.ID == "" || old.Seq != row.Seq {
+		b.arb.Set(&e.item, Gone, "")
+		e.item.Seq, e.item.Since = row.Seq, since(&row).UnixMicro()
+		e.item.Need = needOf(&row)
+		if row.Session != "" {
+			e.item.Session = sessionID(row.Tenant, row.Session)
+		}
+	}
+	b.count(e, &old, &row)
+	b.place(e, old.Gateway)
+	if row.State.Terminal() {
+		delete(b.tasks, row.ID)
+		if e.item.Session != "" {
+			b.sessionIdle(e.item.Session)
+		}
+	}
+	b.armFor(e)
+}
+
+// count keeps the numbers by state and tells the dispatcher how its queue changed.
+func (b *broker) count(e *entry, old, row *messages.Task) {
+	c := row.Class
+	if old.ID == "" || old.State != row.State {
+		if old.ID != "" {
+			b.states[c][old.State]--
+			b.s.Metrics.tasks.WithLabelValues(c.String(), row.State.String()).Inc()
+		}
+		if !row.State.Terminal() {
+			b.states[c][row.State]++
+		}
+	}
+	was, is := old.ID != "" && old.State.Waiting(), row.State.Waiting()
+	if was == is {
+		return
+	}
+	f, w := &b.flows[c], weight(row)
+	if is {
+		f.count++
+		f.bytes += w
+		return
+	}
+	f.count--
+	f.bytes -= w
+	if row.State == messages.Claimed {
+		f.left++
+	}
+}
+
+// place brings the task's phase in the arbiter in line with its row.
+func (b *broker) place(e *entry, from string) {
+	p := phaseOf(e.row.State)
+	if p == Flying {
+		b.gate(e.row.Gateway).tasks[e.row.ID] = e
+	}
+	if from != "" && (p != Flying || from != e.row.Gateway) {
+		if g := b.gates[from]; g != nil {
+			delete(g.tasks, e.row.ID)
+		}
+	}
+	b.arb.Set(&e.item, p, e.row.Gateway)
+}
+
+// armFor tells the class's dispatcher when the task has to be looked at again.
+func (b *broker) armFor(e *entry) {
+	var at int64
+	if t := nextTime(&e.row); !t.IsZero() {
+		at = max(1, t.UnixMicro())
+	}
+	if at == e.armed {
+		return
+	}
+	e.armed = at
+	b.s.send.Send(b.classes[e.row.Class], arm{task: e.row.ID, at: at})
+}
+
+// flush sends what has to be told to the dispatchers after a message.
+func (b *broker) flush(ctx actor.Context) {
+	for _, c := range messages.Classes {
+		if f := b.flows[c]; f != (flow{}) {
+			b.flows[c] = flow{}
+			ctx.Send(b.classes[c], f)
+		}
+	}
+}
+
+// request asks the committer for an operation; then runs on this actor's turn.
+func (b *broker) request(ctx actor.Context, op persistence.Op, failFast bool, then func(actor.Context, commit.Done)) {
+	ctx.Send(b.s.Committer, commit.Request{Op: op, FailFast: failFast, ReplyTo: b.self, Tag: then})
+}
+
+// change is one step of a task.
+type change struct {
+	to      messages.Task
+	reason  string
+	fences  []persistence.Fence // beside the pool's
+	session *persistence.SessionWrite
+	events  []*messages.Event
+	// unlessCancelled makes a set cancel flag a conflict.
+	unlessCancelled bool
+	failFast        bool
+	// then runs after the outcome was applied, before settle; ok says whether
+	// the step was made. It may be nil.
+	then func(ctx actor.Context, ok bool, err error)
+}
+
+// step writes one change of a task by compare-and-set. A task that waits is
+// taken out of the order meanwhile; it still blocks its session.
+func (b *broker) step(ctx actor.Context, e *entry, c change) {
+	e.busy = true
+	from := e.row
+	if e.item.Phase() == Waiting {
+		b.arb.Set(&e.item, Blocking, "")
+	}
+	op := persistence.Op{
+		Fences:  append([]persistence.Fence{b.s.Fence}, c.fences...),
+		Update:  &persistence.TaskUpdate{Task: c.to, From: from.State, FromClaim: from.Claim, UnlessCancelled: c.unlessCancelled},
+		Session: c.session,
+		Events:  append([]*messages.Event{c.to.Event(from.State, b.now, c.reason)}, c.events...),
+	}
+	b.request(ctx, op, c.failFast, func(ctx actor.Context, d commit.Done) { b.stepped(ctx, e, from, c, d) })
+}
+
+func (b *broker) stepped(ctx actor.Context, e *entry, from messages.Task, c change, d commit.Done) {
+	if d.Err != nil && !c.failFast {
+		// Nobody knows whether it was written: the same step again tells.
+		b.s.after(storeRetry, b.self, again{func(ctx actor.Context) { b.step(ctx, e, c) }})
+		return
+	}
+	e.busy = false
+	ok := b.outcome(ctx, e, from, &c, d)
+	if c.then != nil {
+		var err error
+		if !ok {
+			err = interpret(d.Outcome, d.Err)
+		}
+		c.then(ctx, ok, err)
+	}
+	b.settle(ctx, e)
+	later := e.later
+	e.later = nil
+	for _, m := range later {
+		b.command(ctx, m)
+	}
+}
+
+// outcome applies what the store answered and reports whether the step was made.
+func (b *broker) outcome(ctx actor.Context, e *entry, from messages.Task, c *change, d commit.Done) bool {
+	current := d.Outcome.Current
+	switch {
+	case d.Err != nil:
+		b.place(e, "")
+		return false
+	case d.Outcome.Status == persistence.OK:
+		b.apply(e, c.to)
+		return true
+	case d.Outcome.Status == persistence.Fenced:
+		b.fenced(ctx, c.to.Gateway)
+	case d.Outcome.Status == persistence.Missing:
+		b.mend("missing_row")
+		b.drop(e)
+		return false
+	case current != nil && current.State == c.to.State && current.Claim == c.to.Claim && current.Gateway == c.to.Gateway && current.Replays == c.to.Replays:
+		b.apply(e, c.to) // an earlier try of this very step was written
+		return true
+	case current != nil && (current.State != from.State || current.Claim != from.Claim || current.CancelRequested()):
+		b.apply(e, *current)
+		b.place(e, from.Gateway)
+		return false
+	case c.session != nil:
+		b.reloadSession(c.session.Session.Tenant, c.session.Session.ID)
+	}
+	b.place(e, "")
+	return false
+}
+
+// fenced finds out whose fence it was: the pool's ends the pool, the gateway's
+// closes the gateway until its owner speaks again.
+func (b *broker) fenced(ctx actor.Context, gateway string) {
+	if g := b.gates[gateway]; g != nil {
+		g.shut = true
+		b.offer(g)
+	}
+	b.request(ctx, persistence.Op{Fences: []persistence.Fence{b.s.Fence}}, false, func(ctx actor.Context, d commit.Done) {
+		if d.Err == nil && d.Outcome.Status == persistence.Fenced {
+			ctx.Send(b.s.root, fencedOut{})
+		}
+	})
+}
+
+// settle takes the next step that the row itself asks for.
+func (b *broker) settle(ctx actor.Context, e *entry) {
+	t := &e.row
+	if e.busy || t.State.Terminal() || !b.serving {
+		return
+	}
+	overdue := func(at time.Time) bool { return !at.IsZero() && !at.After(b.now) }
+	switch {
+	case t.CancelRequested() && t.State.Waiting():
+		b.step(ctx, e, change{to: cancelled(*t, b.now, messages.Confirmed), reason: "cancel"})
+	case t.CancelRequested() && t.State == messages.Held:
+		b.step(ctx, e, change{to: cancelled(*t, b.now, messages.Unconfirmed), reason: "cancel"})
+	case t.CancelRequested() && t.State.AtGateway():
+		b.stopRun(ctx, e)
+	case t.State.Waiting() && overdue(t.NotAfter):
+		b.step(ctx, e, change{to: expired(*t, b.now), reason: "not_after"})
+	case t.State == messages.Scheduled && overdue(t.DueAt):
+		b.step(ctx, e, change{to: due(*t, b.s.seq.Add(1)), reason: "due"})
+	case t.State == messages.RetryWait && (t.DueAt.IsZero() || overdue(t.DueAt)):
+		b.step(ctx, e, change{to: due(*t, 0), reason: "due"})
+	case t.State == messages.Held && overdue(t.DueAt):
+		b.step(ctx, e, change{to: dead(*t, b.now, messages.CodeOutcomeUnknown,
+			"its gateway was lost while it ran and nobody could say within 24 hours whether it succeeded"), reason: "outcome_unknown"})
+	}
+}
+
+func (b *broker) wake(ctx actor.Context, ids []string) {
+	for _, id := range ids {
+		if e := b.tasks[id]; e != nil {
+			e.armed = 0
+			b.settle(ctx, e)
+			if !e.busy {
+				b.armFor(e)
+			}
+		}
+	}
+}
+
+// ready takes a durable task into the order and answers its client: whatever is
+// decided after the answer has seen the task.
+func (b *broker) ready(ctx actor.Context, in *intake) {
+	e := b.tasks[in.task.ID]
+	if e == nil {
+		b.s.Metrics.tasks.WithLabelValues(in.task.Class.String(), in.task.State.String()).Inc()
+		e = b.add(in.task)
+		// Its dispatcher has counted it at admission.
+		f := &b.flows[in.task.Class]
+		f.count--
+		f.bytes -= weight(&in.task)
+	} else {
+		b.flows[in.task.Class].count--
+		b.flows[in.task.Class].bytes -= weight(&in.task)
+	}
+	reply(in.reply, SubmitReply{Task: in.task})
+	b.settle(ctx, e)
+}
+
+// mend counts one difference between memory and store that was put right.
+func (b *broker) mend(what string) {
+	b.s.Metrics.corrections.WithLabelValues(b.pool.ID, what).Inc()
+	b.s.Logger.Warn("pool differed from the store and was mended", slog.String("pool", b.pool.ID), slog.String("what", what))
+}
+
+func (b *broker) stale(what string) {
+	b.s.Metrics.stale.WithLabelValues(b.pool.ID, what).Inc()
+}

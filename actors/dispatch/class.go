@@ -1,0 +1,296 @@
+package dispatch
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/dash-fleet/dash/actors/commit"
+	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/persistence"
+)
+
+// dispatcher is the actor of one class: admission, durable enqueue, and the
+// clock of the class's waiting tasks. It keeps no task: the arbiter tells it
+// how many wait.
+type dispatcher struct {
+	s        *shared
+	class    messages.Class
+	limit    messages.ClassLimit
+	arbiter  *actor.PID
+	count    int // tasks that wait, the reserved ones included
+	bytes    int64
+	rate     drain
+	alarms   alarms
+	timer    *time.Timer
+	timerAt  int64
+	draining bool
+}
+
+func newDispatcher(s *shared, c messages.Class) *dispatcher {
+	return &dispatcher{s: s, class: c, limit: s.Pool.Limit(c)}
+}
+
+// Messages between the dispatchers and the arbiter actor of one incarnation.
+type (
+	// meet tells a dispatcher who its arbiter is.
+	meet struct{ arbiter *actor.PID }
+	// intake is a task on its way in.
+	intake struct {
+		task   messages.Task
+		insert *Submit // nil: a replay
+		from   int64   // claim of the dead letter
+		reply  chan<- SubmitReply
+	}
+	// admit asks the arbiter whether the task's session may take it; admitted answers.
+	admit    struct{ in *intake }
+	admitted struct {
+		in  *intake
+		err error
+	}
+	// ready gives a durable task to the arbiter, which then answers the client.
+	ready struct{ in *intake }
+	// flow tells a dispatcher how its queue changed without it.
+	flow struct {
+		count int
+		bytes int64
+		left  int // how many went to a gateway
+	}
+	// arm sets the moment at which the arbiter wants to be told of the task.
+	arm struct {
+		task string
+		at   int64
+	}
+	// wake tells the arbiter that the moment has come.
+	wake struct{ tasks []string }
+	// rule changes a dispatcher's limits.
+	rule struct {
+		limit    messages.ClassLimit
+		draining bool
+	}
+	// alarmClock is a dispatcher's own timer.
+	alarmClock struct{}
+	// measure asks the dispatcher for its part of the statistics.
+	measure struct {
+		stats Stats
+		reply chan<- Stats
+		rest  []*actor.PID
+	}
+)
+
+func (d *dispatcher) Receive(ctx actor.Context) {
+	switch m := ctx.Message().(type) {
+	case meet:
+		d.arbiter = m.arbiter
+	case Submit:
+		d.submit(ctx, m)
+	case Replay:
+		d.replay(ctx, m)
+	case admitted:
+		d.admitted(ctx, m)
+	case commit.Done:
+		d.enqueued(ctx, m)
+	case flow:
+		d.count += m.count
+		d.bytes += m.bytes
+		d.rate.add(time.Now(), m.left)
+	case arm:
+		d.alarms.set(m.task, m.at)
+		d.wind(ctx)
+	case alarmClock:
+		d.ring(ctx)
+	case rule:
+		d.limit, d.draining = m.limit, m.draining
+	case measure:
+		d.measure(ctx, m)
+	case *actor.Stopping, *actor.Restarting:
+		if d.timer != nil {
+			d.timer.Stop()
+		}
+	}
+}
+
+// submit reserves a place, then has the session checked, then writes.
+func (d *dispatcher) submit(ctx actor.Context, m Submit) {
+	t := m.Task
+	now := messages.Now()
+	t.Pool, t.Class = d.s.Pool.ID, d.class
+	t.State = messages.Queued
+	if t.CreatedAt.IsZero() {
+		t.CreatedAt = now
+	}
+	if t.DueAt.After(now) {
+		t.State = messages.Scheduled
+	} else {
+		t.DueAt = time.Time{}
+	}
+	if !t.NotAfter.IsZero() && !t.NotAfter.After(now) {
+		d.refuse(m.Reply, "expired", refuse(messages.CodeInvalid, "not_after has passed already", "submit with a later not_after"))
+		return
+	}
+	d.take(ctx, &intake{task: t, insert: &m, reply: m.Reply})
+}
+
+func (d *dispatcher) replay(ctx actor.Context, m Replay) {
+	t := m.Task
+	now := messages.Now()
+	switch {
+	case t.State != messages.DeadLetter:
+		reply(m.Reply, SubmitReply{Task: t, Err: refuse(messages.CodeWrongState,
+			"only a dead letter can be replayed, this task is "+t.State.String(), "read the task again")})
+	case !t.NotAfter.IsZero() && !t.NotAfter.After(now):
+		reply(m.Reply, SubmitReply{Task: t, Err: refuse(messages.CodeWrongState,
+			"the task's not_after has passed", "submit a new task")})
+	default:
+		d.take(ctx, &intake{task: t, from: t.Claim, reply: m.Reply})
+	}
+}
+
+func (d *dispatcher) take(ctx actor.Context, in *intake) {
+	if err := d.room(&in.task); err != nil {
+		d.refuse(in.reply, string(err.Code), err)
+		return
+	}
+	d.count++
+	d.bytes += weight(&in.task)
+	if in.task.Session != "" {
+		ctx.Request(d.arbiter, admit{in})
+		return
+	}
+	d.enqueue(ctx, in)
+}
+
+func (d *dispatcher) room(t *messages.Task) *messages.Error {
+	if d.draining {
+		return &messages.Error{Code: messages.CodeUnavailable, Message: "the pool is being drained and takes no tasks",
+			NextStep: "submit to another pool or wait", RetryAfter: maxRetryAfter}
+	}
+	full := &messages.Error{Code: messages.CodeQueueFull, Position: d.count, Limit: d.limit.Count, NextStep: "send it again after Retry-After"}
+	switch {
+	case d.count >= d.limit.Count:
+		full.Message = fmt.Sprintf("%d tasks of class %s wait in pool %s, its limit is %d", d.count, d.class, d.s.Pool.ID, d.limit.Count)
+	case d.bytes+weight(t) > d.limit.Bytes:
+		full.Message = fmt.Sprintf("the inputs of class %s in pool %s hold %d bytes, their limit is %d", d.class, d.s.Pool.ID, d.bytes, d.limit.Bytes)
+	default:
+		return nil
+	}
+	full.RetryAfter = retryAfter(d.limit.Count, d.rate.perSecond(time.Now()))
+	return full
+}
+
+func (d *dispatcher) refuse(to chan<- SubmitReply, reason string, err error) {
+	d.s.Metrics.refused.WithLabelValues(d.s.Pool.ID, d.class.String(), reason).Inc()
+	reply(to, SubmitReply{Err: err})
+}
+
+func (d *dispatcher) admitted(ctx actor.Context, m admitted) {
+	if m.err != nil {
+		d.release(m.in)
+		d.refuse(m.in.reply, string(messages.CodeOf(m.err)), m.err)
+		return
+	}
+	d.enqueue(ctx, m.in)
+}
+
+func (d *dispatcher) release(in *intake) {
+	d.count--
+	d.bytes -= weight(&in.task)
+}
+
+// enqueue gives the task its place in the order and asks for it to be made durable.
+func (d *dispatcher) enqueue(ctx actor.Context, in *intake) {
+	seq := d.s.seq.Add(1)
+	now := messages.Now()
+	op := persistence.Op{Fences: []persistence.Fence{d.s.Fence}}
+	if in.insert != nil {
+		in.task.Seq = seq
+		op.Insert = &persistence.TaskInsert{Task: in.task, IdemKey: in.insert.IdemKey, IdemHash: in.insert.IdemHash}
+		op.Events = []*messages.Event{in.task.Event(0, now, "")}
+	} else {
+		in.task = replayed(in.task, seq)
+		op.Update = &persistence.TaskUpdate{Task: in.task, From: messages.DeadLetter, FromClaim: in.from}
+		op.Events = []*messages.Event{in.task.Event(messages.DeadLetter, now, "replay")}
+	}
+	ctx.Send(d.s.Committer, commit.Request{Op: op, FailFast: true, ReplyTo: ctx.Self(), Tag: in})
+}
+
+func (d *dispatcher) enqueued(ctx actor.Context, m commit.Done) {
+	in := m.Tag.(*intake)
+	if m.Err == nil && m.Outcome.Status == persistence.OK {
+		ctx.Send(d.arbiter, ready{in})
+		return
+	}
+	d.release(in)
+	switch {
+	case m.Err == nil && m.Outcome.Status == persistence.Duplicate && m.Outcome.Current != nil:
+		if m.Outcome.SameBody {
+			reply(in.reply, SubmitReply{Task: *m.Outcome.Current, Existing: true})
+			return
+		}
+		reply(in.reply, SubmitReply{Err: refuse(messages.CodeKeyReused,
+			"this idempotency key was used with another body", "use a new key for another request")})
+	default:
+		if m.Err == nil && m.Outcome.Status == persistence.Fenced {
+			ctx.Send(d.s.root, fencedOut{})
+		}
+		err := interpret(m.Outcome, m.Err)
+		if errors.Is(m.Err, commit.ErrBusy) {
+			d.s.Metrics.refused.WithLabelValues(d.s.Pool.ID, d.class.String(), "store_busy").Inc()
+		}
+		reply(in.reply, SubmitReply{Err: err})
+	}
+}
+
+// wind sets the timer to the first alarm.
+func (d *dispatcher) wind(ctx actor.Context) {
+	now := time.Now()
+	wait, ok := d.alarms.next(now.UnixMicro())
+	if !ok {
+		return
+	}
+	at := now.UnixMicro() + wait.Microseconds()
+	if d.timer != nil && d.timerAt != 0 && d.timerAt <= at {
+		return // it rings before that anyway
+	}
+	if d.timer != nil {
+		d.timer.Stop()
+	}
+	d.timerAt = at
+	d.timer = d.s.after(wait, ctx.Self(), alarmClock{})
+}
+
+// ring tells the arbiter of the tasks whose moment has come, a bounded number at a time.
+func (d *dispatcher) ring(ctx actor.Context) {
+	d.timerAt = 0
+	now := time.Now().UnixMicro()
+	var tasks []string
+	for len(tasks) < 1000 {
+		id, ok := d.alarms.ring(now)
+		if !ok {
+			break
+		}
+		tasks = append(tasks, id)
+	}
+	if len(tasks) > 0 {
+		ctx.Send(d.arbiter, wake{tasks})
+	}
+	d.wind(ctx)
+}
+
+// measure adds the class's limits and hands the statistics to the next class.
+func (d *dispatcher) measure(ctx actor.Context, m measure) {
+	for i := range m.stats.Classes {
+		if s := &m.stats.Classes[i]; s.Class == d.class {
+			s.Limit, s.Bytes = d.limit, d.bytes
+		}
+	}
+	if len(m.rest) == 0 {
+		reply(m.reply, m.stats)
+		return
+	}
+	next := m.rest[0]
+	m.rest = m.rest[1:]
+	ctx.Send(next, m)
+}

@@ -1,0 +1,232 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/persistence"
+)
+
+// Client sends commands to the pools of this node and waits for their answers
+// or the end of ctx, whichever is first. It is safe for concurrent use. Errors
+// that may be shown to a user are *messages.Error.
+type Client struct {
+	// Send delivers messages: the root context of the actor system.
+	Send *actor.RootContext
+	// Pool returns the root actor of a pool; its error goes to the caller.
+	Pool func(ctx context.Context, id string) (*actor.PID, error)
+	// Store finds the pool and the row of a task.
+	Store Reader
+}
+
+// Submit adds a task to a pool. When it returns without error the task is
+// durable and in the order; existing says that an earlier request with the same
+// idempotency key made it.
+func (c *Client) Submit(ctx context.Context, pool string, m Submit) (task messages.Task, existing bool, err error) {
+	r, err := ask(ctx, c, pool, func(ch chan SubmitReply) any { m.Reply = ch; return m })
+	if err != nil {
+		return messages.Task{}, false, err
+	}
+	return r.Task, r.Existing, r.Err
+}
+
+// Cancel cancels a task. For a running one it returns when the flag is durable.
+func (c *Client) Cancel(ctx context.Context, tenant, id, reason string) (messages.Task, error) {
+	t, err := c.find(ctx, tenant, id)
+	if err != nil {
+		return t, err
+	}
+	r, err := ask(ctx, c, t.Pool, func(ch chan TaskReply) any { return Cancel{Tenant: t.Tenant, Task: id, Reason: reason, Reply: ch} })
+	return r.Task, errors.Join(err, r.Err)
+}
+
+// Release ends the wait of a held task.
+func (c *Client) Release(ctx context.Context, tenant, id string, a ReleaseAction) (messages.Task, error) {
+	t, err := c.find(ctx, tenant, id)
+	if err != nil {
+		return t, err
+	}
+	r, err := ask(ctx, c, t.Pool, func(ch chan TaskReply) any { return Release{Tenant: t.Tenant, Task: id, Action: a, Reply: ch} })
+	return r.Task, errors.Join(err, r.Err)
+}
+
+// Replay puts one dead letter back into the order.
+func (c *Client) Replay(ctx context.Context, tenant, id string) (messages.Task, error) {
+	t, err := c.find(ctx, tenant, id)
+	if err != nil {
+		return t, err
+	}
+	return c.replay(ctx, t)
+}
+
+func (c *Client) replay(ctx context.Context, t messages.Task) (messages.Task, error) {
+	r, err := ask(ctx, c, t.Pool, func(ch chan SubmitReply) any { return Replay{Task: t, Reply: ch} })
+	return r.Task, errors.Join(err, r.Err)
+}
+
+// replayPage bounds the replays that are under way at once.
+const replayPage = 256
+
+// ReplayAll puts all dead letters that match the filter back into the order, a
+// page at a time, and returns how many matched and how many were put back. A
+// dry run counts by the same rule. It ends early, with what was done so far and
+// the reason, when a queue is full or ctx ends; calling it again goes on.
+func (c *Client) ReplayAll(ctx context.Context, f persistence.TaskFilter, dryRun bool) (matched, done int, err error) {
+	f.States = []messages.TaskState{messages.DeadLetter}
+	for cursor := ""; ; {
+		page, next, err := c.Store.Tasks(ctx, f, cursor, replayPage)
+		if err != nil {
+			return matched, done, unavailable(err)
+		}
+		now := messages.Now()
+		answers := make(chan SubmitReply, len(page))
+		sent := 0
+		for _, t := range page {
+			if !t.NotAfter.IsZero() && !t.NotAfter.After(now) {
+				continue // it would only expire
+			}
+			matched++
+			if dryRun {
+				continue
+			}
+			pid, err := c.Pool(ctx, t.Pool)
+			if err != nil {
+				return matched, done, err
+			}
+			c.Send.Send(pid, Replay{Task: t, Reply: answers})
+			sent++
+		}
+		n, err := collect(ctx, answers, sent)
+		done += n
+		if err != nil || next == "" {
+			return matched, done, err
+		}
+		cursor = next
+	}
+}
+
+// collect waits for the answers of one page. A task that changed meanwhile is
+// not counted and no error.
+func collect(ctx context.Context, answers <-chan SubmitReply, sent int) (done int, err error) {
+	for range sent {
+		select {
+		case <-ctx.Done():
+			return done, timedOut(ctx)
+		case r := <-answers:
+			switch code := messages.CodeOf(r.Err); {
+			case r.Err == nil:
+				done++
+			case code != messages.CodeConflict && code != messages.CodeWrongState && err == nil:
+				err = r.Err
+			}
+		}
+	}
+	return done, err
+}
+
+// OpenSession creates a session in a pool, or returns it when the pool has it.
+func (c *Client) OpenSession(ctx context.Context, pool, tenant, id string, labels map[string]string) (messages.Session, bool, error) {
+	r, err := ask(ctx, c, pool, func(ch chan SessionReply) any {
+		return OpenSession{Tenant: tenant, Session: id, Labels: labels, Reply: ch}
+	})
+	return r.Session, r.Created, errors.Join(err, r.Err)
+}
+
+// CloseSession ends a session without open tasks.
+func (c *Client) CloseSession(ctx context.Context, tenant, id string) (messages.Session, error) {
+	return c.onSession(ctx, tenant, id, func(ch chan SessionReply) any {
+		return CloseSession{Tenant: tenant, Session: id, Reply: ch}
+	})
+}
+
+// MoveSession binds a session to another gateway (empty: any).
+func (c *Client) MoveSession(ctx context.Context, tenant, id, gateway string, force bool) (messages.Session, error) {
+	return c.onSession(ctx, tenant, id, func(ch chan SessionReply) any {
+		return MoveSession{Tenant: tenant, Session: id, Gateway: gateway, Force: force, Reply: ch}
+	})
+}
+
+// UnparkSession lets a parked session work again.
+func (c *Client) UnparkSession(ctx context.Context, tenant, id string) (messages.Session, error) {
+	return c.onSession(ctx, tenant, id, func(ch chan SessionReply) any {
+		return UnparkSession{Tenant: tenant, Session: id, Reply: ch}
+	})
+}
+
+func (c *Client) onSession(ctx context.Context, tenant, id string, m func(chan SessionReply) any) (messages.Session, error) {
+	s, err := c.Store.Session(ctx, tenant, id)
+	switch {
+	case errors.Is(err, persistence.ErrNotFound):
+		return s, refuse(messages.CodeNotFound, "there is no such session", "check the id and the tenant")
+	case err != nil:
+		return s, unavailable(err)
+	}
+	r, err := ask(ctx, c, s.Pool, m)
+	return r.Session, errors.Join(err, r.Err)
+}
+
+// SetPool replaces the configuration of a running pool.
+func (c *Client) SetPool(ctx context.Context, p messages.Pool) error {
+	r, err := ask(ctx, c, p.ID, func(ch chan error) any { return SetPool{Pool: p, Reply: ch} })
+	return errors.Join(err, r)
+}
+
+// DrainPool stops or allows admission to a pool.
+func (c *Client) DrainPool(ctx context.Context, pool string, on bool) error {
+	r, err := ask(ctx, c, pool, func(ch chan error) any { return DrainPool{On: on, Reply: ch} })
+	return errors.Join(err, r)
+}
+
+// QueueStats returns the true depths of a pool.
+func (c *Client) QueueStats(ctx context.Context, pool string) (Stats, error) {
+	return ask(ctx, c, pool, func(ch chan Stats) any { return QueueStats{Reply: ch} })
+}
+
+// Explain says what keeps a waiting task; it is empty for any other.
+func (c *Client) Explain(ctx context.Context, pool, tenant, task string) (Explanation, error) {
+	return ask(ctx, c, pool, func(ch chan Explanation) any { return Explain{Tenant: tenant, Task: task, Reply: ch} })
+}
+
+// Inspect returns the state of a pool's arbiter actor for an operator.
+func (c *Client) Inspect(ctx context.Context, pool string) (map[string]any, error) {
+	return ask(ctx, c, pool, func(ch chan map[string]any) any { return Inspect{Reply: ch} })
+}
+
+func (c *Client) find(ctx context.Context, tenant, id string) (messages.Task, error) {
+	t, err := c.Store.Task(ctx, tenant, id)
+	switch {
+	case errors.Is(err, persistence.ErrNotFound):
+		return t, refuse(messages.CodeNotFound, "there is no such task", "check the id")
+	case err != nil:
+		return t, unavailable(err)
+	}
+	return t, nil
+}
+
+// ask sends one command and waits for its answer.
+func ask[T any](ctx context.Context, c *Client, pool string, m func(chan T) any) (T, error) {
+	var zero T
+	pid, err := c.Pool(ctx, pool)
+	if err != nil {
+		return zero, err
+	}
+	ch := make(chan T, 1)
+	c.Send.Send(pid, m(ch))
+	select {
+	case r := <-ch:
+		return r, nil
+	case <-ctx.Done():
+		return zero, timedOut(ctx)
+	}
+}
+
+func timedOut(ctx context.Context) error {
+	return &messages.Error{
+		Code: messages.CodeTimeout, Message: "the pool did not answer in time; what was asked for may still happen",
+		NextStep: "read the task again, or repeat the request with the same idempotency key", RetryAfter: time.Second, Err: ctx.Err(),
+	}
+}

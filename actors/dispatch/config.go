@@ -1,0 +1,99 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/persistence"
+)
+
+// Reader is what a pool's owner reads of the store; it writes through the committer.
+type Reader interface {
+	Task(ctx context.Context, tenant, id string) (messages.Task, error)
+	Tasks(ctx context.Context, f persistence.TaskFilter, cursor string, limit int) ([]messages.Task, string, error)
+	OpenTasks(ctx context.Context, pool, after string, limit int) ([]messages.Task, error)
+	MaxSeq(ctx context.Context, pool string) (int64, error)
+	Session(ctx context.Context, tenant, id string) (messages.Session, error)
+	Sessions(ctx context.Context, tenant, pool, after string, limit int) ([]messages.Session, error)
+	Transcript(ctx context.Context, tenant, session string, limit int) ([]messages.Task, error)
+}
+
+// Config of one pool's owner. All fields are needed, except Budget and Metrics.
+type Config struct {
+	Pool      messages.Pool
+	Fence     persistence.Fence // the shard that P owns
+	Store     Reader
+	Committer *actor.PID // an actor of package commit
+	Logger    *slog.Logger
+	Metrics   *Metrics // shared by all pools; nil: not registered anywhere
+	Budget    *Budget  // runs at once over all pools of the node; nil: no cap
+}
+
+// Fenced tells the parent of a pool's root (P to its shard) that another owner
+// took the shard: the pool has stopped itself and wrote nothing since.
+type Fenced struct{ Pool string }
+
+// Sources of the numbers: DESIGN.md beside this file.
+const (
+	tickEvery     = time.Second
+	sweepEvery    = 5 * time.Second
+	readTimeout   = 10 * time.Second
+	loadPage      = 2000
+	sweepPages    = 4
+	maxStash      = 65536 // messages kept while the pool reads itself back
+	maxLater      = 16    // commands that wait for one task's operation
+	repeatEvery   = time.Second
+	unlistedAfter = 3 * time.Second
+	verifyPerTurn = 200
+	holdFor       = 24 * time.Hour
+	moveWithin    = 10 * time.Minute
+	storeRetry    = 500 * time.Millisecond
+)
+
+func (c *Config) validate() error {
+	switch {
+	case c.Pool.ID == "":
+		return errors.New("dispatch: config has no pool id")
+	case c.Store == nil || c.Committer == nil || c.Logger == nil:
+		return errors.New("dispatch: config needs store, committer and logger")
+	}
+	return nil
+}
+
+// shared is what the actors of one incarnation of a pool have in common.
+// Everything in it is immutable or atomic.
+type shared struct {
+	Config
+	ctx  context.Context // ends with the incarnation
+	root *actor.PID
+	send *actor.RootContext
+	seq  *atomic.Int64 // greatest sequence number given
+}
+
+// read runs f on its own goroutine with a deadline and sends what it returns
+// to the actor. The goroutine ends with the incarnation's context.
+func (s *shared) read(to *actor.PID, f func(ctx context.Context) any) {
+	go func() {
+		ctx, cancel := context.WithTimeout(s.ctx, readTimeout)
+		defer cancel()
+		s.send.Send(to, f(ctx))
+	}()
+}
+
+func (s *shared) after(d time.Duration, to *actor.PID, m any) *time.Timer {
+	return time.AfterFunc(d, func() {
+		if s.ctx.Err() == nil {
+			s.send.Send(to, m)
+		}
+	})
+}
+
+func limitsOf(p *messages.Pool) Limits {
+	return Limits{MaxRunning: p.MaxConcurrency, Reserved: p.Reserved, Aging: time.Duration(p.AgingSeconds) * time.Second}
+}

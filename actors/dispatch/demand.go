@@ -1,0 +1,193 @@
+package dispatch
+
+import (
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/persistence"
+)
+
+// gate is what the pool knows of one gateway and its owner.
+type gate struct {
+	id     string
+	pid    *actor.PID // who sent the last Demand; nil: nobody since this incarnation began
+	offer  Offer
+	owner  string
+	epoch  int64
+	heard  time.Time // last Demand
+	away   time.Time // its AwaySince
+	shut   bool      // a claim was fenced: closed until a Demand with another epoch
+	closed time.Time // since when the window is 0
+	tasks  map[string]*entry
+}
+
+func (g *gate) fence() persistence.Fence {
+	return persistence.Fence{Scope: persistence.GatewayScope, Key: g.id, Owner: g.owner, Epoch: g.epoch}
+}
+
+// silent reports whether its owner has stopped asking for work.
+func (g *gate) silent(now time.Time) bool { return now.Sub(g.heard) >= messages.DemandTimeout }
+
+// awaySince is when the gateway was last known to be there, zero while it is there.
+func (g *gate) awaySince(now time.Time) time.Time {
+	switch {
+	case !g.away.IsZero():
+		return g.away
+	case g.silent(now):
+		return g.heard
+	}
+	return time.Time{}
+}
+
+// gate returns the gateway; one that has not spoken yet counts as away since
+// the pool's start.
+func (b *broker) gate(id string) *gate {
+	g := b.gates[id]
+	if g == nil {
+		g = &gate{id: id, heard: b.began, closed: b.began, offer: Offer{ID: id, Tenant: "\x00"}, tasks: map[string]*entry{}}
+		b.gates[id] = g
+	}
+	return g
+}
+
+// offer gives the arbiter the window that counts now.
+func (b *broker) offer(g *gate) {
+	o := g.offer
+	if g.shut || g.pid == nil || !g.awaySince(b.now).IsZero() {
+		o.Window = 0
+	}
+	switch {
+	case o.Window > 0:
+		g.closed = time.Time{}
+	case g.closed.IsZero():
+		g.closed = b.now
+	}
+	b.arb.Offer(o)
+}
+
+func (b *broker) demand(ctx actor.Context, m *messages.Demand) {
+	if m.Pool != b.pool.ID || messages.CheckID(m.Gateway) != nil {
+		b.stale("demand_of_other_pool")
+		return
+	}
+	g := b.gate(m.Gateway)
+	if m.Epoch < g.epoch {
+		b.stale("demand_of_old_epoch")
+		return
+	}
+	if m.Epoch > g.epoch || m.Owner != g.owner {
+		g.shut = false
+	}
+	g.owner, g.epoch, g.heard, g.away = m.Owner, m.Epoch, b.now, m.AwaySince
+	if s := ctx.Sender(); s != nil {
+		g.pid = s
+	}
+	g.offer = Offer{ID: m.Gateway, Tenant: m.Tenant, Region: m.Region, Capabilities: m.Capabilities, Weight: m.Weight, Window: m.Window}
+	b.offer(g)
+	b.compare(ctx, g, m)
+	b.takeBack(ctx, g, m.Returned)
+}
+
+// compare looks for claims that only one side knows.
+func (b *broker) compare(ctx actor.Context, g *gate, m *messages.Demand) {
+	for _, r := range m.Running {
+		e := b.tasks[r.Task]
+		switch {
+		case e == nil || r.Claim > e.row.Claim:
+			// Ended already, or the row in memory is behind: the store knows.
+		case r.Claim < e.row.Claim || e.row.State == messages.Queued || e.row.State == messages.Held:
+			if !e.busy {
+				b.tell(ctx, g, messages.Withdraw{ClaimRef: r})
+			}
+		case e.row.Gateway == g.id:
+			e.listed = b.now
+		}
+	}
+	returned := make(map[string]bool, len(m.Returned))
+	for _, r := range m.Returned {
+		returned[r.Task] = true
+	}
+	var lost []string
+	for id, e := range g.tasks {
+		if e.busy || returned[id] || b.now.Sub(e.listed) < repeatEvery {
+			continue
+		}
+		if e.row.State == messages.Claimed && b.now.Sub(e.sent) >= repeatEvery {
+			b.assign(ctx, g, e)
+		}
+		if b.now.Sub(e.listed) >= unlistedAfter && b.now.Sub(e.checked) >= sweepEvery && len(lost) < verifyPerTurn {
+			e.checked = b.now
+			lost = append(lost, id)
+		}
+		if e.row.CancelRequested() {
+			b.settle(ctx, e)
+		}
+	}
+	b.verify(lost)
+}
+
+// takeBack returns to the order what the gateway certainly did not execute.
+func (b *broker) takeBack(ctx actor.Context, g *gate, returned []messages.Returned) {
+	var taken []messages.ClaimRef
+	for _, r := range returned {
+		e := b.tasks[r.Task]
+		if e == nil || e.row.Claim != r.Claim || e.row.Gateway != g.id || e.row.State != messages.Claimed {
+			if e == nil || !e.busy {
+				taken = append(taken, r.ClaimRef)
+			}
+			continue
+		}
+		if e.busy {
+			continue
+		}
+		ref := r.ClaimRef
+		b.step(ctx, e, change{to: requeued(e.row), reason: "refused: " + r.Reason, then: func(ctx actor.Context, ok bool, _ error) {
+			if ok {
+				b.tell(ctx, g, messages.Taken{Claims: []messages.ClaimRef{ref}})
+			}
+		}})
+	}
+	if len(taken) > 0 {
+		b.tell(ctx, g, messages.Taken{Claims: taken})
+	}
+}
+
+// tell sends a message to the gateway's owner, whose answers go to the pool's root.
+func (b *broker) tell(ctx actor.Context, g *gate, m any) {
+	if g.pid != nil {
+		ctx.RequestWithCustomSender(g.pid, m, b.s.root)
+	}
+}
+
+func (b *broker) ended(ctx actor.Context, m *messages.Ended) {
+	if m.Session != nil {
+		b.sessionChanged(ctx, m.Session)
+	}
+	e := b.tasks[m.Task.ID]
+	switch {
+	case e == nil:
+		b.stale("ended_unknown")
+	case m.Task.Claim != e.row.Claim || m.Task.Replays != e.row.Replays:
+		b.stale("ended_old_claim")
+	case e.busy || e.row.State.Waiting():
+		// The operation under way, or the row that followed, knows better.
+		b.stale("ended_meanwhile")
+	default:
+		b.s.Metrics.ended(&m.Task)
+		b.apply(e, m.Task)
+		b.turnOver(&m.Task)
+		b.settle(ctx, e)
+	}
+}
+
+// stopRun tells the gateway's owner of the cancel flag, again while nothing happens.
+func (b *broker) stopRun(ctx actor.Context, e *entry) {
+	g := b.gates[e.row.Gateway]
+	if g == nil || e.row.State == messages.Cancelling || b.now.Sub(e.stopped) < repeatEvery {
+		return
+	}
+	e.stopped = b.now
+	b.tell(ctx, g, messages.StopRun{ClaimRef: messages.ClaimRef{Task: e.row.ID, Claim: e.row.Claim}})
+}

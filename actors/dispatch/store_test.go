@@ -1,0 +1,201 @@
+package dispatch
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/persistence"
+)
+
+// memory is a store in memory with the compare-and-set rules of the contract.
+type memory struct {
+	mu       sync.Mutex
+	tasks    map[string]messages.Task
+	keys     map[string]string // tenant/key -> task
+	hashes   map[string]string
+	sessions map[string]messages.Session
+	fences   map[string]persistence.Fence
+	events   []*messages.Event
+	err      error // answer to every Commit while set
+	lookups  int
+}
+
+func newMemory() *memory {
+	return &memory{tasks: map[string]messages.Task{}, keys: map[string]string{}, hashes: map[string]string{},
+		sessions: map[string]messages.Session{}, fences: map[string]persistence.Fence{}}
+}
+
+func (m *memory) Commit(_ context.Context, batch []persistence.Op) ([]persistence.Outcome, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.err != nil {
+		return nil, m.err
+	}
+	out := make([]persistence.Outcome, len(batch))
+	for i := range batch {
+		out[i] = m.one(&batch[i])
+	}
+	return out, nil
+}
+
+func (m *memory) one(op *persistence.Op) persistence.Outcome {
+	for _, f := range op.Fences {
+		if now, ok := m.fences[f.Key]; ok && now != f {
+			return persistence.Outcome{Status: persistence.Fenced}
+		}
+	}
+	out := persistence.Outcome{Status: persistence.OK}
+	var writes []func()
+	if in := op.Insert; in != nil {
+		key := in.Task.Tenant + "/" + in.IdemKey
+		if id, ok := m.keys[key]; ok && in.IdemKey != "" {
+			t := m.tasks[id]
+			return persistence.Outcome{Status: persistence.Duplicate, Current: &t, SameBody: m.hashes[key] == string(in.IdemHash)}
+		}
+		writes = append(writes, func() {
+			m.tasks[in.Task.ID] = in.Task
+			if in.IdemKey != "" {
+				m.keys[key], m.hashes[key] = in.Task.ID, string(in.IdemHash)
+			}
+		})
+	}
+	if u := op.Update; u != nil {
+		row, ok := m.tasks[u.Task.ID]
+		if !ok {
+			return persistence.Outcome{Status: persistence.Missing}
+		}
+		if row.State != u.From || row.Claim != u.FromClaim || u.UnlessCancelled && row.CancelRequested() {
+			return persistence.Outcome{Status: persistence.Conflict, Current: &row}
+		}
+		next := u.Task
+		next.Cancel.RequestedAt, next.Cancel.Reason = row.Cancel.RequestedAt, row.Cancel.Reason
+		writes = append(writes, func() { m.tasks[next.ID] = next })
+	}
+	if c := op.Cancel; c != nil {
+		row, ok := m.tasks[c.Task]
+		if !ok || c.Tenant != "" && row.Tenant != c.Tenant {
+			return persistence.Outcome{Status: persistence.Missing}
+		}
+		out.Current = &row
+		if row.State.Terminal() {
+			return persistence.Outcome{Status: persistence.Conflict, Current: &row}
+		}
+		if !row.CancelRequested() {
+			row.Cancel.RequestedAt, row.Cancel.Reason = c.At, c.Reason
+		}
+		writes = append(writes, func() { m.tasks[row.ID] = row })
+	}
+	if w := op.Session; w != nil {
+		key := sessionID(w.Session.Tenant, w.Session.ID)
+		row, ok := m.sessions[key]
+		if !w.AnyGeneration && (ok && row.Generation != w.FromGeneration || !ok && w.FromGeneration != -1) {
+			out.Status = persistence.Conflict
+			if op.Update != nil {
+				t := m.tasks[op.Update.Task.ID]
+				out.Current = &t
+			}
+			return out
+		}
+		writes = append(writes, func() { m.sessions[key] = w.Session })
+	}
+	for _, f := range writes {
+		f()
+	}
+	for _, e := range op.Events {
+		e.Seq = int64(len(m.events) + 1)
+		m.events = append(m.events, e)
+	}
+	return out
+}
+
+func (m *memory) Task(_ context.Context, tenant, id string) (messages.Task, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	t, ok := m.tasks[id]
+	if !ok || tenant != "" && t.Tenant != tenant {
+		return messages.Task{}, persistence.ErrNotFound
+	}
+	return t, nil
+}
+
+// rows returns the tasks that match, by id.
+func (m *memory) rows(match func(*messages.Task) bool) []messages.Task {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var out []messages.Task
+	for _, t := range m.tasks {
+		if match(&t) {
+			out = append(out, t)
+		}
+	}
+	slices.SortFunc(out, func(a, b messages.Task) int { return strings.Compare(a.ID, b.ID) })
+	return out
+}
+
+func (m *memory) Tasks(_ context.Context, f persistence.TaskFilter, cursor string, limit int) ([]messages.Task, string, error) {
+	rows := m.rows(func(t *messages.Task) bool {
+		return (f.Pool == "" || t.Pool == f.Pool) && (len(f.States) == 0 || slices.Contains(f.States, t.State)) &&
+			(f.Class == 0 || t.Class == f.Class) && (cursor == "" || t.ID < cursor)
+	})
+	slices.Reverse(rows)
+	if len(rows) <= limit {
+		return rows, "", nil
+	}
+	return rows[:limit], rows[limit-1].ID, nil
+}
+
+func (m *memory) OpenTasks(_ context.Context, pool, after string, limit int) ([]messages.Task, error) {
+	rows := m.rows(func(t *messages.Task) bool { return t.Pool == pool && !t.State.Terminal() && t.ID > after })
+	return rows[:min(limit, len(rows))], nil
+}
+
+func (m *memory) MaxSeq(_ context.Context, pool string) (int64, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var n int64
+	for _, t := range m.tasks {
+		n = max(n, t.Seq)
+	}
+	return n, nil
+}
+
+func (m *memory) Session(_ context.Context, tenant, id string) (messages.Session, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.lookups++
+	s, ok := m.sessions[sessionID(tenant, id)]
+	if !ok {
+		return s, persistence.ErrNotFound
+	}
+	return s, nil
+}
+
+func (m *memory) Sessions(_ context.Context, tenant, pool, after string, limit int) ([]messages.Session, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var out []messages.Session
+	for _, s := range m.sessions {
+		if (pool == "" || s.Pool == pool) && s.ID > after {
+			out = append(out, s)
+		}
+	}
+	slices.SortFunc(out, func(a, b messages.Session) int { return strings.Compare(a.ID, b.ID) })
+	return out[:min(limit, len(out))], nil
+}
+
+func (m *memory) Transcript(_ context.Context, tenant, session string, limit int) ([]messages.Task, error) {
+	rows := m.rows(func(t *messages.Task) bool {
+		return t.Tenant == tenant && t.Session == session && t.State == messages.Succeeded
+	})
+	slices.SortFunc(rows, func(a, b messages.Task) int { return a.FinishedAt.Compare(b.FinishedAt) })
+	return rows[max(0, len(rows)-limit):], nil
+}
+
+func (m *memory) set(f func(*memory)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	f(m)
+}
