@@ -4,7 +4,9 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 )
@@ -13,6 +15,21 @@ import (
 type configFile struct {
 	path string
 	tree map[string]any
+	save bool // write changes to path
+}
+
+func (f *configFile) write(tree map[string]any) error {
+	if !f.save {
+		return nil
+	}
+	tmp := f.path + ".new"
+	if err := os.WriteFile(tmp, encode(tree), 0o600); err != nil {
+		return fmt.Errorf("write configuration: %w", err)
+	}
+	if err := os.Rename(tmp, f.path); err != nil {
+		return fmt.Errorf("write configuration: %w", err)
+	}
+	return nil
 }
 
 const redacted = "__OPENCLAW_REDACTED__"
@@ -78,6 +95,9 @@ func (c *conn) configPatch(_ string, p params) (any, *rpcError) {
 	if !ok {
 		return nil, &rpcError{Code: "INVALID_REQUEST", Message: "invalid config",
 			Details: map[string]any{"issues": []any{map[string]string{"path": "agents.defaults.maxConcurrent", "message": "expected integer >=1"}}}}
+	}
+	if err := f.write(merged); err != nil {
+		return nil, &rpcError{Code: "UNAVAILABLE", Message: err.Error()}
 	}
 	f.tree = merged
 	if limit > 0 {

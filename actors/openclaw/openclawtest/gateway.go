@@ -34,6 +34,7 @@ type Gateway struct {
 	stopped bool
 	jobs    sync.WaitGroup // goroutines that outlive one life: crash and revival on command
 	quit    chan struct{}
+	exit    chan int // managed: exit code once the gateway is down for good
 }
 
 // life is one process life of the gateway: what dies with a crash.
@@ -173,7 +174,7 @@ func (g *Gateway) boot(ln net.Listener) error {
 
 func (g *Gateway) becomeReady(l *life) {
 	l.ready = true
-	g.cfg.Logger.Info("simulated gateway ready", "gateway", g.cfg.Name, "addr", g.addr, "boot", l.boot)
+	g.cfg.Logger.Info("[gateway] ready", "gateway", g.cfg.Name, "addr", g.addr, "boot", l.boot)
 	g.scheduleReruns(l)
 }
 

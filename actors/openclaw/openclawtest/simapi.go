@@ -77,6 +77,10 @@ func (g *Gateway) obey(o order) {
 		}
 		g.jobs.Go(func() {
 			g.Crash()
+			if g.exit != nil {
+				g.exitWith(exitKilled)
+				return
+			}
 			g.scheduleRevival(seconds(down))
 		})
 	case o.Drain:

@@ -270,6 +270,8 @@ func (g *Gateway) goDown(l *life) {
 		l.finish()
 		if d.back {
 			g.scheduleRevival(d.down)
+		} else {
+			g.exitWith(exitOK)
 		}
 		close(d.done)
 	})
@@ -318,4 +320,15 @@ func (g *Gateway) scheduleRevival(d time.Duration) {
 			g.cfg.Logger.Error("simulated gateway did not come back", "gateway", g.cfg.Name, "err", err)
 		}
 	})
+}
+
+// exitWith tells RunManaged that the process ends.
+func (g *Gateway) exitWith(code int) {
+	if g.exit == nil {
+		return
+	}
+	select {
+	case g.exit <- code:
+	default: // one exit is enough
+	}
 }

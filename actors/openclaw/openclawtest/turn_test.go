@@ -1,0 +1,362 @@
+package openclawtest
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestBusySessionQueuesInOrder(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	c := dial(t, b.g)
+	const key = "agent:main:q"
+	first := c.startRun("q0", key, "zero [[delay=100]]", nil)
+	var last string
+	for i := 1; i <= 5; i++ {
+		last = c.startRun(fmt.Sprint("q", i), key, fmt.Sprint("msg ", i), nil)
+	}
+	if f := c.call("agent.wait", obj{"runId": "q5", "timeoutMs": 60_000}); f.get(t, "status") != "pending" || f.get(t, "timeoutPhase") != "queue" || f.get(t, "providerStarted") != false || f.get(t, "endedAt") != nil {
+		t.Fatalf("wait for a queued run: %s", f.raw)
+	}
+	c.answer(first, 1)
+	if got := replyText(t, c.answer(last, 1)); got != "ECHO(6): msg 5" {
+		t.Fatalf("last reply %q", got)
+	}
+	var order []string
+	for _, l := range b.log.lines(t) {
+		if l.Event == LogStarted {
+			order = append(order, l.RunID)
+		}
+	}
+	if want := []string{"q0", "q1", "q2", "q3", "q4", "q5"}; !slices.Equal(order, want) {
+		t.Fatalf("order %v", order)
+	}
+}
+
+func TestLaneLimitIsFIFO(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(c *Config) { c.MaxConcurrent = 2 })
+	c := dial(t, b.g)
+	for i := range 6 {
+		c.startRun(fmt.Sprint("l", i), fmt.Sprint("agent:main:l", i), "[[delay=60000]]", nil)
+	}
+	lanes := c.must("diagnostics.lanes", obj{})
+	if lanes.get(t, "lanes.0.activeCount") != 2.0 || lanes.get(t, "lanes.0.queuedCount") != 4.0 || lanes.get(t, "lanes.0.maxConcurrent") != 2.0 {
+		t.Fatalf("lanes %s", lanes.raw)
+	}
+	// A raised limit takes effect at once.
+	hash := c.must("config.get", obj{}).get(t, "hash")
+	if f := c.call("config.patch", obj{"raw": `{"agents":{"defaults":{"maxConcurrent":3}}}`, "baseHash": "old"}); f.OK || !strings.Contains(f.Error.Message, "config changed") {
+		t.Fatalf("old hash: %s", f.raw)
+	}
+	c.must("config.patch", obj{"raw": `{"agents":{"defaults":{"maxConcurrent":3}}}`, "baseHash": hash})
+	c.must("sessions.abort", obj{"key": "agent:main:l0"})
+	c.must("sessions.abort", obj{"key": "agent:main:l4"})
+	c.must("sessions.abort", obj{"key": "agent:main:l1"})
+	var order []string
+	for _, l := range b.log.lines(t) {
+		if l.Event == LogStarted {
+			order = append(order, l.RunID)
+		}
+	}
+	if want := []string{"l0", "l1", "l2", "l3", "l5"}; !slices.Equal(order, want) {
+		t.Fatalf("started %v, want %v", order, want)
+	}
+}
+
+func TestAgentWaitRows(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	c := dial(t, b.g)
+	wait := func(runID string, ms int) frame { return c.must("agent.wait", obj{"runId": runID, "timeoutMs": ms}) }
+	bare := func(name string, f frame) {
+		t.Helper()
+		if m := f.object(t); len(m) != 2 || m["status"] != "timeout" {
+			t.Errorf("%s: %s", name, f.raw)
+		}
+	}
+	bare("unknown", wait("w-unknown", 10))
+	c.run("w-ok", "agent:main:w", "hi", nil)
+	if f := wait("w-ok", 0); f.get(t, "status") != "ok" || f.get(t, "endedAt") == nil || f.get(t, "terminalReply.text") != "ECHO(1): hi" {
+		t.Errorf("finished: %s", f.raw)
+	}
+	c.run("w-fail", "agent:main:w", "[[fail=400]]", nil)
+	if f := wait("w-fail", 0); f.get(t, "status") != "error" || f.get(t, "endedAt") == nil || f.get(t, "error") == nil {
+		t.Errorf("failed: %s", f.raw)
+	}
+	c.startRun("w-run", "agent:main:w", "[[delay=60000]]", nil)
+	bare("running", wait("w-run", 10))
+	waiting := c.start("agent.wait", obj{"runId": "w-run", "timeoutMs": 60_000})
+	c.must("chat.abort", obj{"sessionKey": "agent:main:w"})
+	if f := c.answer(waiting, 0); f.get(t, "status") != "error" || f.get(t, "stopReason") != "rpc" || f.get(t, "endedAt") == nil || f.get(t, "error") != nil {
+		t.Errorf("aborted: %s", f.raw)
+	}
+	final := c.run("w-time", "agent:main:w2", "[[fail=hang]]", obj{"timeout": 1})
+	if final.get(t, "status") != "timeout" || final.get(t, "summary") != "aborted" || final.get(t, "result.payloads.0.isError") != true {
+		t.Errorf("timed out final: %s", final.raw)
+	}
+	if f := wait("w-time", 0); f.get(t, "status") != "timeout" || f.get(t, "endedAt") == nil || f.get(t, "timeoutPhase") != "provider" || f.get(t, "error") == nil {
+		t.Errorf("timed out: %s", f.raw)
+	}
+	other := dial(t, b.g)
+	if f := other.must("agent.wait", obj{"runId": "w-ok"}); f.get(t, "status") != "ok" {
+		t.Errorf("from another connection: %s", f.raw)
+	}
+}
+
+func history(t testing.TB, c *client, key string) (roles, keys []string, f frame) {
+	t.Helper()
+	f = c.must("chat.history", obj{"sessionKey": key})
+	messages, _ := f.get(t, "messages").([]any)
+	for _, m := range messages {
+		item := m.(map[string]any)
+		roles = append(roles, item["role"].(string))
+		if k, ok := item["idempotencyKey"].(string); ok {
+			keys = append(keys, k)
+		}
+	}
+	return roles, keys, f
+}
+
+func TestAbortedTextLeadsTheNextPrompt(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	c := dial(t, b.g)
+	const key = "agent:main:left"
+	id := c.startRun("a1", key, "secret plan [[delay=60000]]", nil)
+	if f := c.must("chat.abort", obj{"sessionKey": key, "runId": "a1"}); f.get(t, "aborted") != true || f.get(t, "runIds.0") != "a1" {
+		t.Fatalf("abort %s", f.raw)
+	}
+	if f := c.answer(id, 1); f.get(t, "status") != "timeout" || f.get(t, "stopReason") != "rpc" {
+		t.Fatalf("final %s", f.raw)
+	}
+	if got := b.log.story(t, "a1"); got != "accepted started aborted" {
+		t.Fatalf("log %q", got)
+	}
+	_, _, h := history(t, c, key)
+	if h.get(t, "pendingInputs.total") != 0.0 {
+		t.Fatalf("pending inputs %s", h.raw)
+	}
+	reply := replyText(t, c.run("a2", key, "[[delay=0]] next", nil))
+	if !strings.HasPrefix(reply, "ECHO(1): [Queued user message from a previous active turn") || !strings.Contains(reply, "secret plan") || !strings.HasSuffix(reply, "next") {
+		t.Fatalf("reply %q", reply)
+	}
+	if f := c.must("chat.abort", obj{"sessionKey": key}); f.get(t, "aborted") != false {
+		t.Fatalf("abort of nothing %s", f.raw)
+	}
+	// No tombstone: an aborted id nobody knows runs later.
+	c.must("sessions.abort", obj{"key": key, "runId": "a3"})
+	if got := replyText(t, c.run("a3", key, "alive", nil)); got != "ECHO(2): alive" {
+		t.Fatalf("reply %q", got)
+	}
+	c.must("sessions.reset", obj{"key": key})
+	if got := replyText(t, c.run("a4", key, "fresh", nil)); got != "ECHO(1): fresh" {
+		t.Fatalf("reply after reset %q", got)
+	}
+}
+
+func TestSessionsAbortClearsTheQueue(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	c := dial(t, b.g)
+	const key = "agent:main:clear"
+	run := c.startRun("c1", key, "[[delay=60000]]", nil)
+	queued := c.startRun("c2", key, "never", nil)
+	if f := c.must("sessions.abort", obj{"key": key, "clearQueued": true}); f.get(t, "abortedRunId") != "c1" || f.get(t, "status") != "aborted" {
+		t.Fatalf("abort %s", f.raw)
+	}
+	for _, id := range []string{run, queued} {
+		if f := c.answer(id, 1); f.get(t, "summary") != "aborted" {
+			t.Fatalf("final %s", f.raw)
+		}
+	}
+	if got := b.log.story(t, "c2"); got != "accepted aborted" {
+		t.Fatalf("log of the queued run %q", got)
+	}
+	row := c.must("sessions.list", obj{"search": "clear"})
+	if row.get(t, "sessions.0.hasActiveRun") != false || row.get(t, "sessions.0.status") != "timeout" {
+		t.Fatalf("row %s", row.raw)
+	}
+}
+
+func TestListKnowsRunsAndDescribeDoesNot(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	c := dial(t, b.g)
+	c.startRun("r1", "rows", "[[delay=60000]]", nil)
+	list := c.must("sessions.list", obj{})
+	if list.get(t, "sessions.0.key") != "agent:main:rows" || list.get(t, "sessions.0.hasActiveRun") != true ||
+		list.get(t, "sessions.0.activeRunIds.0") != "r1" || list.get(t, "sessions.0.status") != "running" {
+		t.Fatalf("list %s", list.raw)
+	}
+	described := c.must("sessions.describe", obj{"key": "rows"})
+	row := described.get(t, "session").(map[string]any)
+	if _, has := row["hasActiveRun"]; has || row["status"] != "running" {
+		t.Fatalf("describe %s", described.raw)
+	}
+	if f := c.must("sessions.describe", obj{"key": "agent:main:none"}); f.get(t, "session") != nil {
+		t.Fatalf("describe of nothing %s", f.raw)
+	}
+	if f := c.must("sessions.delete", obj{"key": "agent:main:none"}); f.get(t, "deleted") != false {
+		t.Fatalf("delete of nothing %s", f.raw)
+	}
+	if f := c.call("sessions.delete", obj{"key": "agent:main:main"}); f.OK {
+		t.Fatalf("main session was deleted")
+	}
+	if f := c.must("sessions.delete", obj{"key": "rows"}); f.get(t, "deleted") != true {
+		t.Fatalf("delete %s", f.raw)
+	}
+	if n := b.g.Stats().Sessions; n != 0 {
+		t.Fatalf("%d sessions left", n)
+	}
+}
+
+func TestProviderFailures(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(c *Config) { c.TimeScale = 0.001 })
+	c := dial(t, b.g)
+	rows := []struct{ mode, text string }{{"500", "HTTP 500"}, {"429", "HTTP 429"}, {"cut", "timed out"}, {"reset", "network connection error"}, {"400", "HTTP 400"}}
+	for _, r := range rows {
+		begin := time.Now()
+		f := c.run("p-"+r.mode, "agent:main:p-"+r.mode, "[[fail="+r.mode+"]]", nil)
+		if f.OK || f.Error.Code != "UNAVAILABLE" || f.Error.Retryable || !strings.Contains(f.Error.Message, r.text) {
+			t.Errorf("%s: %s", r.mode, f.raw)
+		}
+		if took := time.Since(begin); r.mode != "400" && took < 60*time.Millisecond {
+			t.Errorf("%s was not hidden behind retries: %s", r.mode, took)
+		}
+	}
+	if roles, _, _ := history(t, c, "agent:main:p-500"); !slices.Equal(roles, []string{"user", "custom"}) {
+		t.Errorf("history after a failure: %v", roles)
+	}
+}
+
+func TestOne401DisablesTheProviderForAll(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(c *Config) { c.TimeScale = 0.02 })
+	c := dial(t, b.g)
+	if f := c.run("u1", "agent:main:u1", "[[fail=401]]", nil); f.OK || !strings.Contains(f.Error.Message, "401") {
+		t.Fatalf("first: %s", f.raw)
+	}
+	if f := c.run("u2", "agent:main:u2", "innocent", nil); f.OK || !strings.Contains(f.Error.Message, "temporarily disabled") {
+		t.Fatalf("second: %s", f.raw)
+	}
+	n := 2
+	eventually(t, "provider enabled again", func() bool {
+		n++
+		return c.run(fmt.Sprint("u", n), fmt.Sprint("agent:main:u", n), "later", nil).OK
+	})
+}
+
+func TestChatSendEvents(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	c := dial(t, b.g)
+	if f := c.must("chat.send", obj{"sessionKey": "agent:main:c", "message": "hi", "idempotencyKey": "s1"}); f.get(t, "status") != "started" {
+		t.Fatalf("ack %s", f.raw)
+	}
+	chat := func(state string) func(frame) bool {
+		return func(f frame) bool { return f.Event == "chat" && f.get(t, "state") == state }
+	}
+	_, at := c.await("chat status", 0, chat("status"))
+	final, _ := c.await("chat final", at, chat("final"))
+	if final.get(t, "runId") != "s1" || final.get(t, "message.content.0.text") != "ECHO(1): hi" {
+		t.Fatalf("final %s", final.raw)
+	}
+	if f := c.must("chat.send", obj{"sessionKey": "agent:main:c", "message": "hi", "idempotencyKey": "s1"}); f.get(t, "status") != "ok" {
+		t.Fatalf("repeat %s", f.raw)
+	}
+	c.must("chat.send", obj{"sessionKey": "agent:main:c", "message": "[[fail=400]]", "idempotencyKey": "s2"})
+	first, at := c.await("chat error", 0, chat("error"))
+	second, _ := c.await("second chat error", at+1, chat("error"))
+	if first.get(t, "agentId") != "main" || second.get(t, "agentId") != nil || second.get(t, "seq") != 1.0 || first.get(t, "errorDetail.failoverReason") != "format" {
+		t.Fatalf("errors %s / %s", first.raw, second.raw)
+	}
+	// A busy session is steered into; followup queues.
+	c.must("chat.send", obj{"sessionKey": "agent:main:c", "message": "[[delay=60000]]", "idempotencyKey": "s3"})
+	if f := c.must("chat.send", obj{"sessionKey": "agent:main:c", "message": "x", "idempotencyKey": "s3"}); f.get(t, "status") != "in_flight" {
+		t.Fatalf("repeat of a running key %s", f.raw)
+	}
+	c.must("chat.send", obj{"sessionKey": "agent:main:c", "message": "steer", "idempotencyKey": "s4"})
+	if f := c.must("agent.wait", obj{"runId": "s4"}); f.get(t, "status") != "ok" || f.get(t, "terminalReply") != nil {
+		t.Fatalf("steered run %s", f.raw)
+	}
+	c.must("chat.send", obj{"sessionKey": "agent:main:c", "message": "after", "idempotencyKey": "s5", "queueMode": "followup"})
+	if f := c.must("agent.wait", obj{"runId": "s5"}); f.get(t, "status") != "pending" {
+		t.Fatalf("followup run %s", f.raw)
+	}
+}
+
+func TestDeltasAreMergedAndSeqHasNoGap(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	c := dial(t, b.g)
+	id := c.startRun("d1", "agent:main:d", "[[reply=abcdefghijklmnopqrstuvwxyz]] [[chunks=26]] [[chunkms=10]]", nil)
+	c.answer(id, 1)
+	_, end := c.await("final event", 0, func(f frame) bool { return f.Event == "chat" && f.get(t, "state") == "final" })
+	c.mu.Lock()
+	frames := slices.Clone(c.frames[:end+1])
+	c.mu.Unlock()
+	var seq uint64
+	text, deltas := "", 0
+	for _, f := range frames {
+		if f.Type != "event" {
+			continue
+		}
+		if seq++; f.Seq != seq {
+			t.Fatalf("seq %d, want %d", f.Seq, seq)
+		}
+		if f.Event == "chat" && f.get(t, "state") == "delta" {
+			deltas++
+			all := f.get(t, "message.content.0.text").(string)
+			text += f.get(t, "deltaText").(string)
+			if text != all {
+				t.Fatalf("deltas give %q, text so far is %q", text, all)
+			}
+		}
+	}
+	if deltas < 2 || deltas > 26 {
+		t.Fatalf("%d deltas", deltas)
+	}
+}
+
+func TestCutStreamTakesItsTextBack(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(c *Config) { c.TimeScale = 0.001 })
+	c := dial(t, b.g)
+	c.run("cut", "agent:main:cut", "[[fail=cut]]", nil)
+	c.await("taken back", 0, func(f frame) bool {
+		return f.Event == "agent" && f.get(t, "stream") == "assistant" && f.get(t, "data.replace") == true && f.get(t, "data.text") == ""
+	})
+}
+
+func TestTaskRowsAndEvents(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	c := dial(t, b.g)
+	c.run("task1", "agent:main:t", "x", nil)
+	c.await("task event", 0, func(f frame) bool {
+		return f.Event == "task" && f.get(t, "task.status") == "completed" && f.get(t, "task.runId") == "task1"
+	})
+	if f := c.must("tasks.list", obj{}); f.get(t, "tasks.0.runId") != "task1" || f.get(t, "tasks.0.status") != "completed" {
+		t.Fatalf("tasks %s", f.raw)
+	}
+}
+
+func TestModelRunKeepsNoHistory(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	c := dial(t, b.g)
+	if got := replyText(t, c.run("m1", "agent:main:m", "bare", obj{"modelRun": true, "promptMode": "none"})); got != "ECHO(1): bare" {
+		t.Fatalf("reply %q", got)
+	}
+	if f := c.call("agent", obj{"message": "x", "idempotencyKey": "m2", "promptMode": "none"}); f.OK {
+		t.Fatal("promptMode none alone was accepted")
+	}
+	if n := b.g.Stats().Sessions; n != 0 {
+		t.Fatalf("%d sessions", n)
+	}
+}
