@@ -1,0 +1,137 @@
+package launcher
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// folder is the layout of one gateway's folder.
+type folder struct{ base string }
+
+func (f folder) state() string     { return filepath.Join(f.base, "state") }
+func (f folder) home() string      { return filepath.Join(f.base, "home") }
+func (f folder) workspace() string { return filepath.Join(f.base, "workspace") }
+func (f folder) config() string    { return filepath.Join(f.base, "openclaw.json") }
+func (f folder) output() string    { return filepath.Join(f.base, "gateway.log") }
+func (f folder) ownLog() string    { return filepath.Join(f.base, "openclaw.log") }
+func (f folder) record() string    { return filepath.Join(f.base, "launch.json") }
+func (f folder) lock() string      { return filepath.Join(f.base, "lock") }
+
+// folderOf returns where a gateway lives. An id such as ".." is a legal id but
+// not a folder name: a leading dot is written %2E, and ids hold no "%".
+func (l *Launcher) folderOf(id, own string) (folder, error) {
+	if own != "" {
+		if !filepath.IsAbs(own) {
+			return folder{}, permanent("give the full path", "the state folder %q is not an absolute path", own)
+		}
+		return folder{filepath.Clean(own)}, nil
+	}
+	if rest, ok := strings.CutPrefix(id, "."); ok {
+		id = "%2E" + rest
+	}
+	return folder{filepath.Join(l.cfg.Dir, "gateways", id)}, nil
+}
+
+// open makes the folders, readable by the owner only, and takes the lock.
+func (f folder) open() (*os.File, error) {
+	for _, dir := range []string{f.base, f.state(), f.home(), f.workspace()} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, retryable(err, "check the owner, the rights and the free space of the data folder", "make the folder of the gateway")
+		}
+	}
+	if err := os.Chmod(f.base, 0o700); err != nil {
+		return nil, retryable(err, "check who owns the folder", "make the folder of the gateway private")
+	}
+	// The lock file may be removed with its folder between open and flock: then
+	// we hold a file nobody else can see, and try again.
+	for range 3 {
+		lock, err := f.tryLock()
+		if err != nil || lock != nil {
+			return lock, err
+		}
+	}
+	return nil, retryable(nil, "", "the lock of %s was removed while it was taken", f.base)
+}
+
+func (f folder) tryLock() (*os.File, error) {
+	lock, err := os.OpenFile(f.lock(), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, retryable(err, "check the rights of the data folder", "open the lock of the gateway")
+	}
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		lock.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, retryable(nil, "stop the other Dash process, or give each its own data folder", "another Dash process manages the gateway in %s", f.base)
+		}
+		return nil, retryable(err, "keep the data folder on a local disk", "lock the gateway's folder")
+	}
+	held, herr := lock.Stat()
+	named, nerr := os.Stat(f.lock())
+	if herr != nil || nerr != nil || !os.SameFile(held, named) {
+		lock.Close()
+		return nil, nil
+	}
+	return lock, nil
+}
+
+// remove deletes what Dash and the daemon made in the folder, and the folder
+// itself when nothing else is in it.
+func (f folder) remove() error {
+	var errs []error
+	for _, path := range []string{f.state(), f.home(), f.workspace(), f.config(), f.record(),
+		f.output(), f.output() + older, f.ownLog(), f.ownLog() + older, f.lock()} {
+		errs = append(errs, os.RemoveAll(path))
+	}
+	if err := os.Remove(f.base); err != nil && !errors.Is(err, syscall.ENOTEMPTY) && !errors.Is(err, os.ErrNotExist) {
+		errs = append(errs, err)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("remove the gateway's folder: %w", err)
+	}
+	return nil
+}
+
+// writeFile replaces path by data, readable by the owner only: after a crash
+// the old or the new content is there, whole.
+func writeFile(path string, data []byte) error {
+	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // 0600
+	if err != nil {
+		return err
+	}
+	_, err = tmp.Write(data)
+	if err == nil {
+		err = tmp.Sync()
+	}
+	err = errors.Join(err, tmp.Close())
+	if err == nil {
+		err = os.Rename(tmp.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(tmp.Name()))
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+func isMissing(err error) bool { return errors.Is(err, os.ErrNotExist) }
+
+// readFile reads a file of at most limit bytes.
+func readFile(path string, limit int64) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() || info.Size() > limit {
+		return nil, fmt.Errorf("%s is not a file of at most %d bytes", path, limit)
+	}
+	return os.ReadFile(path)
+}

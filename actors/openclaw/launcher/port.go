@@ -1,0 +1,70 @@
+package launcher
+
+import (
+	"math/rand/v2"
+	"net"
+	"strconv"
+)
+
+const (
+	firstPort = 20000
+	lastPort  = 32000 // below the ports that outgoing connections get
+	// portStep keeps the ports apart that a gateway derives from its own
+	// (port+2, port+11..110, PROTOCOL 1.1).
+	portStep = 128
+)
+
+// choosePort returns a port nobody listens on: the wanted one, else the one of
+// the last start, else any. Between this look and the daemon's bind the port
+// can still be taken; start tries again then.
+func (l *Launcher) choosePort(id string, wanted, kept int) (int, error) {
+	taken := l.portsOfOthers(id)
+	if wanted != 0 {
+		if !taken[wanted] && canListen(wanted) {
+			return wanted, nil
+		}
+		return 0, retryable(nil, "free the port, or leave the gateway's port out to have one chosen", "the gateway's port %d is taken", wanted)
+	}
+	if kept != 0 && !taken[kept] && canListen(kept) {
+		return kept, nil
+	}
+	steps := (lastPort - firstPort) / portStep
+	first := rand.IntN(steps)
+	for i := range steps {
+		if port := firstPort + (first+i)%steps*portStep; !taken[port] && canListen(port) {
+			return port, nil
+		}
+	}
+	for range 256 { // more gateways than steps: they may not use plugins that derive ports
+		if port := firstPort + rand.IntN(lastPort-firstPort); !taken[port] && canListen(port) {
+			return port, nil
+		}
+	}
+	return 0, retryable(nil, "stop what listens on these ports, or give the gateway a port", "no free port from %d to %d was found", firstPort, lastPort)
+}
+
+// portsOfOthers returns the ports of this node's other managed gateways, also
+// of those that do not run now.
+func (l *Launcher) portsOfOthers(id string) map[int]bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	ports := map[int]bool{}
+	for other, g := range l.gateways {
+		if other == id {
+			continue
+		}
+		g.mu.Lock()
+		ports[g.rec.Port] = true
+		g.mu.Unlock()
+	}
+	return ports
+}
+
+func canListen(port int) bool {
+	ln, err := net.Listen("tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+	if err != nil {
+		return false
+	}
+	ln.Close()
+	return true
+}

@@ -1,0 +1,195 @@
+package launcher
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/dash-fleet/dash/messages"
+)
+
+const (
+	settingsLimit = 4 << 20
+	minToken      = 16
+	maxToken      = 4096
+)
+
+// plan is a checked Spec: everything a start needs but port and token.
+type plan struct {
+	argv     []string
+	env      []string
+	settings map[string]any // the daemon's configuration without gateway.port and gateway.auth
+	print    string         // fingerprint of the above
+	port     int            // 0: choose
+	token    messages.Secret
+}
+
+// prepare checks spec. Its errors are permanent.
+func (l *Launcher) prepare(dir folder, spec Spec) (*plan, error) {
+	argv, err := l.commandFor(spec.Managed.Command)
+	if err != nil {
+		return nil, err
+	}
+	env, err := l.environment(dir, argv[0], spec.Managed.Env)
+	if err != nil {
+		return nil, err
+	}
+	if p := spec.Managed.Port; p != 0 && (p < 1024 || p > 65535) {
+		return nil, permanent("give a port of 1024 to 65535, or none to have one chosen", "the gateway's port %d cannot be used", p)
+	}
+	if t := spec.Token.Reveal(); t != "" && (len(t) < minToken || len(t) > maxToken || !printable(t)) {
+		return nil, permanent("give another token, or none to have one made", "the gateway's token is not %d to %d printable ASCII characters", minToken, maxToken)
+	}
+	if slices.ContainsFunc(argv, func(a string) bool { return !spec.Token.Empty() && strings.Contains(a, spec.Token.Reveal()) }) {
+		return nil, permanent("remove it from the command; Dash writes it to the configuration file", "the command holds the gateway's token, which every user of the host could read")
+	}
+	settings, err := settingsFor(dir, spec)
+	if err != nil {
+		return nil, err
+	}
+	print, err := json.Marshal([]any{argv, env, settings, spec.Managed.Port})
+	if err != nil {
+		return nil, permanent("correct the gateway's config", "the gateway's configuration cannot be written as JSON: %v", err)
+	}
+	sum := sha256.Sum256(print)
+	return &plan{argv: argv, env: env, settings: settings, print: hex.EncodeToString(sum[:16]), port: spec.Managed.Port, token: spec.Token}, nil
+}
+
+func printable(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' })
+}
+
+// settingsFor merges the configuration wanted by spec over the smallest one
+// that runs (PROTOCOL 1.1): spec wins, null removes a key.
+func settingsFor(dir folder, spec Spec) (map[string]any, error) {
+	concurrent := spec.MaxConcurrency
+	if concurrent <= 0 {
+		concurrent = 8
+	}
+	settings := map[string]any{
+		"gateway": map[string]any{
+			"mode": "local", "bind": "loopback",
+			"controlUi": map[string]any{"enabled": false},
+			"http": map[string]any{"endpoints": map[string]any{
+				"chatCompletions": map[string]any{"enabled": true}, "responses": map[string]any{"enabled": true}}},
+		},
+		"agents": map[string]any{"defaults": map[string]any{
+			"workspace": dir.workspace(), "skipBootstrap": true, "maxConcurrent": concurrent,
+			"heartbeat": map[string]any{"every": "0m"},
+		}},
+		"plugins": map[string]any{"enabled": false}, "browser": map[string]any{"enabled": false},
+		"cron": map[string]any{"enabled": false}, "discovery": map[string]any{"mdns": map[string]any{"mode": "off"}},
+		"update": map[string]any{"checkOnStart": false}, "logging": map[string]any{"file": dir.ownLog()},
+	}
+	own, err := normalise(spec.Managed.Config)
+	if err != nil {
+		return nil, err
+	}
+	if gw, ok := own["gateway"]; ok {
+		section, ok := gw.(map[string]any)
+		if !ok {
+			return nil, permanent("correct the gateway's config", "gateway in the gateway's config is not an object")
+		}
+		for _, key := range []string{"mode", "bind", "port", "auth"} {
+			if _, ok := section[key]; ok {
+				return nil, permanent("remove it from the gateway's config; the port is set by the gateway's port, the token by its token",
+					"gateway.%s in the gateway's config is set by Dash", key)
+			}
+		}
+	}
+	merge(settings, own)
+	return settings, nil
+}
+
+// normalise makes config what its JSON says, so that merging meets only maps,
+// slices and scalars.
+func normalise(config map[string]any) (map[string]any, error) {
+	b, err := json.Marshal(config)
+	if err != nil {
+		return nil, permanent("correct the gateway's config", "the gateway's config cannot be written as JSON: %v", err)
+	}
+	if len(b) > settingsLimit {
+		return nil, permanent("make it smaller", "the gateway's config has %d bytes, more than %d", len(b), settingsLimit)
+	}
+	own := map[string]any{}
+	dec := json.NewDecoder(bytes.NewReader(b))
+	dec.UseNumber()
+	if err := dec.Decode(&own); err != nil {
+		return nil, permanent("correct the gateway's config", "the gateway's config cannot be read back: %v", err)
+	}
+	return own, nil
+}
+
+// merge writes src over dst as RFC 7386 says: objects by key, null removes.
+func merge(dst, src map[string]any) {
+	for key, v := range src {
+		if v == nil {
+			delete(dst, key)
+			continue
+		}
+		from, isMap := v.(map[string]any)
+		if !isMap {
+			dst[key] = v
+			continue
+		}
+		to, ok := dst[key].(map[string]any)
+		if !ok {
+			to = map[string]any{}
+			dst[key] = to
+		}
+		merge(to, from)
+	}
+}
+
+// file returns the content of openclaw.json for a port and a token.
+func (p *plan) file(port int, token messages.Secret) ([]byte, error) {
+	gw := maps.Clone(p.settings["gateway"].(map[string]any))
+	gw["port"] = port
+	gw["auth"] = map[string]any{"mode": "token", "token": token.Reveal()}
+	all := maps.Clone(p.settings)
+	all["gateway"] = gw
+	b, err := json.MarshalIndent(all, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("encode the gateway's configuration: %w", err)
+	}
+	return append(b, '\n'), nil
+}
+
+// previous is what the configuration file of the last start says about how to
+// reach that process. The daemon may have rewritten the file: what cannot be
+// used is left out.
+type previous struct {
+	port  int
+	token messages.Secret
+}
+
+func readPrevious(dir folder) previous {
+	b, err := readFile(dir.config(), 2*settingsLimit)
+	if err != nil {
+		return previous{}
+	}
+	var c struct {
+		Gateway struct {
+			Port int `json:"port"`
+			Auth struct {
+				Token string `json:"token"`
+			} `json:"auth"`
+		} `json:"gateway"`
+	}
+	if json.Unmarshal(b, &c) != nil {
+		return previous{}
+	}
+	var p previous
+	if t := c.Gateway.Auth.Token; len(t) >= minToken && len(t) <= maxToken && printable(t) {
+		p.token = messages.Secret(t)
+	}
+	if c.Gateway.Port >= 1024 && c.Gateway.Port <= 65535 {
+		p.port = c.Gateway.Port
+	}
+	return p
+}
