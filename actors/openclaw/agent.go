@@ -156,7 +156,7 @@ func decodeAgentPayload(b []byte, depth int) (agentPayload, error) {
 func (c *Conn) decodeAgentAnswer(p *pending, f frame) AgentAnswer {
 	a := AgentAnswer{RunID: p.runID}
 	if !f.ok {
-		a.Kind, a.Failure = AnswerFailed, classifyError(decodeError(p.method, f.err, c.cfg.MaxDepth, c.clean), p.accepted)
+		a.Kind, a.Failure = AnswerFailed, classifyError(decodeError(p.method, f.err, c.cfg.MaxDepth, c.clean), p.accepted, p.hint)
 		return a
 	}
 	w, err := decodeAgentPayload(f.payload, c.cfg.MaxDepth)

@@ -40,7 +40,8 @@ type Conn struct {
 	cause      error
 	nextID     uint64
 	pending    map[uint64]*pending
-	queue      []*pending // written from queue[head:]
+	runs       map[string]*pending // agent requests by run id, the newest of each
+	queue      []*pending          // written from queue[head:]
 	head       int
 	queueBytes int
 
@@ -70,6 +71,7 @@ type pending struct {
 	on       func(AgentAnswer) // agent requests
 	runID    string
 	accepted bool
+	hint     string // failover reason from the run's events; reader only
 
 	answer chan callAnswer // blocking calls; capacity 1
 }
@@ -86,6 +88,7 @@ func newConn(ctx context.Context, cfg Config, h Handler) *Conn {
 		buf:     newBuffer(),
 		nextID:  1, // the handshake's
 		pending: make(map[uint64]*pending),
+		runs:    make(map[string]*pending),
 		wake:    make(chan struct{}, 1),
 		quit:    make(chan struct{}),
 		done:    make(chan struct{}),
@@ -177,6 +180,9 @@ func (c *Conn) enqueue(p *pending, params []byte) error {
 	p.id = c.nextID
 	p.frame = appendRequest(p.id, p.method, params)
 	c.pending[p.id] = p
+	if p.on != nil {
+		c.runs[p.runID] = p
+	}
 	c.queue = append(c.queue, p)
 	c.queueBytes += len(p.frame)
 	select {
@@ -249,6 +255,7 @@ func (c *Conn) finish(err error) {
 		open = append(open, p)
 	}
 	clear(c.pending)
+	clear(c.runs)
 	c.err = c.closedError(err)
 	c.queue, c.head, c.queueBytes = nil, 0, 0
 	c.mu.Unlock()

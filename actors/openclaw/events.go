@@ -53,6 +53,8 @@ type RunPhase struct {
 	Status     string // such as cancelled
 	StopReason string
 	Error      string
+	// FailoverReason is the gateway's own sorting of a provider failure.
+	FailoverReason string
 	// Settled is executionSettled: the gateway will not touch the run again.
 	Settled bool
 }
@@ -100,11 +102,11 @@ func (c *Conn) handleEvent(f frame) {
 		if phase, ok = decodeSuspension(f.payload, c.cfg.MaxDepth); ok {
 			c.handler.Suspension(phase)
 		}
-	case "task", "health", "presence", "heartbeat", "sessions.changed", "session.message", "config.changed",
-		"connect.challenge", "cron", "models.changed":
-		// Known and of no use here.
 	default:
-		c.cfg.Metrics.unknown.Inc()
+		// What the gateway announced at the handshake is merely of no use here.
+		if !c.hello.events[f.event] {
+			c.cfg.Metrics.unknown.Inc()
+		}
 	}
 	if !ok {
 		c.cfg.Metrics.ignore(ignoredEvent)
@@ -178,6 +180,7 @@ func (c *Conn) agentEvent(b []byte) bool {
 	case "lifecycle":
 		p, ok := decodeRunPhase(e, c.cfg.MaxDepth-1, c.clean)
 		if ok {
+			c.noteReason(p)
 			c.handler.RunPhase(p)
 		}
 		return ok
@@ -185,6 +188,18 @@ func (c *Conn) agentEvent(b []byte) bool {
 		return false
 	}
 	return true
+}
+
+// noteReason keeps why a run of ours failed: its answer will not say.
+func (c *Conn) noteReason(p RunPhase) {
+	if p.FailoverReason == "" {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if own := c.runs[p.RunID]; own != nil {
+		own.hint = p.FailoverReason
+	}
 }
 
 func decodeRunText(e runEvent, cfg Config) (RunText, bool) {
@@ -231,6 +246,8 @@ func decodeRunPhase(e runEvent, depth int, c cleaner) (RunPhase, bool) {
 			p.Error = c.text(s)
 		case "executionSettled":
 			p.Settled, _ = boolean(it.val)
+		case "errorObservation":
+			p.FailoverReason = decodeDetails(it.val, depth-1, c).FailoverReason
 		}
 	}
 	return p, it.err == nil && p.Phase != ""
@@ -266,7 +283,7 @@ func classOfChat(e runEvent, depth int, c cleaner) FailureClass {
 	switch {
 	case d.HTTPStatus != 0:
 		return classOfStatus(d.HTTPStatus)
-	case d.FailoverReason != "":
+	case classOfReason(d.FailoverReason) != ClassUnknown:
 		return classOfReason(d.FailoverReason)
 	case e.errKind == "timeout":
 		return ClassTimeout

@@ -56,8 +56,13 @@ func aborted(stopReason string) bool { return stopReason == "rpc" || stopReason 
 
 // classifyError sorts an error envelope. A failed run comes as UNAVAILABLE
 // without retryable, an overloaded gateway as UNAVAILABLE with it.
-func classifyError(e *RPCError, accepted bool) *Failure {
+// hint is the failover reason that the run's own events told, which the answer
+// leaves out.
+func classifyError(e *RPCError, accepted bool, hint string) *Failure {
 	f := &Failure{Code: e.Code, Message: e.Message, RetryAfter: e.RetryAfter, BeforeAccept: !accepted}
+	if e.Details.FailoverReason == "" && e.Code == "UNAVAILABLE" {
+		e.Details.FailoverReason = hint
+	}
 	switch {
 	case e.Unavailable() && !accepted:
 		f.Class = ClassUnavailable
@@ -67,7 +72,7 @@ func classifyError(e *RPCError, accepted bool) *Failure {
 		f.Class = ClassTimeout
 	case e.Details.HTTPStatus != 0:
 		f.Class = classOfStatus(e.Details.HTTPStatus)
-	case e.Details.FailoverReason != "":
+	case classOfReason(e.Details.FailoverReason) != ClassUnknown:
 		f.Class = classOfReason(e.Details.FailoverReason)
 	case e.Code == "UNAVAILABLE":
 		f.Class = classOfText(e.Message)
@@ -91,7 +96,9 @@ func (c *Conn) classifyStatus(w agentPayload, accepted bool) *Failure {
 	}
 	f := classifyText(c.clean.text(msg), accepted)
 	switch {
-	case aborted(w.stopReason) || w.summary == "aborted" && w.stopReason == "":
+	case aborted(w.stopReason):
+		// A run that hit its own limit has summary "aborted" too, but no stop
+		// reason.
 		f.Class, f.StopReason = ClassAborted, clean(w.stopReason, 32)
 	case w.status == "timeout" || w.stopReason == "timeout":
 		f.Class = ClassTimeout
@@ -140,6 +147,7 @@ var (
 		mark  string
 		class FailureClass
 	}{
+		{"admitted run", ClassAborted}, // aborted while it was being started; seen in two wordings
 		{"temporarily disabled", ClassAuth},
 		{"authentication", ClassAuth},
 		{"api key", ClassAuth},

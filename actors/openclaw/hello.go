@@ -43,6 +43,7 @@ type Hello struct {
 	Policy     Policy
 
 	methods map[string]struct{}
+	events  map[string]bool
 }
 
 // Policy are the gateway's limits for this connection.
@@ -80,6 +81,7 @@ type helloWire struct {
 	} `json:"server"`
 	Features struct {
 		Methods []string `json:"methods"`
+		Events  []string `json:"events"`
 	} `json:"features"`
 	Snapshot struct {
 		UptimeMs   float64 `json:"uptimeMs"`
@@ -120,6 +122,7 @@ func decodeHello(b []byte) (*Hello, error) {
 			TickInterval:     floatMillis(w.Policy.TickIntervalMs, maxTick),
 		},
 		methods: make(map[string]struct{}, min(len(w.Features.Methods), maxListed)),
+		events:  map[string]bool{"config.changed": true}, // sent, never announced
 	}
 	if n := w.Policy.MaxPayload; n > 0 {
 		h.Policy.MaxPayload = int64(min(max(n, minPayload), 1<<30))
@@ -129,6 +132,9 @@ func decodeHello(b []byte) (*Hello, error) {
 	}
 	for _, m := range w.Features.Methods[:min(len(w.Features.Methods), maxListed)] {
 		h.methods[clean(m, 128)] = struct{}{}
+	}
+	for _, e := range w.Features.Events[:min(len(w.Features.Events), maxListed)] {
+		h.events[clean(e, 128)] = true
 	}
 	for _, s := range w.Auth.Scopes[:min(len(w.Auth.Scopes), 64)] {
 		h.Scopes = append(h.Scopes, clean(s, 64))

@@ -30,6 +30,8 @@ type HistoryItem struct {
 	CustomType string
 	At         time.Time
 	Usage      Usage
+
+	failed bool // the gateway's own text for a failed run
 }
 
 // PendingInput is an input outside of the transcript.
@@ -98,7 +100,11 @@ type pendingListWire struct {
 	} `json:"items"`
 }
 
-const userMark = ":user"
+// Marks behind the run id in a message's idempotency key.
+const (
+	userMark   = ":user"
+	failedMark = ":terminal-error"
+)
 
 // decodeHistory fails rather than leave an item out: an answer that is
 // overlooked would be run again.
@@ -120,6 +126,7 @@ func decodeHistory(b []byte, maxText int) (History, string) {
 				item.RunID = "" // no mark
 			}
 		}
+		item.failed = strings.HasSuffix(m.IdempotencyKey, failedMark)
 		s, _ := contentText(m.Content)
 		item.Text, item.Truncated = content(s, maxText)
 		h.Items = append(h.Items, item)
@@ -152,13 +159,15 @@ func (h History) Trace(runID string) RunTrace {
 	return t
 }
 
-// answers tells a reply from the traces of a failed or aborted attempt.
+// answers tells a reply from the traces of a failed or aborted attempt and from
+// what was said between tool calls. An unknown stop reason is no reply: rather
+// look again than record half an answer.
 func (i HistoryItem) answers() bool {
 	switch i.StopReason {
-	case "error", "aborted", "terminal-error":
-		return false
+	case "", "stop", "length", "end_turn", "stop_sequence":
+		return i.Text != "" && !i.failed
 	}
-	return i.Text != ""
+	return false
 }
 
 // messageText joins the text parts of a transcript message.

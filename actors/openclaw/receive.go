@@ -72,6 +72,9 @@ func (c *Conn) handleAgentAnswer(p *pending, f frame) {
 	} else {
 		c.mu.Lock()
 		delete(c.pending, p.id)
+		if c.runs[p.runID] == p {
+			delete(c.runs, p.runID)
+		}
 		c.mu.Unlock()
 	}
 	c.answered(p, a)

@@ -122,7 +122,7 @@ func decodeUsage(b []byte, depth int) Usage {
 			u.CacheRead = n
 		case "cacheWrite":
 			u.CacheWrite = n
-		case "total":
+		case "total", "totalTokens":
 			u.Total = n
 		}
 	}
