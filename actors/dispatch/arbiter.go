@@ -80,7 +80,8 @@ type Item struct {
 	Owner   any // the caller's own
 
 	phase  Phase
-	at     int // place in its heap
+	at     int // place in its lane
+	late   bool
 	lane   *lane
 	line   *line
 	flight *gateway
@@ -171,7 +172,7 @@ func (a *Arbiter) Next(now time.Time) (*Item, string) {
 	if l == nil {
 		return nil, ""
 	}
-	it, _ := l.items.top()
+	it := l.items.first()
 	g := l.bucket.best()
 	a.Set(it, Flying, g.ID)
 	return it, g.ID
@@ -193,12 +194,12 @@ func (a *Arbiter) pick(now int64) *lane {
 		if !ok || slack <= a.reservedFromOthers(c) {
 			continue
 		}
-		head := l.items[0]
+		head := l.items.first()
 		if a.limits.Aging <= 0 {
 			return l
 		}
 		rank := aged(head, now, a.limits.Aging)
-		if best == nil || rank < bestRank || rank == bestRank && head.Seq < best.items[0].Seq {
+		if best == nil || rank < bestRank || rank == bestRank && head.Seq < best.items.first().Seq {
 			best, bestRank = l, rank
 		}
 	}
@@ -252,7 +253,7 @@ func (a *Arbiter) Oldest(c messages.Class) int64 {
 		}
 	}
 	for _, b := range a.buckets {
-		if it, ok := b.lanes[c].items.top(); ok {
+		if it := b.lanes[c].items.first(); it != nil {
 			see(it)
 		}
 	}

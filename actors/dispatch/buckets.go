@@ -29,11 +29,11 @@ type bucket struct {
 type lane struct {
 	bucket *bucket
 	class  messages.Class
-	items  heap[*Item]
+	items  queue
 	at     int
 }
 
-func (l *lane) less(o *lane) bool { return l.items[0].Seq < o.items[0].Seq }
+func (l *lane) less(o *lane) bool { return l.items.first().Seq < o.items.first().Seq }
 func (l *lane) place() *int       { return &l.at }
 
 // best is the gateway with credit that has the least load for its weight; ties
@@ -131,7 +131,7 @@ func (a *Arbiter) change(g *gateway, f func()) {
 
 func (a *Arbiter) openLanes(b *bucket) {
 	for i := range b.lanes {
-		if l := &b.lanes[i]; len(l.items) > 0 && l.at < 0 {
+		if l := &b.lanes[i]; l.items.len() > 0 && l.at < 0 {
 			a.open[l.class].push(l)
 		}
 	}
@@ -154,7 +154,7 @@ func (a *Arbiter) list(it *Item, at string) {
 	b.count++
 	switch {
 	case l.at >= 0:
-		if it.at == 0 { // a new head
+		if l.items.first() == it {
 			a.open[l.class].fix(l)
 		}
 	case b.free > 0:
@@ -165,9 +165,9 @@ func (a *Arbiter) list(it *Item, at string) {
 func (a *Arbiter) unlist(it *Item) {
 	l := it.lane
 	b := l.bucket
-	head := it.at == 0
+	head := l.items.first() == it
 	it.lane = nil
-	if l.at >= 0 && len(l.items) == 1 {
+	if l.at >= 0 && l.items.len() == 1 {
 		a.open[l.class].remove(l)
 	}
 	l.items.remove(it)
