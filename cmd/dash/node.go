@@ -2,20 +2,37 @@ package main
 
 import (
 	"context"
+	"time"
 
-	"github.com/dash-fleet/dash/cmd/internal/config"
-	"github.com/dash-fleet/dash/cmd/internal/telemetry"
-	"github.com/dash-fleet/dash/messages"
+	"github.com/spf13/cobra"
+
+	"github.com/dash-fleet/dash/http/api"
 )
 
-// serve runs a node until ctx ends.
-func serve(_ context.Context, t *terminal, l *config.Loaded) error {
-	logger, err := telemetry.NewLogger(t.err, telemetry.LogOptions{Level: l.LogLevel, Format: l.LogFormat, Terminal: t.person})
-	if err != nil {
-		return err
-	}
-	for _, w := range l.Warnings {
-		logger.Warn("setting ignored", "reason", w)
-	}
-	return &messages.Error{Code: messages.CodeUnavailable, Message: "this build has no node yet", NextStep: "build a later commit"}
+func nodeCommand(t *terminal) *cobra.Command {
+	return noun("node", "Look at the Dash nodes", nodeListCommand(t))
+}
+
+var nodeColumns = []column[api.Node]{
+	{name: "ID", value: func(v api.Node) string { return v.Id }},
+	{name: "ADDRESS", value: func(v api.Node) string { return deref(v.Addr) }},
+	{name: "REGION", value: func(v api.Node) string { return deref(v.Region) }},
+	{name: "VERSION", value: func(v api.Node) string { return v.Version }},
+	{name: "LEASE", value: func(v api.Node) string {
+		if v.ExpiresAt == nil {
+			return ""
+		}
+		return "ends " + age(time.Since(*v.ExpiresAt))
+	}},
+}
+
+func nodeListCommand(t *terminal) *cobra.Command {
+	return verb(t, &cobra.Command{Use: "list", Short: "List the nodes whose lease is valid", Example: "  dash node list"},
+		nodeColumns, func(ctx context.Context, c *client, o output, _ []string) error {
+			var l api.NodeList
+			if _, err := c.call(ctx, get("/nodes", nil), &l); err != nil {
+				return err
+			}
+			return printList(t, o, nodeColumns, l.Items)
+		})
 }

@@ -36,10 +36,16 @@ func newRoot(t *terminal) *cobra.Command {
 		return usage("`"+cmd.CommandPath()+" --help` lists the flags", "%s", err)
 	})
 	root.AddGroup(&cobra.Group{ID: "node", Title: "On a node:"}, &cobra.Group{ID: "fleet", Title: "Over the API:"})
-	for _, c := range []*cobra.Command{serveCommand(t), configCommand(t), versionCommand(t)} {
-		c.GroupID = "node"
-		root.AddCommand(c)
+	for group, commands := range map[string][]*cobra.Command{
+		"node":  {serveCommand(t), configCommand(t), migrateCommand(t), simCommand(t)},
+		"fleet": {taskCommand(t), sessionCommand(t), gatewayCommand(t), poolCommand(t), nodeCommand(t), doctorCommand(t)},
+	} {
+		for _, c := range commands {
+			c.GroupID = group
+			root.AddCommand(c)
+		}
 	}
+	root.AddCommand(versionCommand(t))
 	root.AddCommand(exitCodesTopic())
 	return root
 }

@@ -1,0 +1,192 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dash-fleet/dash/http/api"
+)
+
+// oldQueue is when a waiting task is worth a word: with strict order the lower
+// classes may wait for long, but an operator should know.
+const oldQueue = 5 * time.Minute
+
+// finding is what one check of `dash doctor` found.
+type finding struct {
+	Check  string `json:"check"`
+	Result string `json:"result"` // ok, warn or fail
+	Detail string `json:"detail"`
+	Next   string `json:"next_step,omitempty"`
+	// code is the exit code this finding asks for; 0 for ok and warn.
+	code int
+}
+
+var findingColumns = []column[finding]{
+	{name: "CHECK", value: func(f finding) string { return f.Check }},
+	{name: "RESULT", value: func(f finding) string { return f.Result }},
+	{name: "DETAIL", value: func(f finding) string { return f.Detail }},
+	{name: "NEXT", value: func(f finding) string { return f.Next }},
+}
+
+func doctorCommand(t *terminal) *cobra.Command {
+	return verb(t, &cobra.Command{
+		Use: "doctor", Short: "Check a node and its fleet, and say what to do",
+		Long: "Checks that the node answers, that the key is valid, that the node and its store can take\nwork, the state of every gateway, and how long tasks wait.\n" +
+			"Exits 0 when nothing failed, 6 when the node is unavailable, 5 when the key is refused, else 1.",
+		Example: "  dash doctor\n  dash doctor -o json",
+	}, findingColumns, func(ctx context.Context, c *client, o output, _ []string) error {
+		found := examine(ctx, c)
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := printList(t, o, findingColumns, found); err != nil {
+			return err
+		}
+		failed := slices.DeleteFunc(slices.Clone(found), func(f finding) bool { return f.code == 0 })
+		if len(failed) == 0 {
+			return nil
+		}
+		// What stands first explains what comes after it.
+		return quietExit(failed[0].code)
+	})
+}
+
+// examine runs the checks; later ones need the earlier ones.
+func examine(ctx context.Context, c *client) []finding {
+	var found []finding
+	var health api.Health
+	status, err := c.health(ctx, "/health/live", nil, &health)
+	if err != nil || status != http.StatusOK {
+		if err == nil {
+			err = &failure{code: exitUnavailable, what: fmt.Sprintf("%s answers with status %d", c.base, status), next: "look at the node's log"}
+		}
+		return append(found, failedCheck("node", err))
+	}
+	detail := fmt.Sprintf("%s answers, version %s", c.base, health.Version)
+	if health.Version != version {
+		detail += ", this binary is " + version
+	}
+	found = append(found, finding{Check: "node", Result: "ok", Detail: detail})
+
+	var nodes api.NodeList
+	if _, err := c.call(ctx, get("/nodes", nil), &nodes); err != nil {
+		return append(found, failedCheck("api key", err))
+	}
+	found = append(found, finding{Check: "api key", Result: "ok", Detail: "accepted"})
+	found = append(found, c.readiness(ctx)...)
+	found = append(found, c.gatewayFindings(ctx)...)
+	return append(found, c.queueFindings(ctx)...)
+}
+
+func failedCheck(check string, err error) finding {
+	f := finding{Check: check, Result: "fail", Detail: err.Error(), code: exitCode(err)}
+	var told *failure
+	if errors.As(err, &told) {
+		f.Detail, f.Next = told.what, told.next
+	}
+	if f.code == 0 {
+		f.code = exitFailed
+	}
+	return f
+}
+
+// health reads a health report, which comes with 200 and with 503.
+func (c *client) health(ctx context.Context, path string, q url.Values, out *api.Health) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	resp, err := c.send(ctx, get(path, q))
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	if err != nil {
+		return 0, c.unreachable(err)
+	}
+	if resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusServiceUnavailable || json.Unmarshal(raw, out) != nil {
+		return resp.StatusCode, c.refused(resp, raw)
+	}
+	return resp.StatusCode, nil
+}
+
+func (c *client) readiness(ctx context.Context) []finding {
+	var health api.Health
+	status, err := c.health(ctx, "/health/ready", query("verbose", "true"), &health)
+	if err != nil {
+		return []finding{failedCheck("ready", err)}
+	}
+	var found []finding
+	for _, check := range deref(health.Checks) {
+		f := finding{Check: check.Name, Result: "ok", Detail: deref(check.Detail)}
+		if !check.Ok {
+			f.Result, f.code, f.Next = "fail", exitUnavailable, "look at the node's log"
+		}
+		found = append(found, f)
+	}
+	if status != http.StatusOK {
+		return append(found, finding{Check: "ready", Result: "fail", Detail: "the node takes no work now", Next: "see the failed checks, or wait if it is stopping", code: exitUnavailable})
+	}
+	return append(found, finding{Check: "ready", Result: "ok", Detail: "the node takes work"})
+}
+
+func (c *client) gatewayFindings(ctx context.Context) []finding {
+	all, _, err := listAll[api.Gateway](ctx, c, "/gateways", nil, 0)
+	if err != nil {
+		return []finding{failedCheck("gateways", err)}
+	}
+	if len(all) == 0 {
+		return []finding{{Check: "gateways", Result: "fail", Detail: "there is none, so every task waits", Next: "`dash gateway add --help`", code: exitFailed}}
+	}
+	var found []finding
+	working := 0
+	for _, g := range all {
+		f := finding{Check: "gateway " + g.Id, Detail: strings.TrimSuffix(string(g.State)+": "+deref(g.Reason), ": "), Next: deref(g.NextStep)}
+		switch g.State {
+		case api.GatewayStateReady:
+			working++
+			continue
+		case api.GatewayStateDegraded:
+			working++
+			f.Result = "warn"
+		case api.GatewayStateQuarantined, api.GatewayStateUnreachable:
+			f.Result, f.code = "fail", exitFailed
+		default:
+			f.Result = "warn"
+		}
+		found = append(found, f)
+	}
+	sum := finding{Check: "gateways", Result: "ok", Detail: fmt.Sprintf("%d of %d take work", working, len(all))}
+	if working == 0 {
+		sum.Result, sum.code, sum.Next = "fail", exitFailed, "see below"
+	}
+	return append([]finding{sum}, found...)
+}
+
+func (c *client) queueFindings(ctx context.Context) []finding {
+	var q api.Queue
+	if _, err := c.call(ctx, get("/queue", nil), &q); err != nil {
+		return []finding{failedCheck("queue", err)}
+	}
+	var found []finding
+	depth, running := 0, 0
+	for _, class := range q.Items {
+		depth, running = depth+class.Depth, running+class.Running
+		name := fmt.Sprintf("queue %s/%s", class.Pool, class.Class)
+		if class.Limits.Count > 0 && class.Depth >= class.Limits.Count {
+			found = append(found, finding{Check: name, Result: "fail", Detail: fmt.Sprintf("full: %d tasks wait, more are answered with 429", class.Depth), Next: "add gateways, or raise the limit with `dash pool set`", code: exitFailed})
+		} else if oldest := seconds(class.OldestAgeSeconds); oldest > oldQueue {
+			found = append(found, finding{Check: name, Result: "warn", Detail: fmt.Sprintf("the oldest of %d tasks waits for %s", class.Depth, age(oldest)), Next: "add gateways, or see `dash pool set --help` for reserved slots and aging"})
+		}
+	}
+	return append([]finding{{Check: "queue", Result: "ok", Detail: fmt.Sprintf("%d wait, %d run", depth, running)}}, found...)
+}

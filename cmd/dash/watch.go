@@ -1,0 +1,177 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/dash-fleet/dash/http/api"
+)
+
+// watcher shows the run of one task as it happens: changes of state and the
+// text so far go to stderr.
+type watcher struct {
+	t    *terminal
+	id   string
+	text int // bytes of the present run's text that were shown
+	run  string
+	// open says that the last line on the screen is unfinished text.
+	open  bool
+	state api.TaskState
+	final *api.Task
+	// shown is true while all of the present run's text was shown.
+	shown bool
+}
+
+// watchTask follows a task until it is terminal and returns it. When ctx ends
+// it says how to attach again. shown reports that the whole result stands on a
+// screen that stdout goes to as well.
+func watchTask(ctx context.Context, t *terminal, c *client, id string) (task *api.Task, shown bool, err error) {
+	w := &watcher{t: t, id: id}
+	err = c.stream(ctx, "/tasks/"+id+"/events", w.handle)
+	w.endLine()
+	if err != nil {
+		if errors.Is(err, context.Canceled) {
+			fmt.Fprintf(t.err, "detached; the task goes on\n  attach again: dash task logs %s\n  stop it:      dash task cancel %s\n", id, id)
+			return nil, false, quietExit(exitInterrupted)
+		}
+		return nil, false, err
+	}
+	shown = t.person && t.width > 0 && w.shown && w.final.Result != nil && w.text == len(w.final.Result.Text)
+	return w.final, shown, nil
+}
+
+func (w *watcher) handle(m api.EventMessage) error {
+	if m.Type == "gap" {
+		w.say("some events are no longer kept")
+		return nil
+	}
+	if m.Data == nil {
+		return nil
+	}
+	var err error
+	switch m.Type {
+	case "snapshot":
+		var s api.RunSnapshot
+		if err = json.Unmarshal(*m.Data, &s); err == nil {
+			w.snapshot(s)
+		}
+	case "task.state":
+		var s api.TaskChanged
+		if err = json.Unmarshal(*m.Data, &s); err == nil {
+			w.changed(s)
+		}
+	case "delta":
+		var d api.RunDelta
+		if err = json.Unmarshal(*m.Data, &d); err == nil {
+			w.delta(d)
+		}
+	case "final":
+		var f api.RunFinal
+		if err = json.Unmarshal(*m.Data, &f); err == nil {
+			w.final = &f.Task
+			w.shift(f.Task.State, f.Task.Gateway, nil)
+			return errStop
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("an event of type %q is not what this version of dash expects: %w", clean(m.Type), err)
+	}
+	return nil
+}
+
+func (w *watcher) snapshot(s api.RunSnapshot) {
+	w.shift(s.Task.State, s.Task.Gateway, nil)
+	if s.RunId != nil && s.Text != "" {
+		w.delta(api.RunDelta{RunId: *s.RunId, Text: s.Text})
+	}
+}
+
+func (w *watcher) changed(s api.TaskChanged) {
+	w.shift(s.State, s.Gateway, s.Reason)
+}
+
+func (w *watcher) shift(state api.TaskState, gateway, reason *string) {
+	if state == w.state {
+		return
+	}
+	w.state = state
+	line := string(state)
+	if gateway != nil && *gateway != "" && (state == api.TaskStateClaimed || state == api.TaskStateRunning) {
+		line += " on " + *gateway
+	}
+	if reason != nil && *reason != "" {
+		line += ": " + *reason
+	}
+	w.say(line)
+}
+
+// delta shows the part of a run's text that was not shown yet.
+func (w *watcher) delta(d api.RunDelta) {
+	if d.RunId != w.run {
+		w.run, w.text = d.RunId, 0
+		w.endLine()
+	}
+	if d.Reset {
+		w.endLine()
+		w.text = 0
+		d.Offset = 0
+	}
+	skip := w.text - d.Offset
+	if skip >= len(d.Text) {
+		return
+	}
+	w.shown = (w.shown || w.text == 0) && skip >= 0
+	text := d.Text[max(0, skip):]
+	if skip < 0 {
+		text = "…" + text
+	}
+	fmt.Fprint(w.t.err, clean(text))
+	w.text = d.Offset + len(d.Text)
+	w.open = !strings.HasSuffix(text, "\n")
+}
+
+func (w *watcher) say(line string) {
+	w.endLine()
+	fmt.Fprintf(w.t.err, "%s %s\n", dim(w.t, "task "+w.id), clean(line))
+}
+
+func (w *watcher) endLine() {
+	if w.open {
+		fmt.Fprintln(w.t.err)
+		w.open = false
+	}
+}
+
+func dim(t *terminal, s string) string {
+	if !t.colour() {
+		return s
+	}
+	return "\x1b[2m" + s + "\x1b[0m"
+}
+
+// settle prints a terminal task's result and says, by its error, how it ended.
+func settle(t *terminal, o output, task *api.Task, shown bool) error {
+	if o.format == "table" && len(o.columns) == 0 {
+		if task.Result != nil && !shown {
+			if err := write(t, clean(strings.TrimRight(task.Result.Text, "\n"))+"\n"); err != nil {
+				return err
+			}
+		}
+	} else if err := printOne(t, o, taskColumns, *task); err != nil {
+		return err
+	}
+	if task.State == api.TaskStateSucceeded {
+		return nil
+	}
+	f := &failure{code: exitFailed, what: "task " + task.Id + " ended as " + string(task.State), next: "`dash task show " + task.Id + "` shows its history"}
+	if task.Error != nil {
+		f.what += ": " + task.Error.Code + ": " + task.Error.Message
+	}
+	if task.State == api.TaskStateDeadLetter {
+		f.next = "`dash task replay " + task.Id + "` runs it again"
+	}
+	return f
+}
