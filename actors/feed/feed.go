@@ -23,6 +23,7 @@ type Feed struct {
 	mu   sync.Mutex
 	subs map[*Subscription]struct{}
 	runs map[string]*run
+	ends map[string]map[chan struct{}]struct{} // who waits for a task's end
 
 	last    int64
 	cut     prometheus.Counter
@@ -40,6 +41,7 @@ type run struct {
 func New(last int64, r prometheus.Registerer) *Feed {
 	f := &Feed{
 		subs: map[*Subscription]struct{}{}, runs: map[string]*run{}, last: last,
+		ends: map[string]map[chan struct{}]struct{}{},
 		cut: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "dash_feed_cut_total", Help: "Event watchers cut because they were too slow.",
 		}),
@@ -123,6 +125,12 @@ func (f *Feed) Publish(events []*messages.Event) {
 
 // taskChanged drops the text of a run that is over or was claimed anew.
 func (f *Feed) taskChanged(task string, t *messages.TaskChanged) {
+	if s, err := messages.ParseTaskState(t.State); err == nil && s.Terminal() {
+		for ch := range f.ends[task] {
+			close(ch)
+		}
+		delete(f.ends, task)
+	}
 	r := f.runs[task]
 	if r == nil {
 		return
@@ -219,5 +227,25 @@ func (w *RunWatch) wake() {
 	select {
 	case w.ch <- struct{}{}:
 	default:
+	}
+}
+
+// AwaitEnd returns a channel that is closed when the task reaches a terminal
+// state after this call, and a function that must be called to stop waiting.
+func (f *Feed) AwaitEnd(task string) (<-chan struct{}, func()) {
+	ch := make(chan struct{})
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.ends[task] == nil {
+		f.ends[task] = map[chan struct{}]struct{}{}
+	}
+	f.ends[task][ch] = struct{}{}
+	return ch, func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		delete(f.ends[task], ch)
+		if len(f.ends[task]) == 0 {
+			delete(f.ends, task)
+		}
 	}
 }

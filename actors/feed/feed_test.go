@@ -70,3 +70,28 @@ func TestRunTextIsLatestWinsAndForgotten(t *testing.T) {
 		t.Fatalf("%d runs kept after their end", len(f.runs))
 	}
 }
+
+func TestAwaitEnd(t *testing.T) {
+	t.Parallel()
+	f := New(0, nil)
+	ended, stop := f.AwaitEnd("t")
+	defer stop()
+	other, stopOther := f.AwaitEnd("other")
+	f.Publish([]*messages.Event{event(1, "t", "running")})
+	select {
+	case <-ended:
+		t.Fatal("running is no end")
+	default:
+	}
+	f.Publish([]*messages.Event{event(2, "t", "succeeded")})
+	<-ended
+	select {
+	case <-other:
+		t.Fatal("another task's end was told")
+	default:
+	}
+	stopOther()
+	if len(f.ends) != 0 {
+		t.Fatalf("%d waiters kept", len(f.ends))
+	}
+}

@@ -1,0 +1,274 @@
+package actors
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/dash-fleet/dash/actors/commit"
+	"github.com/dash-fleet/dash/actors/dispatch"
+	"github.com/dash-fleet/dash/actors/gateway"
+	"github.com/dash-fleet/dash/actors/supervise"
+	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/persistence"
+)
+
+// Config of a node's tree.
+type Config struct {
+	Commit commit.Config
+	Logger *slog.Logger
+	// Fatal is called once when the tree cannot be kept up; the process should
+	// end so that others, or its next life, take over.
+	Fatal      func(error)
+	Registerer prometheus.Registerer // may be nil
+}
+
+// Node is a running tree. Its methods are safe for concurrent use.
+type Node struct {
+	cfg      Config
+	system   *actor.ActorSystem
+	root     *actor.PID
+	restarts *prometheus.CounterVec
+
+	mu       sync.RWMutex
+	pools    map[string]*actor.PID
+	gateways map[string]*actor.PID
+
+	committer *actor.PID
+}
+
+// Requests to the root; each is answered on its channel.
+type (
+	spawnPool struct {
+		cfg   dispatch.Config
+		reply chan<- spawned
+	}
+	spawnGateway struct {
+		cfg   gateway.Config
+		reply chan<- spawned
+	}
+	ready   struct{ reply chan<- *actor.PID }
+	spawned struct {
+		pid *actor.PID
+		err error
+	}
+)
+
+const (
+	committerName = "committer"
+	poolPrefix    = "pool-"
+	gatewayPrefix = "gateway-"
+)
+
+// Start spawns the root and the committer.
+func Start(ctx context.Context, cfg Config) (*Node, error) {
+	system := actor.NewActorSystem(actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger {
+		return slog.New(slog.DiscardHandler) // what matters is logged by our own strategy
+	}))
+	n := &Node{cfg: cfg, system: system, pools: map[string]*actor.PID{}, gateways: map[string]*actor.PID{},
+		restarts: supervise.NewCounter(cfg.Registerer)}
+	// The root does nothing that can fail; if it does, the tree is not what it
+	// was and the process's next life rebuilds it from the store.
+	guardian := actor.NewOneForOneStrategy(0, 0, func(reason any) actor.Directive {
+		cfg.Fatal(fmt.Errorf("root of the supervision tree: %v", reason))
+		return actor.StopDirective
+	})
+	props := actor.PropsFromProducer(func() actor.Actor { return n.newRoot() }, actor.WithGuardian(guardian))
+	root, err := system.Root.SpawnNamed(props, "root")
+	if err != nil {
+		return nil, fmt.Errorf("spawn root: %w", err)
+	}
+	n.root = root
+	up := make(chan *actor.PID, 1)
+	system.Root.Send(root, ready{reply: up})
+	select {
+	case n.committer = <-up:
+		return n, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// Root sends messages from outside of the tree.
+func (n *Node) Root() *actor.RootContext { return n.system.Root }
+
+// Committer is the actor that writes to the store.
+func (n *Node) Committer() *actor.PID { return n.committer }
+
+// Restarts is dash_actor_restarts_total.
+func (n *Node) Restarts() *prometheus.CounterVec { return n.restarts }
+
+// AddPool starts the owner of a pool.
+func (n *Node) AddPool(ctx context.Context, cfg dispatch.Config) error {
+	reply := make(chan spawned, 1)
+	return n.add(ctx, spawnPool{cfg: cfg, reply: reply}, reply, func(pid *actor.PID) { n.pools[cfg.Pool.ID] = pid })
+}
+
+// AddGateway starts the owner of a gateway. If one of that id is still
+// stopping, it fails; try again.
+func (n *Node) AddGateway(ctx context.Context, cfg gateway.Config) error {
+	reply := make(chan spawned, 1)
+	return n.add(ctx, spawnGateway{cfg: cfg, reply: reply}, reply, func(pid *actor.PID) { n.gateways[cfg.Gateway.ID] = pid })
+}
+
+func (n *Node) add(ctx context.Context, m any, reply <-chan spawned, keep func(*actor.PID)) error {
+	n.system.Root.Send(n.root, m)
+	select {
+	case s := <-reply:
+		if s.err != nil {
+			return s.err
+		}
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		keep(s.pid)
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// nobody is where messages to unknown owners go; nothing lives there.
+var nobody = actor.NewPID("nonhost", "nobody")
+
+// Pool returns the owner of a pool; ok is false if this node has none.
+func (n *Node) Pool(id string) (pid *actor.PID, ok bool) {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	pid, ok = n.pools[id]
+	if !ok {
+		return nobody, false
+	}
+	return pid, true
+}
+
+// Pools lists the ids of the pools this node owns.
+func (n *Node) Pools() []string {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	ids := make([]string, 0, len(n.pools))
+	for id := range n.pools {
+		ids = append(ids, id)
+	}
+	return ids
+}
+
+// Gateway returns the owner of a gateway; ok is false if this node has none.
+func (n *Node) Gateway(id string) (pid *actor.PID, ok bool) {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	pid, ok = n.gateways[id]
+	return pid, ok
+}
+
+func (n *Node) gatewayGone(id string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.gateways, id)
+}
+
+// Stop ends the tree: gateways first let go of their connections, the
+// committer last answers what waits. Processes of managed gateways go on.
+func (n *Node) Stop(ctx context.Context) error {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		// The future's own limit is 10 s.
+		if err := n.system.Root.StopFuture(n.root).Wait(); err != nil && !errors.Is(err, actor.ErrDeadLetter) {
+			n.cfg.Logger.Warn("supervision tree did not stop in time", slog.Any("err", err))
+		}
+		n.system.Shutdown()
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// root is the top actor: it spawns and supervises by kind.
+type root struct {
+	node      *Node
+	committer *actor.PID
+	kinds     map[string]*supervise.Strategy
+}
+
+func (n *Node) newRoot() *root {
+	strategy := func(kind string, initial, limit time.Duration, count int, window time.Duration, giveUp func(*actor.PID, any)) *supervise.Strategy {
+		return supervise.New(supervise.Config{Kind: kind, Initial: initial, Max: limit, Limit: count, Window: window,
+			GiveUp: giveUp, Logger: n.cfg.Logger, Restarts: n.restarts})
+	}
+	r := &root{node: n}
+	r.kinds = map[string]*supervise.Strategy{
+		committerName: strategy("committer", 50*time.Millisecond, 5*time.Second, 0, time.Minute, nil),
+		poolPrefix: strategy("pool", 100*time.Millisecond, 5*time.Second, 5, time.Minute, func(pid *actor.PID, reason any) {
+			n.cfg.Fatal(fmt.Errorf("%s failed too often: %v", pid.Id, reason))
+		}),
+		gatewayPrefix: strategy("gateway", 500*time.Millisecond, 30*time.Second, 10, 10*time.Minute, r.quarantine),
+	}
+	return r
+}
+
+func (r *root) Receive(ctx actor.Context) {
+	switch m := ctx.Message().(type) {
+	case *actor.Started:
+		pid, err := ctx.SpawnNamed(commit.Props(r.node.cfg.Commit), committerName)
+		if err != nil {
+			panic(err)
+		}
+		r.committer = pid
+	case ready:
+		m.reply <- r.committer
+	case spawnPool:
+		props, err := dispatch.Props(m.cfg)
+		if err != nil {
+			m.reply <- spawned{err: err}
+			return
+		}
+		pid, err := ctx.SpawnNamed(props, poolPrefix+m.cfg.Pool.ID)
+		m.reply <- spawned{pid: pid, err: err}
+	case spawnGateway:
+		pid, err := ctx.SpawnNamed(gateway.Props(m.cfg), gatewayPrefix+m.cfg.Gateway.ID)
+		m.reply <- spawned{pid: pid, err: err}
+	case dispatch.Fenced:
+		r.node.cfg.Fatal(fmt.Errorf("pool %s has another owner", m.Pool))
+	case *actor.Terminated:
+		if id, ok := strings.CutPrefix(childName(m.Who), gatewayPrefix); ok {
+			r.node.gatewayGone(id)
+		}
+	}
+}
+
+// HandleFailure lets the strategy of the child's kind decide.
+func (r *root) HandleFailure(system *actor.ActorSystem, parent actor.Supervisor, child *actor.PID, rs *actor.RestartStatistics, reason, message any) {
+	name := childName(child)
+	for prefix, s := range r.kinds {
+		if strings.HasPrefix(name, prefix) {
+			s.HandleFailure(system, parent, child, rs, reason, message)
+			return
+		}
+	}
+	parent.EscalateFailure(reason, message)
+}
+
+// quarantine records why a gateway's owner gave up; `gateway restart` starts it again.
+func (r *root) quarantine(pid *actor.PID, reason any) {
+	id := strings.TrimPrefix(childName(pid), gatewayPrefix)
+	status := messages.GatewayStatus{
+		ID: id, State: messages.GatewayQuarantined, Since: messages.Now(),
+		Reason:   fmt.Sprintf("its owner inside Dash failed too often: %v", reason),
+		NextStep: "report this with the log of Dash, then `dash gateway restart " + id + "`",
+	}
+	r.node.system.Root.Send(r.committer, commit.Request{Op: persistence.Op{Gateway: &status}})
+}
+
+func childName(pid *actor.PID) string {
+	return pid.Id[strings.LastIndexByte(pid.Id, '/')+1:]
+}
