@@ -69,8 +69,9 @@ type Config struct {
 	MaxFinished int
 	// MaxEntries bounds a transcript; beyond it its oldest entries go. Default 400.
 	MaxEntries int
-	// MaxTranscriptBytes bounds the text of all transcripts; policy as
-	// MaxSessions. Default 16 MiB.
+	// MaxTranscriptBytes bounds the text of all transcripts, policy as
+	// MaxSessions, and that of all remembered results, policy as MaxFinished.
+	// Default 16 MiB.
 	MaxTranscriptBytes int
 	// Faults are the faults in force from the start.
 	Faults Faults

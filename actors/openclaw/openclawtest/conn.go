@@ -132,15 +132,16 @@ func (c *conn) readLoop() {
 }
 
 func (c *conn) handle(kind websocket.MessageType, data []byte) {
+	// Decoded before the lock: one client's large frame must not hold up others.
+	req, err := decodeRequest(data)
+	if kind == websocket.MessageBinary {
+		err = errNotJSON
+	}
 	g := c.g
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if c.l.dead || c.isClosed() {
 		return
-	}
-	req, err := decodeRequest(data)
-	if kind == websocket.MessageBinary {
-		err = errNotJSON
 	}
 	if !c.ready {
 		c.handshake(req, err)

@@ -265,7 +265,8 @@ func TestRestartRequest(t *testing.T) {
 	if got := c.closeCode(); got != 1012 {
 		t.Fatalf("close %d", got)
 	}
-	eventually(t, "back with a new boot id", func() bool { id := b.g.BootID(); return id != "" && id != boot })
+	eventually(t, "up with a new boot id", func() bool { id := b.g.BootID(); return id != "" && id != boot })
+	eventually(t, "ready", func() bool { return b.g.Stats().Ready })
 	dial(t, b.g)
 }
 

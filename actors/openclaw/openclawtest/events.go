@@ -151,12 +151,17 @@ func (g *Gateway) emitEnd(l *life, r *run, before runState) {
 		return
 	}
 	no, yes := false, true
+	if r.out.kind == kindSteered {
+		g.emitAgent(l, r, "lifecycle", lifecycle{Phase: "end", StartedAt: r.started, EndedAt: r.ended, StopReason: "stop", ExecutionSettled: true})
+		g.emitChat(l, r, chatEvent{State: "final", StopReason: "stop"})
+		return
+	}
 	if before == stateQueued || before == stateLane || before == stateRerun {
 		g.emitChat(l, r, chatEvent{State: "aborted", StopReason: "rpc"})
 		return
 	}
 	switch r.out.kind {
-	case kindOK, kindSteered:
+	case kindOK:
 		g.emitAgent(l, r, "usage", map[string]int{"outputTokens": r.usage().Output})
 		g.emitAgent(l, r, "lifecycle", lifecycle{Phase: "finishing", StopReason: "stop", Aborted: &no})
 		g.emitAgent(l, r, "lifecycle", lifecycle{Phase: "end", StartedAt: r.started, EndedAt: r.ended, StopReason: "stop",

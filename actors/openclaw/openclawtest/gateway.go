@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -32,6 +33,7 @@ type Gateway struct {
 	limit   int // lane limit now in force
 	born    time.Time
 	stopped bool
+	warmUp  time.Duration  // least startup time of the next life
 	jobs    sync.WaitGroup // goroutines that outlive one life: crash and revival on command
 	quit    chan struct{}
 	exit    chan int // managed: exit code once the gateway is down for good
@@ -47,6 +49,7 @@ type life struct {
 	conns   map[*conn]struct{}
 	runs    map[string]*run // by run id: queued, running and finished
 	order   []string        // finished run ids, oldest first
+	kept    int             // bytes of their texts
 	lane    []*run          // FIFO of runs that wait for a slot
 	active  int             // slots in use
 	open    int             // runs not finished
@@ -153,7 +156,7 @@ func (g *Gateway) boot(ln net.Listener) error {
 		ConnContext:       batchContext,
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
-		ErrorLog:          nil,
+		ErrorLog:          slog.NewLogLogger(g.cfg.Logger.Handler(), slog.LevelWarn),
 	}
 	g.life = l
 	l.work.Go(func() {
@@ -163,7 +166,9 @@ func (g *Gateway) boot(ln net.Listener) error {
 		}
 	})
 	g.reclaim(l)
-	if wait := g.scaled(g.cfg.StartupTime); wait > 0 {
+	wait := max(g.scaled(g.cfg.StartupTime), g.warmUp)
+	g.warmUp = 0
+	if wait > 0 {
 		l.warm = g.after(l, wait, func() { g.becomeReady(l) })
 	} else {
 		g.becomeReady(l)
@@ -221,6 +226,11 @@ func (g *Gateway) end(l *life) {
 		for x := range w {
 			x.stop()
 		}
+	}
+	if d := l.drain; d != nil && d.timer != nil {
+		d.timer.Stop() // the drain was overtaken by a crash
+		d.timer = nil
+		close(d.done)
 	}
 	for _, t := range []*time.Timer{l.tick, l.warm, l.suspend.lease} {
 		if t != nil {

@@ -79,7 +79,7 @@ func (g *Gateway) arm(l *life, r *run, d time.Duration, next func()) {
 	r.timer = g.after(l, d, next)
 }
 
-// wait leaves the run to its deadline or an abort: the model hangs.
+// waitForDeadline leaves the run to its deadline or an abort: the model hangs.
 func (g *Gateway) waitForDeadline(l *life, r *run) {
 	r.stopTimer()
 	// The provider's own idle limit of a self-hosted endpoint.
@@ -274,7 +274,9 @@ func (g *Gateway) advance(l *life, s *session) {
 // remember keeps a finished run id with its result, within bounds.
 func (g *Gateway) remember(l *life, r *run) {
 	l.order = append(l.order, r.id)
-	for len(l.order) > g.cfg.MaxFinished {
+	l.kept += len(r.out.text)
+	for len(l.order) > g.cfg.MaxFinished || l.kept > g.cfg.MaxTranscriptBytes && len(l.order) > 1 {
+		l.kept -= len(l.runs[l.order[0]].out.text)
 		delete(l.runs, l.order[0])
 		l.order = l.order[1:]
 	}

@@ -269,6 +269,9 @@ func (g *Gateway) goDown(l *life) {
 		g.mu.Unlock()
 		l.finish()
 		if d.back {
+			if d.restart {
+				g.setWarmUp(g.scaled(500 * time.Millisecond))
+			}
 			g.scheduleRevival(d.down)
 		} else {
 			g.exitWith(exitOK)
@@ -320,6 +323,13 @@ func (g *Gateway) scheduleRevival(d time.Duration) {
 			g.cfg.Logger.Error("simulated gateway did not come back", "gateway", g.cfg.Name, "err", err)
 		}
 	})
+}
+
+// setWarmUp makes the next life answer "starting" for at least d.
+func (g *Gateway) setWarmUp(d time.Duration) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.warmUp = d
 }
 
 // exitWith tells RunManaged that the process ends.
