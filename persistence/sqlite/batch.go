@@ -186,7 +186,7 @@ func (b *batch) update(u *persistence.TaskUpdate, ended int64) (persistence.Outc
 		return persistence.Outcome{Status: persistence.Conflict, Current: cur}, err
 	}
 	if u.ClearCancel && e.cancel {
-		if _, err := b.c.run(stCancelTask, e.no, int64(0), ""); err != nil {
+		if _, err := b.c.run(stCancelTask, int64(0), "", e.no); err != nil {
 			return persistence.Outcome{}, fmt.Errorf("clear cancel flag: %w", err)
 		}
 		e.stored.cancel, e.cancel = false, false
@@ -221,7 +221,7 @@ func (b *batch) cancel(r *persistence.CancelRequest) (persistence.Outcome, error
 		return persistence.Outcome{Status: persistence.OK, Current: cur}, nil
 	}
 	at := max(micros(r.At), 1) // a flag without a time would be none
-	if _, err := b.c.run(stCancelTask, e.no, at, r.Reason); err != nil {
+	if _, err := b.c.run(stCancelTask, at, r.Reason, e.no); err != nil {
 		return persistence.Outcome{}, fmt.Errorf("set cancel flag: %w", err)
 	}
 	b.rows++
@@ -287,7 +287,7 @@ func (b *batch) find(id string) (*entry, error) {
 			ok = true
 			h = hot{
 				no: integer(v[0]), state: messages.TaskState(integer(v[1])), claim: integer(v[2]), cancel: integer(v[3]) != 0, gateway: text(v[4]),
-				outcome: integer(v[5]) != 0 || integer(v[6]) != 0 || integer(v[7]) != 0 || integer(v[8]) != 0,
+				outcome: integer(v[5]) != 0,
 			}
 			return nil
 		}, id)
@@ -349,7 +349,7 @@ func (b *batch) committed() {
 func hotOf(no int64, t *messages.Task) hot {
 	return hot{
 		no: no, claim: t.Claim, gateway: t.Gateway, state: t.State, cancel: t.CancelRequested(),
-		outcome: !t.FinishedAt.IsZero() || t.Error != nil || t.Result != nil,
+		outcome: !t.FinishedAt.IsZero() || t.Error.GetCode() != "",
 	}
 }
 

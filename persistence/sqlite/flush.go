@@ -58,23 +58,20 @@ func (b *batch) flushTask(e *entry) error {
 	if t == nil {
 		return nil
 	}
-	args := make([]driver.Value, 0, 22)
-	args = append(args, e.no, int64(t.State), t.Seq, t.Claim, int64(t.Attempt), int64(t.Replays), t.Generation, t.BootID, t.ObservedRunID,
-		int64(t.Stopping), int64(t.Cancel.Confirmed), micros(t.DueAt), micros(t.NotAfter), micros(t.ClaimedAt), micros(t.StartedAt))
-	st := stMoveTask
+	run, err := encodeRun(t)
+	if err != nil {
+		return err
+	}
+	var n int64
 	switch {
 	case t.State.Terminal() || e.stored.state.Terminal() || e.outcome || e.stored.outcome:
-		st = stSetTask
-		failure, result, err := encodeOutcome(t)
-		if err != nil {
-			return err
-		}
-		args = append(args, t.Gateway, openColumn(t.State), micros(t.FinishedAt), endedColumn(t.State, e.ended), t.Error.GetCode(), failure, result)
+		n, err = b.c.run(stSetTask, int64(t.State), t.Seq, t.Claim, run, t.Gateway, openColumn(t.State), micros(t.FinishedAt),
+			endedColumn(t.State, e.ended), t.Error.GetCode(), e.no)
 	case e.gateway != e.stored.gateway:
-		st = stClaimTask
-		args = append(args, t.Gateway)
+		n, err = b.c.run(stClaimTask, int64(t.State), t.Seq, t.Claim, run, t.Gateway, e.no)
+	default:
+		n, err = b.c.run(stMoveTask, int64(t.State), t.Seq, t.Claim, run, e.no)
 	}
-	n, err := b.c.run(st, args...)
 	if err != nil {
 		return fmt.Errorf("update task: %w", err)
 	}
@@ -100,20 +97,6 @@ func endedColumn(s messages.TaskState, pos int64) driver.Value {
 		return pos
 	}
 	return int64(0)
-}
-
-func encodeOutcome(t *messages.Task) (failure, result driver.Value, err error) {
-	if t.Error != nil {
-		if failure, err = marshal(t.Error); err != nil {
-			return nil, nil, err
-		}
-	}
-	if t.Result != nil {
-		if result, err = marshal(t.Result); err != nil {
-			return nil, nil, err
-		}
-	}
-	return failure, result, nil
 }
 
 // marshal never returns nil bytes, which would be stored as NULL.
@@ -144,14 +127,13 @@ func (c *conn) insertTask(no int64, in *persistence.TaskInsert, ended int64) (in
 	if in.IdemKey != "" {
 		key, hash = in.IdemKey, append([]byte{}, in.IdemHash...)
 	}
-	failure, result, err := encodeOutcome(t)
+	run, err := encodeRun(t)
 	if err != nil {
 		return 0, err
 	}
 	n, err := c.run(stInsertTask, no, t.ID, t.Tenant, t.Pool, int64(t.Class), t.Session, micros(t.CreatedAt), key, hash, spec, openColumn(t.State),
-		int64(t.State), t.Seq, t.Claim, int64(t.Attempt), int64(t.Replays), t.Generation, t.BootID, t.ObservedRunID,
-		int64(t.Stopping), int64(t.Cancel.Confirmed), micros(t.DueAt), micros(t.NotAfter), micros(t.ClaimedAt), micros(t.StartedAt),
-		t.Gateway, micros(t.FinishedAt), endedColumn(t.State, ended), t.Error.GetCode(), failure, result, micros(t.Cancel.RequestedAt), t.Cancel.Reason)
+		int64(t.State), t.Seq, t.Claim, t.Gateway, micros(t.Cancel.RequestedAt), t.Cancel.Reason, micros(t.FinishedAt),
+		endedColumn(t.State, ended), t.Error.GetCode(), run)
 	if err != nil || n == 0 {
 		return n, err
 	}

@@ -16,10 +16,9 @@ import (
 
 // taskColumns are the columns decodeTask reads, in its order.
 const taskColumns = `no, id, tenant, pool, class, session, created_at, coalesce(spec, (SELECT s.spec FROM task_specs s WHERE s.no = tasks.no)),
- state, seq, claim, attempt, replays, generation, gateway, boot_id, observed_run_id, stopping, cancel_at, cancel_reason, cancel_confirmed,
- due_at, not_after, claimed_at, started_at, finished_at, error, result`
+ state, seq, claim, gateway, cancel_at, cancel_reason, finished_at, run`
 
-const numTaskColumns = 28
+const numTaskColumns = 16
 
 // maxPage bounds one page of any list.
 const maxPage = 10_000
@@ -27,11 +26,8 @@ const maxPage = 10_000
 func decodeTask(v []driver.Value) (messages.Task, error) {
 	t := messages.Task{
 		ID: text(v[1]), Tenant: text(v[2]), Pool: text(v[3]), Class: messages.Class(integer(v[4])), Session: text(v[5]), CreatedAt: fromMicros(integer(v[6])),
-		State: messages.TaskState(integer(v[8])), Seq: integer(v[9]), Claim: integer(v[10]), Attempt: int32(integer(v[11])), Replays: int32(integer(v[12])),
-		Generation: integer(v[13]), Gateway: text(v[14]), BootID: text(v[15]), ObservedRunID: text(v[16]), Stopping: messages.StopReason(integer(v[17])),
-		Cancel: messages.Cancel{RequestedAt: fromMicros(integer(v[18])), Reason: text(v[19]), Confirmed: messages.Confirmation(integer(v[20]))},
-		DueAt:  fromMicros(integer(v[21])), NotAfter: fromMicros(integer(v[22])), ClaimedAt: fromMicros(integer(v[23])),
-		StartedAt: fromMicros(integer(v[24])), FinishedAt: fromMicros(integer(v[25])),
+		State: messages.TaskState(integer(v[8])), Seq: integer(v[9]), Claim: integer(v[10]), Gateway: text(v[11]),
+		Cancel: messages.Cancel{RequestedAt: fromMicros(integer(v[12])), Reason: text(v[13])}, FinishedAt: fromMicros(integer(v[14])),
 	}
 	if v[7] != nil {
 		t.Spec = &messages.TaskSpec{}
@@ -39,17 +35,8 @@ func decodeTask(v []driver.Value) (messages.Task, error) {
 			return t, fmt.Errorf("task %s: decode spec: %w", t.ID, err)
 		}
 	}
-	if v[26] != nil {
-		t.Error = &messages.TaskError{}
-		if err := proto.Unmarshal(blob(v[26]), t.Error); err != nil {
-			return t, fmt.Errorf("task %s: decode error: %w", t.ID, err)
-		}
-	}
-	if v[27] != nil {
-		t.Result = &messages.TaskResult{}
-		if err := proto.Unmarshal(blob(v[27]), t.Result); err != nil {
-			return t, fmt.Errorf("task %s: decode result: %w", t.ID, err)
-		}
+	if err := decodeRun(&t, blob(v[15])); err != nil {
+		return t, fmt.Errorf("task %s: %w", t.ID, err)
 	}
 	return t, nil
 }

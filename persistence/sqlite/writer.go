@@ -54,7 +54,7 @@ type hot struct {
 	gateway string
 	state   messages.TaskState
 	cancel  bool // flag set
-	outcome bool // the row has an error, a result or a time of finish
+	outcome bool // the row has an error code or a time of finish
 }
 
 var errClosed = errors.New("the store is closed")
