@@ -12,6 +12,9 @@ func (d *decision) change(t messages.Task, s *messages.Session, reason string) b
 		s.UpdatedAt = d.now
 		c.Session, c.FromGeneration = s, d.Session.Generation
 	}
+	if e := d.end; e != nil && !t.State.AtGateway() {
+		c.unsure = e.unconfirmed || e.lost
+	}
 	d.commit = &c
 	d.do(c)
 	return false
@@ -107,7 +110,7 @@ func (d *decision) applied(c *Commit) {
 	}
 	d.keepRow = false
 	if !d.Task.State.AtGateway() {
-		d.report(from.SessionKey(), c.Session)
+		d.report(from.SessionKey(), c.Session, c.unsure)
 		return
 	}
 	d.disarm(GraceTimer)
@@ -129,10 +132,10 @@ func (d *decision) applied(c *Commit) {
 
 // report tells the pool's owner that the claim is over and leaves the session
 // key tidy.
-func (d *decision) report(key string, s *messages.Session) {
+func (d *decision) report(key string, s *messages.Session, unsure bool) {
 	d.do(Ended{messages.Ended{Task: d.Task, Session: s}})
 	switch {
-	case d.end != nil && (d.end.unconfirmed || d.end.lost):
+	case unsure:
 		d.do(Fence{Key: key})
 	case d.Session == nil && d.wrote:
 		d.do(DeleteSession{Key: key})
@@ -162,8 +165,9 @@ func (d *decision) conflicted(c *Commit, row *messages.Task) {
 		d.sentBoot = row.BootID
 		d.hurry()
 	case row.State.Terminal() || row.State == messages.RetryWait:
+		key := d.Task.SessionKey()
 		d.Task = *row
-		d.report(row.SessionKey(), nil)
+		d.report(key, nil, c.unsure)
 	default:
 		d.gone = true
 	}

@@ -65,9 +65,7 @@ func (d *decision) absorb(e Event) {
 			d.ask, d.stale, d.step = askNone, false, stepIdle
 		}
 	case RunEnded:
-		if d.onConn(e.Conn) && d.Owns(e.RunID) && d.ask == askNone && d.Task.State != messages.Cancelling {
-			d.hurry()
-		}
+		d.runEnded(e)
 	case Fired:
 		d.fired(e.Timer)
 	case StopRequested:
@@ -88,6 +86,9 @@ func (d *decision) connected(e Connected) {
 	}
 	d.dropConn()
 	d.conn, d.lastConn, d.boot = e.Conn, e.Conn, e.BootID
+	if d.rules.boot && d.sentBoot == "" && d.wrote {
+		d.sentBoot = e.BootID
+	}
 }
 
 // dropConn forgets all that was true of the present connection only. A Send
@@ -184,9 +185,23 @@ func (d *decision) aborted(e AbortAnswer) {
 	}
 	d.askAnswered(e.Conn, askAbort, stepRead)
 	own := slices.Contains(e.Runs, d.Task.RunID())
-	if own || d.sameBoot() && slices.Contains(e.Runs, d.tracked()) {
+	if own || d.rules.proof || d.sameBoot() && slices.Contains(e.Runs, d.tracked()) {
 		d.ends(Aborted, nil, nil)
 	}
+}
+
+// runEnded: the result is on its way on this connection, or was told to
+// another one. Ask for it if it does not come.
+func (d *decision) runEnded(e RunEnded) {
+	if !d.onConn(e.Conn) || !d.Owns(e.RunID) || d.end != nil || d.Task.State == messages.Cancelling {
+		return
+	}
+	if d.send == sendAccepted {
+		d.send, d.step = sendInFlight, stepIdle
+		d.arm(PollTimer, answerWait)
+		return
+	}
+	d.hurry()
 }
 
 // hurry starts a round of questions now.

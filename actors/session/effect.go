@@ -68,6 +68,9 @@ type Commit struct {
 	Session        *messages.Session
 	FromGeneration int64
 	Reason         string // for the event log
+
+	// unsure: the run may go on all the same, so its key has to be fenced.
+	unsure bool
 }
 
 // Ended reports to the pool's owner that the claim is over. It is durable.

@@ -97,7 +97,16 @@ const (
 )
 
 // rules switches rules off, for the search's own check that it can fail.
-type rules struct{ a, c, d, f, refusal bool }
+type rules struct {
+	a       bool // one run id for every send of a claim
+	c       bool // read before any send
+	grace   bool // (d) wait for the gateway's own re-run
+	anew    bool // (d) a new generation where the input left remains
+	boot    bool // a claim found without a boot id may be of another process
+	proof   bool // (e) an abort that names nothing confirms nothing
+	f       bool // a new generation after an abort
+	refusal bool // only the refusal of the only send is evidence
+}
 
 // ending is how the run ended, before that is durable.
 type ending struct {

@@ -98,7 +98,7 @@ func (d *decision) claimed() bool {
 		return true
 	case d.send == sendAccepted || d.send == sendInFlight:
 		return d.toRunning("", d.send == sendAccepted)
-	case !d.sameBoot() && !d.rules.c && !d.rules.d:
+	case !d.sameBoot() && !d.rules.c:
 		return d.toRecovering()
 	case d.read == nil:
 		return d.question(stepRead)
@@ -121,10 +121,8 @@ func (d *decision) running() bool {
 	switch {
 	case d.conn == 0 || d.send == sendAccepted:
 		return false // the end is told on this connection
-	case !d.sameBoot() && !d.rules.d:
-		return d.toRecovering()
 	case !d.sameBoot():
-		return d.toClaimed(false)
+		return d.toRecovering()
 	case d.read == nil:
 		return d.question(stepWait)
 	}
@@ -146,6 +144,11 @@ func (d *decision) recovering() bool {
 	switch {
 	case d.conn == 0:
 		return false
+	case d.rules.grace && d.read == nil && d.graceOver:
+		return d.toClaimed(false)
+	case d.rules.grace:
+		d.graceOver = true
+		return true
 	case !d.graceOver && !d.isArmed(GraceTimer):
 		d.arm(GraceTimer, Grace)
 		return true
@@ -163,7 +166,7 @@ func (d *decision) recovering() bool {
 	case t.busy || !d.graceOver:
 		d.step = stepIdle
 	default:
-		return d.toClaimed(t.pending || t.taken && !t.last)
+		return d.toClaimed((t.pending || t.taken && !t.last) && !d.rules.anew)
 	}
 	return true
 }

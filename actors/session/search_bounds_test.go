@@ -1,0 +1,150 @@
+package session
+
+import (
+	"os"
+	"runtime"
+	"runtime/debug"
+	"testing"
+	"time"
+
+	"github.com/dash-fleet/dash/messages"
+)
+
+// searchCase is one search with what it must at least have seen.
+type searchCase struct {
+	bounds
+	deep bool // only with DASH_SEARCH=deep
+	sees []messages.TaskState
+}
+
+var (
+	seesEnd    = []messages.TaskState{messages.Succeeded}
+	seesCancel = []messages.TaskState{messages.Succeeded, messages.Cancelled}
+	seesHeld   = []messages.TaskState{messages.Succeeded, messages.Held}
+)
+
+func searchCases() []searchCase {
+	one := func(name string, b budget) bounds { return bounds{name: name, claims: 1, gateways: 1, budget: b} }
+	two := func(name string, b budget) bounds { return bounds{name: name, claims: 2, gateways: 1, budget: b} }
+	move := func(name string, b budget) bounds { return bounds{name: name, claims: 2, gateways: 2, budget: b} }
+	hold := func(name string, b budget) bounds {
+		h := move(name, b)
+		h.hold = true
+		return h
+	}
+	thrown := two("throw-away session", budget{crashes: 1, deadlines: 1})
+	thrown.throwAway = true
+	boot := one("take-over, boot id in the claim", budget{crashes: 1, takeovers: 1})
+	boot.claimBoot = true
+	return []searchCase{
+		{bounds: one("no fault", budget{}), sees: seesEnd},
+		{bounds: one("crashes", budget{crashes: 2, losses: 1, dropInput: 1}), sees: seesEnd},
+		{bounds: one("cancel", budget{crashes: 1, losses: 1, cancels: 1}), sees: seesCancel},
+		{bounds: one("cancel, crashes", budget{crashes: 2, cancels: 1}), sees: seesCancel},
+		{bounds: one("take-over, crash", budget{crashes: 1, takeovers: 1}), sees: seesEnd},
+		{bounds: two("errors", budget{crashes: 1, errors: 1, losses: 1}), sees: seesEnd},
+		{bounds: two("deadline", budget{crashes: 1, deadlines: 1}), sees: seesEnd},
+		{bounds: two("refusal", budget{losses: 1, refusals: 1, notSent: 1}), sees: seesEnd},
+		{bounds: two("take-over, unsent", budget{takeovers: 1, notSent: 1}), sees: seesEnd},
+		{bounds: two("store errors", budget{storeErrors: 1, errors: 1, crashes: 1}), sees: seesEnd},
+		{bounds: one("store errors, cancel", budget{storeErrors: 1, cancels: 1, crashes: 1}), sees: seesCancel},
+		{bounds: hold("hold, crash, cancel", budget{crashes: 1, aways: 1, cancels: 1}), sees: seesHeld},
+		{bounds: hold("hold, loss", budget{losses: 1, aways: 1, errors: 1}), sees: seesHeld},
+		{bounds: move("move after a crash", budget{crashes: 1, aways: 1}), sees: seesEnd},
+		{bounds: thrown, sees: seesEnd},
+
+		{deep: true, bounds: boot, sees: seesEnd},
+		{deep: true, bounds: move("move after a loss", budget{losses: 1, aways: 1}), sees: seesEnd},
+		{deep: true, bounds: one("take-over, cancel", budget{cancels: 1, takeovers: 1}), sees: seesCancel},
+		{deep: true, bounds: one("take-over, deadline", budget{deadlines: 1, takeovers: 1}), sees: seesEnd},
+		{deep: true, bounds: two("take-over, error", budget{errors: 1, takeovers: 1}), sees: seesEnd},
+		{deep: true, bounds: two("deadline, loss", budget{crashes: 1, deadlines: 1, losses: 1}), sees: seesEnd},
+		{deep: true, bounds: one("take-over, refusal", budget{takeovers: 1, refusals: 1}), sees: seesEnd},
+		{deep: true, bounds: one("take-over, loss, forgotten result", budget{forget: 1, losses: 1, takeovers: 1}), sees: seesEnd},
+		{deep: true, bounds: hold("hold, take-over", budget{aways: 1, takeovers: 1}), sees: seesHeld},
+		{deep: true, bounds: hold("hold, take-over, loss", budget{losses: 1, aways: 1, takeovers: 1}), sees: seesHeld},
+		{deep: true, bounds: one("take-over, crash, cancel", budget{crashes: 1, cancels: 1, takeovers: 1}), sees: seesCancel},
+		{deep: true, bounds: one("take-over, crashes", budget{crashes: 2, takeovers: 1}), sees: seesEnd},
+	}
+}
+
+// TestSearch visits every world within its bounds and finds none that breaks a
+// rule and none from which the task cannot come to an end. DASH_SEARCH=deep
+// adds bounds that take minutes.
+func TestSearch(t *testing.T) {
+	debug.SetGCPercent(400)
+	deep := os.Getenv("DASH_SEARCH") == "deep"
+	for _, c := range searchCases() {
+		if c.deep && !deep {
+			continue
+		}
+		t.Run(c.name, func(t *testing.T) {
+			limit := 12_000_000
+			if raceDetector { // the search has one goroutine: what the detector could find, it finds early
+				limit = 20_000
+			}
+			at := time.Now()
+			f := explore(c.bounds, limit)
+			t.Logf("%v %v", time.Since(at).Round(time.Millisecond), f)
+			if f.bad > 0 || f.stuck > 0 {
+				t.Errorf("%d bad and %d stuck states", f.bad, f.stuck)
+			}
+			if f.cut && !raceDetector {
+				t.Errorf("not exhaustive: more than %d states", limit)
+			}
+			for _, s := range c.sees {
+				if f.ends[s] == 0 && !f.cut {
+					t.Errorf("no path ends %v: the search does not search", s)
+				}
+			}
+			runtime.GC()
+		})
+	}
+}
+
+// TestSearchFindsMissingRules switches one rule off at a time: the search must
+// then find broken states, so it can fail.
+func TestSearchFindsMissingRules(t *testing.T) {
+	crash := bounds{claims: 1, gateways: 1, budget: budget{crashes: 1, losses: 1, dropInput: 1}}
+	take := bounds{claims: 2, gateways: 1, budget: budget{takeovers: 1, notSent: 1}}
+	kept := map[bounds]found{}
+	for _, c := range []struct {
+		name string
+		bounds
+		off off
+	}{
+		{"(a) the same run id for every send of a claim", crash, off{rules: rules{a: true}}},
+		{"(b) a send is never carried over to another process", crash, off{b: true}},
+		{"(c) read before any send", crash, off{rules: rules{c: true}}},
+		{"(d) grace for the gateway's own re-run", crash, off{rules: rules{grace: true}}},
+		{"(d) a new generation where the input left remains", crash, off{rules: rules{anew: true}}},
+		{"(d) a claim found without a boot id may be of another process",
+			bounds{claims: 1, gateways: 1, budget: budget{crashes: 1, takeovers: 1}}, off{rules: rules{boot: true}}},
+		{"(e) a claim found at a take-over counts as sent", take, off{e: true}},
+		{"(e) an abort that names nothing confirms nothing",
+			bounds{claims: 1, gateways: 1, budget: budget{cancels: 1, losses: 1}}, off{rules: rules{proof: true}}},
+		{"(e) only the refusal of the only send is evidence",
+			bounds{claims: 2, gateways: 1, budget: budget{losses: 1, refusals: 1}}, off{rules: rules{refusal: true}}},
+		{"(e) evidence counts under the fence of who gave it", take, off{pFence: true}},
+		{"(f) a new generation after an abort",
+			bounds{claims: 2, gateways: 1, budget: budget{deadlines: 1}}, off{rules: rules{f: true}}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			limit := 400_000
+			if raceDetector {
+				limit = 60_000
+			}
+			whole, ok := kept[c.bounds]
+			if !ok {
+				whole = explore(c.bounds, limit)
+				kept[c.bounds] = whole
+			}
+			c.bounds.off = c.off
+			f := explore(c.bounds, limit)
+			t.Logf("with the rule %d states, %d bad; without %v", whole.states, whole.bad, f)
+			if whole.bad > 0 || f.bad == 0 {
+				t.Errorf("bad states: %d with the rule, %d without", whole.bad, f.bad)
+			}
+		})
+	}
+}
