@@ -5,7 +5,10 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
+	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -42,6 +45,13 @@ func (p *parentActor) Receive(ctx actor.Context) {
 	case Fenced:
 		p.heard <- m
 	}
+}
+
+// play runs a test in a bubble with its own clock, in which hours pass at once.
+func play(t *testing.T, change func(*Config), f func(t *testing.T, b *bench)) {
+	t.Helper()
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) { f(t, newBench(t, change)) })
 }
 
 func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
@@ -117,10 +127,14 @@ type fakeGateway struct {
 	pid   *actor.PID
 	got   chan any
 	epoch int64
+	// what its Demands say
+	window  int
+	running map[messages.ClaimRef]bool
+	away    time.Time
 }
 
 func (b *bench) gateway(id string) *fakeGateway {
-	g := &fakeGateway{b: b, id: id, got: make(chan any, 100000), epoch: 1}
+	g := &fakeGateway{b: b, id: id, got: make(chan any, 100000), epoch: 1, running: map[messages.ClaimRef]bool{}}
 	g.pid = b.system.Root.Spawn(actor.PropsFromFunc(func(ctx actor.Context) {
 		switch m := ctx.Message().(type) {
 		case messages.Assign, messages.StopRun, messages.Withdraw, messages.Taken:
@@ -131,11 +145,48 @@ func (b *bench) gateway(id string) *fakeGateway {
 }
 
 func (g *fakeGateway) demand(window int, change ...func(*messages.Demand)) {
-	d := messages.Demand{Gateway: g.id, Tenant: "default", Pool: "default", Owner: "node-1", Epoch: g.epoch, Window: window}
+	g.window = window
+	d := messages.Demand{Gateway: g.id, Tenant: "default", Pool: "default", Owner: "node-1", Epoch: g.epoch, Window: window,
+		Running: slices.Collect(maps.Keys(g.running)), AwaySince: g.away}
 	for _, f := range change {
 		f(&d)
 	}
 	g.b.system.Root.RequestWithCustomSender(g.b.pool, d, g.pid)
+}
+
+// pass lets time go by while the gateways repeat their demands.
+func (b *bench) pass(d time.Duration, gateways ...*fakeGateway) {
+	for ; d > 0; d -= messages.DemandInterval {
+		for _, g := range gateways {
+			g.demand(g.window)
+		}
+		time.Sleep(min(d, messages.DemandInterval))
+		synctest.Wait()
+	}
+}
+
+// assign waits for the next assignment and holds it.
+func (g *fakeGateway) assign() messages.Assign {
+	g.b.Helper()
+	a := next[messages.Assign](g)
+	g.running[messages.ClaimRef{Task: a.Task.ID, Claim: a.Task.Claim}] = true
+	return a
+}
+
+// none fails the test if a message of type T has arrived.
+func none[T any](g *fakeGateway) {
+	g.b.Helper()
+	synctest.Wait()
+	for {
+		select {
+		case m := <-g.got:
+			if t, ok := m.(T); ok {
+				g.b.Fatalf("gateway %s got %+v", g.id, t)
+			}
+		default:
+			return
+		}
+	}
 }
 
 // next returns the next message of type T; others are passed over.
@@ -171,7 +222,9 @@ func (g *fakeGateway) end(a messages.Assign, state messages.TaskState, change ..
 	for _, f := range change {
 		f(&t)
 	}
-	out, err := g.b.store.Commit(g.b.ctx(), []persistence.Op{{Update: &persistence.TaskUpdate{Task: t, From: a.Task.State, FromClaim: t.Claim}}})
+	delete(g.running, messages.ClaimRef{Task: t.ID, Claim: t.Claim})
+	from := g.b.row(t.ID).State
+	out, err := g.b.store.Commit(g.b.ctx(), []persistence.Op{{Update: &persistence.TaskUpdate{Task: t, From: from, FromClaim: t.Claim}}})
 	if err != nil || out[0].Status != persistence.OK {
 		g.b.Fatalf("end of %s: %v %v", t.ID, out, err)
 	}
@@ -200,9 +253,9 @@ func (b *bench) eventually(what string, f func() bool) {
 	}
 }
 
-func TestTaskRunsFromSubmitToEnd(t *testing.T) {
-	t.Parallel()
-	b := newBench(t, nil)
+func TestTaskRunsFromSubmitToEnd(t *testing.T) { play(t, nil, runFromSubmitToEnd) }
+
+func runFromSubmitToEnd(t *testing.T, b *bench) {
 	low, high := b.submit(newTask(messages.Low, "")), b.submit(newTask(messages.High, ""))
 	g := b.gateway("gw-1")
 	g.demand(1)
@@ -226,10 +279,10 @@ func TestTaskRunsFromSubmitToEnd(t *testing.T) {
 }
 
 func TestSubmitErrors(t *testing.T) {
-	t.Parallel()
-	b := newBench(t, func(c *Config) {
-		c.Pool.Limits = map[messages.Class]messages.ClassLimit{messages.Low: {Count: 2}}
-	})
+	play(t, func(c *Config) { c.Pool.Limits = map[messages.Class]messages.ClassLimit{messages.Low: {Count: 2}} }, submitErrors)
+}
+
+func submitErrors(t *testing.T, b *bench) {
 	one := newTask(messages.Low, "")
 	m := Submit{Task: one, IdemKey: "k", IdemHash: []byte("a")}
 	if _, existing, err := b.client.Submit(b.ctx(), "default", m); err != nil || existing {
@@ -260,5 +313,14 @@ func TestSubmitErrors(t *testing.T) {
 	b.eventually("store back", func() bool {
 		_, _, err := b.client.Submit(b.ctx(), "default", Submit{Task: newTask(messages.High, "")})
 		return err == nil
+	})
+}
+
+// probe is an actor that writes what it gets to a channel.
+func probe(got chan any) *actor.Props {
+	return actor.PropsFromFunc(func(ctx actor.Context) {
+		if _, system := ctx.Message().(actor.SystemMessage); !system && got != nil {
+			got <- ctx.Message()
+		}
 	})
 }
