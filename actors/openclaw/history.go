@@ -16,6 +16,18 @@ type History struct {
 	// Pending are the run ids of inputs that were accepted but are not in the
 	// transcript; after a crash the gateway does not run them by itself.
 	Pending []PendingInput
+	// InFlight is the run that is being carried out, if the gateway names it.
+	// Its text so far is not in Items.
+	InFlight *InFlight
+	// Active tells whether the session has an active run; false also if the
+	// gateway did not say.
+	Active bool
+}
+
+// InFlight is a run in progress.
+type InFlight struct {
+	RunID string
+	Text  string // so far
 }
 
 // HistoryItem is one message of the transcript.
@@ -81,6 +93,13 @@ type historyWire struct {
 	Messages  *[]messageWire   `json:"messages"`
 	HasMore   bool             `json:"hasMore"`
 	Pending   *pendingListWire `json:"pendingInputs"`
+	InFlight  *struct {
+		RunID string `json:"runId"`
+		Text  string `json:"text"`
+	} `json:"inFlightRun"`
+	Info *struct {
+		HasActiveRun bool `json:"hasActiveRun"`
+	} `json:"sessionInfo"`
 }
 
 type messageWire struct {
@@ -136,6 +155,11 @@ func decodeHistory(b []byte, maxText int) (History, string) {
 			h.Pending = append(h.Pending, PendingInput{RunID: p.RunID, State: clean(p.State, 32)})
 		}
 	}
+	if f := w.InFlight; f != nil && f.RunID != "" && len(f.RunID) <= maxRunID {
+		s, _ := content(f.Text, maxText)
+		h.InFlight = &InFlight{RunID: f.RunID, Text: s}
+	}
+	h.Active = w.Info != nil && w.Info.HasActiveRun || h.InFlight != nil
 	return h, ""
 }
 

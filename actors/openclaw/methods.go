@@ -109,19 +109,20 @@ func (c *Conn) decodeTerminalReply(s *RunStatus, b []byte) {
 }
 
 // Session is a row of sessions.list or sessions.describe. HasActiveRun and
-// ActiveRunIDs exist only in rows of the list; Described rows never carry
-// them.
+// ActiveRunIDs exist only in rows of the list.
 type Session struct {
 	Key       string
 	SessionID string
 	// Status is running, queued, done, failed, …; running also means that the
 	// gateway's own re-run after a crash is pending.
-	Status string
-	// HasActiveRun and ActiveRunIDs name what runs or is about to. After a
-	// crash the id of the re-run is there before it starts.
-	HasActiveRun   bool
+	Status       string
+	HasActiveRun bool
+	// ActiveRunIDs is nil when the gateway did not tell, which is the rule while
+	// a turn of agent is in its model call; empty means none. After a crash the
+	// id of the re-run is there before it starts. History tells more.
 	ActiveRunIDs   []string
 	AbortedLastRun bool
+	LastRunID      string // the last run that ended; may be missing
 	UpdatedAt      time.Time
 }
 
@@ -132,12 +133,16 @@ type sessionWire struct {
 	HasActiveRun   bool     `json:"hasActiveRun"`
 	ActiveRunIDs   []string `json:"activeRunIds"`
 	AbortedLastRun bool     `json:"abortedLastRun"`
+	LastRunID      string   `json:"lastRunId"`
 	UpdatedAt      float64  `json:"updatedAt"`
 }
 
 func (w sessionWire) session() Session {
 	s := Session{Key: w.Key, SessionID: clean(w.SessionID, maxShortText), Status: clean(w.Status, 32),
-		HasActiveRun: w.HasActiveRun, AbortedLastRun: w.AbortedLastRun}
+		HasActiveRun: w.HasActiveRun, AbortedLastRun: w.AbortedLastRun, LastRunID: clean(w.LastRunID, maxRunID)}
+	if w.ActiveRunIDs != nil {
+		s.ActiveRunIDs = []string{}
+	}
 	if w.UpdatedAt > 0 && w.UpdatedAt < 1<<53 {
 		s.UpdatedAt = time.UnixMilli(int64(w.UpdatedAt))
 	}

@@ -53,7 +53,28 @@ func (b *bench) dial() (*openclaw.Conn, *recorder) {
 
 // session makes a new session key.
 func (b *bench) session() string {
-	return "agent:main:dash:suite:" + strings.ReplaceAll(b.name, "/", "-") + ":" + uuid.NewString()
+	key := "agent:main:dash:suite:" + strings.ReplaceAll(b.name, "/", "-") + ":" + uuid.NewString()
+	b.Cleanup(func() {
+		if b.Failed() {
+			b.stop(key)
+		}
+	})
+	return key
+}
+
+// stop keeps a failed test's run out of the next tests.
+func (b *bench) stop(key string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(b.ctx), 10*time.Second)
+	defer cancel()
+	c, err := openclaw.Dial(ctx, b.config(), nil)
+	if err != nil {
+		b.Logf("clean up: %v", err)
+		return
+	}
+	defer c.Close()
+	if _, err := c.AbortSession(ctx, key, "", true); err != nil {
+		b.Logf("clean up: %v", err)
+	}
 }
 
 func runID() string { return uuid.NewString() + ".1" }

@@ -123,6 +123,7 @@ func testCrashRerun(b *bench) {
 		last := h.Items[len(h.Items)-1]
 		return last.Role == "assistant" && last.Text != ""
 	})
+	b.Logf("list rows named %v", seen)
 	h := b.history(c, r.key)
 	marked := false
 	for _, item := range h.Items {
