@@ -15,6 +15,8 @@ import (
 const (
 	envLaunchID = "DASH_LAUNCH_ID"
 	envStateDir = "OPENCLAW_STATE_DIR"
+
+	compileCache = "compile-cache" // below Config.Dir
 )
 
 // daemonNames are looked for on PATH, in this order, when ProbeNames is set.
@@ -122,7 +124,7 @@ func (l *Launcher) environment(dir folder, program string, own map[string]string
 		// Fewer malloc arenas and helper threads save memory (PROTOCOL 8).
 		"MALLOC_ARENA_MAX": "1", "UV_THREADPOOL_SIZE": "2",
 		// One compile cache for all gateways of the node.
-		"NODE_COMPILE_CACHE":     filepath.Join(l.cfg.Dir, "compile-cache"),
+		"NODE_COMPILE_CACHE":     filepath.Join(l.cfg.Dir, compileCache),
 		"OPENCLAW_SKIP_CHANNELS": "1", "OPENCLAW_SKIP_CRON": "1", "OPENCLAW_SKIP_GMAIL_WATCHER": "1",
 		"OPENCLAW_SKIP_CANVAS_HOST": "1", "OPENCLAW_DISABLE_BONJOUR": "1", "OPENCLAW_EXEC_SHELL_SNAPSHOT": "0",
 		"OPENCLAW_NO_AUTO_UPDATE": "1", "NO_COLOR": "1",

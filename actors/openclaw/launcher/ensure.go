@@ -271,7 +271,7 @@ func (l *Launcher) end(g *gateway, p *process) error {
 	case <-limit.C:
 		return retryable(nil, "the process hangs in the kernel; look at the host's disk and memory", "process %d did not end %s after SIGKILL", p.pid, endTimeout)
 	case <-l.ctx.Done():
-		return errClosed
+		return ErrClosed
 	}
 }
 

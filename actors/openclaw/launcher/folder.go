@@ -45,8 +45,12 @@ func (f folder) open() (*os.File, error) {
 			return nil, retryable(err, "check the owner, the rights and the free space of the data folder", "make the folder of the gateway")
 		}
 	}
-	if err := os.Chmod(f.base, 0o700); err != nil {
-		return nil, retryable(err, "check who owns the folder", "make the folder of the gateway private")
+	// A folder of the operator's own keeps its rights, but whoever can write to
+	// it could exchange the configuration.
+	if info, err := os.Stat(f.base); err != nil || info.Mode().Perm()&0o022 != 0 {
+		e := permanent("chmod go-w "+f.base, "other users can write to the folder of the gateway, %s", f.base)
+		e.Err = err
+		return nil, e
 	}
 	// The lock file may be removed with its folder between open and flock: then
 	// we hold a file nobody else can see, and try again.
@@ -67,7 +71,7 @@ func (f folder) tryLock() (*os.File, error) {
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		lock.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, retryable(nil, "stop the other Dash process, or give each its own data folder", "another Dash process manages the gateway in %s", f.base)
+			return nil, retryable(nil, "stop the other Dash process, or give each gateway its own folder", "another Dash process, or another gateway, uses %s", f.base)
 		}
 		return nil, retryable(err, "keep the data folder on a local disk", "lock the gateway's folder")
 	}

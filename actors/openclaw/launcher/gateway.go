@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"sync"
 	"time"
@@ -42,7 +43,8 @@ const (
 	opCount
 )
 
-var errInterrupted = errors.New("interrupted by a stop or kill of the same gateway")
+// ErrInterrupted ends an operation when a Stop or Kill of the same gateway came.
+var ErrInterrupted = errors.New("interrupted by a stop or kill of the same gateway")
 
 // gateway is the launcher's state of one managed gateway. Whoever holds op may
 // change it; mu guards the fields, because Status, Exited and the watcher of
@@ -79,7 +81,7 @@ func newGateway(id string) *gateway {
 func (l *Launcher) begin(ctx context.Context, g *gateway, rank int) (context.Context, func(), error) {
 	g.mu.Lock()
 	if g.interrupt != nil && g.rank < rank {
-		g.interrupt(errInterrupted)
+		g.interrupt(ErrInterrupted)
 	}
 	g.waiting[rank]++
 	g.mu.Unlock()
@@ -90,7 +92,7 @@ func (l *Launcher) begin(ctx context.Context, g *gateway, rank int) (context.Con
 	case <-ctx.Done():
 		err = context.Cause(ctx)
 	case <-l.ctx.Done():
-		err = errClosed
+		err = ErrClosed
 	}
 
 	g.mu.Lock()
@@ -102,19 +104,19 @@ func (l *Launcher) begin(ctx context.Context, g *gateway, rank int) (context.Con
 	for higher := rank + 1; higher < opCount; higher++ {
 		if g.waiting[higher] > 0 {
 			<-g.op
-			return nil, nil, errInterrupted
+			return nil, nil, ErrInterrupted
 		}
 	}
 	switch {
 	case l.ctx.Err() != nil:
 		<-g.op
-		return nil, nil, errClosed
+		return nil, nil, ErrClosed
 	case g.forgotten:
 		<-g.op
 		return nil, nil, fmt.Errorf("gateway %s was forgotten meanwhile", g.id)
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	unhook := context.AfterFunc(l.ctx, func() { cancel(errClosed) })
+	unhook := context.AfterFunc(l.ctx, func() { cancel(ErrClosed) })
 	g.rank, g.interrupt = rank, cancel
 	return ctx, func() {
 		unhook()
@@ -126,14 +128,20 @@ func (l *Launcher) begin(ctx context.Context, g *gateway, rank int) (context.Con
 	}, nil
 }
 
-// alive returns the watched process, or nil when there is none or it has ended.
+// alive returns the watched process, or nil when there is none or it has
+// ended; then its end has been told before alive returns.
 func (g *gateway) alive() *process {
 	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.proc == nil || g.proc.ended() {
+	p := g.proc
+	g.mu.Unlock()
+	if p == nil {
 		return nil
 	}
-	return g.proc
+	if p.ended() {
+		<-p.done
+		return nil
+	}
+	return p
 }
 
 // open makes the gateway's folder and takes its lock; once taken it is kept.
@@ -185,7 +193,7 @@ func (l *Launcher) watch(g *gateway, p *process, adopted bool) {
 		}
 		e := p.outcome()
 		g.mu.Lock()
-		if g.proc != p { // only the wrapper of the daemon ended
+		if g.wrapper == p {
 			g.mu.Unlock()
 			p.finish(e)
 			return
@@ -195,7 +203,11 @@ func (l *Launcher) watch(g *gateway, p *process, adopted bool) {
 		g.lastExit = &e
 		g.mu.Unlock()
 		l.metrics.exits.WithLabelValues(e.kind()).Inc()
-		l.log.Info("gateway process ended", "gateway", g.id, "pid", p.pid, "code", e.Code, "signal", e.signalName(), "requested", e.Requested, "reason", e.Reason)
+		level := slog.LevelInfo
+		if !e.Requested {
+			level = slog.LevelWarn
+		}
+		l.log.Log(l.ctx, level, "gateway process ended", "gateway", g.id, "pid", p.pid, "code", e.Code, "signal", e.signalName(), "requested", e.Requested, "reason", e.Reason)
 		p.finish(e)
 		exits <- e
 		close(exits)

@@ -91,7 +91,8 @@ type Launcher struct {
 	gateways map[string]*gateway
 }
 
-var errClosed = errors.New("launcher closed")
+// ErrClosed: Close was called.
+var ErrClosed = errors.New("launcher closed")
 
 // New returns a launcher over cfg.Dir, which it makes when missing.
 func New(cfg Config) (*Launcher, error) {
@@ -107,8 +108,10 @@ func New(cfg Config) (*Launcher, error) {
 			return nil, err
 		}
 	}
-	if err := os.MkdirAll(filepath.Join(cfg.Dir, "gateways"), 0o700); err != nil {
-		return nil, fmt.Errorf("make the folder of managed gateways: %w", err)
+	for _, name := range []string{"gateways", compileCache} {
+		if err := os.MkdirAll(filepath.Join(cfg.Dir, name), 0o700); err != nil {
+			return nil, fmt.Errorf("make the folder of managed gateways: %w", err)
+		}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	l := &Launcher{
@@ -176,7 +179,7 @@ func (l *Launcher) lookup(id string, add bool) (*gateway, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
-		return nil, errClosed
+		return nil, ErrClosed
 	}
 	g := l.gateways[id]
 	if g == nil && add {

@@ -22,8 +22,12 @@ const (
 
 // openOutput moves the last start's output aside and opens a new file for the
 // next. The daemon appends, so the file can be cut while it runs.
-func openOutput(dir folder) (*os.File, error) {
-	if err := os.Rename(dir.output(), dir.output()+older); err != nil && !isMissing(err) {
+func openOutput(dir folder, limit int64) (*os.File, error) {
+	if info, err := os.Stat(dir.output()); err == nil && info.Size() > limit {
+		if err := trim(dir.output(), limit); err != nil {
+			return nil, fmt.Errorf("keep the last output: %w", err)
+		}
+	} else if err := os.Rename(dir.output(), dir.output()+older); err != nil && !isMissing(err) {
 		return nil, fmt.Errorf("keep the last output: %w", err)
 	}
 	f, err := os.OpenFile(dir.output(), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)

@@ -24,7 +24,7 @@ type plan struct {
 	argv     []string
 	env      []string
 	settings map[string]any // the daemon's configuration without gateway.port and gateway.auth
-	print    string         // fingerprint of the above
+	print    string         // fingerprint of what the Spec asks for, without the token
 	port     int            // 0: choose
 	token    messages.Secret
 }
@@ -52,7 +52,8 @@ func (l *Launcher) prepare(dir folder, spec Spec) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	print, err := json.Marshal([]any{argv, env, settings, spec.Managed.Port})
+	// What is inherited from Dash's environment may differ with every start of Dash.
+	print, err := json.Marshal([]any{argv, spec.Managed.Env, settings, spec.Managed.Port})
 	if err != nil {
 		return nil, permanent("correct the gateway's config", "the gateway's configuration cannot be written as JSON: %v", err)
 	}

@@ -100,7 +100,7 @@ func (l *Launcher) launch(g *gateway, pl *plan, token messages.Secret) (*process
 	if err := rec.write(g.dir); err != nil {
 		return nil, retryable(err, disk, "start gateway %s", g.id)
 	}
-	out, err := openOutput(g.dir)
+	out, err := openOutput(g.dir, l.cfg.LogLimit)
 	if err != nil {
 		return nil, retryable(err, disk, "start gateway %s", g.id)
 	}

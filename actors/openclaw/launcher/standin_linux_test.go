@@ -46,8 +46,8 @@ func TestMain(m *testing.M) {
 // behaviour is section "standIn" of the stand-in's configuration file.
 type behaviour struct {
 	ReadyMillis int    `json:"readyMillis"` // from listening to ready; negative: never
-	BootMillis  int    `json:"bootMillis"`  // from start to listening
-	DrainMillis int    `json:"drainMillis"`
+	BootUntil   string `json:"bootUntil"`   // does not listen before this file exists
+	DrainUntil  string `json:"drainUntil"`  // does not end before this file exists
 	Exit        int    `json:"exit"`   // exit at once with this code
 	Leak        bool   `json:"leak"`   // print the token first
 	Marker      string `json:"marker"` // append "start <ns>" and "ready <ns>" to this file
@@ -89,7 +89,7 @@ func standIn() int {
 		fmt.Println("state folder is in use; run doctor")
 		return 78
 	}
-	time.Sleep(time.Duration(c.StandIn.BootMillis) * time.Millisecond)
+	awaitFile(c.StandIn.BootUntil)
 	return serve(c)
 }
 
@@ -128,8 +128,17 @@ func serve(c standInConfig) int {
 	defer stop()
 	<-ctx.Done()
 	draining.Store(true)
-	time.Sleep(time.Duration(c.StandIn.DrainMillis) * time.Millisecond)
+	awaitFile(c.StandIn.DrainUntil)
 	return 0
+}
+
+func awaitFile(path string) {
+	for path != "" {
+		if _, err := os.Stat(path); err == nil {
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
 }
 
 func mark(path, what string) {

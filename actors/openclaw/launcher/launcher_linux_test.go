@@ -118,11 +118,11 @@ func living(pid int) bool {
 func TestEnsureStartsAndStopDrains(t *testing.T) {
 	t.Parallel()
 	l := setup(t, nil)
-	ep := mustEnsure(t, l.Launcher, Spec{ID: "gw", Managed: with(behaviour{ReadyMillis: 100, DrainMillis: 100})})
+	ep := mustEnsure(t, l.Launcher, Spec{ID: "gw", Managed: with(behaviour{ReadyMillis: 100})})
 	if ep.Adopted || ep.Stale || ep.Token.Empty() || !strings.HasPrefix(ep.URL, "ws://127.0.0.1:") || !living(ep.PID) {
 		t.Fatalf("got endpoint %+v", ep)
 	}
-	if twice := mustEnsure(t, l.Launcher, Spec{ID: "gw", Managed: with(behaviour{ReadyMillis: 100, DrainMillis: 100})}); twice != ep {
+	if twice := mustEnsure(t, l.Launcher, Spec{ID: "gw", Managed: with(behaviour{ReadyMillis: 100})}); twice != ep {
 		t.Errorf("second Ensure returned %+v, want %+v", twice, ep)
 	}
 	s, ok := l.Status("gw")
@@ -223,7 +223,7 @@ func TestStartErrors(t *testing.T) {
 		{name: "exit 78", managed: with(behaviour{Exit: 78, Leak: true}), permanent: true, code: 78, want: "exit code 78"},
 		{name: "exit 1", managed: with(behaviour{Exit: 1, Leak: true}), code: 1, want: "exit code 1"},
 		{name: "never ready", managed: with(behaviour{ReadyMillis: -1, Leak: true}), code: -1, want: "503 (startup)",
-			change: func(c *Config) { c.StartupTimeout = 1500 * time.Millisecond }},
+			change: func(c *Config) { c.StartupTimeout = 5 * time.Second }},
 		{name: "unknown key", managed: messages.Managed{Config: map[string]any{"unknownKey": 1}}, permanent: true, code: 78, want: "exit code 78"},
 		{name: "missing program", managed: messages.Managed{Command: []string{"/nonexistent/openclaw"}}, permanent: true, code: -1, want: "cannot be started"},
 		{name: "relative program", managed: messages.Managed{Command: []string{"openclaw"}}, permanent: true, code: -1, want: "absolute"},
@@ -300,7 +300,9 @@ func TestGatewayOutlivesDashAndIsAdopted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if e.PID != pid || !e.Clean() || !e.Requested {
+	// Kernels before 6.15 do not tell the exit code of a process that is not a
+	// child: then it must be called unknown, not something else.
+	if e.PID != pid || !e.Requested || (!e.Clean() && !strings.Contains(e.Reason, "could not be learnt")) {
 		t.Errorf("got exit %+v, want the adopted process's clean end", e)
 	}
 	awaitExit(t, exits)
@@ -402,8 +404,8 @@ func TestStopInterruptsStart(t *testing.T) {
 	if e, err := l.Stop(t.Context(), "gw"); err != nil || !e.Clean() {
 		t.Errorf("Stop: %+v %v", e, err)
 	}
-	if err := <-res; !errors.Is(err, errInterrupted) {
-		t.Errorf("Ensure: %v, want errInterrupted", err)
+	if err := <-res; !errors.Is(err, ErrInterrupted) {
+		t.Errorf("Ensure: %v, want ErrInterrupted", err)
 	}
 }
 
