@@ -34,6 +34,8 @@ type client struct {
 	// keyless says, for the error text, why there is no key.
 	keyless string
 	http    *http.Client
+	// pause is the first pause before a stream is opened again; it doubles.
+	pause time.Duration
 }
 
 // newClient reads DASH_URL and DASH_API_KEY. Without a key it takes the one
@@ -48,7 +50,7 @@ func newClient(t *terminal) (*client, error) {
 		return nil, usage("set it to the node's address, for example "+defaultURL, "DASH_URL is not an http or https URL")
 	}
 	c := &client{
-		base: strings.TrimRight(base, "/"), key: messages.Secret(strings.TrimSpace(t.getenv("DASH_API_KEY"))),
+		base: strings.TrimRight(base, "/"), key: messages.Secret(strings.TrimSpace(t.getenv("DASH_API_KEY"))), pause: 100 * time.Millisecond,
 		http: &http.Client{
 			Transport: &http.Transport{
 				Proxy:               http.ProxyFromEnvironment,

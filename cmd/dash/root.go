@@ -6,6 +6,9 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/dash-fleet/dash/cmd/internal/config"
 )
 
 // run executes one command line and returns its exit code.
@@ -33,7 +36,11 @@ func newRoot(t *terminal) *cobra.Command {
 	root.SetOut(t.out)
 	root.SetErr(t.err)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usage("`"+cmd.CommandPath()+" --help` lists the flags", "%s", err)
+		next := "`" + cmd.CommandPath() + " --help` lists the flags"
+		if near := nearestFlag(cmd, err); near != "" {
+			next = "did you mean --" + near + "?"
+		}
+		return usage(next, "%s", err)
 	})
 	root.AddGroup(&cobra.Group{ID: "node", Title: "On a node:"}, &cobra.Group{ID: "fleet", Title: "Over the API:"})
 	for group, commands := range map[string][]*cobra.Command{
@@ -107,4 +114,23 @@ func asUsage(err error) error {
 		}
 	}
 	return err
+}
+
+// nearestFlag names the flag that was probably meant.
+func nearestFlag(cmd *cobra.Command, err error) string {
+	name, ok := strings.CutPrefix(err.Error(), "unknown flag: --")
+	if !ok {
+		return ""
+	}
+	best, least := "", 4
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		d := config.Distance(name, f.Name)
+		if strings.HasPrefix(f.Name, name) {
+			d = 1
+		}
+		if d < least {
+			best, least = f.Name, d
+		}
+	})
+	return best
 }

@@ -57,7 +57,7 @@ func (c *client) stream(ctx context.Context, path string, handle func(api.EventM
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
-		case <-time.After(min(100*time.Millisecond<<failures, 5*time.Second)):
+		case <-time.After(min(c.pause<<failures, 5*time.Second)):
 		}
 	}
 }

@@ -13,6 +13,7 @@ type terminal struct {
 	in       io.Reader
 	out, err io.Writer
 	environ  []string
+	program  string // as it was called, for example bin/dash
 	// person says that stderr is a terminal, so progress may be drawn;
 	// width is that of stdout in columns, 0 when it is no terminal.
 	person bool
@@ -22,7 +23,7 @@ type terminal struct {
 }
 
 func systemTerminal() *terminal {
-	t := &terminal{in: os.Stdin, out: os.Stdout, err: os.Stderr, environ: os.Environ()}
+	t := &terminal{in: os.Stdin, out: os.Stdout, err: os.Stderr, environ: os.Environ(), program: os.Args[0]}
 	dumb := t.getenv("TERM") == "dumb"
 	t.person = !dumb && term.IsTerminal(int(os.Stderr.Fd()))
 	t.asks = t.person && term.IsTerminal(int(os.Stdin.Fd()))
@@ -42,4 +43,12 @@ func (t *terminal) getenv(name string) string {
 		}
 	}
 	return ""
+}
+
+// self is how this command was called, for texts that say what to run next.
+func (t *terminal) self() string {
+	if t.program == "" {
+		return "dash"
+	}
+	return t.program
 }

@@ -114,7 +114,7 @@ func (c Config) checkLog() *messages.Error {
 func suggest(key string) string {
 	best, least := "", 4 // farther than three edits is no typing error
 	for _, s := range settings() {
-		if d := distance(key, s.key); d < least {
+		if d := Distance(key, s.key); d < least {
 			best, least = s.key, d
 		}
 	}
@@ -124,8 +124,8 @@ func suggest(key string) string {
 	return fmt.Sprintf(" (did you mean %s?)", best)
 }
 
-// distance is the number of single-character edits between a and b.
-func distance(a, b string) int {
+// Distance is the number of single-character edits between a and b.
+func Distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j

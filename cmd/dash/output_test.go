@@ -1,0 +1,99 @@
+package main
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/dash-fleet/dash/http/api"
+)
+
+func TestOutputFormats(t *testing.T) {
+	t.Parallel()
+	type thing struct {
+		Name string `json:"name"`
+		Note string `json:"note"`
+	}
+	columns := []column[thing]{
+		{name: "NAME", value: func(v thing) string { return v.Name }},
+		{name: "NOTE", value: func(v thing) string { return v.Note }},
+		{name: "SIZE", wide: true, value: func(v thing) string { return "big" }},
+	}
+	items := []thing{{"a", "two\nlines"}, {"bcd", "esc\x1b[31m"}, {"e", ""}}
+	tests := []struct {
+		o    output
+		want string
+	}{
+		{output{format: "table"}, "NAME  NOTE\na     two lines\nbcd   esc�[31m\ne     -\n"},
+		{output{format: "wide", noHeaders: true}, "a    two lines  big\nbcd  esc�[31m   big\ne    -          big\n"},
+		{output{format: "table", columns: []string{"size", "Name"}}, "SIZE  NAME\nbig   a\nbig   bcd\nbig   e\n"},
+		{output{format: "name"}, "a\nbcd\ne\n"},
+		{output{format: "jsonl"}, "{\"name\":\"a\",\"note\":\"two\\nlines\"}\n{\"name\":\"bcd\",\"note\":\"esc\\u001b[31m\"}\n{\"name\":\"e\",\"note\":\"\"}\n"},
+		{output{format: "yaml"}, "- name: a\n  note: |-\n    two\n    lines\n- name: bcd\n  note: \"esc\\e[31m\"\n- name: e\n  note: \"\"\n"},
+	}
+	for _, tt := range tests {
+		var b bytes.Buffer
+		if err := printList(&terminal{out: &b}, tt.o, columns, items); err != nil {
+			t.Fatal(err)
+		}
+		if got := b.String(); got != tt.want {
+			t.Errorf("%+v:\n%q\nwant\n%q", tt.o, got, tt.want)
+		}
+	}
+	var b bytes.Buffer
+	if err := printList(&terminal{out: &b}, output{format: "json"}, columns, nil); err != nil || b.String() != "[]\n" {
+		t.Errorf("no items: %q, %v; want an empty list", b.String(), err)
+	}
+}
+
+func TestTableFitsTheTerminal(t *testing.T) {
+	t.Parallel()
+	got := layout([][]string{{"ID", "REASON"}, {"gw-1", strings.Repeat("x", 100)}}, 20)
+	for _, line := range strings.Split(strings.TrimSpace(got), "\n") {
+		if n := len([]rune(line)); n > 20 {
+			t.Errorf("line of %d columns: %q", n, line)
+		}
+	}
+}
+
+func TestWrongOutputFlagsChangeNothing(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	f.answer("POST /api/v1/tasks", 202, fakeTask(longID+"1", api.TaskStateQueued))
+	wantResult(t, f.dash(t.Context(), "", "task", "submit", "--message", "x", "-o", "xml"), exitUsage, "", "no output format")
+	wantResult(t, f.dash(t.Context(), "", "task", "submit", "--message", "x", "--columns", "color"), exitUsage, "", "no column")
+	if r := f.requests(); len(r) > 0 {
+		t.Errorf("the API was called: %v", r)
+	}
+}
+
+func TestMessageFromStdin(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	f.answer("POST /api/v1/tasks", 202, fakeTask(longID+"1", api.TaskStateQueued))
+	wantResult(t, f.dash(t.Context(), "from stdin", "task", "submit", "-o", "name"), 0, longID+"1\n")
+	wantResult(t, f.dash(t.Context(), "", "task", "submit"), exitUsage, "", "no message")
+	wantResult(t, f.dash(t.Context(), strings.Repeat("x", maxMessage+1), "task", "submit"), exitUsage, "", "longer than 256 KiB")
+	wantResult(t, f.dash(t.Context(), "\xff", "task", "submit"), exitUsage, "", "not valid UTF-8")
+	if r := f.requests(); len(r) != 1 || !strings.Contains(r[0], `"message":"from stdin"`) {
+		t.Errorf("requests %v", r)
+	}
+}
+
+// TestEveryVerbExplainsItself keeps help complete: each command that runs has a
+// summary and an example that begins with its own name.
+func TestEveryVerbExplainsItself(t *testing.T) {
+	t.Parallel()
+	var b bytes.Buffer
+	root := newRoot(&terminal{in: &b, out: &b, err: &b})
+	for _, noun := range root.Commands() {
+		for _, c := range append(noun.Commands(), noun) {
+			if c.HasSubCommands() || !c.Runnable() {
+				continue
+			}
+			if c.Short == "" || !strings.Contains(c.Example, c.CommandPath()) {
+				t.Errorf("%s: summary %q, example %q", c.CommandPath(), c.Short, c.Example)
+			}
+		}
+	}
+}

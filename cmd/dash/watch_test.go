@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/dash-fleet/dash/http/api"
+)
+
+// runs scripts the event stream of one task: each call of the endpoint plays
+// the next part.
+func (f *fake) runs(id string, parts ...func(w http.ResponseWriter, r *http.Request)) {
+	var n atomic.Int32
+	f.mux.HandleFunc("GET /api/v1/tasks/"+id+"/events", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		if i := int(n.Add(1)) - 1; i < len(parts) {
+			parts[i](w, r)
+		}
+	})
+}
+
+func changed(id string, state api.TaskState, gateway string) api.TaskChanged {
+	return api.TaskChanged{Id: id, State: state, Gateway: opt(gateway)}
+}
+
+func succeeded(id, text string) api.RunFinal {
+	task := fakeTask(id, api.TaskStateSucceeded)
+	task.Result = &api.TaskResult{Text: text}
+	return api.RunFinal{Task: task}
+}
+
+func TestWaitStreamsAndReconnects(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	id, run := longID+"1", longID+"1.1"
+	f.answer("POST /api/v1/tasks", 202, fakeTask(id, api.TaskStateQueued))
+	var resumed atomic.Value
+	f.runs(id, func(w http.ResponseWriter, _ *http.Request) {
+		event(w, 0, "snapshot", api.RunSnapshot{Task: fakeTask(id, api.TaskStateQueued)})
+		event(w, 7, "task.state", changed(id, api.TaskStateRunning, "gw-1"))
+		event(w, 0, "delta", api.RunDelta{RunId: run, Offset: 0, Text: "Hel"})
+	}, func(w http.ResponseWriter, r *http.Request) {
+		resumed.Store(r.Header.Get("Last-Event-ID"))
+		event(w, 0, "snapshot", api.RunSnapshot{Task: fakeTask(id, api.TaskStateRunning), RunId: &run, Text: "Hello,"})
+		event(w, 0, "delta", api.RunDelta{RunId: run, Offset: 6, Text: " world"})
+		event(w, 9, "task.state", changed(id, api.TaskStateSucceeded, "gw-1"))
+		event(w, 0, "final", succeeded(id, "Hello, world"))
+	})
+	got := f.dash(t.Context(), "", "task", "submit", "--message", "x", "--wait")
+	wantResult(t, got, 0, "Hello, world\n", "queued", "running on gw-1", "Hello, world", "succeeded")
+	if resumed.Load() != "7" {
+		t.Errorf("resumed after event %v, want 7", resumed.Load())
+	}
+	if strings.Count(got.err, "Hel") != 1 || strings.Count(got.err, "running on") != 1 {
+		t.Errorf("text or states were shown twice: %q", got.err)
+	}
+}
+
+func TestWaitResets(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	id := longID + "1"
+	f.runs(id, func(w http.ResponseWriter, _ *http.Request) {
+		event(w, 0, "delta", api.RunDelta{RunId: id + ".1", Text: "first try"})
+		event(w, 0, "delta", api.RunDelta{RunId: id + ".1", Reset: true, Text: "second"})
+		event(w, 0, "delta", api.RunDelta{RunId: id + ".2", Text: "third"})
+		event(w, 0, "gap", struct{}{})
+		event(w, 0, "final", succeeded(id, "third"))
+	})
+	got := f.dash(t.Context(), "", "task", "logs", id)
+	wantResult(t, got, 0, "third\n", "first try\nsecond\nthird\n", "no longer kept")
+}
+
+func TestWaitFails(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	id := longID + "1"
+	task := fakeTask(id, api.TaskStateDeadLetter)
+	task.Error = &api.TaskError{Code: "provider_unavailable", Message: "it is\x1b[31m down"}
+	f.runs(id, func(w http.ResponseWriter, _ *http.Request) { event(w, 0, "final", api.RunFinal{Task: task}) })
+	got := f.dash(t.Context(), "", "task", "logs", id)
+	wantResult(t, got, exitFailed, "", "dead_letter: provider_unavailable", "dash task replay "+id)
+	if strings.Contains(got.err, "\x1b") {
+		t.Errorf("an escape sequence of a gateway reached the terminal: %q", got.err)
+	}
+	wantResult(t, f.dash(t.Context(), "", "task", "logs", longID+"2"), exitNotFound, "")
+}
+
+func TestWaitGivesUp(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	id := longID + "1"
+	f.runs(id, func(http.ResponseWriter, *http.Request) { /* ends at once */ })
+	c := &client{base: f.URL, http: f.Client(), pause: time.Microsecond}
+	calls := 0
+	err := c.stream(t.Context(), "/tasks/"+id+"/events", func(api.EventMessage) error { calls++; return nil })
+	if exitCode(err) != exitUnavailable || calls != 0 {
+		t.Errorf("error %v after %d events, want one that says unavailable", err, calls)
+	}
+}
+
+func TestInterruptDetaches(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	id := longID + "1"
+	ctx, cancel := context.WithCancel(t.Context())
+	f.answer("POST /api/v1/tasks", 202, fakeTask(id, api.TaskStateQueued))
+	f.runs(id, func(w http.ResponseWriter, r *http.Request) {
+		event(w, 0, "snapshot", api.RunSnapshot{Task: fakeTask(id, api.TaskStateQueued)})
+		cancel()
+		<-r.Context().Done()
+	})
+	wantResult(t, f.dash(ctx, "", "task", "submit", "--message", "x", "--wait"), exitInterrupted, "",
+		"detached; the task goes on", "dash task logs "+id, "dash task cancel "+id)
+	for _, r := range f.requests() {
+		if strings.Contains(r, "/cancel") {
+			t.Errorf("an interrupt cancelled the task: %s", r)
+		}
+	}
+}
