@@ -1,0 +1,146 @@
+package events
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/dash-fleet/dash/messages"
+)
+
+// pageSize is how many entries are read from the log at once.
+const pageSize = 500
+
+// errSlow ends a watcher that did not take its events in time.
+var errSlow = errors.New("too slow")
+
+// gap is history that the log no longer holds.
+type gap struct{ from, to int64 }
+
+// follower reads the log from a position on, first its past, then live,
+// without hole or double. It belongs to one goroutine.
+type follower struct {
+	log     Log
+	buffer  int
+	timeout time.Duration // of one read of the log
+	last    int64         // the newest seq it has returned or skipped
+	sub     Subscription  // nil while it reads the past
+	live    bool
+}
+
+// next waits for events after last. It returns at most one of events and a
+// gap, or neither when tick or poke fired. errSlow when the watcher was cut.
+func (f *follower) next(ctx context.Context, tick <-chan time.Time, poke <-chan struct{}) ([]*messages.Event, *gap, error) {
+	for !f.live {
+		page, g, err := f.read(ctx)
+		switch {
+		case err != nil || g != nil || len(page) == pageSize:
+			return page, g, err
+		case f.sub == nil:
+			// Near the end: watch first, then read the rest, so nothing falls between.
+			f.sub = f.log.Subscribe(f.buffer)
+		default:
+			f.live = true
+		}
+		if len(page) > 0 {
+			return page, nil, nil
+		}
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil, nil, ctx.Err()
+		case <-tick:
+			return nil, nil, nil
+		case <-poke:
+			return nil, nil, nil
+		case e, open := <-f.sub.C():
+			if !open {
+				return nil, nil, errSlow
+			}
+			if events, g, err := f.take(ctx, e); err != nil || g != nil || len(events) > 0 {
+				return events, g, err
+			}
+		}
+	}
+}
+
+// take adds what is waiting behind e, or fills a hole before it from the log.
+func (f *follower) take(ctx context.Context, e *messages.Event) ([]*messages.Event, *gap, error) {
+	var out []*messages.Event
+	for n := 1; ; n++ {
+		switch {
+		case e.Seq <= f.last: // read from the log already
+		case e.Seq == f.last+1:
+			out = append(out, e)
+			f.last = e.Seq
+		default:
+			if len(out) > 0 {
+				// The log holds e too: go back to reading the past after these.
+				f.live = false
+				return out, nil, nil
+			}
+			return f.fill(ctx, e)
+		}
+		if n == pageSize {
+			return out, nil, nil
+		}
+		select {
+		case next, open := <-f.sub.C():
+			if !open {
+				return out, nil, nil // the next call finds it closed too
+			}
+			e = next
+		default:
+			return out, nil, nil
+		}
+	}
+}
+
+// fill reads what is missing before e. Numbers that the log never gave are no hole.
+func (f *follower) fill(ctx context.Context, e *messages.Event) ([]*messages.Event, *gap, error) {
+	page, g, err := f.read(ctx)
+	if err != nil || g != nil {
+		f.live = false
+		return nil, g, err
+	}
+	if len(page) == 0 {
+		f.last = e.Seq
+		return []*messages.Event{e}, nil, nil
+	}
+	f.live = f.last >= e.Seq
+	return page, nil, nil
+}
+
+// read returns the next page of the log and moves on behind it.
+func (f *follower) read(ctx context.Context) ([]*messages.Event, *gap, error) {
+	ctx, cancel := context.WithTimeout(ctx, f.timeout)
+	defer cancel()
+	page, oldest, err := f.log.Events(ctx, f.last, pageSize)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read events: %w", err)
+	}
+	if oldest > f.last+1 {
+		g := &gap{f.last + 1, oldest - 1}
+		f.last = g.to
+		return nil, g, nil
+	}
+	if n := len(page); n > 0 {
+		f.last = page[n-1].Seq
+	}
+	return page, nil, nil
+}
+
+// seek continues after another position.
+func (f *follower) seek(since int64) {
+	f.close()
+	f.last, f.live = since, false
+}
+
+func (f *follower) close() {
+	if f.sub != nil {
+		f.sub.Close()
+		f.sub = nil
+	}
+}

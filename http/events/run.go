@@ -1,0 +1,351 @@
+package events
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/dash-fleet/dash/http/api"
+	"github.com/dash-fleet/dash/messages"
+)
+
+// RunState is a task as it is now.
+type RunState struct {
+	Task     api.Task
+	Claim    int64
+	Terminal bool
+}
+
+// maxReplay bounds how many entries of the log are searched for the past of one run.
+const maxReplay = 100_000
+
+// ServeRun streams one task until it is terminal: what is missing since the
+// given position, a snapshot, then changes and text as they come. It returns
+// an error only while nothing has been written yet.
+func (s *Server) ServeRun(ctx context.Context, w http.ResponseWriter, v Viewer, task string, load func(context.Context) (RunState, error), since *int64) error {
+	r := &runStream{s: s, v: v, task: task, load: load, live: s.router.watch(task), words: s.runs.WatchRun(task)}
+	defer r.close()
+	// Read before the task: the task then reflects every event up to here.
+	last, err := s.start(ctx, nil)
+	if err != nil {
+		return err
+	}
+	state, err := s.load(ctx, load)
+	if err != nil {
+		return err
+	}
+	if r.out, err = newSSE(w, s.cfg.WriteTimeout); err != nil {
+		return err
+	}
+	r.last = last
+	if since != nil {
+		err = r.replay(ctx, *since, last)
+	}
+	if err == nil {
+		err = r.snapshot(state)
+	}
+	if err == nil && !state.Terminal {
+		err = r.follow(ctx)
+	}
+	s.count(ctx, err)
+	return nil
+}
+
+func (s *Server) load(ctx context.Context, load func(context.Context) (RunState, error)) (RunState, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.ReadTimeout)
+	defer cancel()
+	return load(ctx)
+}
+
+// runStream is one stream of a run. It belongs to one goroutine.
+type runStream struct {
+	s     *Server
+	out   *sse
+	v     Viewer
+	task  string
+	load  func(context.Context) (RunState, error)
+	live  *runFeed
+	words RunWatch
+	last  int64 // the newest seq that was sent or is reflected in the snapshot
+
+	claim int64  // of the text that was sent
+	sent  string // the text that was sent
+}
+
+func (r *runStream) close() {
+	r.live.close()
+	r.words.Close()
+}
+
+// replay sends the task's entries with since < seq <= to.
+func (r *runStream) replay(ctx context.Context, since, to int64) error {
+	f := r.s.follower(since)
+	for searched := 0; f.last < to; {
+		page, g, err := f.read(ctx)
+		if err != nil {
+			return err
+		}
+		if g == nil && len(page) == 0 {
+			break
+		}
+		if searched += len(page); searched > maxReplay {
+			g = &gap{f.last + 1, to}
+			f.last, page = to, nil
+		}
+		if g != nil {
+			if err := r.out.gap(&gap{g.from, min(g.to, to)}); err != nil {
+				return err
+			}
+		}
+		for _, e := range page {
+			if e.Seq <= to && e.Subject == r.task && e.GetTask() != nil {
+				if err := r.out.event(e); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return r.out.flush()
+}
+
+func (r *runStream) snapshot(state RunState) error {
+	data := api.RunSnapshot{Task: state.Task, RunId: state.Task.RunId}
+	if text, claim := r.words.Text(); claim > 0 && claim == state.Claim && !state.Terminal {
+		r.claim, r.sent = claim, whole(text)
+		data.Text = r.sent
+	}
+	if err := r.out.send(typeSnapshot, r.last, data); err != nil {
+		return err
+	}
+	if state.Terminal {
+		return r.final(state)
+	}
+	return r.out.flush()
+}
+
+func (r *runStream) final(state RunState) error {
+	if err := r.out.send(typeFinal, r.last, api.RunFinal{Task: state.Task}); err != nil {
+		return err
+	}
+	return r.out.flush()
+}
+
+func (r *runStream) follow(ctx context.Context) error {
+	tick := time.NewTicker(r.s.cfg.Heartbeat)
+	defer tick.Stop()
+	for {
+		var err error
+		done := false
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+			if err = r.s.check(ctx, r.v); err == nil {
+				err = r.out.heartbeat()
+			}
+		case <-r.words.C():
+			err = r.delta()
+		case e, open := <-r.live.C():
+			if open {
+				done, err = r.change(ctx, e)
+			} else {
+				done, err = r.resync(ctx)
+			}
+		}
+		if err == nil {
+			err = r.out.flush()
+		}
+		if err != nil || done {
+			return err
+		}
+	}
+}
+
+// change sends an entry of the log, and the end after a terminal one.
+func (r *runStream) change(ctx context.Context, e *messages.Event) (done bool, err error) {
+	if e.Seq <= r.last {
+		return false, nil
+	}
+	r.last = e.Seq
+	if err := r.out.event(e); err != nil {
+		return false, err
+	}
+	state, err := messages.ParseTaskState(e.GetTask().GetState())
+	if err != nil || !state.Terminal() {
+		return false, err
+	}
+	now, err := r.s.load(ctx, r.load)
+	if err != nil {
+		return false, err
+	}
+	return true, r.final(now)
+}
+
+// resync goes on after live events were missed: from the log.
+func (r *runStream) resync(ctx context.Context) (done bool, err error) {
+	if r.live.slow {
+		return false, errSlow
+	}
+	r.live.close()
+	r.live = r.s.router.watch(r.task)
+	to, err := r.s.start(ctx, nil)
+	if err != nil {
+		return false, err
+	}
+	state, err := r.s.load(ctx, r.load)
+	if err != nil {
+		return false, err
+	}
+	if err := r.replay(ctx, r.last, to); err != nil {
+		return false, err
+	}
+	r.last = max(r.last, to)
+	if !state.Terminal {
+		return false, nil
+	}
+	return true, r.final(state)
+}
+
+// delta sends what was added to the text, or all of it when it was replaced.
+func (r *runStream) delta() error {
+	text, claim := r.words.Text()
+	text = whole(text)
+	if claim == 0 || claim < r.claim || (claim == r.claim && text == r.sent) || (text == "" && r.sent == "") {
+		return nil
+	}
+	d := api.RunDelta{RunId: messages.RunID(r.task, claim), Offset: len(r.sent), Reset: false}
+	if claim == r.claim && strings.HasPrefix(text, r.sent) {
+		d.Text = text[len(r.sent):]
+	} else {
+		d.Text, d.Offset, d.Reset = text, 0, r.sent != "" || r.claim != claim
+	}
+	if r.claim == 0 {
+		d.Reset = false // the first text of the stream replaces nothing
+	}
+	r.claim, r.sent = claim, text
+	return r.out.send(typeDelta, 0, d)
+}
+
+// whole leaves out a last character that is cut in the middle.
+func whole(s string) string {
+	for i := 1; i <= utf8.UTFMax && i <= len(s); i++ {
+		if c := s[len(s)-i]; utf8.RuneStart(c) {
+			if !utf8.FullRuneInString(s[len(s)-i:]) {
+				return s[:len(s)-i]
+			}
+			break
+		}
+	}
+	return s
+}
+
+// router sorts the live events of tasks to those who watch one run, so that
+// thousands of them do not each read everything.
+type router struct {
+	mu    sync.Mutex
+	feeds map[string]map[*runFeed]struct{}
+}
+
+// runFeed is the live events of one task.
+type runFeed struct {
+	r    *router
+	task string
+	ch   chan *messages.Event
+	slow bool // set before ch is closed
+}
+
+// runBuffer is how many changes of one task may wait for its watcher.
+const runBuffer = 64
+
+// resubscribeAfter keeps a router that is cut again and again from spinning.
+const resubscribeAfter = 50 * time.Millisecond
+
+func newRouter() *router { return &router{feeds: map[string]map[*runFeed]struct{}{}} }
+
+func (r *router) watch(task string) *runFeed {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f := &runFeed{r: r, task: task, ch: make(chan *messages.Event, runBuffer)}
+	if r.feeds[task] == nil {
+		r.feeds[task] = map[*runFeed]struct{}{}
+	}
+	r.feeds[task][f] = struct{}{}
+	return f
+}
+
+// C delivers the events; closed when some were missed or the watcher was slow.
+func (f *runFeed) C() <-chan *messages.Event { return f.ch }
+
+func (f *runFeed) close() {
+	f.r.mu.Lock()
+	defer f.r.mu.Unlock()
+	f.r.drop(f)
+}
+
+// drop forgets a feed and closes it, once. r.mu is held.
+func (r *router) drop(f *runFeed) {
+	set := r.feeds[f.task]
+	if _, ok := set[f]; !ok {
+		return
+	}
+	delete(set, f)
+	if len(set) == 0 {
+		delete(r.feeds, f.task)
+	}
+	close(f.ch)
+}
+
+// run sorts until ctx ends. When it was cut itself it starts anew and lets
+// every watcher look into the log.
+func (r *router) run(ctx context.Context, log Log, buffer int) {
+	for ctx.Err() == nil {
+		sub := log.Subscribe(buffer)
+		r.missed()
+		for open := true; open; {
+			var e *messages.Event
+			select {
+			case <-ctx.Done():
+				open = false
+			case e, open = <-sub.C():
+				if open {
+					r.deliver(e)
+				}
+			}
+		}
+		sub.Close()
+		select {
+		case <-ctx.Done():
+		case <-time.After(resubscribeAfter):
+		}
+	}
+}
+
+func (r *router) missed() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, set := range r.feeds {
+		for f := range set {
+			r.drop(f)
+		}
+	}
+}
+
+func (r *router) deliver(e *messages.Event) {
+	if e.GetTask() == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for f := range r.feeds[e.Subject] {
+		select {
+		case f.ch <- e:
+		default:
+			f.slow = true
+			r.drop(f)
+		}
+	}
+}
+

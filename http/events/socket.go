@@ -1,0 +1,329 @@
+package events
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/dash-fleet/dash/http/api"
+	"github.com/dash-fleet/dash/http/auth"
+	"github.com/dash-fleet/dash/messages"
+)
+
+// Close codes of the application.
+const (
+	// CloseCredential: the credential is missing, wrong or has ended.
+	CloseCredential websocket.StatusCode = 4401
+	// CloseForbidden: the credential lacks the permission.
+	CloseForbidden websocket.StatusCode = 4403
+	// CloseSlow: the watcher did not take its events in time; it may resume with since.
+	CloseSlow websocket.StatusCode = 4408
+)
+
+const (
+	maxFrame  = 16 << 10
+	maxTopics = 64
+)
+
+var errFrame = errors.New("not understood")
+
+// frame is what a client sends.
+type frame struct {
+	Type   string   `json:"type"`
+	Token  string   `json:"token"`
+	Topics []string `json:"topics"`
+	Since  *int64   `json:"since"`
+}
+
+// ServeSocket streams the log over a WebSocket until ctx ends, the client
+// leaves, is cut, or its credential ends.
+func (s *Server) ServeSocket(ctx context.Context, w http.ResponseWriter, r *http.Request, v Viewer, topics Topics, since *int64) {
+	conn, err := websocket.Accept(w, r, nil)
+	if err != nil {
+		s.count(ctx, fmt.Errorf("%w: %w", errLeft, err)) // Accept has answered
+		return
+	}
+	conn.SetReadLimit(maxFrame)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	k := &socket{s: s, conn: conn, v: v, topics: topics, poke: make(chan struct{}, 1)}
+	err = k.run(ctx, cancel, since)
+	if cause := context.Cause(ctx); ctx.Err() != nil && cause != nil && !errors.Is(cause, context.Canceled) {
+		err = cause
+	}
+	k.close(err)
+	s.count(ctx, err)
+}
+
+// socket is one WebSocket client. run is its goroutine; two more, which read
+// and ping, end with it.
+type socket struct {
+	s      *Server
+	conn   *websocket.Conn
+	v      Viewer
+	topics Topics
+	poke   chan struct{} // there is a wish
+
+	mu   sync.Mutex
+	wish *frame // the subscribe that is not taken up yet
+}
+
+func (k *socket) run(ctx context.Context, cancel context.CancelCauseFunc, since *int64) error {
+	if k.v.Principal == nil {
+		if err := k.authenticate(ctx); err != nil {
+			return err
+		}
+	}
+	done := make(chan struct{}, 2)
+	go func() { k.read(ctx, cancel); done <- struct{}{} }()
+	go func() { k.ping(ctx, cancel); done <- struct{}{} }()
+	err := k.stream(ctx, since)
+	cancel(err)
+	<-done
+	<-done
+	return err
+}
+
+// authenticate takes the first frame.
+func (k *socket) authenticate(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, k.s.cfg.AuthTimeout)
+	defer cancel()
+	f, err := k.frame(ctx)
+	if err != nil || f.Type != "auth" || f.Token == "" {
+		if errors.Is(err, errLeft) && ctx.Err() == nil {
+			return err
+		}
+		return errCredential
+	}
+	p, err := k.s.auth.Authenticate(ctx, f.Token)
+	switch code := messages.CodeOf(err); {
+	case err != nil && code == messages.CodeUnauthorized:
+		return errCredential
+	case err != nil:
+		return err
+	}
+	if err := auth.Need(k.v.Need).Allows(p); err != nil {
+		return err
+	}
+	k.v.Token, k.v.Principal = f.Token, p
+	return nil
+}
+
+// frame reads and checks one frame of the client.
+func (k *socket) frame(ctx context.Context) (frame, error) {
+	typ, b, err := k.conn.Read(ctx)
+	if err != nil {
+		return frame{}, fmt.Errorf("%w: %w", errLeft, err)
+	}
+	if typ != websocket.MessageText {
+		return frame{}, fmt.Errorf("%w: frames are JSON text", errFrame)
+	}
+	dec := json.NewDecoder(bytes.NewReader(b))
+	dec.DisallowUnknownFields()
+	var f frame
+	if err := dec.Decode(&f); err != nil || dec.More() {
+		return f, fmt.Errorf("%w: a frame is {\"type\":\"auth\",…} or {\"type\":\"subscribe\",…}", errFrame)
+	}
+	switch f.Type {
+	case "auth":
+		return f, nil
+	case "subscribe":
+		return f, checkSubscribe(f)
+	}
+	return f, fmt.Errorf("%w: type must be auth or subscribe", errFrame)
+}
+
+func checkSubscribe(f frame) error {
+	if len(f.Topics) > maxTopics {
+		return fmt.Errorf("%w: more than %d topics", errFrame, maxTopics)
+	}
+	if f.Since != nil && *f.Since < 0 {
+		return fmt.Errorf("%w: since is negative", errFrame)
+	}
+	for _, t := range f.Topics {
+		if !ValidTopic(t) {
+			return fmt.Errorf("%w: %.40q is no topic: use * or task.* or task.<id>.* or task.*.state", errFrame, t)
+		}
+	}
+	return nil
+}
+
+// read hands the client's frames to the stream and notices when it leaves.
+func (k *socket) read(ctx context.Context, cancel context.CancelCauseFunc) {
+	for {
+		f, err := k.frame(ctx)
+		if err == nil && f.Type == "auth" {
+			err = fmt.Errorf("%w: this connection is authenticated already", errFrame)
+		}
+		if err != nil {
+			cancel(err)
+			return
+		}
+		k.mu.Lock()
+		if k.wish != nil && f.Since == nil {
+			f.Since = k.wish.Since
+		}
+		k.wish = &f
+		k.mu.Unlock()
+		select {
+		case k.poke <- struct{}{}:
+		default: // it is awake already
+		}
+	}
+}
+
+// ping notices a peer that is gone without a word.
+func (k *socket) ping(ctx context.Context, cancel context.CancelCauseFunc) {
+	t := time.NewTicker(k.s.cfg.Heartbeat)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		pctx, stop := context.WithTimeout(ctx, k.s.cfg.WriteTimeout)
+		err := k.conn.Ping(pctx)
+		stop()
+		if err != nil {
+			cancel(fmt.Errorf("%w: no answer to a ping", errLeft))
+			return
+		}
+		if err := k.s.check(ctx, k.v); err != nil {
+			cancel(err)
+			return
+		}
+	}
+}
+
+// stream sends events. It begins with the first subscribe, or without one
+// after a short while.
+func (k *socket) stream(ctx context.Context, since *int64) error {
+	from, err := k.s.start(ctx, since)
+	if err != nil {
+		return err
+	}
+	f := k.s.follower(from)
+	defer f.close()
+	select {
+	case <-k.poke:
+		k.subscribe(f)
+	case <-time.After(k.s.cfg.SubscribeIn):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	for {
+		if err := k.subscribed(ctx, f.last); err != nil {
+			return err
+		}
+		if err := k.pump(ctx, f); err != nil {
+			return err
+		}
+	}
+}
+
+// pump sends events until the client subscribes anew.
+func (k *socket) pump(ctx context.Context, f *follower) error {
+	for {
+		if k.subscribe(f) {
+			return nil
+		}
+		events, g, err := f.next(ctx, nil, k.poke)
+		if err != nil {
+			return err
+		}
+		if g != nil {
+			b, err := encodeGap(g.from, g.to)
+			if err != nil {
+				return err
+			}
+			if err := k.send(ctx, b); err != nil {
+				return err
+			}
+		}
+		for _, e := range events {
+			if !k.topics.Match(e) || !visible(k.v.Principal, e) {
+				continue
+			}
+			b, err := encodeEvent(e)
+			if err != nil {
+				return err
+			}
+			if err := k.send(ctx, b); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// subscribe takes up what the client asked for last; false when it asked nothing.
+func (k *socket) subscribe(f *follower) bool {
+	k.mu.Lock()
+	fr := k.wish
+	k.wish = nil
+	k.mu.Unlock()
+	if fr == nil {
+		return false
+	}
+	k.topics = ParseTopics(fr.Topics)
+	if fr.Since != nil {
+		f.seek(*fr.Since)
+	}
+	return true
+}
+
+func (k *socket) subscribed(ctx context.Context, last int64) error {
+	b, err := encode(typeSubscribed, 0, messages.Now(), api.Subscribed{Topics: k.topics.Names(), Since: last})
+	if err != nil {
+		return err
+	}
+	return k.send(ctx, b)
+}
+
+// send writes one message; a client that does not take it in time is cut.
+func (k *socket) send(ctx context.Context, b []byte) error {
+	wctx, cancel := context.WithTimeout(ctx, k.s.cfg.WriteTimeout)
+	defer cancel()
+	err := k.conn.Write(wctx, websocket.MessageText, b)
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() == nil && wctx.Err() != nil:
+		return errSlow
+	case ctx.Err() != nil:
+		return ctx.Err()
+	}
+	return fmt.Errorf("%w: %w", errLeft, err)
+}
+
+// close says why, in a code and in words.
+func (k *socket) close(err error) {
+	code, reason := websocket.StatusGoingAway, "this node is stopping or the connection ends"
+	switch {
+	case errors.Is(err, errCredential):
+		code, reason = CloseCredential, "the credential is missing, wrong or has ended"
+	case errors.Is(err, errSlow):
+		code, reason = CloseSlow, "too slow: resume with since"
+	case errors.Is(err, errFrame):
+		code, reason = websocket.StatusPolicyViolation, err.Error()
+	case messages.CodeOf(err) == messages.CodeForbidden:
+		code, reason = CloseForbidden, "the credential lacks the permission events:read"
+	case errors.Is(err, errLeft):
+		_ = k.conn.CloseNow()
+		return
+	case err != nil && !errors.Is(err, context.Canceled):
+		code, reason = websocket.StatusTryAgainLater, "the event log does not answer: resume with since"
+	}
+	if len(reason) > 120 {
+		reason = strings.ToValidUTF8(reason[:120], "")
+	}
+	_ = k.conn.Close(code, reason) // the client may be gone already
+}

@@ -1,0 +1,89 @@
+package events
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/dash-fleet/dash/messages"
+)
+
+// sse writes server-sent events. It belongs to one goroutine.
+type sse struct {
+	w       http.ResponseWriter
+	rc      *http.ResponseController
+	timeout time.Duration
+	buf     bytes.Buffer
+}
+
+// newSSE answers 200 and begins the stream.
+func newSSE(w http.ResponseWriter, timeout time.Duration) (*sse, error) {
+	h := w.Header()
+	h["Content-Type"] = []string{"text/event-stream"}
+	h["X-Accel-Buffering"] = []string{"no"}
+	w.WriteHeader(http.StatusOK)
+	s := &sse{w: w, rc: http.NewResponseController(w), timeout: timeout}
+	s.buf.WriteString("retry: 2000\n\n")
+	// From here on the stream has begun; a client that is gone shows at the next write.
+	_ = s.flush()
+	return s, nil
+}
+
+// message adds one message; flush sends it. id 0: none.
+func (s *sse) message(typ string, id int64, data []byte) {
+	if id > 0 {
+		s.buf.WriteString("id: " + strconv.FormatInt(id, 10) + "\n")
+	}
+	s.buf.WriteString("event: " + typ + "\ndata: ")
+	s.buf.Write(data) // JSON holds no line break
+	s.buf.WriteString("\n\n")
+}
+
+func (s *sse) event(e *messages.Event) error {
+	b, err := encodeEvent(e)
+	if err == nil {
+		s.message(e.Type, e.Seq, b)
+	}
+	return err
+}
+
+// gap tells of missing history; a client that resumes goes on behind it.
+func (s *sse) gap(g *gap) error {
+	b, err := encodeGap(g.from, g.to)
+	if err == nil {
+		s.message(typeGap, g.to, b)
+	}
+	return err
+}
+
+func (s *sse) send(typ string, id int64, data any) error {
+	b, err := encode(typ, 0, messages.Now(), data)
+	if err == nil {
+		s.message(typ, id, b)
+	}
+	return err
+}
+
+func (s *sse) heartbeat() error {
+	s.buf.WriteString(": heartbeat\n\n")
+	return nil
+}
+
+// flush sends what was added. A watcher that does not take it in time is cut.
+func (s *sse) flush() error {
+	if s.buf.Len() == 0 {
+		return nil
+	}
+	_ = s.rc.SetWriteDeadline(time.Now().Add(s.timeout)) // a recorder in a test has none
+	_, err := s.w.Write(s.buf.Bytes())
+	s.buf.Reset()
+	if err == nil {
+		err = s.rc.Flush()
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", errLeft, err)
+	}
+	return nil
+}

@@ -1,0 +1,73 @@
+package server
+
+import (
+	"encoding/base64"
+	"hash/fnv"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/dash-fleet/dash/messages"
+)
+
+// A cursor on the outside is base64url of "<fingerprint of the query>|<cursor
+// of the command>": opaque, and refused under another query.
+
+func (c *call) fingerprint() string {
+	q := url.Values{}
+	for k, v := range c.query {
+		if k != "cursor" && k != "limit" {
+			q[k] = v
+		}
+	}
+	h := fnv.New32a()
+	h.Write([]byte(c.op.id + "?" + q.Encode()))
+	return strconv.FormatUint(uint64(h.Sum32()), 36)
+}
+
+// cursor returns the command's cursor that the client sent, empty at the start.
+func (c *call) cursor() (string, error) {
+	v := c.query.Get("cursor")
+	if v == "" {
+		return "", nil
+	}
+	b, err := base64.RawURLEncoding.DecodeString(v)
+	print, inner, ok := strings.Cut(string(b), "|")
+	if err != nil || !ok || print != c.fingerprint() || inner == "" {
+		return "", badCursor()
+	}
+	return inner, nil
+}
+
+func badCursor() error {
+	return invalid(messages.FieldError{Pointer: "query:cursor", Detail: "is not a cursor of this query: take next_cursor as it was answered, with the same filter"})
+}
+
+// next is the cursor to answer with, nil at the end.
+func (c *call) next(inner string) *string {
+	if inner == "" {
+		return nil
+	}
+	v := base64.RawURLEncoding.EncodeToString([]byte(c.fingerprint() + "|" + inner))
+	return &v
+}
+
+// page cuts a page out of a list that is sorted by id.
+func page[T any](c *call, all []T, id func(T) string) ([]T, *string, error) {
+	after, err := c.cursor()
+	if err != nil {
+		return nil, nil, err
+	}
+	if after != "" {
+		i := slices.IndexFunc(all, func(t T) bool { return id(t) > after })
+		if i < 0 {
+			i = len(all)
+		}
+		all = all[i:]
+	}
+	if n := c.limit(); len(all) > n {
+		return all[:n], c.next(id(all[n-1])), nil
+	}
+	return all, nil, nil
+}

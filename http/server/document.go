@@ -1,0 +1,231 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/getkin/kin-openapi/openapi3"
+
+	"github.com/dash-fleet/dash/http/api"
+	"github.com/dash-fleet/dash/messages"
+)
+
+// operation is one operation of the document, ready for checking requests.
+type operation struct {
+	id       string
+	method   string
+	path     string // as in the document: /tasks/{id}
+	public   bool
+	need     string // x-permission
+	query    map[string]*openapi3.Parameter
+	headers  []*openapi3.Parameter
+	ids      []string // path parameters
+	body     *openapi3.Schema
+	needBody bool
+}
+
+// document is the API document and its operations by id.
+type document struct {
+	doc *openapi3.T
+	ops map[string]*operation
+}
+
+var dateTime = openapi3.NewCallbackValidator(func(s string) error {
+	if _, err := time.Parse(time.RFC3339Nano, s); err != nil {
+		return errors.New("is not a time like 2026-11-21T09:00:00Z")
+	}
+	return nil
+})
+
+// loadDocument reads the embedded document.
+func loadDocument() (*document, error) {
+	doc, err := openapi3.NewLoader().LoadFromData(api.Document)
+	if err != nil {
+		return nil, fmt.Errorf("load API document: %w", err)
+	}
+	d := &document{doc: doc, ops: map[string]*operation{}}
+	for path, item := range doc.Paths.Map() {
+		for method, o := range item.Operations() {
+			op, err := newOperation(method, path, item, o)
+			if err != nil {
+				return nil, fmt.Errorf("%s %s: %w", method, path, err)
+			}
+			d.ops[op.id] = op
+		}
+	}
+	return d, nil
+}
+
+func newOperation(method, path string, item *openapi3.PathItem, o *openapi3.Operation) (*operation, error) {
+	op := &operation{id: o.OperationID, method: method, path: path, query: map[string]*openapi3.Parameter{}}
+	if op.id == "" {
+		return nil, errors.New("operationId is missing")
+	}
+	op.public = o.Security != nil && len(*o.Security) == 0
+	op.need, _ = o.Extensions["x-permission"].(string)
+	for _, ref := range slices.Concat(item.Parameters, o.Parameters) {
+		switch p := ref.Value; p.In {
+		case openapi3.ParameterInPath:
+			op.ids = append(op.ids, p.Name)
+		case openapi3.ParameterInQuery:
+			op.query[p.Name] = p
+		case openapi3.ParameterInHeader:
+			op.headers = append(op.headers, p)
+		}
+	}
+	if o.RequestBody != nil {
+		media := o.RequestBody.Value.Content.Get("application/json")
+		if media == nil {
+			return nil, errors.New("the body is not application/json")
+		}
+		op.body, op.needBody = media.Schema.Value, o.RequestBody.Value.Required
+	}
+	return op, nil
+}
+
+// checkQuery checks the query string against the document.
+func (op *operation) checkQuery(raw string) (url.Values, error) {
+	if raw == "" {
+		return nil, nil
+	}
+	values, err := url.ParseQuery(raw)
+	if err != nil {
+		return nil, invalid(messages.FieldError{Pointer: "query:", Detail: "cannot be read: use & between parameters and percent-encoding"})
+	}
+	var wrong []messages.FieldError
+	for name, list := range values {
+		at := "query:" + name
+		p := op.query[name]
+		switch {
+		case p == nil:
+			wrong = append(wrong, messages.FieldError{Pointer: at, Detail: "is no parameter of this operation" + oneOf(op.query)})
+		case len(list) > 1:
+			wrong = append(wrong, messages.FieldError{Pointer: at, Detail: "is repeated"})
+		case p.AllowEmptyValue && list[0] == "":
+			values.Set(name, "true")
+		default:
+			wrong = append(wrong, checkParameter(at, p, list[0])...)
+		}
+	}
+	if len(wrong) > 0 {
+		slices.SortFunc(wrong, func(a, b messages.FieldError) int { return strings.Compare(a.Pointer, b.Pointer) })
+		return nil, invalid(wrong...)
+	}
+	return values, nil
+}
+
+func oneOf(params map[string]*openapi3.Parameter) string {
+	if len(params) == 0 {
+		return ", which has none"
+	}
+	names := make([]string, 0, len(params))
+	for n := range params {
+		names = append(names, n)
+	}
+	slices.Sort(names)
+	return "; it knows " + strings.Join(names, ", ")
+}
+
+// checkHeaders checks the documented headers that are present.
+func (op *operation) checkHeaders(h http.Header) error {
+	for _, p := range op.headers {
+		list := h[http.CanonicalHeaderKey(p.Name)]
+		if len(list) == 0 {
+			continue
+		}
+		at := "header:" + p.Name
+		if len(list) > 1 {
+			return invalid(messages.FieldError{Pointer: at, Detail: "is repeated"})
+		}
+		if wrong := checkParameter(at, p, list[0]); len(wrong) > 0 {
+			return invalid(wrong...)
+		}
+	}
+	return nil
+}
+
+func checkParameter(at string, p *openapi3.Parameter, text string) []messages.FieldError {
+	schema := p.Schema.Value
+	switch {
+	case schema.Type.Is("array"):
+		items := strings.Split(text, ",")
+		if schema.MaxItems != nil && uint64(len(items)) > *schema.MaxItems {
+			return []messages.FieldError{{Pointer: at, Detail: fmt.Sprintf("has more than %d items", *schema.MaxItems)}}
+		}
+		for _, item := range items {
+			if wrong := visit(at, schema.Items.Value, item); wrong != nil {
+				return wrong
+			}
+		}
+		return nil
+	case schema.Type.Is("integer"):
+		n, err := strconv.ParseInt(text, 10, 64)
+		if err != nil {
+			return []messages.FieldError{{Pointer: at, Detail: "is not a whole number"}}
+		}
+		return visit(at, schema, float64(n))
+	case schema.Type.Is("boolean"):
+		if text != "true" && text != "false" {
+			return []messages.FieldError{{Pointer: at, Detail: "is neither true nor false"}}
+		}
+		return nil
+	}
+	return visit(at, schema, text)
+}
+
+// checkBody checks a parsed body and lists all that is wrong with it.
+func (op *operation) checkBody(v any) []messages.FieldError { return visit("", op.body, v) }
+
+// visit checks a value against its schema. A non-empty at replaces the pointers.
+func visit(at string, schema *openapi3.Schema, v any) []messages.FieldError {
+	err := schema.VisitJSON(v, openapi3.MultiErrors(), openapi3.EnableFormatValidation(),
+		openapi3.WithStringFormatValidator("date-time", dateTime))
+	if err == nil {
+		return nil
+	}
+	var wrong []messages.FieldError
+	collect(err, func(e *openapi3.SchemaError) {
+		p := at
+		if p == "" {
+			p = pointer(e.JSONPointer())
+		}
+		wrong = append(wrong, messages.FieldError{Pointer: p, Detail: e.Reason})
+	})
+	if len(wrong) == 0 {
+		wrong = append(wrong, messages.FieldError{Pointer: at, Detail: "does not fit its schema"})
+	}
+	return wrong
+}
+
+func collect(err error, found func(*openapi3.SchemaError)) {
+	var list openapi3.MultiError
+	var one *openapi3.SchemaError
+	switch {
+	case errors.As(err, &list):
+		for _, e := range list {
+			collect(e, found)
+		}
+	case errors.As(err, &one):
+		found(one)
+	}
+}
+
+// pointer writes a path as a JSON pointer (RFC 6901).
+func pointer(path []string) string {
+	var b strings.Builder
+	for _, p := range path {
+		b.WriteByte('/')
+		b.WriteString(strings.NewReplacer("~", "~0", "/", "~1").Replace(p))
+	}
+	return b.String()
+}
+
+// validate checks the document itself; tests call it.
+func (d *document) validate(ctx context.Context) error { return d.doc.Validate(ctx) }

@@ -1,0 +1,195 @@
+package server
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/dash-fleet/dash/http/api"
+	"github.com/dash-fleet/dash/messages"
+)
+
+const (
+	defaultConcurrency = 4
+	defaultWeight      = 1
+)
+
+func (s *Server) createGateway(c *call) error {
+	var b api.CreateGateway
+	if err := c.body(&b); err != nil {
+		return err
+	}
+	if wrong := checkCreateGateway(&b); len(wrong) > 0 {
+		return invalid(wrong...)
+	}
+	tenant, err := c.ownTenant(b.Tenant)
+	if err != nil {
+		return err
+	}
+	g := messages.Gateway{
+		ID: b.Id, Tenant: tenant, Pool: or(b.Pool, messages.DefaultPool), Node: value(b.Node), Region: value(b.Region),
+		URL: value(b.Url), Token: messages.Secret(value(b.Token)), MaxConcurrency: or(b.MaxConcurrency, defaultConcurrency),
+		Weight: or(b.Weight, defaultWeight), Capabilities: value(b.Capabilities), Labels: value(b.Labels),
+	}
+	if m := b.Managed; m != nil {
+		g.Managed = &messages.Managed{
+			Command: value(m.Command), Port: value(m.Port), StateDir: value(m.StateDir), Config: value(m.Config), Env: value(m.Env),
+		}
+	}
+	made, err := s.cmd.Gateways.Create(c.ctx(), g)
+	if err != nil {
+		return err
+	}
+	c.etag(made.Config.Version)
+	return c.created(http.StatusCreated, prefix+"/gateways/"+made.Config.ID, viewGateway(made))
+}
+
+func checkCreateGateway(b *api.CreateGateway) (wrong []messages.FieldError) {
+	add := func(pointer, detail string) {
+		wrong = append(wrong, messages.FieldError{Pointer: pointer, Detail: detail})
+	}
+	switch {
+	case b.Managed != nil && b.Url != nil:
+		add("/url", "must not be given together with managed")
+	case b.Managed != nil && b.Token != nil:
+		add("/token", "must not be given together with managed: Dash makes one")
+	case b.Managed == nil && b.Url == nil:
+		add("/url", "is needed, or managed in its place")
+	case b.Managed == nil && b.Token == nil:
+		add("/token", "is needed: the shared token of the gateway")
+	}
+	if b.Url != nil {
+		if why := checkGatewayURL(*b.Url); why != "" {
+			add("/url", why)
+		}
+	}
+	if m := b.Managed; m != nil {
+		if len(value(m.Command)) > 0 && !filepath.IsAbs((*m.Command)[0]) {
+			add("/managed/command/0", "must be an absolute path")
+		}
+		if m.StateDir != nil && !filepath.IsAbs(*m.StateDir) {
+			add("/managed/state_dir", "must be an absolute path")
+		}
+		for name := range value(m.Env) {
+			if name == "" || strings.ContainsAny(name, "= \t\n") {
+				add(pointer([]string{"managed", "env", name}), "is no name of an environment variable")
+			}
+		}
+	}
+	return append(wrong, checkLabels(b.Labels)...)
+}
+
+func checkGatewayURL(raw string) string {
+	u, err := url.Parse(raw)
+	switch {
+	case err != nil || u.Opaque != "" || u.Hostname() == "":
+		return "must look like ws://127.0.0.1:18789"
+	case u.Scheme != "ws" && u.Scheme != "wss":
+		return "must begin with ws:// or wss://"
+	case u.User != nil:
+		return "must not hold a password: use token"
+	case u.RawQuery != "" || u.Fragment != "":
+		return "must not have a query or fragment"
+	}
+	return ""
+}
+
+func (s *Server) listGateways(c *call) error {
+	tenant, err := c.filterTenant(c.query.Get("tenant"))
+	if err != nil {
+		return err
+	}
+	all, err := s.cmd.Gateways.List(c.ctx(), tenant)
+	if err != nil {
+		return err
+	}
+	pool, states := c.query.Get("pool"), c.query.Get("state")
+	all = slices.DeleteFunc(all, func(g Gateway) bool {
+		state := string(viewGateway(g).State)
+		return (pool != "" && g.Config.Pool != pool) || (states != "" && !slices.Contains(strings.Split(states, ","), state))
+	})
+	some, next, err := page(c, all, func(g Gateway) string { return g.Config.ID })
+	if err != nil {
+		return err
+	}
+	items := make([]api.Gateway, len(some))
+	for i, g := range some {
+		items[i] = viewGateway(g)
+	}
+	return c.ok(http.StatusOK, api.GatewayPage{Items: items, NextCursor: next})
+}
+
+func (s *Server) getGateway(c *call) error {
+	g, err := s.cmd.Gateways.Get(c.ctx(), c.tenant(), c.param)
+	if err != nil {
+		return err
+	}
+	c.etag(g.Config.Version)
+	return c.ok(http.StatusOK, viewGateway(g))
+}
+
+func (s *Server) updateGateway(c *call) error {
+	var b api.UpdateGateway
+	if err := c.body(&b); err != nil {
+		return err
+	}
+	ch := GatewayChange{
+		URL: b.Url, MaxConcurrency: b.MaxConcurrency, Weight: b.Weight, Region: b.Region, Capabilities: b.Capabilities, Labels: b.Labels,
+	}
+	wrong := checkLabels(b.Labels)
+	if b.Url != nil {
+		if why := checkGatewayURL(*b.Url); why != "" {
+			wrong = append(wrong, messages.FieldError{Pointer: "/url", Detail: why})
+		}
+	}
+	if len(wrong) > 0 {
+		return invalid(wrong...)
+	}
+	if b.Token != nil {
+		t := messages.Secret(*b.Token)
+		ch.Token = &t
+	}
+	if b.Region == nil && c.hasNull("region") {
+		none := ""
+		ch.Region = &none
+	}
+	g, err := s.cmd.Gateways.Update(c.ctx(), c.tenant(), c.param, ch, c.ifMatch())
+	if err != nil {
+		return err
+	}
+	c.etag(g.Config.Version)
+	return c.ok(http.StatusOK, viewGateway(g))
+}
+
+// hasNull tells a field that is null from one that is absent.
+func (c *call) hasNull(field string) bool {
+	tree, err := parse(c.raw)
+	if err != nil {
+		return false // it was parsed before
+	}
+	m, _ := tree.(map[string]any)
+	v, there := m[field]
+	return there && v == nil
+}
+
+func (s *Server) deleteGateway(c *call) error {
+	if err := s.cmd.Gateways.Delete(c.ctx(), c.tenant(), c.param, c.query.Get("force") == "true"); err != nil {
+		return err
+	}
+	c.noContent(http.StatusNoContent)
+	return nil
+}
+
+// changeGateway answers drain, resume and restart.
+func (s *Server) changeGateway(do func(ctx context.Context, tenant, id string) (Gateway, error)) handler {
+	return func(c *call) error {
+		g, err := do(c.ctx(), c.tenant(), c.param)
+		if err != nil {
+			return err
+		}
+		return c.ok(http.StatusAccepted, viewGateway(g))
+	}
+}

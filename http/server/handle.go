@@ -1,0 +1,239 @@
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/dash-fleet/dash/http/auth"
+	"github.com/dash-fleet/dash/messages"
+)
+
+// Header values that never change are shared between answers: the slices are
+// full, so that adding to one copies it.
+var (
+	hdrNoSniff    = []string{"nosniff"}
+	hdrDeny       = []string{"DENY"}
+	hdrNoStore    = []string{"no-store"}
+	hdrNoReferrer = []string{"no-referrer"}
+	hdrCSP        = []string{"default-src 'none'; frame-ancestors 'none'"}
+	hdrHSTS       = []string{"max-age=31536000"}
+	hdrDeprecated = []string{"@1795219200"} // 2026-11-21, RFC 9745
+)
+
+func randomPrefix() string {
+	var b [6]byte
+	_, _ = rand.Read(b[:]) // never fails, as its documentation says
+	return hex.EncodeToString(b[:]) + "-"
+}
+
+// ServeHTTP refuses what is not canonical, then routes.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h["X-Content-Type-Options"] = hdrNoSniff
+	h["X-Frame-Options"] = hdrDeny
+	h["Cache-Control"] = hdrNoStore
+	h["Referrer-Policy"] = hdrNoReferrer
+	h["Content-Security-Policy"] = hdrCSP
+	if r.TLS != nil {
+		h["Strict-Transport-Security"] = hdrHSTS
+	}
+	id := r.Header.Get("X-Request-Id")
+	if messages.CheckID(id) != nil {
+		id = s.idPrefix + strconv.FormatUint(s.nextID.Add(1), 36)
+	}
+	h["X-Request-Id"] = []string{id}
+	if why := notCanonical(r); why != "" {
+		c := &call{s: s, w: w, r: r, id: id, route: routeNone}
+		c.problem(&messages.Error{Code: messages.CodeInvalid, Message: why, NextStep: "send the path in its plain form, as the document writes it"})
+		s.metrics.observe(routeNone, r.Method, c.status, 0)
+		return
+	}
+	s.router.ServeHTTP(w, r)
+}
+
+// notCanonical says why a path may not be routed, "" when it may: two
+// spellings of one path must never meet two different rules.
+func notCanonical(r *http.Request) string {
+	p := r.URL.Path
+	switch {
+	case r.URL.Host != "" || r.URL.Scheme != "" || r.URL.Opaque != "":
+		return "the request target must be a path"
+	case r.Method == http.MethodOptions && r.RequestURI == "*":
+		return ""
+	case p == "" || p[0] != '/':
+		return "the path must begin with /"
+	case r.URL.RawPath != "":
+		return "the path must not be percent-encoded"
+	}
+	for i := range len(p) {
+		if c := p[i]; c <= ' ' || c > '~' || c == ';' || c == '\\' || c == '%' {
+			return "the path holds a character that no route has"
+		}
+	}
+	if strings.Contains(p, "//") || strings.Contains(p, "/./") || strings.Contains(p, "/../") ||
+		strings.HasSuffix(p, "/.") || strings.HasSuffix(p, "/..") {
+		return "the path must not hold //, /./ or /../"
+	}
+	return ""
+}
+
+// serveRoute runs a route: who calls, may they, is the request in order, then the handler.
+func (s *Server) serveRoute(rt *route, w http.ResponseWriter, r *http.Request, param string) {
+	start := time.Now()
+	c := &call{s: s, w: w, r: r, op: rt.op, route: rt.template, param: param, id: w.Header()["X-Request-Id"][0]}
+	defer func() {
+		if p := recover(); p != nil {
+			s.recovered(c, p)
+		}
+		s.metrics.observe(rt.template, r.Method, c.status, time.Since(start))
+	}()
+	if rt.alias {
+		h := w.Header()
+		h["Deprecation"] = hdrDeprecated
+		h["Link"] = []string{"<" + prefix + strings.TrimPrefix(r.URL.Path, aliasPrefix) + `>; rel="successor-version"`}
+	}
+	if err := s.admit(c, rt); err != nil {
+		c.problem(err)
+	}
+}
+
+// recovered turns a panic into a 500. An answer that has begun is cut off.
+func (s *Server) recovered(c *call, p any) {
+	if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
+		panic(p)
+	}
+	s.logger.Error("handler panicked", slog.String("request_id", c.id), slog.String("route", c.route),
+		slog.String("panic", fmt.Sprint(p)), slog.String("stack", string(debug.Stack())))
+	s.metrics.panics.Inc()
+	if c.status != 0 {
+		panic(http.ErrAbortHandler)
+	}
+	c.problem(&messages.Error{Code: messages.CodeInternal, Message: "something went wrong inside Dash", NextStep: "look for the request id in the log"})
+}
+
+func (s *Server) admit(c *call, rt *route) error {
+	if err := s.authenticate(c, rt.access); err != nil {
+		return err
+	}
+	if c.param != "" || len(rt.op.ids) > 0 {
+		if messages.CheckID(c.param) != nil {
+			return invalid(messages.FieldError{Pointer: "path:" + rt.op.ids[0], Detail: messages.ErrBadID.Error()})
+		}
+	}
+	var err error
+	if c.query, err = rt.op.checkQuery(c.r.URL.RawQuery); err != nil {
+		return err
+	}
+	if err := rt.op.checkHeaders(c.r.Header); err != nil {
+		return err
+	}
+	if rt.op.body == nil {
+		if err := c.refuseBody(); err != nil {
+			return err
+		}
+	}
+	kind := rt.kind
+	wait := c.wait()
+	if wait > 0 {
+		kind = waiting
+	}
+	leave, err := s.enter(c, kind)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	if kind == streaming {
+		return rt.handler(c)
+	}
+	// Streams set a deadline for each of their writes.
+	_ = http.NewResponseController(c.w).SetWriteDeadline(time.Now().Add(wait + s.cfg.HandleTimeout + s.cfg.WriteTimeout))
+	ctx, cancel := context.WithTimeout(c.r.Context(), wait+s.cfg.HandleTimeout)
+	defer cancel()
+	c.r = c.r.WithContext(ctx)
+	if rt.replayable {
+		return c.once(rt.handler)
+	}
+	return rt.handler(c)
+}
+
+// authenticate finds out who calls and refuses whoever may not.
+func (s *Server) authenticate(c *call, a auth.Access) error {
+	if a.IsPublic() {
+		return nil
+	}
+	token, err := auth.Token(c.r.Header)
+	if err != nil {
+		return err
+	}
+	if token == "" {
+		if a.IsInBand() {
+			return nil
+		}
+		return auth.Missing()
+	}
+	if c.principal, err = s.auth.Authenticate(c.r.Context(), token); err != nil {
+		return err
+	}
+	return a.Allows(c.principal)
+}
+
+// wait is how long a long-poll may be held back, 0 for none.
+func (c *call) wait() time.Duration {
+	n, err := strconv.Atoi(c.query.Get("wait_seconds"))
+	if err != nil {
+		return 0 // absent: its form was checked against the document
+	}
+	return time.Duration(n) * time.Second
+}
+
+// enter takes a place among the requests of its kind.
+func (s *Server) enter(c *call, k kind) (leave func(), err error) {
+	switch k {
+	case waiting:
+		return take(s.waits)
+	case streaming:
+		return take(s.streams)
+	case probing: // must answer when everything else is full
+		return func() {}, nil
+	}
+	select {
+	case s.requests <- struct{}{}:
+		return func() { <-s.requests }, nil
+	default:
+	}
+	t := time.NewTimer(s.cfg.QueueTimeout)
+	defer t.Stop()
+	select {
+	case s.requests <- struct{}{}:
+		return func() { <-s.requests }, nil
+	case <-t.C:
+		return nil, full()
+	case <-c.r.Context().Done():
+		return nil, c.r.Context().Err()
+	}
+}
+
+func take(places chan struct{}) (func(), error) {
+	select {
+	case places <- struct{}{}:
+		return func() { <-places }, nil
+	default:
+		return nil, full()
+	}
+}
+
+func full() error {
+	return &messages.Error{
+		Code: codeTooManyCalls, Message: "this node answers as many requests of this kind as it can",
+		NextStep: "repeat it later", RetryAfter: time.Second,
+	}
+}

@@ -1,0 +1,70 @@
+package server
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+type metrics struct {
+	seconds *prometheus.HistogramVec
+	panics  prometheus.Counter
+
+	known sync.Map // seriesKey -> prometheus.Observer: the set is closed and small
+}
+
+type seriesKey struct {
+	route, method string
+	status        int
+}
+
+var methods = []string{
+	http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions,
+}
+
+func newMetrics(r prometheus.Registerer, s *Server) (*metrics, error) {
+	m := &metrics{
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "dash_http_request_seconds",
+			Help:    "Time to answer a request, by route template. Long-polls and streams count with their whole life.",
+			Buckets: []float64{.0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 5, 30},
+		}, []string{"route", "method", "status"}),
+		panics: prometheus.NewCounter(prometheus.CounterOpts{Name: "dash_http_panics_total", Help: "Handlers that panicked."}),
+	}
+	if r == nil {
+		return m, nil
+	}
+	all := []prometheus.Collector{m.seconds, m.panics}
+	for kind, places := range map[string]chan struct{}{"request": s.requests, "wait": s.waits, "stream": s.streams} {
+		all = append(all, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "dash_http_in_flight", Help: "Requests being answered, by kind.", ConstLabels: prometheus.Labels{"kind": kind},
+		}, func() float64 { return float64(len(places)) }))
+	}
+	for _, c := range all {
+		if err := r.Register(c); err != nil {
+			return nil, fmt.Errorf("register server metrics: %w", err)
+		}
+	}
+	return m, nil
+}
+
+// observe counts an answer. Labels come from closed sets: templates, known
+// methods, our own statuses.
+func (m *metrics) observe(route, method string, status int, d time.Duration) {
+	if !slices.Contains(methods, method) {
+		method = "other"
+	}
+	k := seriesKey{route, method, status}
+	if o, ok := m.known.Load(k); ok {
+		o.(prometheus.Observer).Observe(d.Seconds())
+		return
+	}
+	o := m.seconds.WithLabelValues(route, method, strconv.Itoa(status))
+	m.known.Store(k, o)
+	o.Observe(d.Seconds())
+}

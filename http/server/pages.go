@@ -1,0 +1,134 @@
+package server
+
+import (
+	"bytes"
+	_ "embed"
+	"encoding/json"
+	"fmt"
+	"html/template"
+	"slices"
+	"strings"
+
+	"github.com/dash-fleet/dash/messages"
+)
+
+//go:embed docs.html
+var docsTemplate string
+
+// pages are made once, at start.
+type pages struct {
+	openapi []byte
+	docs    []byte
+	errors  map[messages.Code][]byte
+}
+
+type docsPage struct {
+	Title, Description string
+	Tags               []docsTag
+	Schemas            []docsSchema
+	Errors             []docsError
+	Prefix             string
+}
+
+type docsTag struct {
+	Name       string
+	Operations []docsOperation
+}
+
+type docsOperation struct {
+	ID, Method, Path, Summary, Description, Access, Body string
+	Params                                               []docsParam
+}
+
+type docsParam struct{ Name, In, Description, Schema string }
+
+type docsSchema struct{ Name, JSON string }
+
+type docsError struct {
+	Code, Title, Advice string
+	Status              int
+}
+
+func newPages(d *document) (pages, error) {
+	p := pages{errors: map[messages.Code][]byte{}}
+	var err error
+	if p.openapi, err = d.doc.MarshalJSON(); err != nil {
+		return p, fmt.Errorf("write API document: %w", err)
+	}
+	t, err := template.New("docs").Parse(docsTemplate)
+	if err != nil {
+		return p, fmt.Errorf("read docs page: %w", err)
+	}
+	data, err := docsData(d)
+	if err != nil {
+		return p, err
+	}
+	if p.docs, err = render(t, "docs", data); err != nil {
+		return p, err
+	}
+	for _, e := range data.Errors {
+		if p.errors[messages.Code(e.Code)], err = render(t, "error", e); err != nil {
+			return p, err
+		}
+	}
+	return p, nil
+}
+
+func render(t *template.Template, name string, data any) ([]byte, error) {
+	var b bytes.Buffer
+	if err := t.ExecuteTemplate(&b, name, data); err != nil {
+		return nil, fmt.Errorf("write docs page: %w", err)
+	}
+	return b.Bytes(), nil
+}
+
+func docsData(d *document) (docsPage, error) {
+	page := docsPage{Title: d.doc.Info.Title, Description: d.doc.Info.Description, Prefix: prefix}
+	for _, tag := range d.doc.Tags {
+		page.Tags = append(page.Tags, docsTag{Name: tag.Name, Operations: docsOperations(d, tag.Name)})
+	}
+	for name, ref := range d.doc.Components.Schemas {
+		b, err := json.MarshalIndent(ref.Value, "", "  ")
+		if err != nil {
+			return page, fmt.Errorf("write schema %s: %w", name, err)
+		}
+		page.Schemas = append(page.Schemas, docsSchema{Name: name, JSON: string(b)})
+	}
+	slices.SortFunc(page.Schemas, func(a, b docsSchema) int { return strings.Compare(a.Name, b.Name) })
+	for code, m := range meanings {
+		page.Errors = append(page.Errors, docsError{Code: string(code), Title: m.title, Advice: m.advice, Status: m.status})
+	}
+	slices.SortFunc(page.Errors, func(a, b docsError) int {
+		return 1000*(a.Status-b.Status) + strings.Compare(a.Code, b.Code)
+	})
+	return page, nil
+}
+
+func docsOperations(d *document, tag string) []docsOperation {
+	var out []docsOperation
+	for path, item := range d.doc.Paths.Map() {
+		for method, o := range item.Operations() {
+			if len(o.Tags) == 0 || o.Tags[0] != tag {
+				continue
+			}
+			op := docsOperation{ID: o.OperationID, Method: method, Path: path, Summary: o.Summary, Description: o.Description, Access: "public"}
+			if need := d.ops[o.OperationID].need; need != "" {
+				op.Access = "needs " + need
+			}
+			if o.RequestBody != nil {
+				ref := o.RequestBody.Value.Content.Get("application/json").Schema.Ref
+				op.Body = ref[strings.LastIndexByte(ref, '/')+1:]
+			}
+			for _, ref := range slices.Concat(item.Parameters, o.Parameters) {
+				p := ref.Value
+				schema := strings.Join(p.Schema.Value.Type.Slice(), " ")
+				op.Params = append(op.Params, docsParam{Name: p.Name, In: p.In, Description: p.Description, Schema: schema})
+			}
+			out = append(out, op)
+		}
+	}
+	slices.SortFunc(out, func(a, b docsOperation) int {
+		return strings.Compare(a.Path+" "+a.Method, b.Path+" "+b.Method)
+	})
+	return out
+}

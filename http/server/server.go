@@ -1,0 +1,253 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/julienschmidt/httprouter"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/dash-fleet/dash/http/auth"
+	"github.com/dash-fleet/dash/http/events"
+)
+
+// Config tunes the server; the zero value of a field means its default.
+type Config struct {
+	Listen  string // "127.0.0.1:7373"; ":0" takes a free port, see Addr
+	TLSCert string // files in PEM; both or none
+	TLSKey  string
+	Version string // of Dash, shown by health
+
+	// PublicMetrics serves /metrics without a credential. Meant for a server
+	// that listens on loopback; the default asks for metrics:read.
+	PublicMetrics bool
+
+	MaxBody        int64         // bytes of a request body; 1 MiB
+	MaxHeader      int           // bytes of a request's header; 16 KiB
+	HeaderTimeout  time.Duration // reading a header; 5 s
+	ReadTimeout    time.Duration // reading a body; 30 s
+	HandleTimeout  time.Duration // a command, without long-poll; 30 s
+	WriteTimeout   time.Duration // writing an answer, or one event of a stream; 30 s
+	IdleTimeout    time.Duration // a connection without request; 120 s
+	MaxRequests    int           // ordinary requests in flight; 1,024, more wait up to QueueTimeout
+	QueueTimeout   time.Duration // 2 s, then 503
+	MaxWaits       int           // long-polls in flight; 10,000, more get 503
+	MaxStreams     int           // SSE and WebSocket streams; 2,000, more get 503
+	MaxRemembered  int           // answers kept for Idempotency-Key of writes other than submits; 10,000
+	RememberFor    time.Duration // 24 h
+	EventHeartbeat time.Duration // of streams; 15 s
+}
+
+func (c Config) withDefaults() Config {
+	durations := map[*time.Duration]time.Duration{
+		&c.HeaderTimeout: 5 * time.Second, &c.ReadTimeout: 30 * time.Second, &c.HandleTimeout: 30 * time.Second,
+		&c.WriteTimeout: 30 * time.Second, &c.IdleTimeout: 120 * time.Second, &c.QueueTimeout: 2 * time.Second,
+		&c.RememberFor: 24 * time.Hour, &c.EventHeartbeat: 15 * time.Second,
+	}
+	for v, d := range durations {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	ints := map[*int]int{&c.MaxHeader: 16 << 10, &c.MaxRequests: 1024, &c.MaxWaits: 10_000, &c.MaxStreams: 2_000, &c.MaxRemembered: 10_000}
+	for v, d := range ints {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	if c.MaxBody == 0 {
+		c.MaxBody = 1 << 20
+	}
+	if c.Listen == "" {
+		c.Listen = "127.0.0.1:7373"
+	}
+	return c
+}
+
+// Validate says what is wrong with the configuration.
+func (c Config) Validate() error {
+	if (c.TLSCert == "") != (c.TLSKey == "") {
+		return errors.New("tls: give both a certificate and a key, or neither")
+	}
+	if c.MaxBody < 0 || c.MaxRequests < 0 || c.MaxWaits < 0 || c.MaxStreams < 0 || c.MaxRemembered < 0 {
+		return errors.New("limits of the server must not be negative")
+	}
+	return nil
+}
+
+// Deps is what the server stands on. Logger, Auth and all of Commands are required.
+type Deps struct {
+	Commands   Commands
+	Auth       auth.Authenticator
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer // of the server's own metrics; may be nil
+	Gatherer   prometheus.Gatherer   // what /metrics serves; nil: nothing
+}
+
+// Server answers the API on one port.
+type Server struct {
+	cfg     Config
+	cmd     Commands
+	auth    auth.Authenticator
+	logger  *slog.Logger
+	gather  prometheus.Gatherer
+	doc     *document
+	router  *httprouter.Router
+	metrics *metrics
+	events  *events.Server
+	replies *replies
+	pages   pages
+
+	requests, waits, streams chan struct{}
+
+	nextID   atomic.Uint64
+	idPrefix string
+	stopping atomic.Bool
+
+	mu       sync.Mutex
+	listener net.Listener
+	http     *http.Server
+	served   chan struct{}
+	fatal    chan error
+	ctx      context.Context // ends when streams and long-polls must
+	cancel   context.CancelFunc
+}
+
+// New returns a server that does not listen yet. It refuses when an operation
+// of the document has no handler or a handler has no operation, or when the
+// two disagree about who may call it.
+func New(cfg Config, deps Deps) (*Server, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if err := deps.validate(); err != nil {
+		return nil, err
+	}
+	cfg = cfg.withDefaults()
+	doc, err := loadDocument()
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{
+		cfg: cfg, cmd: deps.Commands, auth: deps.Auth, logger: deps.Logger, gather: deps.Gatherer, doc: doc,
+		requests: make(chan struct{}, cfg.MaxRequests), waits: make(chan struct{}, cfg.MaxWaits),
+		streams: make(chan struct{}, cfg.MaxStreams), idPrefix: randomPrefix(),
+		replies: newReplies(cfg.MaxRemembered, cfg.RememberFor), fatal: make(chan error, 1),
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	if s.metrics, err = newMetrics(deps.Registerer, s); err != nil {
+		return nil, err
+	}
+	if s.pages, err = newPages(doc); err != nil {
+		return nil, err
+	}
+	s.events, err = events.NewServer(events.Config{
+		Heartbeat: cfg.EventHeartbeat, WriteTimeout: cfg.WriteTimeout,
+	}, deps.Commands.Events, deps.Commands.Runs, deps.Auth, deps.Logger, deps.Registerer)
+	if err != nil {
+		return nil, err
+	}
+	if s.router, err = s.routes(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (d Deps) validate() error {
+	c := d.Commands
+	missing := map[string]bool{
+		"Tasks": c.Tasks == nil, "Gateways": c.Gateways == nil, "Sessions": c.Sessions == nil, "Pools": c.Pools == nil,
+		"Nodes": c.Nodes == nil, "Health": c.Health == nil, "Events": c.Events == nil, "Runs": c.Runs == nil,
+		"Auth": d.Auth == nil, "Logger": d.Logger == nil,
+	}
+	for name, is := range missing {
+		if is {
+			return fmt.Errorf("server: %s is missing", name)
+		}
+	}
+	return nil
+}
+
+// Start listens and begins to answer. It is idempotent.
+func (s *Server) Start(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.listener != nil {
+		return nil
+	}
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", s.cfg.Listen)
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	if s.cfg.TLSCert != "" {
+		pair, err := tls.LoadX509KeyPair(s.cfg.TLSCert, s.cfg.TLSKey)
+		if err != nil {
+			return errors.Join(fmt.Errorf("read TLS certificate and key: %w", err), l.Close())
+		}
+		l = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}})
+	}
+	if err := s.events.Start(ctx); err != nil {
+		return errors.Join(err, l.Close())
+	}
+	s.listener, s.served = l, make(chan struct{})
+	s.http = &http.Server{
+		Handler: s, ReadHeaderTimeout: s.cfg.HeaderTimeout, IdleTimeout: s.cfg.IdleTimeout,
+		MaxHeaderBytes: s.cfg.MaxHeader, ErrorLog: slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug),
+		DisableGeneralOptionsHandler: true,
+	}
+	go s.serve(s.http, l)
+	return nil
+}
+
+func (s *Server) serve(h *http.Server, l net.Listener) {
+	defer close(s.served)
+	if err := h.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		s.fatal <- fmt.Errorf("serve API: %w", err)
+	}
+}
+
+// Fatal delivers the error that ended the server without a Stop.
+func (s *Server) Fatal() <-chan error { return s.fatal }
+
+// Addr is where the server listens, nil before Start.
+func (s *Server) Addr() net.Addr {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.listener == nil {
+		return nil
+	}
+	return s.listener.Addr()
+}
+
+// Drain makes the node answer not ready, while it goes on answering requests;
+// call it before Stop when a load balancer should notice first.
+func (s *Server) Drain() { s.stopping.Store(true) }
+
+// Stop ends streams and long-polls, lets other requests finish, and closes
+// what is left when ctx ends. It is idempotent.
+func (s *Server) Stop(ctx context.Context) error {
+	s.Drain()
+	s.cancel()
+	s.mu.Lock()
+	h, served := s.http, s.served
+	s.mu.Unlock()
+	if h == nil {
+		return nil
+	}
+	stopEvents := s.events.Stop(ctx)
+	err := h.Shutdown(ctx)
+	if err != nil {
+		err = errors.Join(fmt.Errorf("stop API: %w", err), h.Close())
+	}
+	<-served
+	return errors.Join(stopEvents, err)
+}

@@ -1,0 +1,327 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/dash-fleet/dash/http/api"
+	"github.com/dash-fleet/dash/messages"
+)
+
+// MaxMessage bounds the message of a task, in bytes of UTF-8.
+const MaxMessage = 256 << 10
+
+// Defaults of a task.
+const (
+	defaultTimeoutSeconds = 600
+	defaultMaxAttempts    = 3
+	defaultBackoffInitial = 1.0
+	defaultBackoffMax     = 60.0
+	defaultBackoffFactor  = 2.0
+	defaultBackoffJitter  = 0.2
+)
+
+func taskPath(id string) string { return prefix + "/tasks/" + id }
+
+func (s *Server) submitTask(c *call) error {
+	var b api.SubmitTask
+	raw, err := c.read()
+	if err != nil {
+		return err
+	}
+	if !decodeSubmit(raw, &b) {
+		b = api.SubmitTask{}
+		if err := c.body(&b); err != nil {
+			return err
+		}
+	}
+	req, err := submitRequest(&b, messages.Now())
+	if err != nil {
+		return err
+	}
+	if req.Tenant, err = c.ownTenant(b.Tenant); err != nil {
+		return err
+	}
+	if req.IdemKey, req.IdemHash, err = c.idempotency(&b); err != nil {
+		return err
+	}
+	return s.submit(c, req)
+}
+
+func (s *Server) submit(c *call, req SubmitRequest) error {
+	done, err := s.cmd.Tasks.Submit(c.ctx(), req)
+	if err != nil {
+		return err
+	}
+	if done.Replayed {
+		c.w.Header()["Idempotent-Replayed"] = []string{"true"}
+	}
+	return c.created(http.StatusAccepted, taskPath(done.Task.ID), viewTask(done.Task))
+}
+
+// submitRequest checks what the schema cannot say and fills in the defaults.
+func submitRequest(b *api.SubmitTask, now time.Time) (SubmitRequest, error) {
+	var wrong []messages.FieldError
+	add := func(pointer, detail string) {
+		wrong = append(wrong, messages.FieldError{Pointer: pointer, Detail: detail})
+	}
+	if err := checkMessage("/input/message", b.Input.Message); err != nil {
+		return SubmitRequest{}, err
+	}
+	class, err := messages.ParseClass(string(b.Priority))
+	if err != nil {
+		add("/priority", err.Error())
+	}
+	r := SubmitRequest{Class: class, Pool: value(b.Pool), Session: value(b.Session)}
+	if b.DueAt != nil && b.DelaySeconds != nil {
+		add("/delay_seconds", "must not be given together with due_at")
+	}
+	if b.DueAt != nil {
+		r.DueAt = stored(*b.DueAt)
+	}
+	if b.DelaySeconds != nil && *b.DelaySeconds > 0 {
+		r.DueAt = now.Add(time.Duration(*b.DelaySeconds * float64(time.Second))).Truncate(time.Microsecond)
+	}
+	if b.NotAfter != nil {
+		r.NotAfter = stored(*b.NotAfter)
+		if !r.NotAfter.After(now) {
+			add("/not_after", "is in the past: the task could never run")
+		} else if !r.DueAt.IsZero() && !r.NotAfter.After(r.DueAt) {
+			add("/not_after", "must be later than the time the task is due")
+		}
+	}
+	wrong = append(wrong, checkLabels(b.Labels)...)
+	spec := &messages.TaskSpec{
+		Message: b.Input.Message, Model: value(b.Input.Model),
+		TimeoutSeconds: or(b.Input.TimeoutSeconds, defaultTimeoutSeconds), MaxAttempts: or(b.MaxAttempts, defaultMaxAttempts),
+		OnUnknown: string(or(b.OnUnknown, api.OnUnknown(messages.Requeue))), Labels: value(b.Labels),
+	}
+	if b.Requires != nil {
+		spec.Capabilities, spec.Region = value(b.Requires.Capabilities), value(b.Requires.Region)
+	}
+	if b.Backoff != nil {
+		spec.Backoff = backoff(b.Backoff)
+		if spec.Backoff.MaxSeconds < spec.Backoff.InitialSeconds {
+			add("/backoff/max_seconds", "must not be less than initial_seconds")
+		}
+	}
+	r.Spec = spec
+	if len(wrong) > 0 {
+		return SubmitRequest{}, invalid(wrong...)
+	}
+	return r, nil
+}
+
+// stored is a time as Dash keeps it.
+func stored(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
+
+func value[T any](p *T) (v T) {
+	if p != nil {
+		v = *p
+	}
+	return v
+}
+
+func or[T any](p *T, def T) T {
+	if p != nil {
+		return *p
+	}
+	return def
+}
+
+func backoff(b *api.Backoff) *messages.Backoff {
+	m := &messages.Backoff{
+		InitialSeconds: or(b.InitialSeconds, defaultBackoffInitial), MaxSeconds: or(b.MaxSeconds, defaultBackoffMax),
+		Factor: or(b.Factor, defaultBackoffFactor), Jitter: or(b.Jitter, defaultBackoffJitter),
+	}
+	if b.MaxSeconds == nil {
+		m.MaxSeconds = max(m.MaxSeconds, m.InitialSeconds)
+	}
+	if b.InitialSeconds == nil {
+		m.InitialSeconds = min(m.InitialSeconds, m.MaxSeconds)
+	}
+	return m
+}
+
+// checkMessage bounds the bytes; the schema can only count characters.
+func checkMessage(pointer, m string) error {
+	if len(m) <= MaxMessage {
+		return nil
+	}
+	e := invalid(messages.FieldError{Pointer: pointer, Detail: "is longer than 262144 bytes"})
+	e.Code = messages.CodeTooLarge
+	return e
+}
+
+// checkLabels checks the names; OpenAPI 3.0 has no rule for them.
+func checkLabels(l *map[string]string) (wrong []messages.FieldError) {
+	for name := range value(l) {
+		if !validLabelName(name) {
+			wrong = append(wrong, messages.FieldError{
+				Pointer: pointer([]string{"labels", name}), Detail: "a label's name is 1 to 63 characters of A-Z a-z 0-9 . _ / -",
+			})
+		}
+	}
+	return wrong
+}
+
+func validLabelName(s string) bool {
+	if s == "" || len(s) > 63 {
+		return false
+	}
+	for i := range len(s) {
+		c := s[i]
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && !strings.ContainsRune("._/-", rune(c)) {
+			return false
+		}
+	}
+	return true
+}
+
+func (s *Server) listTasks(c *call) error {
+	f, err := c.taskFilter()
+	if err != nil {
+		return err
+	}
+	cursor, err := c.cursor()
+	if err != nil {
+		return err
+	}
+	tasks, next, err := s.cmd.Tasks.Tasks(c.ctx(), f, cursor, c.limit())
+	if err != nil {
+		return err
+	}
+	items := make([]api.Task, len(tasks))
+	for i, t := range tasks {
+		items[i] = viewTask(t)
+	}
+	return c.ok(http.StatusOK, api.TaskPage{Items: items, NextCursor: c.next(next)})
+}
+
+func (c *call) taskFilter() (f TaskFilter, err error) {
+	q := c.query
+	if f.Tenant, err = c.filterTenant(q.Get("tenant")); err != nil {
+		return f, err
+	}
+	f.Pool, f.Session, f.Gateway = q.Get("pool"), q.Get("session"), q.Get("gateway")
+	f.LabelKey, f.LabelValue, _ = strings.Cut(q.Get("label"), ":")
+	if p := q.Get("priority"); p != "" {
+		if f.Class, err = messages.ParseClass(p); err != nil {
+			return f, invalid(messages.FieldError{Pointer: "query:priority", Detail: err.Error()})
+		}
+	}
+	if states := q.Get("state"); states != "" {
+		for name := range strings.SplitSeq(states, ",") {
+			state, err := messages.ParseTaskState(name)
+			if err != nil {
+				return f, invalid(messages.FieldError{Pointer: "query:state", Detail: err.Error()})
+			}
+			f.States = append(f.States, state)
+		}
+	}
+	return f, nil
+}
+
+func (s *Server) getTask(c *call) error {
+	if d := c.wait(); d > 0 {
+		if err := s.waitTask(c, d); err != nil || c.status != 0 {
+			return err
+		}
+	}
+	t, err := s.cmd.Tasks.Task(c.ctx(), c.tenant(), c.param)
+	if err != nil {
+		return err
+	}
+	return c.ok(http.StatusOK, viewTask(t))
+}
+
+// waitTask answers when the task is terminal, or not at all.
+func (s *Server) waitTask(c *call, d time.Duration) error {
+	ctx, cancel := context.WithTimeout(c.r.Context(), d)
+	defer cancel()
+	defer context.AfterFunc(s.ctx, cancel)()
+	t, err := s.cmd.Tasks.WaitTask(ctx, c.tenant(), c.param)
+	switch {
+	case err == nil:
+		return c.ok(http.StatusOK, viewTask(t))
+	case ctx.Err() != nil && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)):
+		return c.r.Context().Err() // nil while the client is there
+	}
+	return err
+}
+
+func (s *Server) cancelTask(c *call) error {
+	var b api.CancelTask
+	if err := c.body(&b); err != nil {
+		return err
+	}
+	t, err := s.cmd.Tasks.Cancel(c.ctx(), c.tenant(), c.param, value(b.Reason))
+	return c.accepted(t, err)
+}
+
+func (s *Server) replayTask(c *call) error {
+	t, err := s.cmd.Tasks.Replay(c.ctx(), c.tenant(), c.param)
+	return c.accepted(t, err)
+}
+
+func (s *Server) releaseTask(c *call) error {
+	var b api.ReleaseTask
+	if err := c.body(&b); err != nil {
+		return err
+	}
+	t, err := s.cmd.Tasks.Release(c.ctx(), c.tenant(), c.param, b.Action == api.ReleaseTaskActionFail)
+	return c.accepted(t, err)
+}
+
+func (c *call) accepted(t Task, err error) error {
+	if err != nil {
+		return err
+	}
+	return c.ok(http.StatusAccepted, viewTask(t))
+}
+
+func (s *Server) replayDeadLetters(c *call) error {
+	var b api.ReplayDeadLetters
+	if err := c.body(&b); err != nil {
+		return err
+	}
+	f := TaskFilter{
+		Pool: value(b.Filter.Pool), Session: value(b.Filter.Session), Gateway: value(b.Filter.Gateway), Code: value(b.Filter.Code),
+	}
+	var err error
+	if f.Tenant, err = c.filterTenant(value(b.Filter.Tenant)); err != nil {
+		return err
+	}
+	f.LabelKey, f.LabelValue, _ = strings.Cut(value(b.Filter.Label), ":")
+	if b.Filter.Priority != nil {
+		if f.Class, err = messages.ParseClass(string(*b.Filter.Priority)); err != nil {
+			return invalid(messages.FieldError{Pointer: "/filter/priority", Detail: err.Error()})
+		}
+	}
+	if t := b.Filter.CreatedBefore; t != nil {
+		f.Before = stored(*t)
+	}
+	if t := b.Filter.CreatedAfter; t != nil {
+		f.After = stored(*t)
+	}
+	matched, replayed, err := s.cmd.Tasks.ReplayDeadLetters(c.ctx(), f, value(b.DryRun))
+	if err != nil {
+		return err
+	}
+	return c.ok(http.StatusOK, api.ReplayedDeadLetters{Matched: matched, Replayed: replayed})
+}
+
+func (s *Server) getQueue(c *call) error {
+	classes, err := s.cmd.Tasks.Queue(c.ctx(), c.tenant(), c.query.Get("pool"))
+	if err != nil {
+		return err
+	}
+	items := make([]api.QueueClass, len(classes))
+	for i, q := range classes {
+		items[i] = viewQueue(q)
+	}
+	return c.ok(http.StatusOK, api.Queue{Items: items})
+}
