@@ -14,6 +14,7 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/dash-fleet/dash/actors/commit"
+	"github.com/dash-fleet/dash/actors/supervise"
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
 )
@@ -78,7 +79,9 @@ func openBench(tb testing.TB, store *memory, change func(*Config)) *bench {
 	up := make(chan *actor.PID, 1)
 	parent := system.Root.Spawn(actor.PropsFromProducer(func() actor.Actor {
 		return &parentActor{props: props, up: up, heard: b.parent}
-	}))
+	}, actor.WithSupervisor(supervise.New(supervise.Config{
+		Kind: "pool", Initial: 5 * time.Millisecond, Max: 50 * time.Millisecond, Window: time.Second, Logger: quiet(),
+	}))))
 	b.pool = <-up
 	b.client = &Client{Send: system.Root, Store: store, Pool: func(context.Context, string) (*actor.PID, error) { return b.pool, nil }}
 	tb.Cleanup(func() {
