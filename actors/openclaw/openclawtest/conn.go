@@ -3,6 +3,8 @@ package openclawtest
 import (
 	"bytes"
 	"context"
+	"errors"
+	"io"
 	"net"
 	"net/http"
 	"strconv"
@@ -73,8 +75,8 @@ func (g *Gateway) serveSocket(l *life, w http.ResponseWriter, r *http.Request) {
 	}
 	ws.SetReadLimit(preAuthLimit)
 	if !g.attach(c) {
-		bc.Close()
-		ws.CloseNow()
+		_ = bc.Close()
+		_ = ws.CloseNow()
 		return
 	}
 	written := make(chan struct{})
@@ -83,7 +85,7 @@ func (g *Gateway) serveSocket(l *life, w http.ResponseWriter, r *http.Request) {
 	g.detach(c)
 	c.stop()
 	<-written
-	ws.CloseNow()
+	_ = ws.CloseNow()
 }
 
 func (g *Gateway) attach(c *conn) bool {
@@ -122,6 +124,9 @@ func (c *conn) readLoop() {
 		}
 		buf.Reset()
 		if _, err := buf.ReadFrom(r); err != nil {
+			if errors.Is(err, websocket.ErrMessageTooBig) {
+				c.linger()
+			}
 			return
 		}
 		c.handle(kind, buf.Bytes())
@@ -129,6 +134,19 @@ func (c *conn) readLoop() {
 			buf = bytes.Buffer{}
 		}
 	}
+}
+
+// linger swallows the rest of a frame that was too big. Closing with it unread
+// would reset the connection and the client would never see close 1009.
+func (c *conn) linger() {
+	c.qmu.Lock()
+	c.closed = true
+	c.qmu.Unlock()
+	if c.bc.SetReadDeadline(time.Now().Add(5*time.Second)) != nil {
+		return
+	}
+	// It ends with the client's close, at the deadline or at the bound: each is fine.
+	_, _ = io.CopyN(io.Discard, c.bc.Conn, 2*maxPayload)
 }
 
 func (c *conn) handle(kind websocket.MessageType, data []byte) {
@@ -179,7 +197,7 @@ func (c *conn) close(code websocket.StatusCode, reason string) {
 // cut ends the socket without a word, as a crash does.
 func (c *conn) cut() {
 	c.stop()
-	c.bc.Close()
+	_ = c.bc.Close()
 }
 
 // stop ends the writer; frames not sent yet are lost.
@@ -210,7 +228,7 @@ func (c *conn) push(f outFrame, size int) {
 		c.closed = true
 		c.queue, c.qbytes = []outFrame{{}}, 0
 		c.poke()
-		c.bc.Close()
+		_ = c.bc.Close()
 		return
 	}
 	if f.delta != nil {
@@ -241,18 +259,18 @@ func (c *conn) writeLoop() {
 		for _, f := range frames {
 			if f.close != nil {
 				c.release()
-				c.ws.Close(f.close.code, f.close.reason)
-				c.bc.Close()
+				_ = c.ws.Close(f.close.code, f.close.reason)
+				_ = c.bc.Close()
 				return
 			}
 			if f.empty() || !c.write(f, &seq, &scratch) {
 				c.release()
-				c.bc.Close()
+				_ = c.bc.Close()
 				return
 			}
 		}
 		if !c.release() {
-			c.bc.Close()
+			_ = c.bc.Close()
 			return
 		}
 	}

@@ -104,7 +104,7 @@ func (g *Gateway) Start(ctx context.Context) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.stopped || g.life != nil {
-		ln.Close()
+		_ = ln.Close()
 		if g.stopped {
 			return ErrStopped
 		}
@@ -136,7 +136,7 @@ func (g *Gateway) boot(ln net.Listener) error {
 	if g.store == nil || g.cfg.StateDir != "" {
 		st, err := openStore(g.cfg)
 		if err != nil {
-			ln.Close()
+			_ = ln.Close()
 			return err
 		}
 		g.store = st
@@ -237,7 +237,7 @@ func (g *Gateway) end(l *life) {
 			t.Stop()
 		}
 	}
-	l.ln.Close()
+	_ = l.ln.Close()
 	for c := range l.conns {
 		c.cut()
 	}
@@ -248,7 +248,7 @@ func (g *Gateway) end(l *life) {
 }
 
 func (l *life) finish() {
-	l.srv.Close()
+	_ = l.srv.Close()
 	l.work.Wait()
 	l.pings.Wait()
 }
@@ -338,17 +338,17 @@ func (g *Gateway) tickInterval() time.Duration {
 	return g.scaledMin(30*time.Second, time.Second)
 }
 
-// ping wants a pong within 25 s (scaled, at least 10 s), else the socket is cut.
+// ping wants a pong within 25 s (longer when scaled up), else the socket is cut.
 func (g *Gateway) ping(l *life, c *conn) {
 	if c.pingBusy {
 		return
 	}
 	c.pingBusy = true
 	l.pings.Go(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), g.scaledMin(25*time.Second, 10*time.Second))
+		ctx, cancel := context.WithTimeout(context.Background(), g.scaledMin(25*time.Second, 25*time.Second))
 		defer cancel()
 		if err := c.ws.Ping(ctx); err != nil {
-			c.bc.Close()
+			_ = c.bc.Close()
 		}
 		g.mu.Lock()
 		defer g.mu.Unlock()

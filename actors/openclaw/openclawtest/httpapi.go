@@ -70,8 +70,10 @@ func onlyRead(w http.ResponseWriter, r *http.Request) bool {
 
 func writeJSON(w http.ResponseWriter, code int, v any) {
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	body := encode(v)
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(code)
-	if _, err := w.Write(encode(v)); err != nil {
+	if _, err := w.Write(body); err != nil {
 		return // the client has gone; there is nobody to tell
 	}
 }

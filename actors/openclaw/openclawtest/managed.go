@@ -60,14 +60,14 @@ func RunManaged(ctx context.Context, getenv func(string) string, logger *slog.Lo
 		logger.Error("gateway log refused", "err", err)
 		return exitConfig
 	}
-	defer lines.Close()
+	defer func() { _ = lines.Close() }() // every line was written when it was made
 	cfg.Logger = slog.New(slog.NewTextHandler(lines, nil))
 	if path := getenv("DASH_SIM_LOG"); path != "" {
 		if cfg.Log, err = OpenLog(path); err != nil {
 			logger.Error("ground-truth log refused", "err", err)
 			return exitConfig
 		}
-		defer cfg.Log.Close()
+		defer func() { _ = cfg.Log.Close() }()
 	}
 	return serveManaged(ctx, cfg, tree, getenv("OPENCLAW_CONFIG_PATH"), logger)
 }
@@ -80,7 +80,7 @@ func serveManaged(ctx context.Context, cfg Config, tree map[string]any, path str
 	}
 	g.config = &configFile{path: path, tree: tree, save: true}
 	g.exit = make(chan int, 1)
-	defer g.Stop(context.Background())
+	defer func() { _ = g.Stop(context.Background()) }() // Stop cannot fail
 	starting, cancel := context.WithTimeout(ctx, g.scaledMin(bindPatient, 100*time.Millisecond))
 	defer cancel()
 	if err := g.Start(starting); err != nil {
@@ -212,8 +212,8 @@ func lockState(dir string) (unlock func(), err error) {
 		return nil, fmt.Errorf("open lock: %w", err)
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		f.Close()
+		_ = f.Close()
 		return nil, fmt.Errorf("state folder %s is in use by another gateway: %w", dir, err)
 	}
-	return func() { f.Close() }, nil
+	return func() { _ = f.Close() }, nil
 }

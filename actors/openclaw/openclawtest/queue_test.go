@@ -79,13 +79,12 @@ func TestLongQueueWithoutRunTimeDoesNotRecurse(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil)
 	c := dial(t, b.g)
-	const n = 1500
-	first := c.startRun("q0", "agent:main:q", "[[delay=300]]", nil)
+	const n = 4 * maxDepth
+	last := c.startRun("q0", "agent:main:q", "[[delay=300]]", nil)
 	for i := 1; i < n; i++ {
-		c.start("agent", obj{"message": "x", "idempotencyKey": fmt.Sprint("q", i), "sessionKey": "agent:main:q"})
+		last = c.start("agent", obj{"message": "x", "idempotencyKey": fmt.Sprint("q", i), "sessionKey": "agent:main:q"})
 	}
-	c.answer(first, 1)
-	eventually(t, "all ended", func() bool { s := b.g.Stats(); return s.Running+s.Waiting == 0 })
+	c.answer(last, 1)
 	if got := b.log.story(t, fmt.Sprint("q", n-1)); got != "accepted started finished" {
 		t.Fatalf("last run %q", got)
 	}

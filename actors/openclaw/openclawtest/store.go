@@ -108,7 +108,7 @@ func (st *store) load() error {
 	if err != nil {
 		return fmt.Errorf("open state: %w", err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // only read
 	br := bufio.NewReaderSize(f, 1<<16)
 	for n := 1; ; n++ {
 		line, err := br.ReadBytes('\n')
@@ -195,7 +195,7 @@ func (st *store) compact() error {
 		return fmt.Errorf("open state: %w", err)
 	}
 	if st.file != nil {
-		st.file.Close() // nothing is buffered; the new file holds everything
+		_ = st.file.Close() // nothing is buffered; the new file holds everything
 	}
 	st.file, st.written, st.floor = f, int64(buf.Len()), int64(buf.Len())
 	return nil
@@ -231,7 +231,7 @@ func (st *store) crash() {
 	}
 	clear(st.asking)
 	if st.file != nil {
-		st.file.Close() // every line was written when it was made
+		_ = st.file.Close() // every line was written when it was made
 		st.file = nil
 	}
 }
