@@ -146,7 +146,9 @@ func (d *decision) report(key string, s *messages.Session, unsure bool) {
 // conflicted: the stored row is not what the Run took it for.
 func (d *decision) conflicted(c *Commit, row *messages.Task) {
 	if row == nil || row.Claim != c.FromClaim {
-		d.gone = true
+		// A newer claim in the same key: an earlier commit of ours was kept
+		// although its answer said otherwise. A fence would hit that claim.
+		d.gone, d.keyFree = true, row == nil || row.SessionKey() == d.Task.SessionKey()
 		return
 	}
 	if row.CancelRequested() && !row.State.Terminal() {

@@ -46,7 +46,7 @@ func (k *keyWriter) run(r *Run, conn Conn) {
 	k.s(r.sentBoot)
 	k.s(r.track)
 	k.t(r.conn == 0, r.conn == conn, r.fresh, r.wrote, r.unsent, r.refused, r.stale, r.graceOver)
-	k.t(r.watching, r.gone, r.fenced, r.storeWait, r.keepRow)
+	k.t(r.watching, r.gone, r.fenced, r.storeWait, r.keepRow, r.keyFree)
 	k.n(int(r.sends), int(r.send), int(r.ask), int(r.step), int(r.misses), int(r.stop), int(r.armed))
 	if e := r.end; e != nil {
 		k.n(int(e.kind))

@@ -171,6 +171,10 @@ func (w *world) carryOut(i int, e Effect) string {
 		o.returned = e.Claim
 	case Proof:
 		o.proof = true
+	case Fence:
+		if t := &w.row; t.State.AtGateway() && t.Claim != o.run.Task.Claim && t.SessionKey() == e.Key {
+			return "a fence hits a newer claim"
+		}
 	}
 	return ""
 }

@@ -56,6 +56,7 @@ type Run struct {
 	end       *ending
 	watching  bool // HELD: only look, never send
 	gone      bool // the claim was taken back
+	keyFree   bool // gone, and its session key may be in use by a newer claim, or needs no fence
 	fenced    bool // the ownership was lost
 
 	op        int64

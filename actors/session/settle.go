@@ -24,7 +24,9 @@ func (d *decision) settleOnce() bool {
 	case d.fenced:
 		return d.release()
 	case d.gone:
-		d.do(Fence{Key: d.Task.SessionKey()})
+		if e := d.end; !d.keyFree && (e == nil || e.unconfirmed || e.lost) { // the run may go on
+			d.do(Fence{Key: d.Task.SessionKey()})
+		}
 		return d.release()
 	case d.watching:
 		return d.watch()
