@@ -1,0 +1,246 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/dash-fleet/dash/actors"
+	"github.com/dash-fleet/dash/actors/commit"
+	"github.com/dash-fleet/dash/actors/dispatch"
+	"github.com/dash-fleet/dash/actors/feed"
+	"github.com/dash-fleet/dash/actors/gateway"
+	"github.com/dash-fleet/dash/actors/openclaw"
+	"github.com/dash-fleet/dash/actors/openclaw/launcher"
+	"github.com/dash-fleet/dash/cmd/internal/config"
+	"github.com/dash-fleet/dash/http/auth"
+	"github.com/dash-fleet/dash/http/server"
+	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/persistence"
+	"github.com/dash-fleet/dash/persistence/sqlite"
+)
+
+// Deps is what a node gets from outside.
+type Deps struct {
+	Logger   *slog.Logger
+	Registry *prometheus.Registry
+	Version  string
+	// BcryptCost of a key made at the first start; 0: auth.DefaultCost.
+	BcryptCost int
+}
+
+// App is a running node.
+type App struct {
+	cfg     config.Config
+	deps    Deps
+	logger  *slog.Logger
+	cleanup cleanups
+	fatal   chan error
+
+	nodeID   string
+	store    persistence.Store
+	repos    persistence.Repositories
+	feed     *feed.Feed
+	node     *actors.Node
+	fleet    *fleet
+	server   *server.Server
+	adminKey messages.Secret
+	keyFile  string
+}
+
+// Start brings a node up. When it returns without error the API answers.
+func Start(ctx context.Context, cfg config.Config, deps Deps) (*App, error) {
+	a := &App{cfg: cfg, deps: deps, logger: deps.Logger, fatal: make(chan error, 1),
+		cleanup: cleanups{logger: deps.Logger}}
+	if err := a.setup(ctx); err != nil {
+		return nil, errors.Join(err, a.cleanup.run())
+	}
+	return a, nil
+}
+
+// setup is one straight line on purpose: it is the node's table of contents.
+func (a *App) setup(ctx context.Context) error {
+	if err := a.prepareData(); err != nil {
+		return err
+	}
+	a.nodeID = a.cfg.Node + "-" + messages.NewID()[24:]
+
+	// The store: truth.
+	db, err := sqlite.Open(ctx, sqlite.Config{Dir: a.cfg.Data, Logger: a.logger, Registerer: a.deps.Registry})
+	if err != nil {
+		return err
+	}
+	a.cleanup.add("store", func(context.Context) error { return db.Close() })
+	a.store, a.repos = db.Store(), db.Repositories()
+	if err := a.firstKey(ctx); err != nil {
+		return err
+	}
+	if err := a.startLease(ctx); err != nil {
+		return err
+	}
+
+	// The feed: what the store has taken goes out to watchers.
+	last, err := a.store.LastSeq(ctx)
+	if err != nil {
+		return fmt.Errorf("read event log: %w", err)
+	}
+	a.feed = feed.New(last, a.deps.Registry)
+
+	// The tree: committer first, then pools, then gateways.
+	a.node, err = actors.Start(ctx, actors.Config{
+		Commit: commit.Config{Store: a.store, Logger: a.logger, Publish: a.feed.Publish, Metrics: commit.NewMetrics(a.deps.Registry)},
+		Logger: a.logger, Fatal: a.fail, Registerer: a.deps.Registry,
+	})
+	if err != nil {
+		return err
+	}
+	a.cleanup.add("supervision tree", a.node.Stop)
+	if err := a.startFleet(ctx); err != nil {
+		return err
+	}
+	a.startSweeper()
+
+	// The API: last in, first out.
+	return a.startServer(ctx)
+}
+
+func (a *App) prepareData() error {
+	if a.cfg.Data == "" {
+		dir, err := os.MkdirTemp("", "dash-dev-")
+		if err != nil {
+			return fmt.Errorf("make data folder: %w", err)
+		}
+		a.cfg.Data = dir
+		a.cleanup.add("data folder", func(context.Context) error { return os.RemoveAll(dir) })
+	}
+	abs, err := filepath.Abs(a.cfg.Data)
+	if err != nil {
+		return fmt.Errorf("data folder: %w", err)
+	}
+	a.cfg.Data = abs
+	if err := os.MkdirAll(abs, 0o700); err != nil {
+		return fmt.Errorf("make data folder: %w; give a folder that can be written with --data", err)
+	}
+	return nil
+}
+
+// startFleet takes up pools and gateways.
+func (a *App) startFleet(ctx context.Context) error {
+	launch, err := launcher.New(launcher.Config{
+		Dir: a.cfg.Data, Command: a.cfg.OpenClawCommand, ProbeNames: a.cfg.OpenClawProbeNames,
+		StartupTimeout: a.cfg.OpenClawStartupTimeout, ProbeInterval: a.cfg.OpenClawProbeInterval,
+		RetryWindow: a.cfg.OpenClawRetryWindow, Logger: a.logger, Registerer: a.deps.Registry,
+	})
+	if err != nil {
+		return err
+	}
+	a.cleanup.add("launcher", func(context.Context) error { launch.Close(); return nil })
+	a.fleet = &fleet{
+		app: a, launcher: launch, pools: map[string]persistence.Fence{},
+		dispatch: dispatch.NewMetrics(a.deps.Registry), gateways: gateway.NewMetrics(a.deps.Registry),
+		openclaw: openclaw.NewMetrics(a.deps.Registry),
+	}
+	if err := a.startSims(ctx); err != nil {
+		return err
+	}
+	return a.fleet.takeUp(ctx)
+}
+
+// startServer opens the API.
+func (a *App) startServer(ctx context.Context) error {
+	keys, err := auth.NewKeys(auth.KeysConfig{}, newKeyStore(a.repos.Keys), a.logger, a.deps.Registry)
+	if err != nil {
+		return err
+	}
+	if err := keys.Start(context.WithoutCancel(ctx)); err != nil {
+		return err
+	}
+	a.cleanup.add("keys", keys.Stop)
+	c := newCommands(a)
+	a.server, err = server.New(server.Config{
+		Listen: a.cfg.Listen, TLSCert: a.cfg.TLSCert, TLSKey: a.cfg.TLSKey, Version: a.deps.Version,
+		PublicMetrics: a.cfg.MetricsPublic,
+	}, server.Deps{
+		Commands: server.Commands{
+			Tasks: taskCommands{c}, Gateways: gatewayCommands{c}, Sessions: sessionCommands{c}, Pools: poolCommands{c},
+			Nodes: nodeCommands{c}, Health: &healthChecks{commands: c}, Events: eventLog{c}, Runs: runTexts{c},
+		},
+		Auth: keys, Logger: a.logger, Registerer: a.deps.Registry, Gatherer: a.deps.Registry,
+	})
+	if err != nil {
+		return err
+	}
+	if err := a.server.Start(context.WithoutCancel(ctx)); err != nil {
+		return err
+	}
+	a.cleanup.add("api", a.server.Stop)
+	return nil
+}
+
+// fail ends the node: it cannot keep its promises any more.
+func (a *App) fail(err error) {
+	select {
+	case a.fatal <- err:
+	default:
+	}
+}
+
+// Fatal delivers the reason when the node cannot go on.
+func (a *App) Fatal() <-chan error { return a.fatal }
+
+// URL is where the API answers.
+func (a *App) URL() string {
+	scheme := "http"
+	if a.cfg.TLSCert != "" {
+		scheme = "https"
+	}
+	return scheme + "://" + a.server.Addr().String()
+}
+
+// AdminKey is the key made at this start, empty when there was one already;
+// KeyFile is the file that holds it.
+func (a *App) AdminKey() (key messages.Secret, file string) { return a.adminKey, a.keyFile }
+
+// Data is the data folder in use.
+func (a *App) Data() string { return a.cfg.Data }
+
+// Stop ends the node: no new requests, then the tree, then the store. Managed
+// gateways and the runs on them go on.
+func (a *App) Stop() error { return a.cleanup.run() }
+
+// sweepEvery and sweepRows bound the retention sweeper.
+const (
+	sweepEvery = 10 * time.Second
+	sweepRows  = 1000
+)
+
+// startSweeper removes finished tasks after the retention time.
+func (a *App) startSweeper() {
+	if a.cfg.Retention <= 0 {
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		t := time.NewTicker(sweepEvery)
+		defer t.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-t.C:
+			}
+			if _, err := a.store.Sweep(ctx, time.Now().Add(-a.cfg.Retention), sweepRows); err != nil && ctx.Err() == nil {
+				a.logger.Warn("finished tasks could not be removed", slog.Any("err", err))
+			}
+		}
+	}()
+	a.cleanup.add("sweeper", func(context.Context) error { cancel(); <-done; return nil })
+}

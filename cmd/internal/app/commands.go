@@ -1,0 +1,93 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/dash-fleet/dash/actors/dispatch"
+	"github.com/dash-fleet/dash/http/events"
+	"github.com/dash-fleet/dash/http/server"
+	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/persistence"
+)
+
+// commands turns what the API asks into messages to owners and reads of the store.
+type commands struct {
+	app    *App
+	owners *dispatch.Client
+}
+
+func newCommands(a *App) *commands {
+	c := &commands{app: a}
+	c.owners = &dispatch.Client{Send: a.node.Root(), Pool: c.pool, Store: a.store}
+	return c
+}
+
+// pool returns the owner of a pool.
+func (c *commands) pool(_ context.Context, id string) (*actor.PID, error) {
+	pid, ok := c.app.node.Pool(id)
+	if !ok {
+		return nil, &messages.Error{
+			Code: messages.CodeInvalid, Message: fmt.Sprintf("there is no pool %q", id),
+			NextStep: "make it with `dash pool set " + id + "`, or leave the pool out for the default one",
+			Fields:   []messages.FieldError{{Pointer: "/pool", Detail: "unknown pool"}},
+		}
+	}
+	return pid, nil
+}
+
+func notFound(what, id string) *messages.Error {
+	return &messages.Error{Code: messages.CodeNotFound, Message: fmt.Sprintf("there is no %s %q", what, id), NextStep: "list them with `dash " + what + " list`"}
+}
+
+// refused turns a store's error into one for the API.
+func refused(err error, what, id string) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, persistence.ErrNotFound):
+		return notFound(what, id)
+	case errors.Is(err, persistence.ErrExists):
+		return &messages.Error{Code: messages.CodeConflict, Message: fmt.Sprintf("the %s %q exists", what, id), NextStep: "choose another id, or change the existing one"}
+	case errors.Is(err, persistence.ErrVersion):
+		return &messages.Error{Code: messages.CodeVersionClash, Message: fmt.Sprintf("the %s %q was changed meanwhile", what, id), NextStep: "read it again and repeat the change"}
+	case errors.Is(err, persistence.ErrUnavailable):
+		return &messages.Error{Code: messages.CodeUnavailable, Message: "the store is not available now", NextStep: "try again", RetryAfter: time.Second, Err: err}
+	}
+	return err
+}
+
+// eventLog gives watchers the log's past and present.
+type eventLog struct{ *commands }
+
+func (e eventLog) Events(ctx context.Context, since int64, limit int) ([]*messages.Event, int64, error) {
+	return e.app.store.Events(ctx, since, limit)
+}
+
+func (e eventLog) LastSeq(ctx context.Context) (int64, error) { return e.app.store.LastSeq(ctx) }
+
+func (e eventLog) Subscribe(buffer int) events.Subscription { return e.app.feed.Subscribe(buffer) }
+
+// runTexts gives watchers the text of runs.
+type runTexts struct{ *commands }
+
+func (r runTexts) WatchRun(task string) events.RunWatch { return r.app.feed.WatchRun(task) }
+
+// nodeCommands lists the cluster: with the embedded store, this node.
+type nodeCommands struct{ *commands }
+
+func (n nodeCommands) Nodes(ctx context.Context) ([]server.Node, error) {
+	rows, err := n.app.store.Renew(ctx, n.app.self(), leaseTTL)
+	if err != nil {
+		return nil, refused(err, "node", n.app.nodeID)
+	}
+	out := make([]server.Node, 0, len(rows))
+	for _, r := range rows {
+		out = append(out, server.Node{ID: r.ID, Addr: r.Addr, Region: r.Region, Version: r.Version, Expires: r.Expires})
+	}
+	return out, nil
+}

@@ -1,0 +1,220 @@
+package app
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/dash-fleet/dash/actors/gateway"
+	"github.com/dash-fleet/dash/http/server"
+	"github.com/dash-fleet/dash/messages"
+)
+
+// gatewayCommands implements server.Gateways.
+type gatewayCommands struct{ *commands }
+
+// Create implements server.Gateways.
+func (c gatewayCommands) Create(ctx context.Context, g messages.Gateway) (server.Gateway, error) {
+	if g.Node == "" {
+		g.Node = c.app.cfg.Node
+	}
+	if g.Managed != nil && !c.app.cfg.OpenClawAutoStart {
+		return server.Gateway{}, &messages.Error{
+			Code: messages.CodeNotSupported, Message: "this node does not start gateways",
+			NextStep: "start Dash with --openclaw-auto-start, or register a running gateway with url and token",
+		}
+	}
+	if g.MaxConcurrency == 0 {
+		g.MaxConcurrency = defaultConcurrency
+	}
+	g.CreatedAt = messages.Now()
+	g, err := c.app.repos.Gateways.Create(ctx, g)
+	if err != nil {
+		return server.Gateway{}, refused(err, "gateway", g.ID)
+	}
+	if err := c.app.fleet.ensurePool(ctx, g.Pool); err != nil {
+		return server.Gateway{}, err
+	}
+	if err := c.app.fleet.startGateway(ctx, g, messages.GatewayStatus{}); err != nil {
+		return server.Gateway{}, err
+	}
+	return c.shown(ctx, g), nil
+}
+
+// defaultConcurrency is the gateway's own default for small machines.
+const defaultConcurrency = 8
+
+// shown adds the owner's last word to a configuration.
+func (c gatewayCommands) shown(ctx context.Context, g messages.Gateway) server.Gateway {
+	out := server.Gateway{Config: g, Status: messages.GatewayStatus{ID: g.ID, Tenant: g.Tenant, State: messages.GatewayRegistered}}
+	if pid, ok := c.app.node.Gateway(g.ID); ok {
+		if s, ok := c.inspect(ctx, pid); ok {
+			out.Status = s.Status
+			return out
+		}
+	}
+	rows, err := c.app.store.GatewayStatuses(ctx)
+	if err != nil {
+		return out
+	}
+	if i := slices.IndexFunc(rows, func(s messages.GatewayStatus) bool { return s.ID == g.ID }); i >= 0 {
+		out.Status = rows[i]
+	}
+	return out
+}
+
+// inspectTimeout bounds the wait for one gateway's owner; without an answer the
+// last recorded status is shown.
+const inspectTimeout = time.Second
+
+func (c gatewayCommands) inspect(ctx context.Context, pid *actor.PID) (gateway.Snapshot, bool) {
+	ctx, cancel := context.WithTimeout(ctx, inspectTimeout)
+	defer cancel()
+	reply := make(chan gateway.Snapshot, 1)
+	c.app.node.Root().Send(pid, gateway.Inspect{Reply: reply})
+	select {
+	case s := <-reply:
+		return s, s.Status.State != 0
+	case <-ctx.Done():
+		return gateway.Snapshot{}, false
+	}
+}
+
+// List implements server.Gateways.
+func (c gatewayCommands) List(ctx context.Context, tenant string) ([]server.Gateway, error) {
+	rows, err := c.app.repos.Gateways.List(ctx)
+	if err != nil {
+		return nil, refused(err, "gateway", "")
+	}
+	out := make([]server.Gateway, 0, len(rows))
+	for _, g := range rows {
+		if tenant == "" || g.Tenant == tenant {
+			out = append(out, c.shown(ctx, g))
+		}
+	}
+	return out, nil
+}
+
+func (c gatewayCommands) config(ctx context.Context, tenant, id string) (messages.Gateway, error) {
+	g, err := c.app.repos.Gateways.Get(ctx, id)
+	if err != nil {
+		return g, refused(err, "gateway", id)
+	}
+	if tenant != "" && g.Tenant != tenant {
+		return g, notFound("gateway", id)
+	}
+	return g, nil
+}
+
+// Get implements server.Gateways.
+func (c gatewayCommands) Get(ctx context.Context, tenant, id string) (server.Gateway, error) {
+	g, err := c.config(ctx, tenant, id)
+	if err != nil {
+		return server.Gateway{}, err
+	}
+	return c.shown(ctx, g), nil
+}
+
+// Update implements server.Gateways.
+func (c gatewayCommands) Update(ctx context.Context, tenant, id string, ch server.GatewayChange, version int64) (server.Gateway, error) {
+	g, err := c.config(ctx, tenant, id)
+	if err != nil {
+		return server.Gateway{}, err
+	}
+	if version != 0 {
+		g.Version = version
+	}
+	set(&g.URL, ch.URL)
+	set(&g.Token, ch.Token)
+	set(&g.MaxConcurrency, ch.MaxConcurrency)
+	set(&g.Weight, ch.Weight)
+	set(&g.Region, ch.Region)
+	set(&g.Capabilities, ch.Capabilities)
+	set(&g.Labels, ch.Labels)
+	return c.store(ctx, g, gateway.Configure{Gateway: g})
+}
+
+func set[T any](field *T, v *T) {
+	if v != nil {
+		*field = *v
+	}
+}
+
+// store writes a changed configuration and tells the owner.
+func (c gatewayCommands) store(ctx context.Context, g messages.Gateway, tell ...any) (server.Gateway, error) {
+	g, err := c.app.repos.Gateways.Update(ctx, g)
+	if err != nil {
+		return server.Gateway{}, refused(err, "gateway", g.ID)
+	}
+	if pid, ok := c.app.node.Gateway(g.ID); ok {
+		for _, m := range tell {
+			c.app.node.Root().Send(pid, m)
+		}
+	}
+	return c.shown(ctx, g), nil
+}
+
+// Delete implements server.Gateways.
+func (c gatewayCommands) Delete(ctx context.Context, tenant, id string, force bool) error {
+	g, err := c.config(ctx, tenant, id)
+	if err != nil {
+		return err
+	}
+	if s := c.shown(ctx, g); s.Status.Running > 0 && !force {
+		return &messages.Error{
+			Code: messages.CodeWrongState, Message: "the gateway holds tasks",
+			NextStep: "drain it first with `dash gateway drain " + id + "`, or use force: its tasks then follow their on_unknown policy",
+		}
+	}
+	if err := c.app.repos.Gateways.Delete(ctx, id); err != nil {
+		return refused(err, "gateway", id)
+	}
+	if pid, ok := c.app.node.Gateway(id); ok {
+		c.app.node.Root().Send(pid, gateway.Remove{})
+	}
+	return nil
+}
+
+// Drain implements server.Gateways.
+func (c gatewayCommands) Drain(ctx context.Context, tenant, id string) (server.Gateway, error) {
+	g, err := c.config(ctx, tenant, id)
+	if err != nil {
+		return server.Gateway{}, err
+	}
+	g.Drained = true
+	return c.store(ctx, g, gateway.Drain{})
+}
+
+// Resume implements server.Gateways.
+func (c gatewayCommands) Resume(ctx context.Context, tenant, id string) (server.Gateway, error) {
+	g, err := c.config(ctx, tenant, id)
+	if err != nil {
+		return server.Gateway{}, err
+	}
+	g.Drained = false
+	tell := []any{gateway.Resume{}}
+	if c.shown(ctx, g).Status.State == messages.GatewayQuarantined {
+		tell = append(tell, gateway.Restart{})
+	}
+	return c.store(ctx, g, tell...)
+}
+
+// Restart implements server.Gateways. A gateway whose owner gave up gets a new one.
+func (c gatewayCommands) Restart(ctx context.Context, tenant, id string) (server.Gateway, error) {
+	g, err := c.config(ctx, tenant, id)
+	if err != nil {
+		return server.Gateway{}, err
+	}
+	if pid, ok := c.app.node.Gateway(id); ok {
+		c.tell(pid, gateway.Restart{})
+		return c.shown(ctx, g), nil
+	}
+	if err := c.app.fleet.startGateway(ctx, g, c.shown(ctx, g).Status); err != nil {
+		return server.Gateway{}, err
+	}
+	return c.shown(ctx, g), nil
+}
+
+func (c gatewayCommands) tell(pid *actor.PID, m any) { c.app.node.Root().Send(pid, m) }

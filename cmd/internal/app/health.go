@@ -1,0 +1,54 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/dash-fleet/dash/http/server"
+	"github.com/dash-fleet/dash/messages"
+)
+
+// healthFor is how long one round of checks serves all callers.
+const healthFor = time.Second
+
+// healthChecks implements server.Health.
+type healthChecks struct {
+	*commands
+
+	mu     sync.Mutex
+	checks []server.Check
+	at     time.Time
+}
+
+// Checks implements server.Health.
+func (h *healthChecks) Checks(ctx context.Context) []server.Check {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if time.Since(h.at) < healthFor {
+		return h.checks
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	h.checks = []server.Check{h.store(ctx), h.pools(ctx)}
+	h.at = time.Now()
+	return h.checks
+}
+
+func (h *healthChecks) store(ctx context.Context) server.Check {
+	c := server.Check{Name: "store", OK: true, Detail: "takes writes"}
+	if err := h.app.store.Ping(ctx); err != nil {
+		c.OK, c.Detail = false, err.Error()
+	}
+	return c
+}
+
+// pools asks the default pool's owner: it answers only when it has read itself back.
+func (h *healthChecks) pools(ctx context.Context) server.Check {
+	s, err := h.commands.owners.QueueStats(ctx, messages.DefaultPool)
+	if err != nil {
+		return server.Check{Name: "dispatch", Detail: "the pool is still reading its tasks back"}
+	}
+	return server.Check{Name: "dispatch", OK: true, Detail: fmt.Sprintf("%d open tasks in the default pool", s.Open)}
+}

@@ -1,0 +1,42 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+)
+
+// stopTimeout bounds the stop of one part.
+const stopTimeout = 12 * time.Second
+
+// cleanups is a stack of stops.
+type cleanups struct {
+	logger *slog.Logger
+	stack  []cleanup
+}
+
+type cleanup struct {
+	name string
+	stop func(context.Context) error
+}
+
+func (c *cleanups) add(name string, stop func(context.Context) error) {
+	c.stack = append(c.stack, cleanup{name: name, stop: stop})
+}
+
+// run stops everything, last started first, and returns what went wrong.
+func (c *cleanups) run() error {
+	var errs []error
+	for len(c.stack) > 0 {
+		last := c.stack[len(c.stack)-1]
+		c.stack = c.stack[:len(c.stack)-1]
+		ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+		if err := last.stop(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("stop %s: %w", last.name, err))
+		}
+		cancel()
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,52 @@
+package app
+
+import (
+	"context"
+	"errors"
+
+	"github.com/dash-fleet/dash/actors/gateway"
+	"github.com/dash-fleet/dash/actors/openclaw/launcher"
+	"github.com/dash-fleet/dash/messages"
+)
+
+// process is one managed gateway's daemon, as its owner sees it.
+type process struct {
+	launcher *launcher.Launcher
+	gateway  messages.Gateway
+	gone     chan struct{}
+}
+
+// Ensure implements gateway.Process.
+func (p *process) Ensure(ctx context.Context) (gateway.Endpoint, error) {
+	e, err := p.launcher.Ensure(ctx, launcher.Spec{
+		ID: p.gateway.ID, Managed: *p.gateway.Managed, Token: p.gateway.Token, MaxConcurrency: p.gateway.MaxConcurrency,
+	})
+	if err != nil {
+		var s *launcher.StartError
+		if errors.As(err, &s) {
+			return gateway.Endpoint{}, &gateway.StartError{Permanent: s.Permanent, Reason: s.Error(), NextStep: s.NextStep, Err: err}
+		}
+		return gateway.Endpoint{}, err
+	}
+	p.gone = make(chan struct{})
+	go func(exited <-chan launcher.Exit, gone chan<- struct{}) {
+		<-exited
+		close(gone)
+	}(p.launcher.Exited(p.gateway.ID), p.gone)
+	return gateway.Endpoint{URL: e.URL, Token: e.Token, PID: e.PID, Adopted: e.Adopted}, nil
+}
+
+// Exited implements gateway.Process.
+func (p *process) Exited() <-chan struct{} { return p.gone }
+
+// Stop implements gateway.Process.
+func (p *process) Stop(ctx context.Context) error {
+	_, err := p.launcher.Stop(ctx, p.gateway.ID)
+	return err
+}
+
+// Kill implements gateway.Process.
+func (p *process) Kill(ctx context.Context) error {
+	_, err := p.launcher.Kill(ctx, p.gateway.ID)
+	return err
+}

@@ -1,0 +1,70 @@
+package app
+
+import (
+	"context"
+
+	"github.com/dash-fleet/dash/http/server"
+	"github.com/dash-fleet/dash/messages"
+)
+
+// sessionCommands implements server.Sessions.
+type sessionCommands struct{ *commands }
+
+// Create implements server.Sessions.
+func (c sessionCommands) Create(ctx context.Context, s messages.Session) (messages.Session, error) {
+	row, created, err := c.owners.OpenSession(ctx, s.Pool, s.Tenant, s.ID, s.Labels)
+	if err == nil && !created {
+		err = &messages.Error{Code: messages.CodeConflict, Message: "the session " + s.ID + " exists", NextStep: "use it, or choose another id"}
+	}
+	return row, err
+}
+
+// Sessions implements server.Sessions.
+func (c sessionCommands) Sessions(ctx context.Context, tenant, pool, after string, limit int) ([]messages.Session, error) {
+	rows, err := c.app.store.Sessions(ctx, tenant, pool, after, limit)
+	return rows, refused(err, "session", "")
+}
+
+// Session implements server.Sessions.
+func (c sessionCommands) Session(ctx context.Context, tenant, id string) (messages.Session, error) {
+	s, err := c.app.store.Session(ctx, tenant, id)
+	return s, refused(err, "session", id)
+}
+
+// Close implements server.Sessions.
+func (c sessionCommands) Close(ctx context.Context, tenant, id string) error {
+	_, err := c.owners.CloseSession(ctx, tenant, id)
+	return err
+}
+
+// Transcript implements server.Sessions.
+func (c sessionCommands) Transcript(ctx context.Context, tenant, id string, limit int) ([]messages.Task, error) {
+	if _, err := c.Session(ctx, tenant, id); err != nil {
+		return nil, err
+	}
+	rows, err := c.app.store.Transcript(ctx, tenant, id, limit)
+	return rows, refused(err, "session", id)
+}
+
+// Move implements server.Sessions.
+func (c sessionCommands) Move(ctx context.Context, tenant, id string, m server.SessionMove) (messages.Session, error) {
+	s, err := c.Session(ctx, tenant, id)
+	if err != nil {
+		return s, err
+	}
+	if m.Gateway != "" {
+		g, err := c.app.repos.Gateways.Get(ctx, m.Gateway)
+		if err != nil || g.Pool != s.Pool {
+			return s, &messages.Error{
+				Code: messages.CodeInvalid, Message: "pool " + s.Pool + " has no gateway " + m.Gateway,
+				NextStep: "choose one of `dash gateway list`, or none", Fields: []messages.FieldError{{Pointer: "/gateway", Detail: "not a gateway of the session's pool"}},
+			}
+		}
+	}
+	return c.owners.MoveSession(ctx, tenant, id, m.Gateway, m.Force)
+}
+
+// Resume implements server.Sessions.
+func (c sessionCommands) Resume(ctx context.Context, tenant, id string) (messages.Session, error) {
+	return c.owners.UnparkSession(ctx, tenant, id)
+}

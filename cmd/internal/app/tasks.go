@@ -1,0 +1,168 @@
+package app
+
+import (
+	"context"
+	"errors"
+
+	"github.com/dash-fleet/dash/actors/dispatch"
+	"github.com/dash-fleet/dash/http/server"
+	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/persistence"
+)
+
+// taskCommands implements server.Tasks.
+type taskCommands struct{ *commands }
+
+// Submit implements server.Tasks.
+func (c taskCommands) Submit(ctx context.Context, r server.SubmitRequest) (server.Submitted, error) {
+	pool, err := c.poolOf(ctx, r)
+	if err != nil {
+		return server.Submitted{}, err
+	}
+	t := messages.Task{
+		ID: messages.NewID(), Tenant: r.Tenant, Pool: pool, Class: r.Class, Session: r.Session, Spec: r.Spec,
+		DueAt: r.DueAt, NotAfter: r.NotAfter, CreatedAt: messages.Now(),
+	}
+	stored, existing, err := c.owners.Submit(ctx, pool, dispatch.Submit{Task: t, IdemKey: r.IdemKey, IdemHash: r.IdemHash})
+	return server.Submitted{Task: server.Task{Task: stored}, Replayed: existing}, err
+}
+
+// poolOf is the pool named, else that of the session, else the default.
+func (c taskCommands) poolOf(ctx context.Context, r server.SubmitRequest) (string, error) {
+	if r.Pool != "" || r.Session == "" {
+		if r.Pool == "" {
+			return messages.DefaultPool, nil
+		}
+		return r.Pool, nil
+	}
+	s, err := c.app.store.Session(ctx, r.Tenant, r.Session)
+	if errors.Is(err, persistence.ErrNotFound) {
+		return messages.DefaultPool, nil
+	}
+	if err != nil {
+		return "", refused(err, "session", r.Session)
+	}
+	return s.Pool, nil
+}
+
+// Task implements server.Tasks.
+func (c taskCommands) Task(ctx context.Context, tenant, id string) (server.Task, error) {
+	t, err := c.app.store.Task(ctx, tenant, id)
+	if err != nil {
+		return server.Task{}, refused(err, "task", id)
+	}
+	return c.explained(ctx, t), nil
+}
+
+// explained adds what only the pool's owner knows; without an answer the task
+// is shown without it.
+func (c taskCommands) explained(ctx context.Context, t messages.Task) server.Task {
+	out := server.Task{Task: t}
+	if !t.State.Waiting() || t.Session == "" {
+		return out
+	}
+	if e, err := c.owners.Explain(ctx, t.Pool, t.Tenant, t.ID); err == nil {
+		out.BlockedBy = e.BlockedBy
+	}
+	return out
+}
+
+func filter(f server.TaskFilter) persistence.TaskFilter {
+	return persistence.TaskFilter{
+		Tenant: f.Tenant, States: f.States, Class: f.Class, Pool: f.Pool, Session: f.Session, Gateway: f.Gateway,
+		Code: f.Code, LabelKey: f.LabelKey, LabelVal: f.LabelValue, Before: f.Before, After: f.After,
+	}
+}
+
+// Tasks implements server.Tasks.
+func (c taskCommands) Tasks(ctx context.Context, f server.TaskFilter, cursor string, limit int) ([]server.Task, string, error) {
+	rows, next, err := c.app.store.Tasks(ctx, filter(f), cursor, limit)
+	if err != nil {
+		return nil, "", refused(err, "task", "")
+	}
+	out := make([]server.Task, 0, len(rows))
+	for _, t := range rows {
+		out = append(out, c.explained(ctx, t))
+	}
+	return out, next, nil
+}
+
+// WaitTask implements server.Tasks.
+func (c taskCommands) WaitTask(ctx context.Context, tenant, id string) (server.Task, error) {
+	ended, stop := c.app.feed.AwaitEnd(id)
+	defer stop()
+	t, err := c.Task(ctx, tenant, id)
+	if err != nil || t.State.Terminal() {
+		return t, err
+	}
+	select {
+	case <-ended:
+		return c.Task(ctx, tenant, id)
+	case <-ctx.Done():
+		return t, ctx.Err()
+	}
+}
+
+// Cancel implements server.Tasks.
+func (c taskCommands) Cancel(ctx context.Context, tenant, id, reason string) (server.Task, error) {
+	t, err := c.owners.Cancel(ctx, tenant, id, reason)
+	return server.Task{Task: t}, err
+}
+
+// Release implements server.Tasks.
+func (c taskCommands) Release(ctx context.Context, tenant, id string, fail bool) (server.Task, error) {
+	action := dispatch.ReleaseRequeue
+	if fail {
+		action = dispatch.ReleaseFail
+	}
+	t, err := c.owners.Release(ctx, tenant, id, action)
+	return server.Task{Task: t}, err
+}
+
+// Replay implements server.Tasks.
+func (c taskCommands) Replay(ctx context.Context, tenant, id string) (server.Task, error) {
+	t, err := c.owners.Replay(ctx, tenant, id)
+	return server.Task{Task: t}, err
+}
+
+// ReplayDeadLetters implements server.Tasks.
+func (c taskCommands) ReplayDeadLetters(ctx context.Context, f server.TaskFilter, dryRun bool) (matched, replayed int, err error) {
+	if dryRun {
+		return c.owners.ReplayAll(ctx, filter(f), true)
+	}
+	if matched, _, err = c.owners.ReplayAll(ctx, filter(f), true); err != nil {
+		return matched, 0, err
+	}
+	_, replayed, err = c.owners.ReplayAll(ctx, filter(f), false)
+	if messages.CodeOf(err) == messages.CodeQueueFull {
+		err = nil // what fits was put back; the two numbers say the rest
+	}
+	return matched, replayed, err
+}
+
+// Queue implements server.Tasks.
+func (c taskCommands) Queue(ctx context.Context, tenant, pool string) ([]server.QueueClass, error) {
+	pools, err := poolCommands(c).List(ctx, tenant)
+	if err != nil {
+		return nil, err
+	}
+	now := messages.Now()
+	var out []server.QueueClass
+	for _, p := range pools {
+		if pool != "" && pool != p.ID {
+			continue
+		}
+		s, err := c.owners.QueueStats(ctx, p.ID)
+		if err != nil {
+			return nil, err
+		}
+		for _, cl := range s.Classes {
+			q := server.QueueClass{Pool: p.ID, Tenant: p.Tenant, Class: cl.Class, Depth: cl.Queued, Bytes: cl.Bytes, Running: cl.Running, Limit: cl.Limit}
+			if !cl.Oldest.IsZero() {
+				q.OldestAge = now.Sub(cl.Oldest)
+			}
+			out = append(out, q)
+		}
+	}
+	return out, nil
+}
