@@ -609,7 +609,7 @@ type QueueClass struct {
 	Depth  int        `json:"depth"`
 	Limits ClassLimit `json:"limits"`
 
-	// OldestAgeSeconds age of the oldest that waits
+	// OldestAgeSeconds age of the oldest that waits, 0 when none does
 	OldestAgeSeconds float64 `json:"oldest_age_seconds"`
 	Pool             string  `json:"pool"`
 
@@ -654,7 +654,7 @@ type Reserved struct {
 
 // RunDelta Text that a run produced. Deltas are merged for a watcher that is slower than the run.
 type RunDelta struct {
-	// Offset length of the text before this part
+	// Offset length of the text before this part, in bytes of UTF-8
 	Offset int `json:"offset"`
 
 	// Reset what was sent before is void

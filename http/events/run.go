@@ -348,4 +348,3 @@ func (r *router) deliver(e *messages.Event) {
 		}
 	}
 }
-

@@ -131,7 +131,9 @@ func (s *Server) check(ctx context.Context, v Viewer) error {
 }
 
 // visible reports whether the viewer's tenant may see the event.
-func visible(p *auth.Principal, e *messages.Event) bool { return p.Tenant == "" || p.Tenant == e.Tenant }
+func visible(p *auth.Principal, e *messages.Event) bool {
+	return p.Tenant == "" || p.Tenant == e.Tenant
+}
 
 // start is where a stream begins: after since, or with what happens from now on.
 func (s *Server) start(ctx context.Context, since *int64) (int64, error) {

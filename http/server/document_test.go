@@ -1,0 +1,195 @@
+package server_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/getkin/kin-openapi/openapi3"
+
+	"github.com/dash-fleet/dash/http/api"
+	"github.com/dash-fleet/dash/http/server"
+)
+
+func TestDocumentIsValid(t *testing.T) {
+	t.Parallel()
+	if err := testDoc.Validate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestRequestBodiesAreStrict(t *testing.T) {
+	t.Parallel()
+	var walk func(at string, s *openapi3.SchemaRef)
+	walk = func(at string, s *openapi3.SchemaRef) {
+		v := s.Value
+		if v.Type.Is("object") && (v.AdditionalProperties.Has == nil || *v.AdditionalProperties.Has) && v.AdditionalProperties.Schema == nil {
+			if !strings.HasSuffix(at, "managed.config") { // OpenClaw's own configuration
+				t.Errorf("%s takes unknown fields", at)
+			}
+		}
+		for name, p := range v.Properties {
+			walk(at+"."+name, p)
+		}
+		if v.Items != nil {
+			walk(at+"[]", v.Items)
+		}
+	}
+	for _, item := range testDoc.Paths.Map() {
+		for _, op := range item.Operations() {
+			if op.RequestBody != nil {
+				walk(op.OperationID, op.RequestBody.Value.Content.Get("application/json").Schema)
+			}
+		}
+	}
+}
+
+// Every operation is called as its examples say, under both prefixes, and must
+// succeed; the transport checks that the answers fit the document.
+func TestEveryExampleWorks(t *testing.T) {
+	t.Parallel()
+	for path, item := range testDoc.Paths.Map() {
+		for method, op := range item.Operations() {
+			for name, body := range bodies(t, op) {
+				for _, prefix := range []string{"/api/v1", "/api"} {
+					t.Run(op.OperationID+"/"+name+strings.ReplaceAll(prefix, "/", "_"), func(t *testing.T) {
+						t.Parallel()
+						example(t, method, prefix, path, item, op, body)
+					})
+				}
+			}
+		}
+	}
+}
+
+func bodies(t *testing.T, op *openapi3.Operation) map[string]string {
+	if op.RequestBody == nil {
+		return map[string]string{"none": ""}
+	}
+	media := op.RequestBody.Value.Content.Get("application/json")
+	out := map[string]string{}
+	add := func(name string, v any) {
+		b, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out[name] = string(b)
+	}
+	if media.Example != nil {
+		add("example", media.Example)
+	}
+	for name, e := range media.Examples {
+		add(name, e.Value.Value)
+	}
+	if len(out) == 0 {
+		t.Errorf("%s has no example", op.OperationID)
+	}
+	return out
+}
+
+func example(t *testing.T, method, prefix, path string, item *openapi3.PathItem, op *openapi3.Operation, body string) {
+	n := start(t, server.Config{})
+	query, header := url.Values{}, []string{}
+	target := path
+	for _, ref := range slices.Concat(item.Parameters, op.Parameters) {
+		p := ref.Value
+		if p.Example == nil {
+			continue
+		}
+		v := fmt.Sprint(p.Example)
+		if l, ok := p.Example.([]any); ok {
+			v = strings.Trim(strings.ReplaceAll(fmt.Sprint(l), " ", ","), "[]")
+		}
+		switch p.In {
+		case "path":
+			target = strings.ReplaceAll(target, "{"+p.Name+"}", v)
+		case "query":
+			query.Set(p.Name, v)
+		case "header":
+			header = append(header, p.Name, v)
+		}
+	}
+	if op.OperationID == "putPool" {
+		target = "/pools/new" // the example creates
+	}
+	if strings.HasPrefix(op.OperationID, "stream") {
+		streamExample(t, n, prefix+target)
+		return
+	}
+	if len(query) > 0 {
+		target += "?" + query.Encode()
+	}
+	resp, answer := n.call(method, prefix+target, admin, body, header...)
+	if resp.StatusCode >= 300 {
+		t.Fatalf("%s %s answers %d: %s", method, target, resp.StatusCode, answer)
+	}
+	if op.Responses.Value(fmt.Sprint(resp.StatusCode)) == nil {
+		t.Errorf("%s %s answers %d, which is not documented", method, target, resp.StatusCode)
+	}
+	deprecated := resp.Header.Get("Deprecation") != ""
+	link := resp.Header.Get("Link")
+	if want := prefix == "/api"; deprecated != want || strings.Contains(link, "successor-version") != want {
+		t.Errorf("%s: Deprecation %v, Link %q", prefix, deprecated, link)
+	}
+	if prefix == "/api" && !strings.HasPrefix(link, "</api/v1/") {
+		t.Errorf("link %q", link)
+	}
+}
+
+func streamExample(t *testing.T, n *node, target string) {
+	req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, n.base+target, nil)
+	req.Header.Set("Authorization", "Bearer "+admin)
+	resp, err := n.http.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != "text/event-stream" {
+		t.Fatalf("%d %s", resp.StatusCode, resp.Header.Get("Content-Type"))
+	}
+}
+
+func TestClientCoversTheDocument(t *testing.T) {
+	t.Parallel()
+	notForPrograms := []string{"getOpenAPI", "getDocs", "getErrorDocs", "getHealth"}
+	client := reflect.TypeFor[*api.Client]()
+	for _, item := range testDoc.Paths.Map() {
+		for _, op := range item.Operations() {
+			name := strings.ToUpper(op.OperationID[:1]) + op.OperationID[1:]
+			if _, ok := client.MethodByName(name); !ok && !slices.Contains(notForPrograms, op.OperationID) {
+				t.Errorf("the client has no method %s", name)
+			}
+		}
+	}
+}
+
+// Every code that package messages calls a code of a refused request has a
+// status and a page.
+func TestEveryCodeHasItsPage(t *testing.T) {
+	t.Parallel()
+	src, err := os.ReadFile("../../messages/errors.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	refusals, _, ok := strings.Cut(string(src), "// Codes of failed attempts")
+	if !ok {
+		t.Fatal("messages/errors.go has another layout")
+	}
+	codes := regexp.MustCompile(`Code = "([a-z_]+)"`).FindAllStringSubmatch(refusals, -1)
+	if len(codes) < 17 {
+		t.Fatalf("found only %d codes", len(codes))
+	}
+	n := start(t, server.Config{})
+	for _, c := range codes {
+		if resp, _ := n.call("GET", "/api/v1/docs/errors/"+c[1], "", ""); resp.StatusCode != http.StatusOK {
+			t.Errorf("code %s has no page: %d", c[1], resp.StatusCode)
+		}
+	}
+}
