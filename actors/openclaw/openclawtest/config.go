@@ -14,7 +14,7 @@ const (
 	defaultVersion       = "2026.9.6"
 	defaultMaxConcurrent = 8
 	defaultMaxSessions   = 500
-	defaultMaxFinished   = 1000
+	defaultMaxFinished   = 5000
 	defaultMaxEntries    = 400
 	defaultReportBytes   = 12_000
 	defaultMaxTranscript = 16 << 20
@@ -64,8 +64,9 @@ type Config struct {
 	// MaxSessions bounds sessions kept; beyond it the idle session not used for
 	// longest is forgotten, transcript included. Default 500.
 	MaxSessions int
-	// MaxFinished bounds finished run ids that are remembered; beyond it the
-	// oldest is forgotten and would run again. Default 1000.
+	// MaxFinished bounds finished run ids that are remembered; beyond it, and
+	// after 5 minutes (longer when scaled up), the oldest is forgotten and would
+	// run again. Default 5000.
 	MaxFinished int
 	// MaxEntries bounds a transcript; beyond it its oldest entries go. Default 400.
 	MaxEntries int

@@ -82,6 +82,7 @@ func (m *managed) probe(t testing.TB, path string) (int, string) {
 func TestManagedStartsServesAndDrains(t *testing.T) {
 	t.Parallel()
 	m := prepareManaged(t, "")
+	m.env["DASH_SIM_STARTUP"] = "30s"
 	m.start(t)
 	starting := false
 	eventually(t, "ready", func() bool {

@@ -163,7 +163,8 @@ func TestPreAuthFrames(t *testing.T) {
 
 func TestFramesAfterHandshake(t *testing.T) {
 	t.Parallel()
-	b := setup(t, nil)
+	// No ping comes while the client is busy writing its huge frame.
+	b := setup(t, func(c *Config) { c.TimeScale = 1 })
 	c := dial(t, b.g)
 	c.write(`{"broken`)
 	if err := c.ws.Write(testContext(t), websocket.MessageBinary, []byte(`{"type":"req","id":"bin","method":"health"}`)); err != nil {

@@ -24,8 +24,8 @@ type plan struct {
 }
 
 // newPlan reads the directives of the prompt; of two with one name the last counts.
-func (g *Gateway) newPlan(prompt string, users int) plan {
-	p := plan{delay: g.runTime(), chunks: 1}
+func (g *Gateway) newPlan(prompt string, users int) *plan {
+	p := &plan{delay: g.runTime(), chunks: 1}
 	text, given := directives(prompt)
 	if g.cfg.Chunks > 1 && p.delay > 0 {
 		p.chunks, p.gap = g.cfg.Chunks, p.delay/time.Duration(g.cfg.Chunks)
@@ -153,7 +153,7 @@ func (g *Gateway) retry(l *life, r *run) {
 
 // stream shows the reply piece by piece, merged to one delta per 150 ms (scaled).
 func (g *Gateway) stream(l *life, r *run) {
-	p := &r.plan
+	p := r.plan
 	if r.failRun {
 		g.finish(l, r, failed(failureOf("500")))
 		return

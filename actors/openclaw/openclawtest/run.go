@@ -43,8 +43,8 @@ type run struct {
 	timeout   time.Duration // 0 = none
 	deadline  time.Time
 	timer     *time.Timer
-	plan      plan
-	shown     int // bytes of the reply sent as deltas
+	plan      *plan // of the model call, nil before and after
+	shown     int   // bytes of the reply sent as deltas
 	seq       int
 	attempt   int
 	accepted  int64
@@ -234,7 +234,7 @@ func (g *Gateway) finish(l *life, r *run, out outcome) {
 	}
 	l.open--
 	s := r.sess
-	r.message, r.sess, r.conn, r.plan = "", nil, nil, plan{}
+	r.message, r.sess, r.conn, r.plan = "", nil, nil, nil
 	g.remember(l, r)
 	l.depth++
 	defer func() { l.depth-- }()
@@ -271,11 +271,15 @@ func (g *Gateway) advance(l *life, s *session) {
 	g.enterLane(l, next)
 }
 
+// keepFinished is how long a finished run id is remembered, as a real gateway does.
+const keepFinished = 5 * time.Minute
+
 // remember keeps a finished run id with its result, within bounds.
 func (g *Gateway) remember(l *life, r *run) {
 	l.order = append(l.order, r.id)
 	l.kept += len(r.out.text)
-	for len(l.order) > g.cfg.MaxFinished || l.kept > g.cfg.MaxTranscriptBytes && len(l.order) > 1 {
+	old := r.ended - max(g.scaled(keepFinished), keepFinished).Milliseconds()
+	for len(l.order) > g.cfg.MaxFinished || l.runs[l.order[0]].ended < old || l.kept > g.cfg.MaxTranscriptBytes && len(l.order) > 1 {
 		l.kept -= len(l.runs[l.order[0]].out.text)
 		delete(l.runs, l.order[0])
 		l.order = l.order[1:]
