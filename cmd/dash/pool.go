@@ -163,7 +163,11 @@ func (p poolChange) merge(ctx context.Context, c *client, id string, given func(
 	var f *failure
 	switch {
 	case err == nil:
-		header.Set("If-Match", strconv.Quote(fmt.Sprint(old.Version)))
+		if old.Version == 0 { // the default pool, before anybody set it
+			header.Set("If-None-Match", "*")
+		} else {
+			header.Set("If-Match", strconv.Quote(fmt.Sprint(old.Version)))
+		}
 		body.Tenant, body.Reserved = &old.Tenant, &old.Reserved
 		body.MaxConcurrency, body.AgingSeconds, body.AwaySeconds = &old.MaxConcurrency, &old.AgingSeconds, &old.AwaySeconds
 		for _, class := range classNames {

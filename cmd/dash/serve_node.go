@@ -4,76 +4,92 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
-	"time"
+	"os"
+	"strings"
+	"syscall"
 
 	"github.com/dash-fleet/dash/cmd/internal/app"
 	"github.com/dash-fleet/dash/cmd/internal/config"
 	"github.com/dash-fleet/dash/cmd/internal/telemetry"
 )
 
-// startTimeout bounds the start of a node; reading back 100,000 queued tasks
-// takes less than 5 s of it.
-const startTimeout = 2 * time.Minute
-
-// serve runs a node until ctx ends.
+// serve runs a node until ctx ends, which is no failure, or until the node
+// cannot go on.
 func serve(ctx context.Context, t *terminal, l *config.Loaded) error {
 	logger, err := telemetry.NewLogger(t.err, telemetry.LogOptions{Level: l.LogLevel, Format: l.LogFormat, Terminal: t.person})
 	if err != nil {
 		return err
 	}
 	for _, w := range l.Warnings {
-		logger.Warn("setting ignored", slog.String("reason", w))
+		logger.Warn("setting ignored", "reason", w)
 	}
-	startCtx, cancel := context.WithTimeout(ctx, startTimeout)
-	defer cancel()
-	node, err := app.Start(startCtx, l.Config, app.Deps{Logger: logger, Registry: telemetry.NewRegistry(version), Version: version})
+	node, err := app.Start(ctx, l.Config, app.Deps{Logger: logger, Registry: telemetry.NewRegistry(version), Version: version})
 	if err != nil {
-		return err
+		if ctx.Err() != nil {
+			return nil // stopped while starting
+		}
+		return startFailure(l, err)
 	}
-	greet(t, node, l.Config)
+	key, keyFile := node.AdminKey()
+	forget, err := announce(t, localNode{URL: node.URL(), KeyFile: keyFile, PID: os.Getpid()})
+	if err != nil {
+		logger.Warn("clients on this machine need DASH_API_KEY", "err", err)
+	}
+	if err := write(t, banner(t, l, node.URL(), node.Data(), key.Reveal(), !key.Empty(), keyFile)); err != nil && !errors.Is(err, syscall.EPIPE) {
+		logger.Warn("nobody reads the output", "err", err)
+	}
 	var fatal error
 	select {
 	case <-ctx.Done():
 		logger.Info("stopping")
 	case fatal = <-node.Fatal():
-		logger.Error("the node cannot go on and ends; its next start takes everything up again", slog.Any("err", fatal))
+		logger.Error("the node cannot go on", "err", fatal)
+		fatal = &failure{code: exitFailed, what: "the node stopped: " + fatal.Error(), next: "look at the log above, then start it again"}
 	}
-	return errors.Join(fatal, node.Stop())
+	return errors.Join(fatal, node.Stop(), forget())
 }
 
-// greet tells a person what to do next. It is talk, so it goes to stderr.
-func greet(t *terminal, node *app.App, cfg config.Config) {
-	key, file := node.AdminKey()
-	w := t.err
-	say(w, "Dash %s serves %s (data in %s)\n", version, node.URL(), node.Data())
+func startFailure(l *config.Loaded, err error) error {
 	switch {
-	case key.Empty():
-		say(w, "The admin key is in %s\n", file)
-		return
-	case !cfg.Dev:
-		say(w, "Made the first admin key; it is in %s and is shown only this once:\n\n  %s\n", file, key.Reveal())
-		return
+	case errors.Is(err, syscall.EADDRINUSE):
+		return &failure{code: exitUnavailable, what: l.Listen + " is in use by another process", next: "stop that process, or give another address with --listen", err: err}
+	case errors.Is(err, os.ErrPermission):
+		return &failure{code: exitFailed, what: err.Error(), next: "give a folder that this user may write with --data", err: err}
 	}
-	say(w, `
-Admin API key (shown once, also in %[1]s):
-
-  export DASH_URL=%[2]s DASH_API_KEY=%[3]s
-
-Submit a task and wait for its result:
-
-  curl -sS %[2]s/api/v1/tasks -H 'Authorization: Bearer %[3]s' -H 'Content-Type: application/json' \
-    -d '{"priority":"high","input":{"message":"hello"}}'
-
-Then look at it, or send another one and watch it:
-
-  %[4]s task list
-  %[4]s task submit --priority critical --message "hello again" --wait
-
-Ctrl-C stops Dash.
-`, file, node.URL(), key.Reveal(), t.self())
+	return err
 }
 
-// say writes to a person; there is nowhere to report that nobody listens.
-func say(w io.Writer, format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) }
+// banner tells a stranger what to do next. The key is shown only at the start
+// that made it.
+func banner(t *terminal, l *config.Loaded, url, data, key string, made bool, keyFile string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "\nDash %s is ready at %s\n\n", version, url)
+	fmt.Fprintf(&b, "  API       %s/api/v1   documentation: %s/api/v1/docs\n", url, url)
+	if l.Data == "" {
+		data += "   (temporary, removed when Dash stops)"
+	}
+	fmt.Fprintf(&b, "  data      %s\n", data)
+	if l.SimGateways > 0 {
+		fmt.Fprintf(&b, "  gateways  %d simulated\n", l.SimGateways)
+	}
+	bearer := "$(cat " + quote(keyFile) + ")"
+	if made {
+		fmt.Fprintf(&b, "  API key   %s   (shown once; also in %s)\n", key, keyFile)
+		bearer = key
+	} else {
+		fmt.Fprintf(&b, "  API key   in %s\n", keyFile)
+	}
+	self := t.self()
+	fmt.Fprintf(&b, "\nSubmit a task:\n\n  curl -s %s/api/v1/tasks -H \"Authorization: Bearer %s\" -H 'Content-Type: application/json' -d '{\"priority\":\"high\",\"input\":{\"message\":\"Say hello.\"}}'\n", url, bearer)
+	fmt.Fprintf(&b, "\nThen, in another terminal:\n\n  %s task list\n  %s task submit --message 'Say hello.' --wait\n  curl -sN %s/api/v1/events -H \"Authorization: Bearer %s\"\n\nCtrl-C stops Dash.\n\n",
+		self, self, url, bearer)
+	return b.String()
+}
+
+// quote makes a path one word of a shell.
+func quote(s string) string {
+	if strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-") == "" {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
