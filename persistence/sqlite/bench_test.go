@@ -3,6 +3,8 @@ package sqlite
 import (
 	"context"
 	"fmt"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -63,6 +65,98 @@ func cpuTime(b *testing.B) time.Duration {
 		b.Fatal(err)
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// BenchmarkProducers has producers that each take one task at a time through
+// insert, claim and end, and wait for every commit, in front of a committer
+// that drains its whole mailbox into one batch: what the actors do.
+func BenchmarkProducers(b *testing.B) {
+	for _, n := range []int{1, 8, 64, 256} {
+		b.Run(fmt.Sprintf("producers=%d", n), func(b *testing.B) { benchProducers(b, n) })
+	}
+}
+
+type pending struct {
+	op   persistence.Op
+	done chan persistence.Status
+}
+
+func benchProducers(b *testing.B, producers int) {
+	db, err := Open(b.Context(), Config{Dir: b.TempDir()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	fences := benchFences(b, db)
+	mailbox := make(chan pending, producers)
+	var committer, all sync.WaitGroup
+	committer.Go(func() { benchCommitter(b, db, mailbox) })
+	var next atomic.Int64
+	b.ResetTimer()
+	cpu := cpuTime(b)
+	for range producers {
+		all.Go(func() {
+			done := make(chan persistence.Status, 1)
+			for next.Add(1) <= int64(b.N) {
+				benchOne(b, fences, func(op persistence.Op) {
+					if mailbox <- (pending{op, done}); <-done != persistence.OK {
+						b.Error("not ok")
+					}
+				})
+			}
+		})
+	}
+	all.Wait()
+	b.StopTimer()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "tasks/s")
+	b.ReportMetric(float64((cpuTime(b)-cpu).Microseconds())/float64(b.N), "cpu-µs/task")
+	b.ReportMetric(0, "ns/op")
+	close(mailbox)
+	committer.Wait()
+	if err := db.Close(); err != nil {
+		b.Error(err)
+	}
+}
+
+func benchCommitter(b *testing.B, db *DB, mailbox chan pending) {
+	for first := range mailbox {
+		batch := []pending{first}
+		for more := true; more && len(batch) < 1024; {
+			select {
+			case p := <-mailbox:
+				batch = append(batch, p)
+			default:
+				more = false
+			}
+		}
+		ops := make([]persistence.Op, len(batch))
+		for i := range batch {
+			ops[i] = batch[i].op
+		}
+		out, err := db.Commit(context.Background(), ops)
+		if err != nil {
+			b.Error(err)
+			out = make([]persistence.Outcome, len(ops))
+		}
+		for i := range batch {
+			batch[i].done <- out[i].Status
+		}
+	}
+}
+
+var benchSpec = &messages.TaskSpec{Message: "Summarise the incident of last night in three sentences.", TimeoutSeconds: 600, MaxAttempts: 3}
+
+func benchOne(_ *testing.B, fences []persistence.Fence, commit func(persistence.Op)) {
+	t := messages.Task{ID: messages.NewID(), Tenant: "default", Pool: "default", Class: messages.High, Seq: 1, State: messages.Queued, Spec: benchSpec, CreatedAt: messages.Now()}
+	commit(persistence.Op{Fences: fences[:1], Insert: &persistence.TaskInsert{Task: t}, Events: []*messages.Event{t.Event(0, t.CreatedAt, "")}})
+	for _, to := range []messages.TaskState{messages.Claimed, messages.Succeeded} {
+		from, claim := t.State, t.Claim
+		if t.State = to; to == messages.Claimed {
+			t.Claim, t.Attempt, t.Gateway, t.ClaimedAt = 1, 1, "gw-1", messages.Now()
+		} else {
+			t.Result, t.FinishedAt = &messages.TaskResult{Text: "The database was full. It was enlarged.", InputTokens: 120, OutputTokens: 14}, messages.Now()
+		}
+		commit(persistence.Op{Fences: fences, Update: &persistence.TaskUpdate{Task: t, From: from, FromClaim: claim}, Events: []*messages.Event{t.Event(from, messages.Now(), "")}})
+	}
 }
 
 func benchFences(b *testing.B, db *DB) []persistence.Fence {

@@ -175,16 +175,17 @@ func (w *writer) transactHeld(ctx context.Context, do func(*conn) error, after f
 	if err := do(c); err != nil {
 		return w.fail("write", err, 0)
 	}
+	batch := w.batch + 1
 	seq, drift := after()
-	if _, err := c.run(stCount, w.batch+1, seq, drift); err != nil {
+	if _, err := c.run(stCount, batch, seq, drift); err != nil {
 		return w.fail("count", err, 0)
 	}
 	if _, err := c.run(stCommit); err != nil {
-		if err := w.fail("commit", err, w.batch+1); err != nil {
+		if err := w.fail("commit", err, batch); err != nil {
 			return err
 		}
 	}
-	w.batch, w.seq, w.drift = w.batch+1, seq, drift
+	w.batch, w.seq, w.drift = batch, seq, drift
 	w.note(4)
 	return nil
 }
