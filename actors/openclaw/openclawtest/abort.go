@@ -66,8 +66,9 @@ func (g *Gateway) clearQueued(l *life, s *session, keep *run) {
 			g.finish(l, r, aborted())
 		}
 	}
-	if slices.ContainsFunc(s.Pending, func(in pendingInput) bool { return in.Interrupted }) {
-		s.Pending = slices.DeleteFunc(s.Pending, func(in pendingInput) bool { return in.Interrupted })
-		g.store.saveMeta(s)
+	for _, in := range slices.Clone(s.Pending) {
+		if in.Interrupted {
+			g.store.dropPending(s, in.RunID)
+		}
 	}
 }

@@ -33,6 +33,21 @@ func (s *session) history(entries []entry) []historyItem {
 	return items
 }
 
+// historyBytes bounds the text of one chat.history answer.
+const historyBytes = 6 << 20
+
+// historyFrom is the first of the newest entries that fit, at least one.
+func historyFrom(entries []entry, limit int) int {
+	from, size := len(entries), 0
+	for from > 0 && len(entries)-from < limit {
+		if size += len(entries[from-1].Text); size > historyBytes && from < len(entries) {
+			break
+		}
+		from--
+	}
+	return from
+}
+
 // chatHistory gives the newest messages, oldest first, and the inputs that were
 // accepted and have not reached the transcript.
 func (c *conn) chatHistory(_ string, p params) (any, *rpcError) {
@@ -49,7 +64,7 @@ func (c *conn) chatHistory(_ string, p params) (any, *rpcError) {
 		return map[string]any{"sessionKey": key, "messages": []any{}, "pendingInputs": map[string]any{"items": []any{}, "total": 0}, "hasMore": false, "totalMessages": 0}, nil
 	}
 	to := max(0, len(s.entries)-p.integer("offset", 0))
-	from := max(0, to-limit)
+	from := historyFrom(s.entries[:to], limit)
 	pending := []any{}
 	for _, in := range s.Pending {
 		state := "pending"

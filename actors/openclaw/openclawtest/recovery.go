@@ -22,16 +22,16 @@ func (g *Gateway) reclaim(l *life) {
 		}
 	}
 	for _, s := range st.sessions {
-		changed := false
+		for _, in := range slices.Clone(s.Pending) {
+			if st.userTurn(s, in.RunID) != turnNew {
+				st.dropPending(s, in.RunID) // the crash fell between two writes
+			}
+		}
 		for i := range s.Pending {
-			changed = changed || !s.Pending[i].Interrupted
 			s.Pending[i].Interrupted = true
 		}
 		if s.Status == "running" {
-			changed = true
 			g.reclaimTurn(l, s)
-		}
-		if changed {
 			st.saveMeta(s)
 		}
 	}

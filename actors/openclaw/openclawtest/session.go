@@ -29,7 +29,7 @@ type meta struct {
 	RunMessage     string         `json:"runMessage,omitempty"` // its task message
 	Turns          int            `json:"turns,omitempty"`      // user messages of the prompt; neighbours count once
 	Seq            int            `json:"seq,omitempty"`        // entries ever written
-	Pending        []pendingInput `json:"pending,omitempty"`
+	Pending        []pendingInput `json:"-"` // has records of its own
 	Leftover       []string       `json:"leftover,omitempty"` // aborted before the transcript; lead the next prompt
 }
 
@@ -127,6 +127,7 @@ func (st *store) startTurn(s *session, runID, message string) (prompt string, us
 	s.Leftover = nil
 	st.markRunning(s, runID, message)
 	st.append(s, entry{Role: "user", Text: message, Key: runID + ":user"})
+	st.dropPending(s, runID) // after the transcript has it: a crash between must not lose it
 	return leadPrompt(lead, message), s.Turns
 }
 
@@ -146,6 +147,7 @@ func (st *store) promptAgain(s *session, runID string) (prompt string, users int
 	message := s.entries[at].Text
 	st.markRunning(s, runID, message)
 	st.saveMeta(s)
+	st.dropPending(s, runID)
 	return leadPrompt(lead, message), s.Turns
 }
 
@@ -157,7 +159,6 @@ func leadPrompt(lead []string, message string) string {
 }
 
 func (st *store) markRunning(s *session, runID, message string) {
-	s.Pending = slices.DeleteFunc(s.Pending, func(p pendingInput) bool { return p.RunID == runID })
 	s.Status, s.Started, s.Ended, s.Updated, s.RunID = "running", nowMs(), 0, nowMs(), runID
 	if s.RunMessage == "" || message != systemRerun {
 		s.RunMessage = message
@@ -167,9 +168,8 @@ func (st *store) markRunning(s *session, runID, message string) {
 // endTurn writes what a run leaves in its session.
 func (st *store) endTurn(s *session, r *run, before runState) {
 	now := nowMs()
-	s.Pending = slices.DeleteFunc(s.Pending, func(p pendingInput) bool { return p.RunID == r.id })
+	st.dropPending(s, r.id)
 	if before == stateQueued {
-		st.saveMeta(s)
 		return
 	}
 	s.Updated, s.Ended, s.AbortedLastRun, s.Reruns = now, now, false, 0
@@ -209,10 +209,19 @@ func (st *store) endTurn(s *session, r *run, before runState) {
 }
 
 func (st *store) addPending(s *session, runID, message string, at int64) {
-	s.Pending = slices.DeleteFunc(s.Pending, func(p pendingInput) bool { return p.RunID == runID })
+	st.dropPending(s, runID)
 	s.Pending = append(s.Pending, pendingInput{RunID: runID, Message: message, AcceptedAt: at})
 	s.Updated = at
-	st.saveMeta(s)
+	st.savePending(s, s.Pending[len(s.Pending)-1])
+}
+
+func (st *store) dropPending(s *session, runID string) {
+	at := slices.IndexFunc(s.Pending, func(p pendingInput) bool { return p.RunID == runID })
+	if at < 0 {
+		return
+	}
+	s.Pending = slices.Delete(s.Pending, at, at+1)
+	st.put(record{Op: "unpend", Key: s.Key, RunID: runID})
 }
 
 // append adds an entry and saves it together with the session's meta.

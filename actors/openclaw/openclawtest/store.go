@@ -58,13 +58,16 @@ type pairingRequest struct {
 
 // record is one line of the journal.
 type record struct {
-	Op     string        `json:"op"` // meta, entry, reset, remove, task, seed, paired
+	Op     string        `json:"op"` // meta, entry, reset, remove, pend, unpend, task, seed, paired
 	Meta   *meta         `json:"meta,omitempty"`
 	Entry  *entry        `json:"entry,omitempty"`
 	Key    string        `json:"key,omitempty"`
 	Task   *taskRow      `json:"task,omitempty"`
 	Seed   []byte        `json:"seed,omitempty"`
 	Paired *pairedDevice `json:"paired,omitempty"`
+	// Pending and RunID belong to an input that is not in the transcript.
+	Pending *pendingInput `json:"pending,omitempty"`
+	RunID   string        `json:"runId,omitempty"`
 }
 
 const (
@@ -134,6 +137,14 @@ func (st *store) apply(rec record) {
 			st.lru.Remove(s.elem)
 			delete(st.sessions, rec.Key)
 		}
+	case rec.Op == "pend" && rec.Pending != nil:
+		if s := st.sessions[rec.Key]; s != nil {
+			s.Pending = append(s.Pending, *rec.Pending)
+		}
+	case rec.Op == "unpend":
+		if s := st.sessions[rec.Key]; s != nil {
+			s.Pending = slices.DeleteFunc(s.Pending, func(p pendingInput) bool { return p.RunID == rec.RunID })
+		}
 	case rec.Task != nil:
 		st.rememberTask(*rec.Task)
 	case rec.Seed != nil && len(rec.Seed) == ed25519.SeedSize:
@@ -147,10 +158,12 @@ func (st *store) apply(rec record) {
 			s.elem = st.lru.PushFront(s)
 			st.sessions[rec.Meta.Key] = s
 		}
+		pending := s.Pending
 		s.meta = *rec.Meta
+		s.Pending = pending
 		if rec.Op == "reset" {
 			st.grow(s, -s.bytes)
-			s.entries = nil
+			s.entries, s.Pending = nil, nil
 		}
 		if rec.Entry != nil {
 			s.entries = append(s.entries, *rec.Entry)
@@ -181,6 +194,9 @@ func (st *store) compact() error {
 		put(record{Op: "meta", Meta: &s.meta})
 		for _, x := range s.entries {
 			put(record{Op: "entry", Meta: &s.meta, Entry: &x})
+		}
+		for _, in := range s.Pending {
+			put(record{Op: "pend", Key: s.Key, Pending: &in})
 		}
 	}
 	tmp := st.path() + ".new"
@@ -220,6 +236,9 @@ func (st *store) put(rec record) {
 func (st *store) saveMeta(s *session) { st.put(record{Op: "meta", Meta: &s.meta}) }
 func (st *store) saveEntry(s *session, e entry) {
 	st.put(record{Op: "entry", Meta: &s.meta, Entry: &e})
+}
+func (st *store) savePending(s *session, in pendingInput) {
+	st.put(record{Op: "pend", Key: s.Key, Pending: &in})
 }
 func (st *store) saveReset(s *session)   { st.put(record{Op: "reset", Meta: &s.meta}) }
 func (st *store) saveRemoval(s *session) { st.put(record{Op: "remove", Key: s.Key}) }
