@@ -194,7 +194,7 @@ func (l *Launcher) adopt(ctx context.Context, g *gateway, p *process, wanted mes
 		}
 		l.metrics.starts.WithLabelValues("late").Inc()
 		e := retryable(err, "look at the output; if the host is busy, raise openclaw-startup-timeout", "process %d was still not ready (%s) and was ended", p.pid, why)
-		e.LogTail = tail(g.dir, token)
+		e.LogTail = pl.shown(g.dir, token)
 		return Endpoint{}, e
 	}
 	return Endpoint{}, retryable(err, "wait for its runs to end, or restart the gateway, which ends them",

@@ -84,12 +84,30 @@ func (f folder) tryLock() (*os.File, error) {
 	return lock, nil
 }
 
-// remove deletes what Dash and the daemon made in the folder, and the folder
-// itself when nothing else is in it.
-func (f folder) remove() error {
+// remove deletes the gateway's folder. Of a folder that the operator chose only
+// what Dash and the daemon made is deleted, and the folder when it is empty then.
+func (f folder) remove(chosen bool) error {
+	if !chosen {
+		if err := os.RemoveAll(f.base); err != nil {
+			return fmt.Errorf("remove the gateway's folder: %w", err)
+		}
+		return nil
+	}
+	entries, err := os.ReadDir(f.base)
+	if err != nil {
+		return fmt.Errorf("remove the gateway's folder: %w", err)
+	}
+	paths := []string{f.state(), f.home(), f.workspace(), f.lock()}
+	for _, entry := range entries {
+		for _, made := range []string{f.config(), f.record(), f.output(), f.ownLog()} {
+			// The daemon keeps copies of its configuration beside it.
+			if name := filepath.Base(made); entry.Name() == name || strings.HasPrefix(entry.Name(), name+".") {
+				paths = append(paths, filepath.Join(f.base, entry.Name()))
+			}
+		}
+	}
 	var errs []error
-	for _, path := range []string{f.state(), f.home(), f.workspace(), f.config(), f.record(),
-		f.output(), f.output() + older, f.ownLog(), f.ownLog() + older, f.lock()} {
+	for _, path := range paths {
 		errs = append(errs, os.RemoveAll(path))
 	}
 	if err := os.Remove(f.base); err != nil && !errors.Is(err, syscall.ENOTEMPTY) && !errors.Is(err, os.ErrNotExist) {

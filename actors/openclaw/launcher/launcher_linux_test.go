@@ -240,13 +240,16 @@ func TestStartErrors(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			l := setup(t, tt.change)
+			if tt.managed.Env == nil {
+				tt.managed.Env = map[string]string{"PROVIDER_API_KEY": "sk-provider"}
+			}
 			_, err := l.Ensure(t.Context(), Spec{ID: "gw", Managed: tt.managed, Token: "0123456789abcdef-token"})
 			se := startError(t, err)
 			if se.Permanent != tt.permanent || se.ExitCode != tt.code || !strings.Contains(se.Error(), tt.want) || se.NextStep == "" {
 				t.Errorf("got %+v (%v), want permanent %v, code %d, text %q", se, err, tt.permanent, tt.code, tt.want)
 			}
 			if tt.managed.Config["standIn"] != nil {
-				if got := strings.Join(se.LogTail, "|"); !strings.Contains(got, "started with token [redacted]") || strings.Contains(got, "\x1b") {
+				if got := strings.Join(se.LogTail, "|"); !strings.Contains(got, "started with token [redacted][31m, key [redacted]") || strings.Contains(got, "\x1b") {
 					t.Errorf("got log tail %q", got)
 				}
 			}

@@ -389,6 +389,32 @@ func TestForget(t *testing.T) {
 	}
 }
 
+// TestForgetInAChosenFolder: what is not ours stays.
+func TestForgetInAChosenFolder(t *testing.T) {
+	t.Parallel()
+	l := setup(t, nil)
+	own := filepath.Join(l.dir, "gateways", "chosen", "folder") // where the clean-up of processes looks
+	spec := Spec{ID: "gw", Managed: messages.Managed{StateDir: filepath.Dir(own)}}
+	if err := os.MkdirAll(own, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	base := filepath.Dir(own)
+	mustEnsure(t, l.Launcher, spec)
+	if _, err := l.Kill(t.Context(), "gw"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(base, "openclaw.json.bak"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Forget(t.Context(), "gw", true); err != nil {
+		t.Fatal(err)
+	}
+	left, err := os.ReadDir(base)
+	if err != nil || len(left) != 1 || left[0].Name() != "folder" {
+		t.Errorf("got %v (%v), want only what was there before", left, err)
+	}
+}
+
 func TestStrangeIDs(t *testing.T) {
 	t.Parallel()
 	l := setup(t, nil)

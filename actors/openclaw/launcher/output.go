@@ -8,8 +8,6 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
-
-	"github.com/dash-fleet/dash/messages"
 )
 
 const (
@@ -98,8 +96,9 @@ func trim(path string, limit int64) error {
 	return errors.Join(err, dst.Close(), os.Truncate(path, 0))
 }
 
-// tail returns the last lines of the daemon's output, fit to be shown.
-func tail(dir folder, token messages.Secret) []string {
+// tail returns the last lines of the daemon's output, fit to be shown: without
+// the given secrets.
+func tail(dir folder, secrets ...string) []string {
 	f, err := os.Open(dir.output())
 	if err != nil {
 		return nil
@@ -117,8 +116,8 @@ func tail(dir folder, token messages.Secret) []string {
 		return nil
 	}
 	text := string(b)
-	if !token.Empty() {
-		text = strings.ReplaceAll(text, token.Reveal(), "[redacted]")
+	for _, secret := range secrets {
+		text = strings.ReplaceAll(text, secret, "[redacted]")
 	}
 	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
 	if cut { // the first line is a part, of the token perhaps

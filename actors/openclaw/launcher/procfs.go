@@ -95,7 +95,7 @@ func processesWith(key, value string) []int {
 	var pids []int
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())
-		if err != nil || environ(pid, key) != value {
+		if err != nil || pid == os.Getpid() || environ(pid, key) != value {
 			continue
 		}
 		if st, err := readStat(pid); err == nil && !st.dead() {

@@ -2,11 +2,13 @@ package launcher
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -27,6 +29,7 @@ type plan struct {
 	print    string         // fingerprint of what the Spec asks for, without the token
 	port     int            // 0: choose
 	token    messages.Secret
+	secrets  []string // what the daemon's output may not be shown with
 }
 
 // prepare checks spec. Its errors are permanent.
@@ -58,7 +61,50 @@ func (l *Launcher) prepare(dir folder, spec Spec) (*plan, error) {
 		return nil, permanent("correct the gateway's config", "the gateway's configuration cannot be written as JSON: %v", err)
 	}
 	sum := sha256.Sum256(print)
-	return &plan{argv: argv, env: env, settings: settings, print: hex.EncodeToString(sum[:16]), port: spec.Managed.Port, token: spec.Token}, nil
+	return &plan{argv: argv, env: env, settings: settings, print: hex.EncodeToString(sum[:16]), port: spec.Managed.Port, token: spec.Token,
+		secrets: secretsIn(settings, spec.Managed.Env)}, nil
+}
+
+var secretName = regexp.MustCompile(`(?i)(key|token|secret|passw|credential|authorization)`)
+
+// minSecret keeps words such as "none" from being taken for secrets.
+const minSecret = 6
+
+// secretsIn returns the values that are secret by their names, longest first.
+func secretsIn(settings map[string]any, env map[string]string) []string {
+	var found []string
+	var walk func(name string, v any)
+	walk = func(name string, v any) {
+		switch v := v.(type) {
+		case map[string]any:
+			for key, inner := range v {
+				walk(key, inner)
+			}
+		case []any:
+			for _, inner := range v {
+				walk(name, inner)
+			}
+		case string:
+			if len(v) >= minSecret && secretName.MatchString(name) {
+				found = append(found, v)
+			}
+		}
+	}
+	walk("", settings)
+	for name, v := range env {
+		walk(name, v)
+	}
+	slices.SortFunc(found, func(a, b string) int { return cmp.Compare(len(b), len(a)) })
+	return found
+}
+
+// shown returns the end of the daemon's output without its secrets.
+func (p *plan) shown(dir folder, token messages.Secret) []string {
+	secrets := []string{token.Reveal()}
+	if p != nil {
+		secrets = append(secrets, p.secrets...)
+	}
+	return tail(dir, secrets...)
 }
 
 func printable(s string) bool {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -19,6 +20,8 @@ import (
 
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+
+	"github.com/dash-fleet/dash/actors/openclaw/openclawtest"
 )
 
 // The test binary is also the daemon under test, a wrapper around it, and a
@@ -27,6 +30,7 @@ const (
 	argStandIn = "stand-in-gateway"
 	argWrapper = "stand-in-wrapper"
 	argDash    = "stand-in-dash"
+	argSim     = "simulated-gateway"
 )
 
 func TestMain(m *testing.M) {
@@ -38,6 +42,10 @@ func TestMain(m *testing.M) {
 			os.Exit(wrapper())
 		case argDash:
 			os.Exit(dash())
+		case argSim:
+			ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+			defer stop()
+			os.Exit(openclawtest.RunManaged(ctx, os.Getenv, slog.New(slog.NewTextHandler(os.Stderr, nil))))
 		}
 	}
 	goleak.VerifyTestMain(m)
@@ -48,9 +56,9 @@ type behaviour struct {
 	ReadyMillis int    `json:"readyMillis"` // from listening to ready; negative: never
 	BootUntil   string `json:"bootUntil"`   // does not listen before this file exists
 	DrainUntil  string `json:"drainUntil"`  // does not end before this file exists
-	Exit        int    `json:"exit"`   // exit at once with this code
-	Leak        bool   `json:"leak"`   // print the token first
-	Marker      string `json:"marker"` // append "start <ns>" and "ready <ns>" to this file
+	Exit        int    `json:"exit"`        // exit at once with this code
+	Leak        bool   `json:"leak"`        // print the token first
+	Marker      string `json:"marker"`      // append "start <ns>" and "ready <ns>" to this file
 }
 
 type standInConfig struct {
@@ -77,7 +85,7 @@ func standIn() int {
 		return 78
 	}
 	if c.StandIn.Leak {
-		fmt.Printf("started with token %s\x1b[31m\n", c.Gateway.Auth.Token)
+		fmt.Printf("started with token %s\x1b[31m, key %s\n", c.Gateway.Auth.Token, os.Getenv("PROVIDER_API_KEY"))
 	}
 	mark(c.StandIn.Marker, "start")
 	if c.StandIn.Exit != 0 {

@@ -62,7 +62,7 @@ func (l *Launcher) startOnce(ctx context.Context, g *gateway, pl *plan) (Endpoin
 		}
 		e := retryable(errLate, "look at the output; if the host is busy, raise openclaw-startup-timeout or lower the boots at once",
 			"gateway %s was not ready within %s (%s) and was ended", g.id, l.cfg.StartupTimeout, why)
-		e.LogTail = tail(g.dir, token)
+		e.LogTail = pl.shown(g.dir, token)
 		return Endpoint{}, e
 	case errors.Is(err, errForeign):
 		l.metrics.starts.WithLabelValues("port").Inc()
@@ -136,7 +136,7 @@ func spawnError(err error, program string) error {
 // failedStart judges a process that ended before it was ready.
 func (l *Launcher) failedStart(ctx context.Context, g *gateway, e Exit, prev previous, token messages.Secret, old []byte, pl *plan) (Endpoint, error) {
 	se := &StartError{ExitCode: e.Code, Reason: fmt.Sprintf("gateway %s %s", g.id, e.Reason),
-		NextStep: "look at the output; the start is tried again", LogTail: tail(g.dir, token), Err: errEnded}
+		NextStep: "look at the output; a later start may succeed", LogTail: pl.shown(g.dir, token)}
 	if !e.ConfigError() {
 		l.metrics.starts.WithLabelValues("ended").Inc()
 		return Endpoint{}, se
@@ -160,7 +160,11 @@ func (l *Launcher) failedStart(ctx context.Context, g *gateway, e Exit, prev pre
 		}
 		l.log.Info("the state folder has a living owner, adopting it", "gateway", g.id, "pid", p.pid, "port", rec.Port)
 		l.watch(g, p, true)
-		return l.adopt(ctx, g, p, prev.token, pl)
+		ep, err := l.adopt(ctx, g, p, prev.token, pl)
+		if errors.Is(err, errEnded) { // the owner left meanwhile: the next start finds the folder free
+			return Endpoint{}, se
+		}
+		return ep, err
 	}
 	se.Permanent, se.NextStep = true, "correct the gateway's config as the output says"
 	return Endpoint{}, se

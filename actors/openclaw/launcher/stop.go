@@ -109,7 +109,11 @@ func (l *Launcher) Forget(ctx context.Context, id string, remove bool) error {
 		return &messages.Error{Code: messages.CodeConflict, Message: fmt.Sprintf("process %d of gateway %s is running", p.pid, id), NextStep: "stop the gateway first"}
 	}
 	if remove && g.lock != nil {
-		if err := g.dir.remove(); err != nil {
+		own, err := l.folderOf(id, "")
+		if err != nil {
+			return err
+		}
+		if err := g.dir.remove(g.dir != own); err != nil {
 			return err
 		}
 	}
