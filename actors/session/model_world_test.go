@@ -1,6 +1,7 @@
 package session
 
 import (
+	"bytes"
 	"fmt"
 	"time"
 
@@ -16,6 +17,7 @@ type bounds struct {
 	throwAway bool // a task without a session
 	claimBoot bool // P writes the boot id of the Demand into the claim
 	off       off
+	pure      bool // check that Decide leaves its argument alone
 }
 
 // budget counts what may still go wrong.
@@ -126,7 +128,20 @@ func (w *world) decide(i int, e Event) string {
 	if o.run == nil {
 		return ""
 	}
+	var before keyWriter
+	if w.cfg.pure {
+		before.run(o.run, o.conn)
+	}
 	r, effects := Decide(*o.run, Input{Now: t0, Rand: 0.5, Event: e})
+	if w.cfg.pure {
+		var after keyWriter
+		if after.run(o.run, o.conn); !bytes.Equal(before.b, after.b) {
+			return "Decide changed its argument"
+		}
+		if _, more := Decide(r, Input{Now: t0, Rand: 0.5, Event: Sent{}}); len(more) > 0 {
+			return fmt.Sprintf("Decide left something undone after %T: %v", e, more)
+		}
+	}
 	o.run = &r
 	for _, e := range effects {
 		if bad := w.carryOut(i, e); bad != "" {

@@ -61,7 +61,7 @@ func (d *decision) settleOnce() bool {
 }
 
 // untouched: certainly no byte of this claim was or will be written.
-func (d *decision) untouched() bool { return !d.wrote && d.send == sendNone }
+func (r *Run) untouched() bool { return !r.wrote && r.send == sendNone }
 
 func (d *decision) release() bool {
 	d.over = true
