@@ -69,7 +69,7 @@ const (
 
 // Start spawns the root and the committer.
 func Start(ctx context.Context, cfg Config) (*Node, error) {
-	system := actor.NewActorSystem(actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger {
+	system := actor.NewActorSystem(actor.WithDeadLetterRequestLogging(false), actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger {
 		return slog.New(slog.DiscardHandler) // what matters is logged by our own strategy
 	}))
 	n := &Node{cfg: cfg, system: system, pools: map[string]*actor.PID{}, gateways: map[string]*actor.PID{},

@@ -1,0 +1,436 @@
+package gateway_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+	"go.uber.org/goleak"
+
+	"github.com/dash-fleet/dash/actors/commit"
+	"github.com/dash-fleet/dash/actors/gateway"
+	"github.com/dash-fleet/dash/actors/openclaw"
+	"github.com/dash-fleet/dash/actors/session"
+	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/persistence"
+	"github.com/dash-fleet/dash/persistence/sqlite"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// link is a scripted connection to a gateway.
+type link struct {
+	hello   openclaw.Hello
+	done    chan struct{}
+	once    sync.Once
+	onAgent func(openclaw.AgentRequest, func(openclaw.AgentAnswer))
+	session func() (openclaw.Session, bool, error)
+	rows    []openclaw.Session
+
+	mu      sync.Mutex
+	aborted []string
+}
+
+func newLink(boot string) *link {
+	return &link{hello: openclaw.Hello{BootID: boot, Version: "2026.9.6"}, done: make(chan struct{})}
+}
+
+func (l *link) Hello() *openclaw.Hello { return &l.hello }
+func (l *link) Done() <-chan struct{}  { return l.done }
+func (l *link) Err() error             { return &openclaw.ClosedError{Code: openclaw.CloseAbnormal} }
+func (l *link) Close()                 { l.once.Do(func() { close(l.done) }) }
+
+func (l *link) Agent(r openclaw.AgentRequest, on func(openclaw.AgentAnswer)) error {
+	if l.onAgent != nil {
+		go l.onAgent(r, on)
+	}
+	return nil
+}
+
+func (l *link) Wait(ctx context.Context, run string, d time.Duration) (openclaw.RunStatus, error) {
+	select {
+	case <-time.After(min(d, 50*time.Millisecond)):
+	case <-ctx.Done():
+	}
+	return openclaw.RunStatus{RunID: run, Status: "timeout"}, nil
+}
+
+func (l *link) History(context.Context, string, int) (openclaw.History, error) {
+	return openclaw.History{}, nil
+}
+
+func (l *link) Session(context.Context, string) (openclaw.Session, bool, error) {
+	if l.session != nil {
+		return l.session()
+	}
+	return openclaw.Session{}, false, nil
+}
+
+func (l *link) Sessions(context.Context, openclaw.SessionQuery) (openclaw.SessionPage, error) {
+	return openclaw.SessionPage{Sessions: l.rows}, nil
+}
+
+func (l *link) AbortSession(_ context.Context, key, _ string, _ bool) (openclaw.Aborted, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.aborted = append(l.aborted, key)
+	return openclaw.Aborted{}, nil
+}
+
+func (l *link) DeleteSession(context.Context, string) (bool, error) { return true, nil }
+
+func (l *link) SystemInfo(context.Context) (openclaw.SystemInfo, error) {
+	return openclaw.SystemInfo{}, nil
+}
+
+func (l *link) Lanes(context.Context) ([]openclaw.Lane, error) {
+	return []openclaw.Lane{{Name: openclaw.MainLane, MaxConcurrent: 4}}, nil
+}
+
+// rig is one gateway actor between a real store and a fake pool.
+type rig struct {
+	t      *testing.T
+	system *actor.ActorSystem
+	store  persistence.Store
+	commit *actor.PID
+	pool   *actor.PID
+	pid    *actor.PID
+	fromG  chan any // what the pool's owner is told
+	fence  persistence.Fence
+	shard  persistence.Fence
+}
+
+func newRig(t *testing.T, change func(*gateway.Config)) *rig {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	level := slog.LevelError + 4
+	if os.Getenv("DASH_TEST_LOG") != "" {
+		level = slog.LevelDebug
+	}
+	logger := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	db, err := sqlite.Open(ctx, sqlite.Config{Dir: t.TempDir(), Logger: logger})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &rig{t: t, system: actor.NewActorSystem(actor.WithDeadLetterRequestLogging(false), actor.WithDeadLetterThrottleInterval(time.Millisecond), actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger {
+		return slog.New(slog.DiscardHandler)
+	})), store: db.Store(), fromG: make(chan any, 10000)}
+	if _, err := r.store.Renew(ctx, persistence.Node{ID: "n"}, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	if r.fence, err = r.store.Take(ctx, persistence.GatewayScope, "gw", "n"); err != nil {
+		t.Fatal(err)
+	}
+	if r.shard, err = r.store.Take(ctx, persistence.ShardScope, "0", "n"); err != nil {
+		t.Fatal(err)
+	}
+	r.commit = r.system.Root.Spawn(commit.Props(commit.Config{Store: r.store, Logger: logger}))
+	r.pool = r.system.Root.Spawn(actor.PropsFromFunc(func(c actor.Context) {
+		switch m := c.Message().(type) {
+		case messages.Demand, messages.Ended, messages.SessionChangedByG:
+			select {
+			case r.fromG <- m:
+			default:
+			}
+		}
+	}))
+	cfg := gateway.Config{
+		Gateway: messages.Gateway{ID: "gw", Tenant: "default", Pool: "default", URL: "ws://127.0.0.1:1/", Token: "t", MaxConcurrency: 8},
+		Fence:   r.fence, Store: r.store, Committer: r.commit, Pool: func(string) *actor.PID { return r.pool },
+		History: func(context.Context, string, string) (string, error) { return "", nil },
+		Logger:  logger,
+		Timing: gateway.Timing{Tick: 10 * time.Millisecond, Health: 20 * time.Millisecond, ReconnectMin: 5 * time.Millisecond,
+			ReconnectMax: 20 * time.Millisecond, SessionDelay: 5 * time.Millisecond,
+			Session: session.Timing{Call: time.Second, Unreadable: 1}},
+	}
+	change(&cfg)
+	r.pid = r.system.Root.Spawn(gateway.Props(cfg))
+	t.Cleanup(func() {
+		// The futures' own limit is 10 s; the store closes whatever they say.
+		_ = r.system.Root.StopFuture(r.pid).Wait()
+		_ = r.system.Root.StopFuture(r.pool).Wait()
+		_ = r.system.Root.StopFuture(r.commit).Wait()
+		r.system.Shutdown()
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return r
+}
+
+// dialer returns links one after the other, then errors.
+func dialer(links ...*link) gateway.DialFunc {
+	var mu sync.Mutex
+	return func(context.Context, openclaw.Config, openclaw.Handler) (gateway.Link, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if len(links) == 0 {
+			return nil, &openclaw.RefusedError{Reason: openclaw.ReasonUnreachable, Message: "nothing listens"}
+		}
+		l := links[0]
+		links = links[1:]
+		return l, nil
+	}
+}
+
+func await[T any](r *rig, what string, ok func(T) bool) T {
+	r.t.Helper()
+	limit := time.After(15 * time.Second)
+	for {
+		select {
+		case m := <-r.fromG:
+			if v, is := m.(T); is && ok(v) {
+				return v
+			}
+		case <-limit:
+			r.t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}
+
+func (r *rig) inspect() gateway.Snapshot {
+	r.t.Helper()
+	reply := make(chan gateway.Snapshot, 1)
+	r.system.Root.Send(r.pid, gateway.Inspect{Reply: reply})
+	select {
+	case s := <-reply:
+		return s
+	case <-time.After(10 * time.Second):
+		r.t.Fatal("gateway does not answer")
+		panic("unreachable")
+	}
+}
+
+// until polls the gateway's own view; its actor is asked, not the clock.
+func (r *rig) until(state messages.GatewayState) gateway.Snapshot {
+	r.t.Helper()
+	limit := time.Now().Add(15 * time.Second)
+	for {
+		s := r.inspect()
+		if s.Status.State == state {
+			return s
+		}
+		if time.Now().After(limit) {
+			r.t.Fatalf("gateway is %s (%s), want %s", s.Status.State, s.Status.Reason, state)
+		}
+		<-time.After(2 * time.Millisecond)
+	}
+}
+
+// claim makes a durable claim and assigns it.
+func (r *rig) claim(id, session string) messages.Task {
+	r.t.Helper()
+	task := messages.Task{ID: id, Tenant: "default", Pool: "default", Class: messages.High, Seq: 1, State: messages.Queued,
+		Session: session, Spec: &messages.TaskSpec{Message: "hi", TimeoutSeconds: 60, MaxAttempts: 2}, CreatedAt: messages.Now()}
+	claimed := task
+	claimed.State, claimed.Claim, claimed.Attempt, claimed.Gateway, claimed.ClaimedAt = messages.Claimed, 1, 1, "gw", messages.Now()
+	var row *messages.Session
+	ops := []persistence.Op{
+		{Fences: []persistence.Fence{r.shard}, Insert: &persistence.TaskInsert{Task: task}},
+		{Fences: []persistence.Fence{r.shard, r.fence}, Update: &persistence.TaskUpdate{Task: claimed, From: messages.Queued}},
+	}
+	if session != "" {
+		row = &messages.Session{Tenant: "default", ID: session, Pool: "default", Gateway: "gw", State: messages.SessionIdle, CreatedAt: messages.Now()}
+		ops[1].Session = &persistence.SessionWrite{Session: *row, FromGeneration: -1}
+	}
+	out, err := r.store.Commit(r.t.Context(), ops)
+	if err != nil || out[0].Status != persistence.OK || out[1].Status != persistence.OK {
+		r.t.Fatalf("claim: %v %v", out, err)
+	}
+	r.system.Root.RequestWithCustomSender(r.pid, messages.Assign{Task: claimed, Session: row}, r.pool)
+	return claimed
+}
+
+func open(d messages.Demand) bool { return d.Window > 0 }
+
+func TestAsksForWorkOnlyWhenSettled(t *testing.T) {
+	t.Parallel()
+	l := newLink("b1")
+	l.rows = []openclaw.Session{
+		{Key: "agent:main:dash:default:old:3", Status: "running", ActiveRunIDs: []string{"x"}, HasActiveRun: true},
+		{Key: "agent:main:dash:default:quiet:1", Status: "done"},
+		{Key: "agent:main:somebody", Status: "running", HasActiveRun: true},
+	}
+	r := newRig(t, func(c *gateway.Config) { c.Dial = dialer(l) })
+	d := await(r, "a window", open)
+	if d.Window != 4 {
+		t.Errorf("window = %d, want the gateway's own lane limit 4", d.Window)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.aborted) != 1 || l.aborted[0] != "agent:main:dash:default:old:3" {
+		t.Errorf("aborted %v, want the one Dash session that still ran", l.aborted)
+	}
+}
+
+func TestRefusedForGoodIsQuarantined(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, func(c *gateway.Config) {
+		c.Dial = func(context.Context, openclaw.Config, openclaw.Handler) (gateway.Link, error) {
+			return nil, &openclaw.RefusedError{Reason: openclaw.ReasonToken, Message: "wrong token", NextStep: "set the right one", Permanent: true}
+		}
+	})
+	s := r.until(messages.GatewayQuarantined)
+	if s.Status.Reason != "wrong token" || s.Status.NextStep == "" {
+		t.Errorf("reason %q, next step %q", s.Status.Reason, s.Status.NextStep)
+	}
+}
+
+func TestClaimForAClosedGatewayComesBack(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, func(c *gateway.Config) { c.Dial = dialer() })
+	task := r.claim("t1", "")
+	d := await(r, "the claim's return", func(d messages.Demand) bool { return len(d.Returned) == 1 })
+	if d.Returned[0].Task != task.ID || d.Window != 0 {
+		t.Errorf("demand = %+v", d)
+	}
+	r.system.Root.Send(r.pid, messages.Taken{Claims: []messages.ClaimRef{d.Returned[0].ClaimRef}})
+	await(r, "the end of the evidence", func(d messages.Demand) bool { return len(d.Returned) == 0 })
+}
+
+func TestProviderFailureHalvesTheWindow(t *testing.T) {
+	t.Parallel()
+	l := newLink("b1")
+	l.onAgent = func(q openclaw.AgentRequest, on func(openclaw.AgentAnswer)) {
+		on(openclaw.AgentAnswer{Kind: openclaw.AnswerAccepted, RunID: q.RunID})
+		on(openclaw.AgentAnswer{Kind: openclaw.AnswerFailed, RunID: q.RunID, Failure: &openclaw.Failure{Class: openclaw.ClassProvider, Message: "HTTP 500"}})
+	}
+	r := newRig(t, func(c *gateway.Config) { c.Dial = dialer(l) })
+	await(r, "a window", open)
+	r.claim("t1", "")
+	e := await(r, "the end", func(messages.Ended) bool { return true })
+	if e.Task.State != messages.RetryWait || e.Task.Error.GetCode() != string(messages.CodeProvider) {
+		t.Fatalf("task = %s %v", e.Task.State, e.Task.Error)
+	}
+	d := await(r, "half a window", func(d messages.Demand) bool { return d.Window == 2 })
+	if len(d.Running) != 0 {
+		t.Errorf("the failed run still counts: %v", d.Running)
+	}
+	if s := r.until(messages.GatewayDegraded); s.Reduced == "" {
+		t.Error("a degraded gateway must say why")
+	}
+}
+
+// TestFailingSessionIsParked: the gateway's answers about the session cannot be
+// used, its actor fails and is restarted with delays, in the end it is parked
+// and says why; the gateway and its other work go on.
+func TestFailingSessionIsParked(t *testing.T) {
+	t.Parallel()
+	first, second := newLink("b1"), newLink("b2")
+	unusable := func() (openclaw.Session, bool, error) {
+		return openclaw.Session{}, false, &openclaw.AnswerError{Method: "sessions.list", Problem: "no sessions member"}
+	}
+	first.session, second.session = unusable, unusable
+	r := newRig(t, func(c *gateway.Config) {
+		c.Dial = dialer(first, second)
+		c.Timing.SessionLimit = 3
+	})
+	await(r, "a window", open)
+	r.claim("t1", "s1")
+	await(r, "the run", func(d messages.Demand) bool { return len(d.Running) == 1 })
+	first.Close() // now the run has to be looked up, and cannot be
+	e := await(r, "the end of the parked session's task", func(messages.Ended) bool { return true })
+	if e.Task.State != messages.DeadLetter || e.Task.Error.GetCode() != string(messages.CodeSessionFailed) {
+		t.Fatalf("task = %s %v", e.Task.State, e.Task.Error)
+	}
+	s, err := r.store.Session(t.Context(), "default", "s1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.State != messages.SessionParked || s.Reason == "" || s.NextStep == "" || s.Generation != 1 {
+		t.Errorf("session = %+v", s)
+	}
+	await(r, "the window after it", open)
+}
+
+// daemon is a scripted managed process.
+type daemon struct {
+	mu     sync.Mutex
+	starts int
+	fail   error
+	gone   chan struct{}
+	crash  bool
+}
+
+func (d *daemon) Ensure(context.Context) (gateway.Endpoint, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.starts++
+	if d.fail != nil {
+		return gateway.Endpoint{}, d.fail
+	}
+	d.gone = make(chan struct{})
+	if d.crash {
+		close(d.gone)
+	}
+	return gateway.Endpoint{URL: "ws://127.0.0.1:1/", Token: "t", PID: 42}, nil
+}
+
+func (d *daemon) Exited() <-chan struct{} {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.gone
+}
+
+func (d *daemon) Stop(context.Context) error { return nil }
+func (d *daemon) Kill(context.Context) error { return nil }
+
+func TestCrashLoopEndsInQuarantine(t *testing.T) {
+	t.Parallel()
+	d := &daemon{crash: true}
+	r := newRig(t, func(c *gateway.Config) {
+		c.Process, c.Dial = d, dialer()
+		c.Timing.RetryLimit = 4
+	})
+	s := r.until(messages.GatewayQuarantined)
+	if s.Status.Reason == "" || s.Status.NextStep == "" {
+		t.Errorf("status = %+v", s.Status)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.starts != 4 {
+		t.Errorf("%d starts, want 4", d.starts)
+	}
+}
+
+func TestConfigurationErrorIsNotRetried(t *testing.T) {
+	t.Parallel()
+	d := &daemon{fail: &gateway.StartError{Permanent: true, Reason: "exit 78", NextStep: "mend the configuration", Err: errors.New("x")}}
+	r := newRig(t, func(c *gateway.Config) { c.Process, c.Dial = d, dialer() })
+	if s := r.until(messages.GatewayQuarantined); s.Status.Reason != "exit 78" {
+		t.Errorf("reason = %q", s.Status.Reason)
+	}
+	if d.starts != 1 {
+		t.Errorf("%d starts, want 1", d.starts)
+	}
+}
+
+func TestDrainWaitsForTheRunAndResumeOpens(t *testing.T) {
+	t.Parallel()
+	l := newLink("b1")
+	finish := make(chan struct{})
+	l.onAgent = func(q openclaw.AgentRequest, on func(openclaw.AgentAnswer)) {
+		on(openclaw.AgentAnswer{Kind: openclaw.AnswerAccepted, RunID: q.RunID})
+		<-finish
+		on(openclaw.AgentAnswer{Kind: openclaw.AnswerFinal, RunID: q.RunID, Text: "done"})
+	}
+	r := newRig(t, func(c *gateway.Config) { c.Dial = dialer(l) })
+	await(r, "a window", open)
+	r.claim("t1", "")
+	await(r, "the run", func(d messages.Demand) bool { return len(d.Running) == 1 })
+	r.system.Root.Send(r.pid, gateway.Drain{})
+	r.until(messages.GatewayDraining)
+	close(finish)
+	if e := await(r, "the end", func(messages.Ended) bool { return true }); e.Task.State != messages.Succeeded {
+		t.Fatalf("task = %s", e.Task.State)
+	}
+	r.until(messages.GatewayDrained)
+	r.system.Root.Send(r.pid, gateway.Resume{})
+	await(r, "a window again", open)
+}
