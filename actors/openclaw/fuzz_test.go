@@ -74,8 +74,9 @@ func FuzzFrame(f *testing.F) {
 	} {
 		f.Add([]byte(s))
 	}
+	cfg := Config{Token: testToken}.withDefaults()
 	f.Fuzz(func(t *testing.T, b []byte) {
-		c := newConn(t.Context(), Config{Token: testToken}.withDefaults(), NopHandler{})
+		c := newConn(t.Context(), cfg, NopHandler{})
 		c.hello = &Hello{}
 		ends := 0
 		agent := &pending{id: 2, method: "agent", runID: "r", written: true, on: func(a AgentAnswer) {
@@ -112,6 +113,7 @@ func FuzzPayloads(f *testing.F) {
 	} {
 		f.Add([]byte(s))
 	}
+	c := newConn(f.Context(), Config{}.withDefaults(), NopHandler{})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if h, err := decodeHello(b); err == nil {
 			if h.Policy.MaxPayload < minPayload || h.Policy.TickInterval <= 0 || h.Policy.TickInterval > maxTick {
@@ -124,7 +126,6 @@ func FuzzPayloads(f *testing.F) {
 				t.Errorf("trace %+v", tr)
 			}
 		}
-		c := newConn(t.Context(), Config{}.withDefaults(), NopHandler{})
 		if s, problem := c.decodeRunStatus(b); problem == "" && s.Status == "" {
 			t.Error("a run status without status")
 		}

@@ -36,7 +36,8 @@ func (b *bench) sub(name string, f func(*bench)) {
 }
 
 func (b *bench) config() openclaw.Config {
-	return openclaw.Config{URL: b.URL, Token: b.Token, Version: "adapter-suite"}
+	// A gateway that has just booted on a busy machine is slow to shake hands.
+	return openclaw.Config{URL: b.URL, Token: b.Token, Version: "adapter-suite", DialTimeout: time.Minute, CallTimeout: time.Minute}
 }
 
 // dial connects and closes at the end of the test.
