@@ -81,7 +81,9 @@ type Leases interface {
 }
 
 // Op is one item of a batch. All its parts and events become durable
-// together, or none does. The parts are applied in the order of the fields.
+// together, or none does. The parts are applied in the order of the fields, and
+// the first that does not fit gives the outcome. At most one of Insert, Update
+// and Cancel may be set; a batch that breaks this is refused as a whole.
 type Op struct {
 	// Fences must all hold, or the outcome is Fenced.
 	Fences []Fence
@@ -93,20 +95,23 @@ type Op struct {
 	Gateway *messages.GatewayStatus // upsert by id
 
 	// Events are appended to the log; the store numbers them in commit order
-	// and sets their Seq.
+	// and sets their Seq once they are durable. Seq stays as it was otherwise.
 	Events []*messages.Event
 }
 
 // TaskInsert creates a task. If (tenant, IdemKey) is taken, the outcome is
 // Duplicate and carries the task that took it, also when that task is earlier
-// in the same batch.
+// in the same batch. If the task's id is taken, the outcome is Conflict and
+// carries the task that has it, so repeating an insert whose answer was lost is
+// harmless.
 type TaskInsert struct {
 	Task     messages.Task
 	IdemKey  string // empty: none
 	IdemHash []byte // hash of the canonical body
 }
 
-// TaskUpdate replaces all fields of a task that may change after submit,
+// TaskUpdate replaces all fields of a task that may change after submit (not:
+// ID, Tenant, Pool, Class, Session, Spec, CreatedAt, idempotency key),
 // except the cancel flag (RequestedAt and Reason), provided that the stored
 // row is in state From with claim FromClaim; otherwise the outcome is Conflict
 // and carries the stored row.
@@ -193,7 +198,10 @@ type Store interface {
 
 	// Task returns one task; an empty tenant means any. ErrNotFound.
 	Task(ctx context.Context, tenant, id string) (messages.Task, error)
-	// Tasks pages through the matching tasks, newest first. next is empty at the end.
+	// Tasks pages through the matching tasks, newest first: in falling order of
+	// their commit, so each task that was there at the start comes at most once
+	// whatever changes meanwhile. next is empty at the end. A cursor that the
+	// store did not give out is a *messages.Error with CodeInvalid.
 	Tasks(ctx context.Context, f TaskFilter, cursor string, limit int) (tasks []messages.Task, next string, err error)
 	// CountTasks counts the matching tasks.
 	CountTasks(ctx context.Context, f TaskFilter) (int, error)
@@ -207,7 +215,9 @@ type Store interface {
 
 	// Session returns one agent session. ErrNotFound.
 	Session(ctx context.Context, tenant, id string) (messages.Session, error)
-	// Sessions pages by id through the sessions of a tenant (empty: all) and pool (empty: all).
+	// Sessions pages by id through the sessions of a tenant (empty: all) and
+	// pool (empty: all). Sessions of several tenants with one id come on one
+	// page, which may exceed limit by them.
 	Sessions(ctx context.Context, tenant, pool, after string, limit int) ([]messages.Session, error)
 	// Transcript returns the succeeded tasks of a session in the order in
 	// which they ended, the newest limit of them.
@@ -219,7 +229,8 @@ type Store interface {
 	// Events returns up to limit entries of the log with Seq > since, in
 	// order, and the oldest Seq that the log still holds (0: the log is empty).
 	Events(ctx context.Context, since int64, limit int) (events []*messages.Event, oldest int64, err error)
-	// LastSeq is the Seq of the newest entry, 0 when there is none.
+	// LastSeq is the Seq of the newest entry ever written, also when it was
+	// swept since; 0 before the first.
 	LastSeq(ctx context.Context) (int64, error)
 
 	// Sweep removes finished tasks, their idempotency keys and log entries

@@ -34,15 +34,20 @@ func (e *engine) Restart(t testing.TB) {
 
 func TestConformance(t *testing.T) {
 	t.Parallel()
-	storetest.Run(t, func(t testing.TB) storetest.Engine {
-		e := &engine{db: openTest(t, Config{})}
-		t.Cleanup(func() {
-			if err := e.db.Close(); err != nil {
-				t.Errorf("close: %v", err)
-			}
+	for name, cfg := range map[string]Config{
+		"defaults": {},
+		// Compares read the rows, and the log starts over all the time.
+		"small": {CacheTasks: 1, WALBytes: 1, Readers: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			storetest.Run(t, func(t testing.TB) storetest.Engine {
+				e := &engine{db: openTest(t, cfg)}
+				t.Cleanup(func() { closeDB(t, e.db) })
+				return e
+			})
 		})
-		return e
-	})
+	}
 }
 
 // openTest opens a store in a folder of its own unless cfg names one. The

@@ -99,15 +99,6 @@ func endedColumn(s messages.TaskState, pos int64) driver.Value {
 	return int64(0)
 }
 
-// marshal never returns nil bytes, which would be stored as NULL.
-func marshal(m proto.Message) ([]byte, error) {
-	b, err := proto.MarshalOptions{}.MarshalAppend([]byte{}, m)
-	if err != nil {
-		return nil, &opError{fmt.Errorf("encode %s: %w", m.ProtoReflect().Descriptor().Name(), err)}
-	}
-	return b, nil
-}
-
 // insertTask returns 0 if the id or the idempotency key is taken.
 func (c *conn) insertTask(no int64, in *persistence.TaskInsert, ended int64) (int64, error) {
 	t := &in.Task
@@ -219,12 +210,16 @@ func appendEvent(buf []byte, e *messages.Event) ([]byte, error) {
 		e = proto.CloneOf(e)
 		e.Seq = 0
 	}
-	opts := proto.MarshalOptions{}
-	buf = protowire.AppendVarint(buf, uint64(opts.Size(e)))
-	opts.UseCachedSize = true
-	buf, err := opts.MarshalAppend(buf, e)
+	// Room for a length of five bytes is left and closed up afterwards, which is
+	// cheaper than to size the message first.
+	at := len(buf)
+	buf = append(buf, 0, 0, 0, 0, 0)
+	buf, err := appendProto(buf, e)
 	if err != nil {
-		return nil, &opError{fmt.Errorf("encode event: %w", err)}
+		return nil, err
 	}
-	return buf, nil
+	size := len(buf) - at - 5
+	head := len(protowire.AppendVarint(buf[at:at:at+5], uint64(size)))
+	copy(buf[at+head:], buf[at+5:])
+	return buf[:at+head+size], nil
 }

@@ -29,6 +29,7 @@ var commitTests = map[string]func(*testing.T, Engine){
 	"fence must hold":                      fenceMustHold,
 	"context":                              endedContext,
 	"empty batch":                          func(t *testing.T, e Engine) { must(t, e) },
+	"text that is not UTF-8":               notUTF8,
 	"texts of all kinds":                   texts,
 	"gateway status is the last written":   gatewayStatus,
 	"ping":                                 ping,
@@ -369,6 +370,26 @@ func texts(t *testing.T, e Engine) {
 		if got.Spec.Message != text || got.Result.GetText() != text || got.Error.GetMessage() != text || got.Cancel.Reason != text || got.Spec.Labels["k"+name] != text {
 			t.Errorf("%s text was changed", name)
 		}
+	}
+}
+
+// notUTF8 is what a cut in the middle of a character leaves. It must not hold
+// up the batch; the engine may store U+FFFD in its place.
+func notUTF8(t *testing.T, e Engine) {
+	const cut = "gr\xc3"
+	a, b := newTask(), newTask()
+	a.Spec.Message, a.Spec.Labels, a.Spec.Capabilities = cut, map[string]string{"k": cut}, []string{cut}
+	done := ended(claimed(a, "gw"), messages.DeadLetter)
+	done.Error.Message = cut
+	op := update(done, messages.Queued, 0)
+	op.Events = []*messages.Event{done.Event(messages.Queued, messages.Now(), cut)}
+	must(t, e, insert(a), insert(b), op)
+	got, err := e.Store().Task(t.Context(), "", a.ID)
+	if err != nil || !strings.HasPrefix(got.Spec.Message, "gr") || !strings.HasPrefix(got.Error.GetMessage(), "gr") {
+		t.Errorf("stored %q and %q, %v", got.Spec.GetMessage(), got.Error.GetMessage(), err)
+	}
+	if list := log(t, e, 0, 10); len(list) != 1 {
+		t.Errorf("%d events", len(list))
 	}
 }
 
