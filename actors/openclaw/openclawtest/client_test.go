@@ -21,7 +21,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const (
 	testToken = "test-token"
-	patience  = 20 * time.Second
+	patience  = 60 * time.Second
 )
 
 // memoryLog is a ground-truth log that a test can read at any time.

@@ -95,7 +95,7 @@ func (g *Gateway) attach(c *conn) bool {
 		return false
 	}
 	c.l.conns[c] = struct{}{}
-	c.silence = time.AfterFunc(g.scaledMin(15*time.Second, time.Second), func() { c.close(websocket.StatusNormalClosure, "") })
+	c.silence = time.AfterFunc(g.scaledMin(15*time.Second, 5*time.Second), func() { c.close(websocket.StatusNormalClosure, "") })
 	c.sendEvent(eventHead("connect.challenge", map[string]any{
 		"nonce": c.nonce, "ts": nowMs(), "capabilities": []string{"model-catalog-snapshot"},
 	}))

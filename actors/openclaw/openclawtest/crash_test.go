@@ -9,6 +9,10 @@ import (
 	"time"
 )
 
+// lateRerun is a seed whose first throw puts a re-run 9.3 s (scaled) after ready,
+// so that a slow machine sees the row before it starts.
+const lateRerun = 1
+
 // both runs a test with state in memory and with state on disk.
 func both(t *testing.T, f func(t *testing.T, stateDir string)) {
 	t.Run("memory", func(t *testing.T) { t.Parallel(); f(t, "") })
@@ -29,7 +33,7 @@ func listRow(t testing.TB, c *client, key string) map[string]any {
 func TestCrashDuringTheModelCallIsRunAgain(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, dir string) {
-		b := setup(t, func(c *Config) { c.StateDir, c.TimeScale = dir, 0.1 })
+		b := setup(t, func(c *Config) { c.StateDir, c.TimeScale, c.Seed = dir, 0.3, lateRerun })
 		c := dial(t, b.g)
 		const key = "agent:main:crash"
 		c.startRun("x1.1", key, "work [[delay=400]]", nil)
@@ -106,7 +110,7 @@ func TestCrashBeforeTheModelCallStaysPending(t *testing.T) {
 
 func TestFencingKillsTheRerun(t *testing.T) {
 	t.Parallel()
-	b := setup(t, func(c *Config) { c.TimeScale = 1 })
+	b := setup(t, func(c *Config) { c.TimeScale, c.Seed = 1, lateRerun })
 	c := dial(t, b.g)
 	const key = "agent:main:fence"
 	c.startRun("f1", key, "moved away [[delay=60000]]", nil)
@@ -204,7 +208,7 @@ func TestDrainLetsRunsFinish(t *testing.T) {
 	t.Parallel()
 	b := setup(t, func(c *Config) { c.TimeScale = 1 })
 	c := dial(t, b.g)
-	id := c.startRun("r1", "agent:main:r", "[[delay=300]]", nil)
+	id := c.startRun("r1", "agent:main:r", "[[delay=3000]]", nil)
 	queued := c.startRun("r2", "agent:main:r", "queued", nil)
 	drained := make(chan error, 1)
 	ctx := testContext(t)
@@ -249,7 +253,7 @@ func TestRestartRequest(t *testing.T) {
 	b := setup(t, nil)
 	c := dial(t, b.g)
 	boot := b.g.BootID()
-	id := c.startRun("r1", "agent:main:r", "[[delay=100]]", nil)
+	id := c.startRun("r1", "agent:main:r", "[[delay=60000]]", nil)
 	if f := c.must("gateway.restart.preflight", obj{}); f.get(t, "safe") != false {
 		t.Fatalf("preflight %s", f.raw)
 	}
@@ -257,6 +261,7 @@ func TestRestartRequest(t *testing.T) {
 		t.Fatalf("request %s", f.raw)
 	}
 	dial(t, b.g) // new sockets are taken while the restart is deferred
+	c.must("chat.abort", obj{"sessionKey": "agent:main:r"})
 	c.answer(id, 1)
 	shutdown, _ := c.await("shutdown", 0, func(f frame) bool { return f.Event == "shutdown" })
 	if shutdown.get(t, "restartExpectedMs") != 1500.0 {

@@ -92,9 +92,15 @@ func (g *Gateway) beginDrain(l *life, d *drain) {
 // afterRun is called whenever a run ended: the last one lets a drain finish.
 func (g *Gateway) afterRun(l *life) {
 	g.settle(l)
-	if l.drain != nil && l.open == 0 && !l.dead {
-		g.goDown(l)
+	if l.drain == nil || l.open > 0 || l.dead {
+		return
 	}
+	// Not at once: whoever ended the last run, say by an abort, gets its answer first.
+	g.after(l, 0, func() {
+		if l.open == 0 {
+			g.goDown(l)
+		}
+	})
 }
 
 // goDown says goodbye on every socket and ends the life. Callers hold g.mu.

@@ -29,8 +29,8 @@ type meta struct {
 	RunMessage     string         `json:"runMessage,omitempty"` // its task message
 	Turns          int            `json:"turns,omitempty"`      // user messages of the prompt; neighbours count once
 	Seq            int            `json:"seq,omitempty"`        // entries ever written
-	Pending        []pendingInput `json:"-"` // has records of its own
-	Leftover       []string       `json:"leftover,omitempty"` // aborted before the transcript; lead the next prompt
+	Pending        []pendingInput `json:"-"`                    // has records of its own
+	Leftover       []string       `json:"leftover,omitempty"`   // aborted before the transcript; lead the next prompt
 }
 
 // pendingInput was accepted and is not in the transcript yet.

@@ -13,7 +13,7 @@ func TestBusySessionQueuesInOrder(t *testing.T) {
 	b := setup(t, nil)
 	c := dial(t, b.g)
 	const key = "agent:main:q"
-	first := c.startRun("q0", key, "zero [[delay=100]]", nil)
+	first := c.startRun("q0", key, "zero [[delay=3000]]", nil)
 	var last string
 	for i := 1; i <= 5; i++ {
 		last = c.startRun(fmt.Sprint("q", i), key, fmt.Sprint("msg ", i), nil)
@@ -236,7 +236,7 @@ func TestProviderFailures(t *testing.T) {
 
 func TestOne401DisablesTheProviderForAll(t *testing.T) {
 	t.Parallel()
-	b := setup(t, func(c *Config) { c.TimeScale = 0.02 })
+	b := setup(t, func(c *Config) { c.TimeScale = 0.1 })
 	c := dial(t, b.g)
 	if f := c.run("u1", "agent:main:u1", "[[fail=401]]", nil); f.OK || !strings.Contains(f.Error.Message, "401") {
 		t.Fatalf("first: %s", f.raw)
@@ -294,7 +294,7 @@ func TestDeltasAreMergedAndSeqHasNoGap(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil)
 	c := dial(t, b.g)
-	id := c.startRun("d1", "agent:main:d", "[[reply=abcdefghijklmnopqrstuvwxyz]] [[chunks=26]] [[chunkms=10]]", nil)
+	id := c.startRun("d1", "agent:main:d", "[[reply=abcdefghijklmnopqrstuvwxyz]] [[chunks=26]] [[chunkms=40]]", nil)
 	c.answer(id, 1)
 	_, end := c.await("final event", 0, func(f frame) bool { return f.Event == "chat" && f.get(t, "state") == "final" })
 	c.mu.Lock()
