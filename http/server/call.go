@@ -101,8 +101,8 @@ func (c *call) body(v any) error {
 	if err != nil {
 		return err
 	}
-	if wrong := c.op.checkBody(tree); len(wrong) > 0 {
-		return invalid(wrong...)
+	if err := c.op.checkBody(tree); err != nil {
+		return err
 	}
 	return decode(raw, v)
 }

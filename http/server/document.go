@@ -180,8 +180,21 @@ func checkParameter(at string, p *openapi3.Parameter, text string) []messages.Fi
 	return visit(at, schema, text)
 }
 
-// checkBody checks a parsed body and lists all that is wrong with it.
-func (op *operation) checkBody(v any) []messages.FieldError { return visit("", op.body, v) }
+// checkBody checks a parsed body; the refusal lists all that is wrong with it.
+func (op *operation) checkBody(v any) error {
+	wrong := visit("", op.body, v)
+	if len(wrong) == 0 {
+		return nil
+	}
+	e := invalid(wrong...)
+	if slices.ContainsFunc(wrong, func(f messages.FieldError) bool { return f.Detail == tooManyBytes }) {
+		e.Code = messages.CodeTooLarge
+	}
+	return e
+}
+
+// tooManyBytes is said of a text whose schema bounds its bytes (x-max-bytes).
+const tooManyBytes = "is longer than 262144 bytes"
 
 // visit checks a value against its schema. A non-empty at replaces the pointers.
 func visit(at string, schema *openapi3.Schema, v any) []messages.FieldError {
@@ -196,7 +209,11 @@ func visit(at string, schema *openapi3.Schema, v any) []messages.FieldError {
 		if p == "" {
 			p = pointer(e.JSONPointer())
 		}
-		wrong = append(wrong, messages.FieldError{Pointer: p, Detail: e.Reason})
+		f := messages.FieldError{Pointer: p, Detail: e.Reason}
+		if e.SchemaField == "maxLength" && e.Schema != nil && e.Schema.Extensions["x-max-bytes"] != nil {
+			f.Detail = tooManyBytes
+		}
+		wrong = append(wrong, f)
 	})
 	if len(wrong) == 0 {
 		wrong = append(wrong, messages.FieldError{Pointer: at, Detail: "does not fit its schema"})

@@ -47,7 +47,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h["Strict-Transport-Security"] = hdrHSTS
 	}
 	id := r.Header.Get("X-Request-Id")
-	if messages.CheckID(id) != nil {
+	if !plainID(id) {
 		id = s.idPrefix + strconv.FormatUint(s.nextID.Add(1), 36)
 	}
 	h["X-Request-Id"] = []string{id}
@@ -125,7 +125,7 @@ func (s *Server) admit(c *call, rt *route) error {
 		return err
 	}
 	if c.param != "" || len(rt.op.ids) > 0 {
-		if messages.CheckID(c.param) != nil {
+		if !plainID(c.param) {
 			return invalid(messages.FieldError{Pointer: "path:" + rt.op.ids[0], Detail: messages.ErrBadID.Error()})
 		}
 	}

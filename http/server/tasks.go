@@ -151,7 +151,7 @@ func checkMessage(pointer, m string) error {
 	if len(m) <= MaxMessage {
 		return nil
 	}
-	e := invalid(messages.FieldError{Pointer: pointer, Detail: "is longer than 262144 bytes"})
+	e := invalid(messages.FieldError{Pointer: pointer, Detail: tooManyBytes})
 	e.Code = messages.CodeTooLarge
 	return e
 }
