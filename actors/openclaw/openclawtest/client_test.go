@@ -166,7 +166,7 @@ func dialRaw(t testing.TB, g *Gateway, header http.Header) *client {
 	c := &client{t: t, ws: ws, news: make(chan struct{}, 1), done: make(chan struct{})}
 	go c.read()
 	t.Cleanup(func() {
-		ws.CloseNow()
+		_ = ws.CloseNow()
 		<-c.done
 	})
 	return c

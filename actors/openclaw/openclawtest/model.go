@@ -139,7 +139,7 @@ func pauses(mode string) []time.Duration {
 func (g *Gateway) retry(l *life, r *run) {
 	list := pauses(r.plan.fail)
 	if r.plan.round >= len(list) {
-		g.finish(l, r, failed(failureOf(r.plan.fail)))
+		g.finish(l, r, failed(r.plan.fail))
 		return
 	}
 	pause := g.scaled(list[r.plan.round] * time.Second)
@@ -155,7 +155,7 @@ func (g *Gateway) retry(l *life, r *run) {
 func (g *Gateway) stream(l *life, r *run) {
 	p := r.plan
 	if r.failRun {
-		g.finish(l, r, failed(failureOf("500")))
+		g.finish(l, r, failed("500"))
 		return
 	}
 	if p.gap <= 0 || p.chunks <= 1 || p.reply == "" {

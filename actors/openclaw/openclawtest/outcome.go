@@ -47,8 +47,6 @@ const (
 
 func failed(mode string) outcome { return outcome{kind: kindFailed, fail: failureFor(mode)} }
 
-func failureOf(mode string) string { return mode }
-
 func failureFor(mode string) *failure {
 	const head = "⚠️ fake/fake-1 request failed "
 	switch mode {

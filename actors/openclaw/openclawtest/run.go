@@ -46,7 +46,6 @@ type run struct {
 	plan      *plan // of the model call, nil before and after
 	shown     int   // bytes of the reply sent as deltas
 	seq       int
-	attempt   int
 	accepted  int64
 	started   int64
 	ended     int64
