@@ -183,6 +183,10 @@ func (c *Conn) enqueue(p *pending, params []byte) error {
 	if p.on != nil {
 		c.runs[p.runID] = p
 	}
+	if c.head >= c.cfg.MaxQueued { // the queue never ran empty: move it back to the front
+		c.queue = append(c.queue[:0], c.queue[c.head:]...)
+		c.head = 0
+	}
 	c.queue = append(c.queue, p)
 	c.queueBytes += len(p.frame)
 	select {
