@@ -84,6 +84,13 @@ func (f folder) tryLock() (*os.File, error) {
 	return lock, nil
 }
 
+// unlock frees a lock that tryLock took. The kernel refuses neither call for a
+// descriptor that is open, and nothing was written that could be lost.
+func unlock(lock *os.File) {
+	_ = unix.Flock(int(lock.Fd()), unix.LOCK_UN)
+	_ = lock.Close()
+}
+
 // remove deletes the gateway's folder. Of a folder that the operator chose only
 // what Dash and the daemon made is deleted, and the folder when it is empty then.
 func (f folder) remove(chosen bool) error {

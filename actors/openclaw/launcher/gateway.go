@@ -173,7 +173,9 @@ func (g *gateway) release() {
 		}
 	}
 	if g.lock != nil {
-		g.lock.Close() //nolint:errcheck // closing a lock file that was never written cannot lose data
+		// A process that is just being forked holds a copy of the descriptor:
+		// closing ours would not free the lock before it executes.
+		unlock(g.lock)
 		g.lock = nil
 	}
 }

@@ -117,7 +117,9 @@ func tail(dir folder, secrets ...string) []string {
 	}
 	text := string(b)
 	for _, secret := range secrets {
-		text = strings.ReplaceAll(text, secret, "[redacted]")
+		if secret != "" {
+			text = strings.ReplaceAll(text, secret, "[redacted]")
+		}
 	}
 	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
 	if cut { // the first line is a part, of the token perhaps

@@ -93,7 +93,12 @@ func (p *process) ended() bool {
 func (p *process) signal(sig syscall.Signal) error {
 	var err error
 	if cerr := p.control(func(fd int) { err = unix.PidfdSendSignal(fd, sig, nil, 0) }); cerr != nil {
-		return fmt.Errorf("signal process %d: %w", p.pid, cerr)
+		select {
+		case <-p.done: // finish closed the pidfd
+			return errGone
+		default:
+			return fmt.Errorf("signal process %d: %w", p.pid, cerr)
+		}
 	}
 	if errors.Is(err, unix.ESRCH) {
 		return errGone

@@ -69,10 +69,14 @@ func (l *Launcher) startOnce(ctx context.Context, g *gateway, pl *plan) (Endpoin
 		if err := l.end(g, p); err != nil {
 			return Endpoint{}, err
 		}
-		return Endpoint{}, retryable(errForeign, "free the port, or leave the gateway's port out to have one chosen", "port %d was taken while gateway %s started", g.rec.Port, g.id)
+		return Endpoint{}, l.portTaken(g)
 	}
 	l.metrics.starts.WithLabelValues("interrupted").Inc()
 	return Endpoint{}, fmt.Errorf("start gateway %s: %w", g.id, err)
+}
+
+func (l *Launcher) portTaken(g *gateway) error {
+	return retryable(errForeign, "free the port, or leave the gateway's port out to have one chosen", "port %d was taken while gateway %s started", g.rec.Port, g.id)
 }
 
 // launch writes configuration and intent, starts the process, and writes the
@@ -137,6 +141,10 @@ func spawnError(err error, program string) error {
 func (l *Launcher) failedStart(ctx context.Context, g *gateway, e Exit, prev previous, token messages.Secret, old []byte, pl *plan) (Endpoint, error) {
 	se := &StartError{ExitCode: e.Code, Reason: fmt.Sprintf("gateway %s %s", g.id, e.Reason),
 		NextStep: "look at the output; a later start may succeed", LogTail: pl.shown(g.dir, token)}
+	if e.known && e.Code == codeFailed && !canListen(g.rec.Port) {
+		l.metrics.starts.WithLabelValues("port").Inc()
+		return Endpoint{}, l.portTaken(g)
+	}
 	if !e.ConfigError() {
 		l.metrics.starts.WithLabelValues("ended").Inc()
 		return Endpoint{}, se
