@@ -131,7 +131,10 @@ type ClassStats struct {
 	RetryWait int
 	Held      int
 	Running   int // at gateways
-	Bytes     int64
+	// Admitted and Bytes are what counts against Limit: queued, scheduled,
+	// waiting for a retry, and on their way in.
+	Admitted int
+	Bytes    int64
 	Oldest    time.Time // since when the first one is in the order; zero: none
 	Limit     messages.ClassLimit
 }

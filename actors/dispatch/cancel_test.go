@@ -197,7 +197,7 @@ func TestReplay(t *testing.T) {
 		if matched, done, err := b.client.ReplayAll(b.ctx(), f, false); matched != 4 || done != 4 || err != nil {
 			t.Fatalf("replay all: %d %d %v", matched, done, err)
 		}
-		if s := b.stats(); s.Classes[3].Queued != 5 || s.Classes[3].Bytes != 25 {
+		if s := b.stats(); s.Classes[3].Queued != 5 || s.Classes[3].Admitted != 5 || s.Classes[3].Bytes != 25 {
 			t.Fatalf("stats %+v", s.Classes[3])
 		}
 		g.demand(5)

@@ -283,7 +283,7 @@ func (d *dispatcher) ring(ctx actor.Context) {
 func (d *dispatcher) measure(ctx actor.Context, m measure) {
 	for i := range m.stats.Classes {
 		if s := &m.stats.Classes[i]; s.Class == d.class {
-			s.Limit, s.Bytes = d.limit, d.bytes
+			s.Limit, s.Admitted, s.Bytes = d.limit, d.count, d.bytes
 		}
 	}
 	if len(m.rest) == 0 {

@@ -189,7 +189,7 @@ func crashes(t *testing.T, b *bench, seed uint64) {
 		t.Errorf("at rest: %+v", s)
 	}
 	for _, c := range b.stats().Classes {
-		if c.Bytes != 0 || c.Queued != 0 {
+		if c.Bytes != 0 || c.Queued != 0 || c.Admitted != 0 {
 			t.Errorf("at rest: %+v", c)
 		}
 	}

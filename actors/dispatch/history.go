@@ -30,6 +30,7 @@ func (b *broker) historyKnown(s *session) bool {
 // runs nothing meanwhile.
 func (b *broker) loadHistory(s *session) {
 	if s.busy {
+		b.bind(s) // frozen until that is over, or pump would find it again
 		return
 	}
 	s.busy = true

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/dash-fleet/dash/actors/commit"
 	"github.com/dash-fleet/dash/actors/supervise"
@@ -30,6 +31,7 @@ type bench struct {
 	pool      *actor.PID
 	client    *Client
 	parent    chan any
+	metrics   *Metrics
 }
 
 // parentActor supervises the pool as a shard does and tells what it hears.
@@ -63,11 +65,13 @@ func newBench(tb testing.TB, change func(*Config)) *bench {
 
 func openBench(tb testing.TB, store *memory, change func(*Config)) *bench {
 	tb.Helper()
-	system := actor.NewActorSystemWithConfig(actor.Configure(actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return quiet() })))
-	b := &bench{TB: tb, system: system, store: store, parent: make(chan any, 16)}
+	system := actor.NewActorSystemWithConfig(actor.Configure(
+		actor.WithDeadLetterThrottleInterval(time.Millisecond), actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return quiet() })))
+	b := &bench{TB: tb, system: system, store: store, parent: make(chan any, 16), metrics: NewMetrics(prometheus.NewPedanticRegistry())}
 	b.committer = system.Root.Spawn(commit.Props(commit.Config{Store: store, Logger: quiet()}))
 	cfg := Config{
 		Pool: messages.Pool{ID: "default", Tenant: "default"}, Fence: testFence, Store: store, Committer: b.committer, Logger: quiet(),
+		Metrics: b.metrics,
 	}
 	if change != nil {
 		change(&cfg)
@@ -88,6 +92,7 @@ func openBench(tb testing.TB, store *memory, change func(*Config)) *bench {
 		_ = system.Root.StopFuture(parent).Wait()
 		_ = system.Root.StopFuture(b.committer).Wait()
 		system.Shutdown()
+		time.Sleep(2 * time.Millisecond) // the interval above: its goroutine ends by itself
 	})
 	return b
 }

@@ -19,8 +19,9 @@ type memory struct {
 	sessions map[string]messages.Session
 	fences   map[string]persistence.Fence
 	events   []*messages.Event
-	err      error // answer to every Commit while set
-	lookups  int
+	err      error         // answer to every Commit while set
+	lose     int           // so many commits are made, but answered with an error
+	hold     chan struct{} // commits wait for it while set
 }
 
 func newMemory() *memory {
@@ -31,12 +32,21 @@ func newMemory() *memory {
 func (m *memory) Commit(_ context.Context, batch []persistence.Op) ([]persistence.Outcome, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if hold := m.hold; hold != nil {
+		m.mu.Unlock()
+		<-hold
+		m.mu.Lock()
+	}
 	if m.err != nil {
 		return nil, m.err
 	}
 	out := make([]persistence.Outcome, len(batch))
 	for i := range batch {
 		out[i] = m.one(&batch[i])
+	}
+	if m.lose > 0 {
+		m.lose--
+		return nil, persistence.ErrUnavailable
 	}
 	return out, nil
 }
@@ -165,7 +175,6 @@ func (m *memory) MaxSeq(_ context.Context, pool string) (int64, error) {
 func (m *memory) Session(_ context.Context, tenant, id string) (messages.Session, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.lookups++
 	s, ok := m.sessions[sessionID(tenant, id)]
 	if !ok {
 		return s, persistence.ErrNotFound
