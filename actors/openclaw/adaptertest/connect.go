@@ -201,7 +201,7 @@ func testLoad(b *bench) {
 	}
 	info, err := c.SystemInfo(b.ctx)
 	b.ok("system info", err)
-	if info.PID <= 0 || info.Uptime <= 0 || info.RSSBytes <= 0 {
+	if info.PID <= 0 || info.Uptime <= 0 { // 2026.8.2 tells nothing about memory and event loop here
 		b.Errorf("system info %+v", info)
 	}
 	id, err := c.Identity(b.ctx)

@@ -109,21 +109,26 @@ func testCrashRerun(b *bench) {
 		b.Errorf("trace after the crash: %+v", tr)
 	}
 	var seen []string // ids of the gateway's own re-run
+	note := func(where, id string) {
+		if id != r.id && !slices.Contains(seen, id) {
+			b.Logf("%s names the re-run %s", where, id)
+			seen = append(seen, id)
+		}
+	}
 	b.until("the gateway re-runs the turn by itself", b.Rerun, func() bool {
-		s := b.row(c, r.key)
-		for _, id := range s.ActiveRunIDs {
-			if id != r.id && !slices.Contains(seen, id) {
-				seen = append(seen, id)
-			}
+		for _, id := range b.row(c, r.key).ActiveRunIDs {
+			note("list row", id)
 		}
 		h := b.history(c, r.key)
+		if h.InFlight != nil {
+			note("history", h.InFlight.RunID)
+		}
 		if len(h.Items) == 0 {
 			return false
 		}
 		last := h.Items[len(h.Items)-1]
 		return last.Role == "assistant" && last.Text != ""
 	})
-	b.Logf("list rows named %v", seen)
 	h := b.history(c, r.key)
 	marked := false
 	for _, item := range h.Items {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	mathrand "math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -17,6 +18,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/dash-fleet/dash/actors/openclaw"
 	"github.com/dash-fleet/dash/actors/openclaw/fakemodel"
 	"github.com/dash-fleet/dash/messages"
 )
@@ -72,13 +74,19 @@ func New(in Installation, opt Options) (*Gateway, error) {
 	return g, os.WriteFile(g.path("openclaw.json"), b, 0o600)
 }
 
+// freePort picks a port below those that the system gives to others: the
+// gateway takes it seconds later, and again after each restart.
 func freePort() (int, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
+	var last error
+	for range 50 {
+		port := 20_000 + mathrand.IntN(10_000)
+		ln, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port))
+		if err == nil {
+			return port, ln.Close()
+		}
+		last = err
 	}
-	defer ln.Close()
-	return ln.Addr().(*net.TCPAddr).Port, nil
+	return 0, fmt.Errorf("no free port: %w", last)
 }
 
 type object = map[string]any
@@ -194,7 +202,7 @@ func (g *Gateway) awaitReady(ctx context.Context, p *process) error {
 	defer tick.Stop()
 	for {
 		if ready(ctx, client, url) {
-			return nil
+			return g.verify(ctx)
 		}
 		select {
 		case <-p.done:
@@ -204,6 +212,16 @@ func (g *Gateway) awaitReady(ctx context.Context, p *process) error {
 		case <-tick.C:
 		}
 	}
+}
+
+// verify makes sure that it is our gateway that answers on the port.
+func (g *Gateway) verify(ctx context.Context) error {
+	c, err := openclaw.Dial(ctx, openclaw.Config{URL: g.URL(), Token: g.token, DialTimeout: bootBudget}, nil)
+	if err != nil {
+		return fmt.Errorf("somebody else answers on port %d, or the gateway refuses us: %w", g.port, err)
+	}
+	c.Close()
+	return nil
 }
 
 func ready(ctx context.Context, client *http.Client, url string) bool {
