@@ -277,3 +277,12 @@ func TestMetrics(t *testing.T) {
 		t.Errorf("%d metrics left after close, %v", len(left), err)
 	}
 }
+
+func walSize(t testing.TB, db *DB) int64 {
+	t.Helper()
+	info, err := os.Stat(filepath.Join(db.cfg.Dir, FileName+"-wal"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.Size()
+}

@@ -65,6 +65,9 @@ func updateReplaces(t *testing.T, e Engine) {
 	c.State, c.Gateway, c.BootID, c.Error, c.DueAt = messages.Queued, "", "", nil, a.DueAt
 	must(t, e, update(c, messages.Claimed, 1))
 	stored(t, e, c)
+	if n, err := e.Store().CountTasks(t.Context(), persistence.TaskFilter{Code: "c"}); err != nil || n != 0 {
+		t.Errorf("the error of before is still found: %d, %v", n, err)
+	}
 	d := ended(claimed(c, "gw-2"), messages.Succeeded)
 	must(t, e, update(d, messages.Queued, 1))
 	stored(t, e, d)
@@ -180,6 +183,11 @@ func cancelSurvives(t *testing.T, e Engine) {
 	must(t, e, update(d, messages.Claimed, 1))
 	d.Cancel = b.Cancel
 	stored(t, e, d)
+	must(t, e, cancel(d, "again")) // the first flag stays
+	stored(t, e, d)
+	claim := update(d, messages.Running, 1)
+	claim.Update.UnlessCancelled = true
+	one(t, e, claim, persistence.Conflict)
 	e.Restart(t)
 	stored(t, e, d)
 	f := ended(d, messages.Cancelled)
