@@ -55,7 +55,8 @@ type RunPhase struct {
 	Error      string
 	// FailoverReason is the gateway's own sorting of a provider failure.
 	FailoverReason string
-	// Settled is executionSettled: the gateway will not touch the run again.
+	// Settled: the gateway will not touch the run again. 2026.8 does not tell;
+	// there it is set for every end that no other end follows.
 	Settled bool
 }
 
@@ -232,6 +233,7 @@ func decodeRunPhase(e runEvent, depth int, c cleaner) (RunPhase, bool) {
 		s, _ := text(v)
 		return clean(s, 64)
 	}
+	told := false
 	it := object(e.data, depth)
 	for it.next() {
 		switch string(it.key) {
@@ -245,10 +247,13 @@ func decodeRunPhase(e runEvent, depth int, c cleaner) (RunPhase, bool) {
 			s, _ := text(it.val)
 			p.Error = c.text(s)
 		case "executionSettled":
-			p.Settled, _ = boolean(it.val)
+			p.Settled, told = boolean(it.val)
 		case "errorObservation":
 			p.FailoverReason = decodeDetails(it.val, depth-1, c).FailoverReason
 		}
+	}
+	if !told && (p.Phase == "end" || p.Phase == "error") {
+		p.Settled = p.Status != "cancelled" // after an abort an error follows
 	}
 	return p, it.err == nil && p.Phase != ""
 }

@@ -29,6 +29,9 @@ func TestEventsAreDecoded(t *testing.T) {
 			`{"type":"event","event":"agent","seq":2,"payload":{"runId":"r","sessionKey":"k","stream":"assistant","data":{"text":"so far","delta":"far","replace":true}}}`,
 			`{"type":"event","event":"agent","seq":3,"payload":{"runId":"r","stream":"lifecycle","data":{"phase":"finishing","error":"x","errorObservation":{"failoverReason":"auth"}}}}`,
 			`{"type":"event","event":"agent","seq":4,"payload":{"runId":"r","stream":"lifecycle","data":{"phase":"end","stopReason":"stop","executionSettled":true}}}`,
+			`{"type":"event","event":"agent","payload":{"runId":"r","stream":"lifecycle","data":{"phase":"end","status":"cancelled","stopReason":"rpc"}}}`,
+			`{"type":"event","event":"agent","payload":{"runId":"r","stream":"lifecycle","data":{"phase":"error","stopReason":"aborted"}}}`,
+			`{"type":"event","event":"agent","payload":{"runId":"r","stream":"lifecycle","data":{"phase":"error","executionSettled":false}}}`,
 			`{"type":"event","event":"agent","seq":5,"payload":{"runId":"r","stream":"usage","data":{"outputTokens":5}}}`, // of no use
 			`{"type":"event","event":"chat","seq":6,"payload":{"runId":"r","state":"delta","deltaText":"far"}}`,           // of no use
 			`{"type":"event","event":"chat","seq":9,"payload":{"runId":"r","sessionKey":"k","state":"final","stopReason":"stop","message":{"role":"assistant","content":[{"type":"text","text":"all"}]}}}`,
@@ -47,6 +50,9 @@ func TestEventsAreDecoded(t *testing.T) {
 		RunText{RunID: "r", SessionKey: "k", Text: "so far", Replaced: true},
 		RunPhase{RunID: "r", Phase: "finishing", Error: "x", FailoverReason: "auth"},
 		RunPhase{RunID: "r", Phase: "end", StopReason: "stop", Settled: true},
+		RunPhase{RunID: "r", Phase: "end", Status: "cancelled", StopReason: "rpc"},
+		RunPhase{RunID: "r", Phase: "error", StopReason: "aborted", Settled: true},
+		RunPhase{RunID: "r", Phase: "error"},
 		int64(2),
 		RunChat{RunID: "r", SessionKey: "k", State: "final", Text: "all", StopReason: "stop"},
 		RunChat{RunID: "r", State: "error", Error: "bad", Class: ClassInvalid},
