@@ -176,17 +176,20 @@ func (h History) Trace(runID string) RunTrace {
 			t = RunTrace{Taken: true, LastTurn: true, LastItem: i == len(h.Items)-1, Pending: t.Pending}
 		case t.Taken && item.Role == "user":
 			t.LastTurn = false
-		case t.LastTurn && item.Role == "assistant" && item.answers():
+		case t.LastTurn && item.IsReply():
 			t.Answered, t.Text, t.Truncated, t.Usage = true, item.Text, item.Truncated, item.Usage
 		}
 	}
 	return t
 }
 
-// answers tells a reply from the traces of a failed or aborted attempt and from
-// what was said between tool calls. An unknown stop reason is no reply: rather
-// look again than record half an answer.
-func (i HistoryItem) answers() bool {
+// IsReply tells an assistant's reply from the traces of a failed or aborted
+// attempt and from what was said between tool calls. An unknown stop reason is
+// no reply: rather look again than record half an answer.
+func (i HistoryItem) IsReply() bool {
+	if i.Role != "assistant" {
+		return false
+	}
 	switch i.StopReason {
 	case "", "stop", "length", "end_turn", "stop_sequence":
 		return i.Text != "" && !i.failed
