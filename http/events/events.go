@@ -5,7 +5,7 @@
 // seq, once, without a hole; history that the log no longer holds is told as an
 // explicit gap. Nobody waits for a watcher: one that cannot follow is cut and
 // told so. Each stream is served by the goroutine of its request (a WebSocket
-// has one more that reads, which ends with it); the Server owns one goroutine,
+// has two more, which read and ping and end with it); the Server owns one goroutine,
 // from Start to Stop, that sorts live events for the watchers of single runs.
 package events
 

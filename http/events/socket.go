@@ -54,41 +54,46 @@ func (s *Server) ServeSocket(ctx context.Context, w http.ResponseWriter, r *http
 	conn.SetReadLimit(maxFrame)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	k := &socket{s: s, conn: conn, v: v, topics: topics, poke: make(chan struct{}, 1)}
+	k := &socket{s: s, conn: conn, v: v, topics: topics, poke: make(chan struct{}, 1), tokens: make(chan string, 1), done: make(chan struct{})}
 	err = k.run(ctx, cancel, since)
 	if cause := context.Cause(ctx); ctx.Err() != nil && cause != nil && !errors.Is(cause, context.Canceled) {
 		err = cause
 	}
 	k.close(err)
+	<-k.done
 	s.count(ctx, err)
 }
 
-// socket is one WebSocket client. run is its goroutine; two more, which read
-// and ping, end with it.
+// socket is one WebSocket client. run is its goroutine; two more read and
+// ping, ServeSocket waits for both.
 type socket struct {
 	s      *Server
 	conn   *websocket.Conn
 	v      Viewer
 	topics Topics
 	poke   chan struct{} // there is a wish
+	tokens chan string   // the credential of the first frame, once
+	done   chan struct{} // closed when nothing reads any more
 
 	mu   sync.Mutex
 	wish *frame // the subscribe that is not taken up yet
 }
 
+// run must end with close: it ends the goroutine that reads.
 func (k *socket) run(ctx context.Context, cancel context.CancelCauseFunc, since *int64) error {
+	// The library drops the connection, without a code, when the context of a
+	// read ends: this one does not end, close ends the read.
+	go func() { defer close(k.done); k.read(context.WithoutCancel(ctx), cancel) }()
 	if k.v.Principal == nil {
 		if err := k.authenticate(ctx); err != nil {
 			return err
 		}
 	}
-	done := make(chan struct{}, 2)
-	go func() { k.read(ctx, cancel); done <- struct{}{} }()
-	go func() { k.ping(ctx, cancel); done <- struct{}{} }()
+	pinged := make(chan struct{})
+	go func() { defer close(pinged); k.ping(ctx, cancel) }()
 	err := k.stream(ctx, since)
 	cancel(err)
-	<-done
-	<-done
+	<-pinged
 	return err
 }
 
@@ -96,14 +101,16 @@ func (k *socket) run(ctx context.Context, cancel context.CancelCauseFunc, since 
 func (k *socket) authenticate(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, k.s.cfg.AuthTimeout)
 	defer cancel()
-	f, err := k.frame(ctx)
-	if err != nil || f.Type != "auth" || f.Token == "" {
-		if errors.Is(err, errLeft) && ctx.Err() == nil {
-			return err
+	var token string
+	select {
+	case token = <-k.tokens:
+	case <-ctx.Done():
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			return errCredential
 		}
-		return errCredential
+		return ctx.Err()
 	}
-	p, err := k.s.auth.Authenticate(ctx, f.Token)
+	p, err := k.s.auth.Authenticate(ctx, token)
 	switch code := messages.CodeOf(err); {
 	case err != nil && code == messages.CodeUnauthorized:
 		return errCredential
@@ -113,7 +120,7 @@ func (k *socket) authenticate(ctx context.Context) error {
 	if err := auth.Need(k.v.Need).Allows(p); err != nil {
 		return err
 	}
-	k.v.Token, k.v.Principal = f.Token, p
+	k.v.Token, k.v.Principal = token, p
 	return nil
 }
 
@@ -158,25 +165,43 @@ func checkSubscribe(f frame) error {
 
 // read hands the client's frames to the stream and notices when it leaves.
 func (k *socket) read(ctx context.Context, cancel context.CancelCauseFunc) {
+	known := k.v.Principal != nil
 	for {
 		f, err := k.frame(ctx)
-		if err == nil && f.Type == "auth" {
+		switch {
+		case err != nil:
+		case !known && f.Type == "auth" && f.Token != "":
+			known = true
+			k.tokens <- f.Token
+			continue
+		case !known:
+			err = errCredential
+		case f.Type == "auth":
 			err = fmt.Errorf("%w: this connection is authenticated already", errFrame)
 		}
 		if err != nil {
 			cancel(err)
+			if !errors.Is(err, errLeft) {
+				// The peer's close frame still has to be read.
+				_, _, _ = k.conn.Read(ctx)
+			}
 			return
 		}
-		k.mu.Lock()
-		if k.wish != nil && f.Since == nil {
-			f.Since = k.wish.Since
-		}
-		k.wish = &f
-		k.mu.Unlock()
-		select {
-		case k.poke <- struct{}{}:
-		default: // it is awake already
-		}
+		k.want(f)
+	}
+}
+
+// want keeps the client's newest subscribe and wakes the stream.
+func (k *socket) want(f frame) {
+	k.mu.Lock()
+	if k.wish != nil && f.Since == nil {
+		f.Since = k.wish.Since
+	}
+	k.wish = &f
+	k.mu.Unlock()
+	select {
+	case k.poke <- struct{}{}:
+	default: // it is awake already
 	}
 }
 
@@ -290,16 +315,18 @@ func (k *socket) subscribed(ctx context.Context, last int64) error {
 
 // send writes one message; a client that does not take it in time is cut.
 func (k *socket) send(ctx context.Context, b []byte) error {
-	wctx, cancel := context.WithTimeout(ctx, k.s.cfg.WriteTimeout)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	// Not ctx: were it to end in the middle of a write, no close code could be sent.
+	wctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), k.s.cfg.WriteTimeout)
 	defer cancel()
 	err := k.conn.Write(wctx, websocket.MessageText, b)
 	switch {
 	case err == nil:
 		return nil
-	case ctx.Err() == nil && wctx.Err() != nil:
+	case wctx.Err() != nil:
 		return errSlow
-	case ctx.Err() != nil:
-		return ctx.Err()
 	}
 	return fmt.Errorf("%w: %w", errLeft, err)
 }

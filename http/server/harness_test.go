@@ -49,11 +49,12 @@ func (t tokens) Authenticate(_ context.Context, token string) (*auth.Principal, 
 // node is a running server over a fake.
 type node struct {
 	*servertest.Fake
-	t    testing.TB
-	srv  *server.Server
-	base string
-	http *http.Client
-	logs *bytes.Buffer
+	t     testing.TB
+	srv   *server.Server
+	base  string
+	http  *http.Client
+	plain *http.Transport // without checks of the answers
+	logs  *bytes.Buffer
 
 	logger *slog.Logger
 	auth   auth.Authenticator
@@ -84,7 +85,7 @@ func start(t testing.TB, cfg server.Config) *node {
 		t.Fatal(err)
 	}
 	base := &http.Transport{MaxIdleConnsPerHost: 100, DisableCompression: true}
-	n.srv, n.base = srv, "http://"+srv.Addr().String()
+	n.srv, n.plain, n.base = srv, base, "http://"+srv.Addr().String()
 	n.http = &http.Client{Transport: &conforming{t: t, next: base}, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	t.Cleanup(func() {
 		base.CloseIdleConnections()

@@ -108,6 +108,7 @@ type Server struct {
 
 	requests, waits, streams chan struct{}
 
+	sockets  sync.WaitGroup // WebSockets, which http.Server forgets
 	nextID   atomic.Uint64
 	idPrefix string
 	stopping atomic.Bool
@@ -249,5 +250,17 @@ func (s *Server) Stop(ctx context.Context) error {
 		err = errors.Join(fmt.Errorf("stop API: %w", err), h.Close())
 	}
 	<-served
-	return errors.Join(stopEvents, err)
+	return errors.Join(stopEvents, err, s.waitSockets(ctx))
+}
+
+// waitSockets waits for the WebSockets, which s.cancel has told to close.
+func (s *Server) waitSockets(ctx context.Context) error {
+	done := make(chan struct{})
+	go func() { s.sockets.Wait(); close(done) }()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("close WebSockets: %w", ctx.Err())
+	}
 }

@@ -7,10 +7,13 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/coder/websocket"
 
 	"github.com/dash-fleet/dash/http/api"
 	"github.com/dash-fleet/dash/http/server"
@@ -477,6 +480,57 @@ func TestClient(t *testing.T) {
 	}
 	if got := strings.Join(types, " "); got != "snapshot final" {
 		t.Errorf("stream of a finished task: %s", got)
+	}
+}
+
+func TestSocketThroughTheServer(t *testing.T) {
+	t.Parallel()
+	n := start(t, server.Config{})
+	dial := func(token string) (*websocket.Conn, error) {
+		h := http.Header{}
+		if token != "" {
+			h.Set("Authorization", "Bearer "+token)
+		}
+		conn, _, err := websocket.Dial(t.Context(), n.base+"/events?since=0", &websocket.DialOptions{HTTPHeader: h, HTTPClient: &http.Client{Transport: n.plain}})
+		return conn, err
+	}
+	if _, err := dial("nope"); err == nil {
+		t.Error("a wrong credential in the header is accepted")
+	}
+	if _, err := dial(reader); err == nil {
+		t.Error("a credential without events:read is accepted")
+	}
+	conn, err := dial("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.CloseNow()
+	if err := conn.Write(t.Context(), websocket.MessageText, []byte(`{"type":"auth","token":"`+admin+`"}`)); err != nil {
+		t.Fatal(err)
+	}
+	_, body := n.call("POST", "/api/v1/tasks", admin, hello)
+	for {
+		_, b, err := conn.Read(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m := read[api.EventMessage](t, string(b)); m.Type == "task.state" {
+			if got := read[api.TaskChanged](t, string(*m.Data)); got.Id != read[api.Task](t, body).Id {
+				t.Errorf("%+v", got)
+			}
+			break
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	stopped := make(chan error)
+	go func() { stopped <- n.srv.Stop(ctx) }()
+	_, _, err = conn.Read(t.Context())
+	if websocket.CloseStatus(err) != websocket.StatusGoingAway {
+		t.Errorf("closed at stop with %v", err)
+	}
+	if err := <-stopped; err != nil {
+		t.Errorf("stop: %v", err)
 	}
 }
 

@@ -66,6 +66,8 @@ func (c *call) stream(run func(ctx context.Context) error) error {
 }
 
 func (s *Server) watchEvents(c *call) error {
+	s.sockets.Add(1) // before it is hijacked, while http.Server still waits for it
+	defer s.sockets.Done()
 	c.status = http.StatusSwitchingProtocols
 	ctx, cancel := context.WithCancel(c.r.Context())
 	defer cancel()

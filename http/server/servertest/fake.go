@@ -64,11 +64,21 @@ func (f *Fake) Commands() server.Commands {
 	}
 }
 
+// SetFail sets Fail while the fake is in use.
+func (f *Fake) SetFail(fail func(ctx context.Context, command string) error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.Fail = fail
+}
+
 func (f *Fake) enter(ctx context.Context, command string) error {
-	if f.Fail == nil {
+	f.mu.Lock()
+	fail := f.Fail
+	f.mu.Unlock()
+	if fail == nil {
 		return nil
 	}
-	return f.Fail(ctx, command)
+	return fail(ctx, command)
 }
 
 // PutTask stores a task as it is.

@@ -1,0 +1,487 @@
+package events_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"go.uber.org/goleak"
+
+	"github.com/dash-fleet/dash/http/api"
+	"github.com/dash-fleet/dash/http/auth"
+	"github.com/dash-fleet/dash/http/events"
+	"github.com/dash-fleet/dash/http/server/servertest"
+	"github.com/dash-fleet/dash/messages"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// gate accepts the token "good" until it is shut.
+type gate struct{ shut atomic.Bool }
+
+func (g *gate) Authenticate(_ context.Context, token string) (*auth.Principal, error) {
+	switch {
+	case token == "t1":
+		return &auth.Principal{Tenant: "t1", Permissions: []auth.Permission{auth.EventsRead}}, nil
+	case token == "weak":
+		return &auth.Principal{Permissions: []auth.Permission{auth.TasksRead}}, nil
+	case token != "good" || g.shut.Load():
+		return nil, &messages.Error{Code: messages.CodeUnauthorized}
+	}
+	return &auth.Principal{Permissions: []auth.Permission{auth.Admin}}, nil
+}
+
+// rig serves streams over a fake log.
+type rig struct {
+	*servertest.Fake
+	t    *testing.T
+	gate *gate
+	url  string
+	http *http.Client
+}
+
+func setup(t *testing.T, cfg events.Config) *rig {
+	t.Helper()
+	r := &rig{Fake: servertest.New(), t: t, gate: &gate{}, http: &http.Client{Transport: &http.Transport{}}}
+	if cfg.Heartbeat == 0 {
+		cfg.Heartbeat = time.Minute
+	}
+	cmd := r.Commands()
+	s, err := events.NewServer(cfg, cmd.Events, cmd.Runs, r.gate, slog.New(slog.NewTextHandler(io.Discard, nil)), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	viewer := func(req *http.Request) events.Viewer {
+		v := events.Viewer{Need: auth.EventsRead}
+		if token, _ := auth.Token(req.Header); token != "" {
+			v.Token = token
+			v.Principal, _ = r.gate.Authenticate(req.Context(), token)
+		}
+		return v
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("/log", func(w http.ResponseWriter, req *http.Request) {
+		var topics []string
+		if v := req.URL.Query().Get("topics"); v != "" {
+			topics = strings.Split(v, ",")
+		}
+		if err := s.ServeLog(req.Context(), w, viewer(req), events.ParseTopics(topics), since(req)); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		}
+	})
+	mux.HandleFunc("/run/{id}", func(w http.ResponseWriter, req *http.Request) {
+		load := func(ctx context.Context) (events.RunState, error) {
+			v, err := cmd.Tasks.Task(ctx, "", req.PathValue("id"))
+			if err != nil {
+				return events.RunState{}, err
+			}
+			return events.RunState{Task: api.Task{Id: v.ID, State: api.TaskState(v.State.String())}, Claim: v.Claim, Terminal: v.State.Terminal()}, nil
+		}
+		if err := s.ServeRun(req.Context(), w, viewer(req), req.PathValue("id"), load, since(req)); err != nil {
+			http.Error(w, err.Error(), http.StatusNotFound)
+		}
+	})
+	mux.HandleFunc("/ws", func(w http.ResponseWriter, req *http.Request) {
+		s.ServeSocket(req.Context(), w, req, viewer(req), events.ParseTopics(nil), since(req))
+	})
+	h := httptest.NewServer(mux)
+	r.url = h.URL
+	t.Cleanup(func() {
+		r.http.CloseIdleConnections()
+		h.CloseClientConnections()
+		h.Close()
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		if err := s.Stop(ctx); err != nil {
+			t.Errorf("stop: %v", err)
+		}
+	})
+	return r
+}
+
+func since(r *http.Request) *int64 {
+	var n int64
+	if _, err := fmt.Sscan(r.URL.Query().Get("since"), &n); err != nil {
+		return nil
+	}
+	return &n
+}
+
+// publish adds n events of a task of a tenant.
+func (r *rig) publish(n int, task, tenant string) {
+	for range n {
+		r.Publish(&messages.Event{TimeMicros: 1, Tenant: tenant, Type: "task.state", Subject: task, Data: &messages.Event_Task{
+			Task: &messages.TaskChanged{Pool: "default", Class: "high", State: "queued"},
+		}})
+	}
+}
+
+// stream opens a stream of server-sent events.
+func (r *rig) stream(path string) (next func() api.EventMessage, stop func()) {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(r.t.Context(), 20*time.Second)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.url+path, nil)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer good")
+	resp, err := r.http.Do(req)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		r.t.Fatalf("%s: %d", path, resp.StatusCode)
+	}
+	lines := bufio.NewScanner(resp.Body)
+	next = func() (m api.EventMessage) {
+		r.t.Helper()
+		for lines.Scan() {
+			data, ok := strings.CutPrefix(lines.Text(), "data: ")
+			if !ok {
+				continue
+			}
+			if err := json.Unmarshal([]byte(data), &m); err != nil {
+				r.t.Fatal(err)
+			}
+			return m
+		}
+		return api.EventMessage{Type: "end"}
+	}
+	return next, func() { cancel(); resp.Body.Close() }
+}
+
+func TestLogHasNoHoleAndNoDouble(t *testing.T) {
+	t.Parallel()
+	r := setup(t, events.Config{})
+	r.publish(1200, "a", "default")
+	next, stop := r.stream("/log?since=10")
+	defer stop()
+	go r.publish(800, "a", "default")
+	for want := int64(11); want <= 2000; want++ {
+		if m := next(); m.Seq == nil || *m.Seq != want {
+			t.Fatalf("got %+v, want seq %d", m, want)
+		}
+	}
+}
+
+func TestLogTellsOfAGap(t *testing.T) {
+	t.Parallel()
+	r := setup(t, events.Config{})
+	r.publish(20, "a", "default")
+	r.Trim(15)
+	next, stop := r.stream("/log?since=3")
+	defer stop()
+	if m := next(); m.Type != "gap" || *m.From != 4 || *m.To != 15 {
+		t.Fatalf("%+v", m)
+	}
+	if m := next(); *m.Seq != 16 {
+		t.Fatalf("%+v", m)
+	}
+}
+
+func TestLogFiltersTopics(t *testing.T) {
+	t.Parallel()
+	r := setup(t, events.Config{})
+	next, stop := r.stream("/log?since=0&topics=task.b.*,gateway.*")
+	defer stop()
+	r.publish(3, "a", "default")
+	r.publish(1, "b", "default")
+	if m := next(); *m.Seq != 4 {
+		t.Fatalf("%+v", m)
+	}
+}
+
+func TestSlowWatcherOfTheLogIsCut(t *testing.T) {
+	t.Parallel()
+	r := setup(t, events.Config{})
+	next, stop := r.stream("/log?since=0")
+	defer stop()
+	r.publish(1, "a", "default")
+	next()
+	r.waitWatchers(2) // the stream and the router
+	r.Cut()
+	if m := next(); m.Type != "end" {
+		t.Fatalf("%+v", m)
+	}
+}
+
+// waitWatchers waits until so many watch live.
+func (r *rig) waitWatchers(n int) {
+	r.t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); r.Watchers() < n; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			r.t.Fatalf("%d watchers, want %d", r.Watchers(), n)
+		}
+	}
+}
+
+func TestLogStreamEndsWithItsCredential(t *testing.T) {
+	t.Parallel()
+	r := setup(t, events.Config{Heartbeat: 5 * time.Millisecond})
+	next, stop := r.stream("/log")
+	defer stop()
+	r.gate.shut.Store(true)
+	if m := next(); m.Type != "end" {
+		t.Fatalf("%+v", m)
+	}
+}
+
+func task(id string, s messages.TaskState) messages.Task {
+	return messages.Task{ID: id, Tenant: "default", Pool: "default", Class: messages.High, State: s, Claim: 1, CreatedAt: messages.Now(), Spec: &messages.TaskSpec{Message: "x"}}
+}
+
+func data[T any](t *testing.T, m api.EventMessage) (v T) {
+	t.Helper()
+	if m.Data == nil {
+		t.Fatalf("no data: %+v", m)
+	}
+	if err := json.Unmarshal(*m.Data, &v); err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+func TestRunStream(t *testing.T) {
+	t.Parallel()
+	r := setup(t, events.Config{})
+	r.PutTask(task("a", messages.Running))
+	r.Text("a", 1, "hel")
+	next, stop := r.stream("/run/a")
+	defer stop()
+	if s := data[api.RunSnapshot](t, next()); s.Task.Id != "a" || s.Text != "hel" {
+		t.Fatalf("snapshot %+v", s)
+	}
+	r.Text("a", 1, "hello\xc3") // cut inside a character
+	if d := data[api.RunDelta](t, next()); d.Text != "lo" || d.Offset != 3 || d.Reset || d.RunId != "a.1" {
+		t.Fatalf("delta %+v", d)
+	}
+	r.Text("a", 1, "helloé")
+	if d := data[api.RunDelta](t, next()); d.Text != "é" || d.Offset != 5 {
+		t.Fatalf("delta %+v", d)
+	}
+	r.Text("a", 2, "again")
+	if d := data[api.RunDelta](t, next()); d.Text != "again" || d.Offset != 0 || !d.Reset || d.RunId != "a.2" {
+		t.Fatalf("delta of a new claim %+v", d)
+	}
+	r.publish(5, "b", "default")
+	r.Change("a", messages.Succeeded, nil)
+	if m := next(); m.Type != "task.state" || data[api.TaskChanged](t, m).State != "succeeded" || *m.Seq != 6 {
+		t.Fatalf("%+v", m)
+	}
+	if m := next(); m.Type != "final" || data[api.RunFinal](t, m).Task.State != "succeeded" {
+		t.Fatalf("%+v", m)
+	}
+	if m := next(); m.Type != "end" {
+		t.Fatalf("%+v", m)
+	}
+}
+
+func TestRunStreamResumes(t *testing.T) {
+	t.Parallel()
+	r := setup(t, events.Config{})
+	r.PutTask(task("a", messages.Queued))
+	r.publish(3, "b", "default")
+	r.Change("a", messages.Claimed, nil) // 4
+	r.Change("a", messages.Running, nil) // 5
+	next, stop := r.stream("/run/a?since=4")
+	defer stop()
+	if m := next(); m.Seq == nil || *m.Seq != 5 {
+		t.Fatalf("%+v", m)
+	}
+	if m := next(); m.Type != "snapshot" {
+		t.Fatalf("%+v", m)
+	}
+	// Live events that were missed come from the log.
+	r.waitWatchers(1)
+	r.Cut()
+	r.Change("a", messages.RetryWait, nil) // 6
+	if m := next(); m.Seq == nil || *m.Seq != 6 {
+		t.Fatalf("%+v", m)
+	}
+	r.Change("a", messages.DeadLetter, nil) // 7
+	if m := next(); m.Seq == nil || *m.Seq != 7 {
+		t.Fatalf("%+v", m)
+	}
+	if m := next(); m.Type != "final" {
+		t.Fatalf("%+v", m)
+	}
+}
+
+func TestRunStreamOfNoTask(t *testing.T) {
+	t.Parallel()
+	r := setup(t, events.Config{})
+	resp, err := r.http.Get(r.url + "/run/none")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusNotFound {
+		t.Errorf("%d", resp.StatusCode)
+	}
+}
+
+// dial opens a WebSocket; an empty token sends no header.
+func (r *rig) dial(token string) (conn *websocket.Conn, next func() api.EventMessage, send func(string)) {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(r.t.Context(), 20*time.Second)
+	r.t.Cleanup(cancel)
+	opts := &websocket.DialOptions{HTTPClient: r.http, HTTPHeader: http.Header{}}
+	if token != "" {
+		opts.HTTPHeader.Set("Authorization", "Bearer "+token)
+	}
+	conn, _, err := websocket.Dial(ctx, r.url+"/ws", opts)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { _ = conn.CloseNow() })
+	next = func() (m api.EventMessage) {
+		r.t.Helper()
+		_, b, err := conn.Read(ctx)
+		if err != nil {
+			r.t.Fatalf("read: %v", err)
+		}
+		if err := json.Unmarshal(b, &m); err != nil {
+			r.t.Fatal(err)
+		}
+		return m
+	}
+	send = func(s string) {
+		r.t.Helper()
+		if err := conn.Write(ctx, websocket.MessageText, []byte(s)); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+	return conn, next, send
+}
+
+func TestSocketByHeader(t *testing.T) {
+	t.Parallel()
+	r := setup(t, events.Config{SubscribeIn: time.Millisecond})
+	r.publish(3, "a", "default")
+	_, next, send := r.dial("good")
+	if s := data[api.Subscribed](t, next()); s.Since != 3 || len(s.Topics) != 1 || s.Topics[0] != "*" {
+		t.Fatalf("%+v", s)
+	}
+	r.publish(1, "a", "default")
+	if m := next(); *m.Seq != 4 || m.Type != "task.state" || m.Time == nil || data[api.TaskChanged](t, m).Id != "a" {
+		t.Fatalf("%+v", m)
+	}
+	send(`{"type":"subscribe","topics":["task.b.*"],"since":0}`)
+	if s := data[api.Subscribed](t, next()); s.Since != 0 || s.Topics[0] != "task.b.*" {
+		t.Fatalf("%+v", s)
+	}
+	r.publish(1, "b", "default")
+	if m := next(); *m.Seq != 5 {
+		t.Fatalf("%+v", m)
+	}
+}
+
+func TestSocketByFirstFrame(t *testing.T) {
+	t.Parallel()
+	r := setup(t, events.Config{SubscribeIn: time.Minute})
+	r.publish(2, "a", "default")
+	r.publish(1, "b", "t1")
+	r.Trim(1)
+	_, next, send := r.dial("")
+	send(`{"type":"auth","token":"t1"}`)
+	send(`{"type":"subscribe","since":0}`)
+	if s := data[api.Subscribed](t, next()); s.Since != 0 {
+		t.Fatalf("%+v", s)
+	}
+	if m := next(); m.Type != "gap" || *m.From != 1 || *m.To != 1 {
+		t.Fatalf("%+v", m)
+	}
+	if m := next(); *m.Seq != 3 || data[api.TaskChanged](t, m).Tenant != "t1" {
+		t.Fatalf("another tenant's event, or none: %+v", m)
+	}
+}
+
+func TestSocketCloses(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		token string
+		frame string
+		do    func(*rig)
+		want  websocket.StatusCode
+	}{
+		"wrong token":       {frame: `{"type":"auth","token":"bad"}`, want: events.CloseCredential},
+		"no token":          {frame: `{"type":"subscribe"}`, want: events.CloseCredential},
+		"silence":           {want: events.CloseCredential},
+		"lacks permission":  {frame: `{"type":"auth","token":"weak"}`, want: events.CloseForbidden},
+		"garbage":           {token: "good", frame: `{"type":`, want: websocket.StatusPolicyViolation},
+		"unknown field":     {token: "good", frame: `{"type":"subscribe","x":1}`, want: websocket.StatusPolicyViolation},
+		"bad topic":         {token: "good", frame: `{"type":"subscribe","topics":["pool.*"]}`, want: websocket.StatusPolicyViolation},
+		"too large":         {token: "good", frame: `{"type":"subscribe","topics":["` + strings.Repeat("x", 20_000) + `"]}`, want: websocket.StatusMessageTooBig},
+		"credential ends":   {token: "good", do: func(r *rig) { r.gate.shut.Store(true) }, want: events.CloseCredential},
+		"too slow":          {token: "good", do: func(r *rig) { r.waitWatchers(2); r.Cut() }, want: events.CloseSlow},
+		"log does not work": {token: "good", do: func(r *rig) { r.breakLog() }, frame: `{"type":"subscribe","since":0}`, want: websocket.StatusTryAgainLater},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := setup(t, events.Config{AuthTimeout: 50 * time.Millisecond, Heartbeat: 10 * time.Millisecond, SubscribeIn: time.Millisecond})
+			conn, _, send := r.dial(c.token)
+			if c.do != nil {
+				c.do(r)
+			}
+			if c.frame != "" {
+				send(c.frame)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			for {
+				_, _, err := conn.Read(ctx)
+				if err == nil {
+					continue
+				}
+				var closed websocket.CloseError
+				if !errors.As(err, &closed) || closed.Code != c.want {
+					t.Errorf("closed with %v, want %d", err, c.want)
+				}
+				return
+			}
+		})
+	}
+}
+
+// breakLog makes the log fail from now on.
+func (r *rig) breakLog() {
+	r.waitWatchers(2)
+	r.SetFail(func(context.Context, string) error { return errors.New("disk full") })
+}
+
+func TestTopics(t *testing.T) {
+	t.Parallel()
+	e := &messages.Event{Type: "task.state", Subject: "a.b"}
+	for pattern, want := range map[string]bool{
+		"*": true, "task.*": true, "gateway.*": false, "task.a.b.*": true, "task.a.*": false, "task.*.state": true, "task.a.b.state": true, "task.*.other": false,
+	} {
+		if !events.ValidTopic(pattern) {
+			t.Errorf("%s is not valid", pattern)
+		}
+		if got := events.ParseTopics([]string{pattern}).Match(e); got != want {
+			t.Errorf("%s: %v", pattern, got)
+		}
+	}
+	for _, bad := range []string{"", "task", "task.", "task.state", "pool.*", "**", "task.a b.*", "task.a.STATE", "*.*"} {
+		if events.ValidTopic(bad) {
+			t.Errorf("%q is valid", bad)
+		}
+	}
+	if !events.ParseTopics(nil).Match(e) {
+		t.Error("no topics do not mean everything")
+	}
+}
