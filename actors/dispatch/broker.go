@@ -293,6 +293,10 @@ func (b *broker) outcome(ctx actor.Context, e *entry, from messages.Task, c *cha
 		return false
 	case d.Outcome.Status == persistence.OK:
 		b.apply(e, c.to)
+		if g := b.gates[from.Gateway]; g != nil && from.State == messages.Held {
+			// Nobody needs a proof of its success any more.
+			b.tell(ctx, g, messages.Withdraw{ClaimRef: messages.ClaimRef{Task: from.ID, Claim: from.Claim}})
+		}
 		return true
 	case d.Outcome.Status == persistence.Fenced:
 		b.fenced(ctx, c.to.Gateway)

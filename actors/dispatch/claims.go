@@ -143,13 +143,13 @@ func (b *broker) withdraw(ctx actor.Context, g *gate, e *entry, reason, to strin
 		}
 		c.session, c.events = b.sessionWrite(s, b.renewed(s, to, reason))
 	}
-	ref := messages.ClaimRef{Task: t.ID, Claim: t.Claim}
+	void := messages.Withdraw{ClaimRef: messages.ClaimRef{Task: t.ID, Claim: t.Claim}, Held: c.to.State == messages.Held}
 	c.then = func(ctx actor.Context, ok bool, _ error) {
 		if s != nil {
 			b.sessionWritten(s, c.session, ok)
 		}
 		if ok {
-			b.tell(ctx, g, messages.Withdraw{ClaimRef: ref})
+			b.tell(ctx, g, void)
 		}
 	}
 	b.step(ctx, e, c)

@@ -210,7 +210,7 @@ func (d *dispatcher) enqueue(ctx actor.Context, in *intake) {
 		op.Events = []*messages.Event{in.task.Event(0, now, "")}
 	} else {
 		in.task = replayed(in.task, seq)
-		op.Update = &persistence.TaskUpdate{Task: in.task, From: messages.DeadLetter, FromClaim: in.from}
+		op.Update = &persistence.TaskUpdate{Task: in.task, From: messages.DeadLetter, FromClaim: in.from, ClearCancel: true}
 		op.Events = []*messages.Event{in.task.Event(messages.DeadLetter, now, "replay")}
 	}
 	ctx.Send(d.s.Committer, commit.Request{Op: op, FailFast: true, ReplyTo: ctx.Self(), Tag: in})

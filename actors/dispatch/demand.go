@@ -99,7 +99,8 @@ func (b *broker) compare(ctx actor.Context, g *gate, m *messages.Demand) {
 			// Ended already, or the row in memory is behind: the store knows.
 		case r.Claim < e.row.Claim || e.row.State == messages.Queued || e.row.State == messages.Held:
 			if !e.busy {
-				b.tell(ctx, g, messages.Withdraw{ClaimRef: r})
+				held := r.Claim == e.row.Claim && e.row.State == messages.Held
+				b.tell(ctx, g, messages.Withdraw{ClaimRef: r, Held: held})
 			}
 		case e.row.Gateway == g.id:
 			e.listed = b.now
@@ -143,11 +144,17 @@ func (b *broker) takeBack(ctx actor.Context, g *gate, returned []messages.Return
 			continue
 		}
 		ref := r.ClaimRef
-		b.step(ctx, e, change{to: requeued(e.row), reason: "refused: " + r.Reason, then: func(ctx actor.Context, ok bool, _ error) {
-			if ok {
-				b.tell(ctx, g, messages.Taken{Claims: []messages.ClaimRef{ref}})
-			}
-		}})
+		b.step(ctx, e, change{
+			to: requeued(e.row), reason: "refused: " + r.Reason,
+			// Evidence counts only while the owner that gave it is the owner: a
+			// later one may have sent the claim again.
+			fences: []persistence.Fence{g.fence()},
+			then: func(ctx actor.Context, ok bool, _ error) {
+				if ok {
+					b.tell(ctx, g, messages.Taken{Claims: []messages.ClaimRef{ref}})
+				}
+			},
+		})
 	}
 	if len(taken) > 0 {
 		b.tell(ctx, g, messages.Taken{Claims: taken})

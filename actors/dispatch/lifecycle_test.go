@@ -115,6 +115,39 @@ func TestRefusedClaimIsTakenBack(t *testing.T) {
 	})
 }
 
+// TestEvidenceOfAFormerOwnerIsVoid: by the time P writes, another owner has the
+// gateway and may have sent the claim again.
+func TestEvidenceOfAFormerOwnerIsVoid(t *testing.T) {
+	play(t, nil, func(t *testing.T, b *bench) {
+		task := b.submit(newTask(messages.Low, ""))
+		g := b.gateway("gw-1")
+		g.demand(1)
+		ref := messages.ClaimRef{Task: task.ID, Claim: g.assign().Task.Claim}
+		b.store.set(func(m *memory) {
+			m.fences["gw-1"] = persistence.Fence{Scope: persistence.GatewayScope, Key: "gw-1", Owner: "node-2", Epoch: 2}
+		})
+		clear(g.running)
+		g.demand(1, func(d *messages.Demand) { d.Returned = []messages.Returned{{ClaimRef: ref, Reason: "not sent"}} })
+		none[messages.Taken](g)
+		wantRow(b, task.ID, messages.Claimed, 1)
+	})
+}
+
+// TestThrowAwayKeysAreNeverUsedTwice: the gateway's owner may raise the
+// generation as well.
+func TestThrowAwayKeysAreNeverUsedTwice(t *testing.T) {
+	play(t, nil, func(t *testing.T, b *bench) {
+		b.submit(newTask(messages.Low, ""))
+		g := b.gateway("gw-1")
+		g.demand(1)
+		a := g.assign()
+		g.end(a, messages.RetryWait, func(t *messages.Task) { t.Generation += 3 })
+		if again := g.assign(); again.Task.Generation <= a.Task.Generation+3 {
+			t.Fatalf("generation %d after %d", again.Task.Generation, a.Task.Generation+3)
+		}
+	})
+}
+
 func TestClaimIsRepeatedUntilListed(t *testing.T) {
 	play(t, nil, func(t *testing.T, b *bench) {
 		b.submit(newTask(messages.Low, ""))

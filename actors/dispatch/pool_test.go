@@ -63,14 +63,24 @@ func newBench(tb testing.TB, change func(*Config)) *bench {
 	return openBench(tb, newMemory(), change)
 }
 
-func openBench(tb testing.TB, store *memory, change func(*Config)) *bench {
+type dataStore interface {
+	Reader
+	commit.Store
+}
+
+// openBench opens a pool over the store in memory, or over another one.
+func openBench(tb testing.TB, store *memory, change func(*Config), other ...dataStore) *bench {
 	tb.Helper()
+	var data dataStore = store
+	if len(other) > 0 {
+		data = other[0]
+	}
 	system := actor.NewActorSystemWithConfig(actor.Configure(
 		actor.WithDeadLetterThrottleInterval(time.Millisecond), actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return quiet() })))
 	b := &bench{TB: tb, system: system, store: store, parent: make(chan any, 16), metrics: NewMetrics(prometheus.NewPedanticRegistry())}
-	b.committer = system.Root.Spawn(commit.Props(commit.Config{Store: store, Logger: quiet()}))
+	b.committer = system.Root.Spawn(commit.Props(commit.Config{Store: data, Logger: quiet()}))
 	cfg := Config{
-		Pool: messages.Pool{ID: "default", Tenant: "default"}, Fence: testFence, Store: store, Committer: b.committer, Logger: quiet(),
+		Pool: messages.Pool{ID: "default", Tenant: "default"}, Fence: testFence, Store: data, Committer: b.committer, Logger: quiet(),
 		Metrics: b.metrics,
 	}
 	if change != nil {
@@ -87,7 +97,7 @@ func openBench(tb testing.TB, store *memory, change func(*Config)) *bench {
 		Kind: "pool", Initial: 5 * time.Millisecond, Max: 50 * time.Millisecond, Window: time.Second, Logger: quiet(),
 	}))))
 	b.pool = <-up
-	b.client = &Client{Send: system.Root, Store: store, Pool: func(context.Context, string) (*actor.PID, error) { return b.pool, nil }}
+	b.client = &Client{Send: system.Root, Store: data, Pool: func(context.Context, string) (*actor.PID, error) { return b.pool, nil }}
 	tb.Cleanup(func() {
 		_ = system.Root.StopFuture(parent).Wait()
 		_ = system.Root.StopFuture(b.committer).Wait()

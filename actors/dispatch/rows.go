@@ -16,11 +16,11 @@ func claimed(t messages.Task, gateway string, generation int64, now time.Time) m
 	t.Claim++
 	t.Attempt++
 	t.Gateway = gateway
-	t.Generation = generation
 	if t.Session == "" {
-		// A throw-away session has one key per claim: no key is used twice.
-		t.Generation = t.Claim
+		// A throw-away session has a new key for every claim: none is used twice.
+		generation = t.Generation + 1
 	}
+	t.Generation = generation
 	t.BootID, t.ObservedRunID, t.Stopping = "", "", messages.StopNone
 	t.Result = nil
 	t.ClaimedAt, t.StartedAt, t.FinishedAt = now, time.Time{}, time.Time{}
@@ -83,6 +83,7 @@ func replayed(t messages.Task, seq int64) messages.Task {
 	t.Replays++
 	t.Error, t.Result = nil, nil
 	t.FinishedAt = time.Time{}
+	t.Cancel = messages.Cancel{}
 	return t
 }
 

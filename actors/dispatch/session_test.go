@@ -282,3 +282,26 @@ func TestSessionRowIsMadeAgain(t *testing.T) {
 		}
 	})
 }
+
+// TestSuspendedSessionGoesOn: its last run could not be stopped; after the
+// pool's away time it goes on elsewhere in a new generation.
+func TestSuspendedSessionGoesOn(t *testing.T) {
+	play(t, nil, func(t *testing.T, b *bench) {
+		g := b.gateway("gw-1")
+		g.demand(4)
+		b.submit(newTask(messages.Low, "s"))
+		a := g.assign()
+		next := *a.Session
+		next.Generation, next.State, next.UpdatedAt = 1, messages.SessionSuspended, messages.Now()
+		b.store.set(func(m *memory) { m.sessions[sessionID("default", "s")] = next })
+		b.system.Root.Send(b.pool, messages.SessionChangedByG{Session: next})
+		g.end(a, messages.Cancelled)
+		b.submit(newTask(messages.Low, "s"))
+		b.pass(50*time.Second, g)
+		none[messages.Assign](g)
+		b.pass(15*time.Second, g)
+		if a = g.assign(); a.Session.Generation != 2 {
+			t.Fatalf("goes on in %+v", a.Session)
+		}
+	})
+}

@@ -307,6 +307,10 @@ func (b *broker) tickSessions(ctx actor.Context) {
 			next := s.row
 			next.State, next.UpdatedAt = messages.SessionIdle, b.now
 			b.writeSession(ctx, s, next, false, nil)
+		case s.row.State == messages.SessionSuspended && b.now.Sub(s.row.UpdatedAt) >= b.pool.Away():
+			// A run that nobody could stop may still go on under the old key; the
+			// new generation has another one.
+			b.writeSession(ctx, s, b.renewed(s, "", "a run at its former gateway could not be stopped"), false, nil)
 		case b.arb.Head(key) != nil && s.row.Gateway != "" && s.row.State != messages.SessionParked && b.stuck(s):
 			b.writeSession(ctx, s, b.renewed(s, "", "its gateway takes no work"), false, nil)
 		case b.arb.Open(key) == 0 && b.now.Sub(s.used) > idleAfter:

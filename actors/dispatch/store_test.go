@@ -81,7 +81,9 @@ func (m *memory) one(op *persistence.Op) persistence.Outcome {
 			return persistence.Outcome{Status: persistence.Conflict, Current: &row}
 		}
 		next := u.Task
-		next.Cancel.RequestedAt, next.Cancel.Reason = row.Cancel.RequestedAt, row.Cancel.Reason
+		if !u.ClearCancel {
+			next.Cancel.RequestedAt, next.Cancel.Reason = row.Cancel.RequestedAt, row.Cancel.Reason
+		}
 		writes = append(writes, func() { m.tasks[next.ID] = next })
 	}
 	if c := op.Cancel; c != nil {
