@@ -50,7 +50,9 @@ func testSuspend(b *bench) {
 		b.Errorf("agent while suspended: %+v", f)
 	}
 	b.resume(c, s)
-	b.until("told", patience, func() bool { return rec.said("prepared") && rec.said("accepting") })
+	if c.Hello().Suspension != "" { // 2026.8.2 has neither the phase nor its event
+		b.until("told", patience, func() bool { return rec.said("prepared") && rec.said("accepting") })
+	}
 	if a := b.send(c, key, id, "now it works").final(); !strings.Contains(a.Text, "now it works") {
 		b.Errorf("the refused key after resume: %q", a.Text)
 	}
