@@ -99,7 +99,7 @@ func (w *world) toldSteps(i int, step stepper) {
 	}
 	held := same && row.State == messages.Held
 	gone := !same || row.State == messages.Queued || row.State.Terminal() && r.watching
-	if held && !r.watching || gone && !r.gone {
+	if w.current(i) && (held && !r.watching || gone && !r.gone) { // an old owner learns it from its fence
 		step(fmt.Sprintf("P withdraws from o%d", i), fair, func(c *world) string {
 			return c.decide(i, Withdrawn{Claim: r.Task.Claim, Held: held})
 		})

@@ -72,7 +72,7 @@ func searchCases() []searchCase {
 // rule and none from which the task cannot come to an end. DASH_SEARCH=deep
 // adds bounds that take minutes.
 func TestSearch(t *testing.T) {
-	debug.SetGCPercent(400)
+	defer debug.SetGCPercent(debug.SetGCPercent(400))
 	deep := os.Getenv("DASH_SEARCH") == "deep"
 	for _, c := range searchCases() {
 		if c.deep && !deep {
