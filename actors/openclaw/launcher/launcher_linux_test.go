@@ -229,6 +229,7 @@ func TestStartErrors(t *testing.T) {
 		{name: "relative program", managed: messages.Managed{Command: []string{"openclaw"}}, permanent: true, code: -1, want: "absolute"},
 		{name: "no command", change: func(c *Config) { c.Command = nil }, permanent: true, code: -1, want: "no command"},
 		{name: "port in config", managed: messages.Managed{Config: map[string]any{"gateway": map[string]any{"port": 1}}}, permanent: true, code: -1, want: "gateway.port"},
+		{name: "auth in config", managed: messages.Managed{Config: map[string]any{"gateway": map[string]any{"auth": map[string]any{}}}}, permanent: true, code: -1, want: "gateway.auth"},
 		{name: "gateway removed", managed: messages.Managed{Config: map[string]any{"gateway": nil}}, permanent: true, code: -1, want: "not an object"},
 		{name: "garbage config", managed: messages.Managed{Config: map[string]any{"x": func() {}}}, permanent: true, code: -1, want: "JSON"},
 		{name: "token argument", managed: messages.Managed{Command: command(argStandIn, "--token=abc")}, permanent: true, code: -1, want: "--token"},

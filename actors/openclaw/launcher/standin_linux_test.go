@@ -58,6 +58,7 @@ type behaviour struct {
 	DrainUntil  string `json:"drainUntil"`  // does not end before this file exists
 	Exit        int    `json:"exit"`        // exit at once with this code
 	Leak        bool   `json:"leak"`        // print the token first
+	Child       bool   `json:"child"`       // start a program that stays, as an agent may
 	Marker      string `json:"marker"`      // append "start <ns>" and "ready <ns>" to this file
 }
 
@@ -96,6 +97,12 @@ func standIn() int {
 	if err != nil || unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
 		fmt.Println("state folder is in use; run doctor")
 		return 78
+	}
+	if c.StandIn.Child {
+		if err := exec.Command("/bin/sleep", "600").Start(); err != nil {
+			fmt.Println(err)
+			return 1
+		}
 	}
 	awaitFile(c.StandIn.BootUntil)
 	return serve(c)
