@@ -22,6 +22,9 @@ func (db *DB) Commit(ctx context.Context, ops []persistence.Op) ([]persistence.O
 		return nil, err
 	}
 	defer w.release()
+	if err := w.ensure(ctx); err != nil {
+		return nil, err
+	}
 	b := newBatch(w, ops)
 	if err := w.transactHeld(ctx, b.write, func() (int64, int64) { return b.seq, b.drift }); err != nil {
 		return nil, err

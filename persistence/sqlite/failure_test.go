@@ -189,6 +189,24 @@ func TestCommitUnknown(t *testing.T) {
 	mustCommit(t, db, []persistence.Op{bigOp(10)})
 }
 
+// TestReopenedByCommit has the writer without a connection and with numbers
+// that are behind the database, as after a COMMIT whose fate could not be read.
+func TestReopenedByCommit(t *testing.T) {
+	t.Parallel()
+	db := openTest(t, Config{})
+	defer closeDB(t, db)
+	mustCommit(t, db, []persistence.Op{bigOp(10), bigOp(10)})
+	if err := db.w.conn.close(); err != nil {
+		t.Fatal(err)
+	}
+	db.w.conn, db.w.seq, db.w.batch = nil, 0, 1
+	op := bigOp(10)
+	mustCommit(t, db, []persistence.Op{op})
+	if op.Events[0].Seq != 3 {
+		t.Errorf("seq %d", op.Events[0].Seq)
+	}
+}
+
 // TestCommitKeptAfterAll has COMMIT report an error although it took place.
 func TestCommitKeptAfterAll(t *testing.T) {
 	t.Parallel()

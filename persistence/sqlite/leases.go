@@ -62,10 +62,8 @@ func (db *DB) Take(ctx context.Context, scope persistence.Scope, key, node strin
 		return persistence.Fence{}, err
 	}
 	defer w.release()
-	if w.conn == nil { // the rows in memory are those of a lost connection
-		if err := w.reopen(ctx); err != nil {
-			return persistence.Fence{}, unavailable("reopen store", err)
-		}
+	if err := w.ensure(ctx); err != nil {
+		return persistence.Fence{}, err
 	}
 	o := w.owners[k]
 	switch {
@@ -88,6 +86,9 @@ func (db *DB) Release(ctx context.Context, f persistence.Fence) error {
 		return err
 	}
 	defer w.release()
+	if err := w.ensure(ctx); err != nil {
+		return err
+	}
 	o := w.owners[k]
 	if f.Owner == "" || o.node != f.Owner || o.epoch != f.Epoch {
 		return fmt.Errorf("release %s: %w", f.Key, persistence.ErrFenced)

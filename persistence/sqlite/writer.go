@@ -149,6 +149,15 @@ func (w *writer) load(c *conn) error {
 	})
 }
 
+// ensure has a connection and memory that mirrors it. Whoever reads that
+// memory to decide what to write calls it first.
+func (w *writer) ensure(ctx context.Context) error {
+	if w.conn != nil {
+		return nil
+	}
+	return unavailable("reopen store", w.reopen(ctx))
+}
+
 // transact runs do inside one durable transaction and, if it fails, leaves
 // nothing of it. The caller must not hold the writer.
 func (w *writer) transact(ctx context.Context, do func(*conn) error) error {
@@ -162,10 +171,8 @@ func (w *writer) transact(ctx context.Context, do func(*conn) error) error {
 // transactHeld is transact for the holder of sem. after gives the counters as
 // they are to be once do has run.
 func (w *writer) transactHeld(ctx context.Context, do func(*conn) error, after func() (seq, drift int64)) error {
-	if w.conn == nil {
-		if err := w.reopen(ctx); err != nil {
-			return unavailable("reopen store", err)
-		}
+	if err := w.ensure(ctx); err != nil {
+		return err
 	}
 	w.restartLog()
 	c := w.conn

@@ -65,7 +65,7 @@ func takeRelease(t *testing.T, e Engine) {
 
 func takeOver(t *testing.T, e Engine) {
 	renew(t, e, "n-2", time.Hour)
-	renew(t, e, "n-1", 300*time.Millisecond)
+	renew(t, e, "n-1", 3*time.Second) // long enough for a busy machine to see it valid
 	f := take(t, e, persistence.ShardScope, "1", "n-1")
 	if _, err := e.Store().Take(t.Context(), persistence.ShardScope, "1", "n-2"); !errors.Is(err, persistence.ErrOwned) {
 		t.Fatalf("taken from a valid owner: %v", err)
