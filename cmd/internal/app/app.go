@@ -33,6 +33,9 @@ type Deps struct {
 	Version  string
 	// BcryptCost of a key made at the first start; 0: auth.DefaultCost.
 	BcryptCost int
+	// Dial connects to gateways; nil: openclaw.Dial. Benchmarks use gateways
+	// that answer at once, without a socket.
+	Dial gateway.DialFunc
 }
 
 // App is a running node.
@@ -66,6 +69,9 @@ func Start(ctx context.Context, cfg config.Config, deps Deps) (*App, error) {
 
 // setup is one straight line on purpose: it is the node's table of contents.
 func (a *App) setup(ctx context.Context) error {
+	if a.deps.Dial == nil {
+		a.deps.Dial = dial
+	}
 	if err := a.prepareData(); err != nil {
 		return err
 	}
