@@ -1,9 +1,7 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -22,20 +20,62 @@ const (
 	defaultURL = "http://127.0.0.1:7373"
 	// callTimeout bounds one call; long polls add what they wait for.
 	callTimeout = 30 * time.Second
-	// maxAnswer bounds an answer, in bytes: a page of 1,000 tasks with the
-	// longest messages stays below it.
-	maxAnswer = 1 << 30
+	// quietLimit is how long an answer that has begun may say nothing at all;
+	// a stream sends heartbeats more often.
+	quietLimit = 60 * time.Second
 )
 
-// client calls the API of one node.
+// client calls the API of one node, one call at a time, and turns what goes
+// wrong into words.
 type client struct {
-	base string // without a slash at the end
-	key  messages.Secret
-	// keyless says, for the error text, why there is no key.
+	api  *api.Client
+	base string // as the user gave it
+	// keyless says why there is no key; empty when there is one.
 	keyless string
-	http    *http.Client
 	// pause is the first pause before a stream is opened again; it doubles.
 	pause time.Duration
+	last  *lastAnswer
+}
+
+// lastAnswer is a transport that says who calls, keeps the headers of the last
+// answer, and ends an answer that stops arriving.
+type lastAnswer struct {
+	next   http.RoundTripper
+	header http.Header
+}
+
+func (l *lastAnswer) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.Header.Set("User-Agent", "dash/"+version)
+	resp, err := l.next.RoundTrip(r)
+	if err == nil {
+		l.header = resp.Header
+		body := resp.Body
+		// The only error is that of a body which is closed already.
+		quiet := time.AfterFunc(quietLimit, func() { _ = body.Close() })
+		resp.Body = &lively{ReadCloser: body, quiet: quiet}
+	}
+	return resp, err
+}
+
+// lively is the body of an answer: it is closed when nothing arrives for
+// quietLimit.
+type lively struct {
+	io.ReadCloser
+	quiet *time.Timer
+}
+
+func (l *lively) Read(p []byte) (int, error) {
+	n, err := l.ReadCloser.Read(p)
+	if n > 0 {
+		l.quiet.Reset(quietLimit)
+	}
+	return n, err
+}
+
+func (l *lively) Close() error {
+	l.quiet.Stop()
+	return l.ReadCloser.Close()
 }
 
 // newClient reads DASH_URL and DASH_API_KEY. Without a key it takes the one
@@ -49,21 +89,23 @@ func newClient(t *terminal) (*client, error) {
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.User != nil || u.RawQuery != "" {
 		return nil, usage("set it to the node's address, for example "+defaultURL, "DASH_URL is not an http or https URL")
 	}
-	c := &client{
-		base: strings.TrimRight(base, "/"), key: messages.Secret(strings.TrimSpace(t.getenv("DASH_API_KEY"))), pause: 100 * time.Millisecond,
-		http: &http.Client{
-			Transport: &http.Transport{
-				Proxy:               http.ProxyFromEnvironment,
-				DialContext:         (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
-				TLSHandshakeTimeout: 5 * time.Second,
-				IdleConnTimeout:     30 * time.Second,
-			},
-			// A key must not follow a redirect to somebody else.
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
+	c := &client{base: strings.TrimRight(base, "/"), pause: 100 * time.Millisecond, last: &lastAnswer{next: &http.Transport{
+		Proxy:               http.ProxyFromEnvironment,
+		DialContext:         (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
+		TLSHandshakeTimeout: 5 * time.Second,
+		IdleConnTimeout:     30 * time.Second,
+	}}}
+	key := messages.Secret(strings.TrimSpace(t.getenv("DASH_API_KEY")))
+	if key.Empty() {
+		key, c.keyless = localKey(t, u)
 	}
-	if c.key.Empty() {
-		c.key, c.keyless = localKey(t, u)
+	c.api, err = api.NewClient(c.base, key.Reveal(), &http.Client{
+		Transport: c.last,
+		// A key must not follow a redirect to somebody else.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	})
+	if err != nil {
+		return nil, usage("set it to the node's address, for example "+defaultURL, "DASH_URL: %s", err)
 	}
 	return c, nil
 }
@@ -87,115 +129,60 @@ func post(path string, body any) request {
 	return request{method: http.MethodPost, path: path, body: body, header: http.Header{"Idempotency-Key": {messages.NewID()}}}
 }
 
-// call sends a request and decodes the answer into out, which may be nil. It
-// returns the answer's header. Errors are *failure.
-func (c *client) call(ctx context.Context, r request, out any) (http.Header, error) {
+// call sends a request and decodes the answer into out, which may be nil.
+func (c *client) call(ctx context.Context, r request, out any) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout+r.wait)
 	defer cancel()
-	resp, err := c.send(ctx, r)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	if err != nil {
-		return nil, c.unreachable(err)
-	}
-	if resp.StatusCode >= 300 {
-		return nil, c.refused(resp, raw)
-	}
-	if out != nil {
-		if err := json.Unmarshal(raw, out); err != nil {
-			return nil, &failure{code: exitFailed, what: "the answer of " + c.base + " is not what this version of dash expects: " + err.Error(),
-				next: "compare `dash version` with the version of the node (`dash doctor`)", err: err}
+	return c.told(c.api.Do(ctx, r.method, r.path, r.query, r.body, out, func(h http.Header) {
+		for k, v := range r.header {
+			h[k] = v
 		}
-	}
-	return resp.Header, nil
+	}))
 }
 
-// send returns the answer with its body open.
-func (c *client) send(ctx context.Context, r request) (*http.Response, error) {
-	var body io.Reader
-	if r.body != nil {
-		raw, err := json.Marshal(r.body)
-		if err != nil {
-			return nil, fmt.Errorf("encode the request: %w", err)
-		}
-		body = bytes.NewReader(raw)
-	}
-	target := c.base + "/api/v1" + r.path
-	if len(r.query) > 0 {
-		target += "?" + r.query.Encode()
-	}
-	req, err := http.NewRequestWithContext(ctx, r.method, target, body)
-	if err != nil {
-		return nil, usage("check the id", "the request cannot be built: %s", err)
-	}
-	for k, v := range r.header {
-		req.Header[k] = v
-	}
-	if body != nil {
-		req.Header.Set("Content-Type", "application/json")
-	}
-	if !c.key.Empty() {
-		req.Header.Set("Authorization", "Bearer "+c.key.Reveal())
-	}
-	req.Header.Set("User-Agent", "dash/"+version)
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return nil, c.unreachable(err)
-	}
-	return resp, nil
-}
-
-func (c *client) unreachable(err error) error {
-	if errors.Is(err, context.Canceled) {
+// told puts an error of the API's client into words. Errors are *failure,
+// except for an interrupt.
+func (c *client) told(err error) error {
+	var refusal *api.Error
+	var f *failure
+	var reach *url.Error
+	switch {
+	case err == nil, errors.Is(err, context.Canceled), errors.As(err, &f):
 		return err
+	case errors.As(err, &refusal):
+		return c.refused(refusal)
+	case errors.Is(err, context.DeadlineExceeded) || os.IsTimeout(err):
+		return &failure{code: exitUnavailable, what: c.base + " did not answer in time", next: "try again; `dash doctor` shows what is wrong", err: err}
+	case errors.As(err, &reach):
+		return &failure{code: exitUnavailable, what: fmt.Sprintf("no Dash node answers at %s: %v", c.base, reach.Err), err: err,
+			next: "start one with `dash serve --dev`, or set DASH_URL to the address of a running node"}
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return &failure{code: exitUnavailable, what: fmt.Sprintf("the answer of %s broke off: %v", c.base, err), next: "try again", err: err}
 	}
-	var ue *url.Error
-	if errors.As(err, &ue) {
-		err = ue.Err
-	}
-	f := &failure{code: exitUnavailable, what: fmt.Sprintf("no Dash node answers at %s: %v", c.base, err), err: err,
-		next: "start one with `dash serve --dev`, or set DASH_URL to the address of a running node"}
-	if errors.Is(err, context.DeadlineExceeded) || os.IsTimeout(err) {
-		f.what = fmt.Sprintf("%s did not answer in time", c.base)
-		f.next = "try again; `dash doctor` shows what is wrong"
-	}
-	return f
+	return &failure{code: exitFailed, what: "the answer of " + c.base + " is not what this version of dash expects: " + err.Error(),
+		next: "compare `dash version` with the version of the node (`dash doctor`)", err: err}
 }
 
-// refused turns an error answer into a failure.
-func (c *client) refused(resp *http.Response, raw []byte) error {
-	f := &failure{code: exitOfStatus(resp.StatusCode), requestID: resp.Header.Get("X-Request-Id")}
-	var p api.Problem
-	if json.Unmarshal(raw, &p) != nil || p.Code == "" {
-		f.what = fmt.Sprintf("%s answered %s", c.base, resp.Status)
-		f.next = "check that DASH_URL is the address of a Dash node"
-		return f
-	}
-	f.what, f.err = p.Detail, &messages.Error{Code: messages.Code(p.Code), Message: p.Detail}
-	if p.Detail == "" {
+// refused turns a refusal into a failure.
+func (c *client) refused(p *api.Error) error {
+	f := &failure{code: exitOfStatus(p.Status), what: p.Detail, next: deref(p.NextStep), requestID: p.RequestId, err: p}
+	if f.what == "" {
 		f.what = p.Title
 	}
-	if p.NextStep != nil {
-		f.next = *p.NextStep
+	if strings.HasPrefix(p.Code, "http_") {
+		f.what = fmt.Sprintf("%s answers %s, and not as Dash does", c.base, p.Title)
+		f.next = "check that DASH_URL is the address of a Dash node"
 	}
-	if p.RequestId != "" {
-		f.requestID = p.RequestId
-	}
-	if p.Errors != nil {
-		for _, e := range *p.Errors {
-			f.fields = append(f.fields, messages.FieldError{Pointer: e.Pointer, Detail: e.Detail})
-		}
+	for _, e := range deref(p.Errors) {
+		f.fields = append(f.fields, messages.FieldError{Pointer: e.Pointer, Detail: e.Detail})
 	}
 	if p.Queue != nil {
 		f.what += fmt.Sprintf(" (%d of %d places taken)", p.Queue.Position, p.Queue.Limit)
 	}
-	if after := resp.Header.Get("Retry-After"); after != "" {
-		f.what += fmt.Sprintf("; it may succeed in %s s", clean(after))
+	if p.RetryAfter > 0 {
+		f.what += fmt.Sprintf("; it may succeed in %s", age(p.RetryAfter))
 	}
-	if resp.StatusCode == http.StatusUnauthorized && c.key.Empty() {
+	if p.Status == http.StatusUnauthorized && c.keyless != "" {
 		f.what, f.next = "no API key: "+c.keyless, "set DASH_API_KEY; the key was printed at the node's first start and is in its admin.key file"
 	}
 	return f
@@ -237,7 +224,7 @@ func listAll[T any](ctx context.Context, c *client, path string, query url.Value
 		}
 		q.Set("limit", fmt.Sprint(size))
 		var p page[T]
-		if _, err := c.call(ctx, get(path, q), &p); err != nil {
+		if err := c.call(ctx, get(path, q), &p); err != nil {
 			return items, false, err
 		}
 		items = append(items, p.Items...)

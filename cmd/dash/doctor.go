@@ -2,12 +2,8 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -64,13 +60,11 @@ func doctorCommand(t *terminal) *cobra.Command {
 // examine runs the checks; later ones need the earlier ones.
 func examine(ctx context.Context, c *client) []finding {
 	var found []finding
-	var health api.Health
-	status, err := c.health(ctx, "/health/live", nil, &health)
-	if err != nil || status != http.StatusOK {
-		if err == nil {
-			err = &failure{code: exitUnavailable, what: fmt.Sprintf("%s answers with status %d", c.base, status), next: "look at the node's log"}
-		}
-		return append(found, failedCheck("node", err))
+	quick, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	health, err := c.api.GetLive(quick)
+	if err != nil {
+		return append(found, failedCheck("node", c.told(err)))
 	}
 	detail := fmt.Sprintf("%s answers, version %s", c.base, health.Version)
 	if health.Version != version {
@@ -79,7 +73,7 @@ func examine(ctx context.Context, c *client) []finding {
 	found = append(found, finding{Check: "node", Result: "ok", Detail: detail})
 
 	var nodes api.NodeList
-	if _, err := c.call(ctx, get("/nodes", nil), &nodes); err != nil {
+	if err := c.call(ctx, get("/nodes", nil), &nodes); err != nil {
 		return append(found, failedCheck("api key", err))
 	}
 	found = append(found, finding{Check: "api key", Result: "ok", Detail: "accepted"})
@@ -100,30 +94,12 @@ func failedCheck(check string, err error) finding {
 	return f
 }
 
-// health reads a health report, which comes with 200 and with 503.
-func (c *client) health(ctx context.Context, path string, q url.Values, out *api.Health) (int, error) {
+func (c *client) readiness(ctx context.Context) []finding {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	resp, err := c.send(ctx, get(path, q))
+	health, err := c.api.GetReady(ctx)
 	if err != nil {
-		return 0, err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	raw, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
-	if err != nil {
-		return 0, c.unreachable(err)
-	}
-	if resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusServiceUnavailable || json.Unmarshal(raw, out) != nil {
-		return resp.StatusCode, c.refused(resp, raw)
-	}
-	return resp.StatusCode, nil
-}
-
-func (c *client) readiness(ctx context.Context) []finding {
-	var health api.Health
-	status, err := c.health(ctx, "/health/ready", query("verbose", "true"), &health)
-	if err != nil {
-		return []finding{failedCheck("ready", err)}
+		return []finding{failedCheck("ready", c.told(err))}
 	}
 	var found []finding
 	for _, check := range deref(health.Checks) {
@@ -133,7 +109,7 @@ func (c *client) readiness(ctx context.Context) []finding {
 		}
 		found = append(found, f)
 	}
-	if status != http.StatusOK {
+	if health.Status != api.HealthStatusOk {
 		return append(found, finding{Check: "ready", Result: "fail", Detail: "the node takes no work now", Next: "see the failed checks, or wait if it is stopping", code: exitUnavailable})
 	}
 	return append(found, finding{Check: "ready", Result: "ok", Detail: "the node takes work"})
@@ -174,7 +150,7 @@ func (c *client) gatewayFindings(ctx context.Context) []finding {
 
 func (c *client) queueFindings(ctx context.Context) []finding {
 	var q api.Queue
-	if _, err := c.call(ctx, get("/queue", nil), &q); err != nil {
+	if err := c.call(ctx, get("/queue", nil), &q); err != nil {
 		return []finding{failedCheck("queue", err)}
 	}
 	var found []finding

@@ -107,7 +107,7 @@ func follow[T any](ctx context.Context, t *terminal, c *client, path, again stri
 	var said string
 	for {
 		var v T
-		_, err := c.call(ctx, get(path, nil), &v)
+		err := c.call(ctx, get(path, nil), &v)
 		if err == nil {
 			words, done, lookErr := look(v)
 			if words != said {

@@ -91,7 +91,7 @@ func gatewayShowCommand(t *terminal) *cobra.Command {
 			return err
 		}
 		var g api.Gateway
-		if _, err := c.call(ctx, get(gatewayPath(id), nil), &g); err != nil {
+		if err := c.call(ctx, get(gatewayPath(id), nil), &g); err != nil {
 			return err
 		}
 		return printOne(t, o, gatewayColumns, g)
@@ -110,7 +110,7 @@ func gatewayAction(t *terminal, c *cobra.Command, action string, look func(api.G
 			return err
 		}
 		var g api.Gateway
-		if _, err := c.call(ctx, post(gatewayPath(id)+"/"+action, nil), &g); err != nil {
+		if err := c.call(ctx, post(gatewayPath(id)+"/"+action, nil), &g); err != nil {
 			return err
 		}
 		if !detach {
@@ -187,7 +187,7 @@ func gatewayRemoveCommand(t *terminal) *cobra.Command {
 			return err
 		}
 		var g api.Gateway
-		if _, err := c.call(ctx, get(gatewayPath(id), nil), &g); err != nil {
+		if err := c.call(ctx, get(gatewayPath(id), nil), &g); err != nil {
 			return err
 		}
 		plan := fmt.Sprintf("gateway %s (%s, pool %s, %d tasks) will be removed", g.Id, g.State, g.Pool, g.Running)
@@ -204,7 +204,7 @@ func gatewayRemoveCommand(t *terminal) *cobra.Command {
 		if force {
 			call.query = query("force", "true")
 		}
-		if _, err := c.call(ctx, call, nil); err != nil {
+		if err := c.call(ctx, call, nil); err != nil {
 			return err
 		}
 		fmt.Fprintf(t.err, "gateway %s is removed\n", clean(id))

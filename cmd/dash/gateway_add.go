@@ -40,7 +40,7 @@ func gatewayAddCommand(t *terminal) *cobra.Command {
 			return err
 		}
 		var g api.Gateway
-		if _, err := c.call(ctx, post("/gateways", body), &g); err != nil {
+		if err := c.call(ctx, post("/gateways", body), &g); err != nil {
 			return err
 		}
 		if a.wait {

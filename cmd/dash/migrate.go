@@ -92,10 +92,10 @@ func migrateTo(t *terminal, d sqlite.Direction, short, long, example string) *co
 			}
 			if d == sqlite.Down && !cmd.Flags().Changed("to") {
 				if to, err = previous(cmd.Context(), dir); err != nil {
-					return err
+					return inUse(err)
 				}
 			}
-			return runMigration(cmd.Context(), t, o, dir, d, to, dryRun, yes)
+			return inUse(runMigration(cmd.Context(), t, o, dir, d, to, dryRun, yes))
 		},
 	}
 	storeFlags(c)
@@ -165,7 +165,7 @@ func migrateStatus(t *terminal) *cobra.Command {
 			}
 			all, current, err := sqlite.Status(cmd.Context(), dir)
 			if err != nil {
-				return err
+				return inUse(err)
 			}
 			out := make([]step, len(all))
 			for i, m := range all {
@@ -184,4 +184,13 @@ func migrateStatus(t *terminal) *cobra.Command {
 	storeFlags(c)
 	o.addFlags(c)
 	return c
+}
+
+// inUse gives the conflict with a running node its words and exit code.
+func inUse(err error) error {
+	var locked *sqlite.LockedError
+	if errors.As(err, &locked) {
+		return storeInUse(locked)
+	}
+	return err
 }

@@ -30,7 +30,7 @@ func nodeListCommand(t *terminal) *cobra.Command {
 	return verb(t, &cobra.Command{Use: "list", Short: "List the nodes whose lease is valid", Example: "  dash node list"},
 		nodeColumns, func(ctx context.Context, c *client, o output, _ []string) error {
 			var l api.NodeList
-			if _, err := c.call(ctx, get("/nodes", nil), &l); err != nil {
+			if err := c.call(ctx, get("/nodes", nil), &l); err != nil {
 				return err
 			}
 			return printList(t, o, nodeColumns, l.Items)

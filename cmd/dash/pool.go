@@ -90,13 +90,13 @@ func poolShowCommand(t *terminal) *cobra.Command {
 	}, poolColumns, func(ctx context.Context, c *client, o output, args []string) error {
 		if queue {
 			var q api.Queue
-			if _, err := c.call(ctx, get("/queue", query("pool", args[0])), &q); err != nil {
+			if err := c.call(ctx, get("/queue", query("pool", args[0])), &q); err != nil {
 				return err
 			}
 			return printList(t, o, queueColumns, q.Items)
 		}
 		var p api.Pool
-		if _, err := c.call(ctx, get(poolPath(args[0]), nil), &p); err != nil {
+		if err := c.call(ctx, get(poolPath(args[0]), nil), &p); err != nil {
 			return err
 		}
 		return printOne(t, o, poolColumns, p)
@@ -137,7 +137,7 @@ func poolSetCommand(t *terminal) *cobra.Command {
 		}
 		call := request{method: http.MethodPut, path: poolPath(args[0]), body: body, header: header}
 		var pool api.Pool
-		if _, err := c.call(ctx, call, &pool); err != nil {
+		if err := c.call(ctx, call, &pool); err != nil {
 			return err
 		}
 		return printOne(t, o, poolColumns, pool)
@@ -159,7 +159,7 @@ func (p poolChange) merge(ctx context.Context, c *client, id string, given func(
 	body := api.PutPool{Limits: &api.PutLimits{}, Reserved: &api.Reserved{}, Tenant: opt(p.tenant)}
 	header := http.Header{"Idempotency-Key": post("", nil).header["Idempotency-Key"]}
 	var old api.Pool
-	_, err := c.call(ctx, get(poolPath(id), nil), &old)
+	err := c.call(ctx, get(poolPath(id), nil), &old)
 	var f *failure
 	switch {
 	case err == nil:

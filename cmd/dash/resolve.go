@@ -71,7 +71,7 @@ func sessionID(ctx context.Context, c *client, tenant, short string) (string, er
 	return resolve(ctx, "session", short, false, func() ([]string, error) {
 		// A full id is the usual case: ask for it before listing thousands.
 		var s api.Session
-		_, err := c.call(ctx, get("/sessions/"+url.PathEscape(short), query("tenant", tenant)), &s)
+		err := c.call(ctx, get("/sessions/"+url.PathEscape(short), query("tenant", tenant)), &s)
 		var f *failure
 		if err == nil {
 			return []string{short}, nil

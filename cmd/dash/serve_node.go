@@ -11,6 +11,7 @@ import (
 	"github.com/dash-fleet/dash/cmd/internal/app"
 	"github.com/dash-fleet/dash/cmd/internal/config"
 	"github.com/dash-fleet/dash/cmd/internal/telemetry"
+	"github.com/dash-fleet/dash/persistence/sqlite"
 )
 
 // serve runs a node until ctx ends, which is no failure, or until the node
@@ -50,7 +51,10 @@ func serve(ctx context.Context, t *terminal, l *config.Loaded) error {
 }
 
 func startFailure(l *config.Loaded, err error) error {
+	var locked *sqlite.LockedError
 	switch {
+	case errors.As(err, &locked):
+		return storeInUse(locked)
 	case errors.Is(err, syscall.EADDRINUSE):
 		return &failure{code: exitUnavailable, what: l.Listen + " is in use by another process", next: "stop that process, or give another address with --listen", err: err}
 	case errors.Is(err, os.ErrPermission):
@@ -92,4 +96,10 @@ func quote(s string) string {
 		return s
 	}
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+// storeInUse is the conflict of two processes over one folder.
+func storeInUse(l *sqlite.LockedError) error {
+	return &failure{code: exitConflict, what: fmt.Sprintf("the store in %s is in use by %s", l.Dir, l.Holder),
+		next: "stop that process, or give another folder with --data", err: l}
 }

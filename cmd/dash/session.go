@@ -59,7 +59,7 @@ func sessionCreateCommand(t *terminal) *cobra.Command {
 			body.Labels = &marks
 		}
 		var s api.Session
-		if _, err := c.call(ctx, post("/sessions", body), &s); err != nil {
+		if err := c.call(ctx, post("/sessions", body), &s); err != nil {
 			return err
 		}
 		return printList(t, o, sessionColumns, []api.Session{s})
@@ -119,7 +119,7 @@ func sessionShowCommand(t *terminal) *cobra.Command {
 		Example: "  dash session show s-1",
 	}, func(ctx context.Context, c *client, o output, id string, q url.Values) error {
 		var s api.Session
-		if _, err := c.call(ctx, get(sessionPath(id), q), &s); err != nil {
+		if err := c.call(ctx, get(sessionPath(id), q), &s); err != nil {
 			return err
 		}
 		return printOne(t, o, sessionColumns, s)
@@ -141,7 +141,7 @@ func sessionSendCommand(t *terminal) *cobra.Command {
 		call := post(sessionPath(id)+"/messages", api.SendMessage{Message: text, Priority: opt(api.Priority(priority))})
 		call.query = q
 		var task api.Task
-		if _, err := c.call(ctx, call, &task); err != nil {
+		if err := c.call(ctx, call, &task); err != nil {
 			return err
 		}
 		if !wait {
@@ -169,7 +169,7 @@ func sessionTranscriptCommand(t *terminal) *cobra.Command {
 	}, func(ctx context.Context, c *client, o output, id string, q url.Values) error {
 		q.Set("limit", fmt.Sprint(limit))
 		var tr api.Transcript
-		if _, err := c.call(ctx, get(sessionPath(id)+"/transcript", q), &tr); err != nil {
+		if err := c.call(ctx, get(sessionPath(id)+"/transcript", q), &tr); err != nil {
 			return err
 		}
 		if o.format != "table" && o.format != "wide" {
@@ -201,7 +201,7 @@ func sessionMoveCommand(t *terminal) *cobra.Command {
 		call := post(sessionPath(id)+"/move", api.MoveSession{Gateway: opt(gateway), Force: opt(force)})
 		call.query = q
 		var s api.Session
-		if _, err := c.call(ctx, call, &s); err != nil {
+		if err := c.call(ctx, call, &s); err != nil {
 			return err
 		}
 		return printList(t, o, sessionColumns, []api.Session{s})
@@ -220,7 +220,7 @@ func sessionResumeCommand(t *terminal) *cobra.Command {
 		call := post(sessionPath(id)+"/resume", nil)
 		call.query = q
 		var s api.Session
-		if _, err := c.call(ctx, call, &s); err != nil {
+		if err := c.call(ctx, call, &s); err != nil {
 			return err
 		}
 		return printList(t, o, sessionColumns, []api.Session{s})
@@ -233,7 +233,7 @@ func sessionCloseCommand(t *terminal) *cobra.Command {
 		Example: "  dash session close s-1",
 	}, func(ctx context.Context, c *client, _ output, id string, q url.Values) error {
 		call := request{method: http.MethodDelete, path: sessionPath(id), query: q, header: post("", nil).header}
-		if _, err := c.call(ctx, call, nil); err != nil {
+		if err := c.call(ctx, call, nil); err != nil {
 			return err
 		}
 		fmt.Fprintf(t.err, "session %s is closed\n", clean(id))

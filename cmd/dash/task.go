@@ -151,7 +151,7 @@ func taskShowCommand(t *terminal) *cobra.Command {
 			return err
 		}
 		var task api.Task
-		if _, err := c.call(ctx, get("/tasks/"+id, nil), &task); err != nil {
+		if err := c.call(ctx, get("/tasks/"+id, nil), &task); err != nil {
 			return err
 		}
 		return printOne(t, o, taskColumns, task)
@@ -190,7 +190,7 @@ func taskCancelCommand(t *terminal) *cobra.Command {
 				return err
 			}
 			var task api.Task
-			if _, err := c.call(ctx, post("/tasks/"+id+"/cancel", api.CancelTask{Reason: opt(reason)}), &task); err != nil {
+			if err := c.call(ctx, post("/tasks/"+id+"/cancel", api.CancelTask{Reason: opt(reason)}), &task); err != nil {
 				return err
 			}
 			done = append(done, task)
@@ -220,7 +220,7 @@ func taskReleaseCommand(t *terminal) *cobra.Command {
 				return err
 			}
 			var task api.Task
-			if _, err := c.call(ctx, post("/tasks/"+id+"/release", api.ReleaseTask{Action: action}), &task); err != nil {
+			if err := c.call(ctx, post("/tasks/"+id+"/release", api.ReleaseTask{Action: action}), &task); err != nil {
 				return err
 			}
 			done = append(done, task)
@@ -273,7 +273,7 @@ func taskReplayCommand(t *terminal) *cobra.Command {
 				return err
 			}
 			var task api.Task
-			if _, err := c.call(ctx, post("/tasks/"+id+"/replay", nil), &task); err != nil {
+			if err := c.call(ctx, post("/tasks/"+id+"/replay", nil), &task); err != nil {
 				return err
 			}
 			done = append(done, task)
@@ -292,7 +292,7 @@ func taskReplayCommand(t *terminal) *cobra.Command {
 func replayAll(ctx context.Context, t *terminal, c *client, filter api.DeadLetterFilter, dryRun, yes bool) error {
 	var r api.ReplayedDeadLetters
 	yesDry := true
-	if _, err := c.call(ctx, post("/dead-letters/replay", api.ReplayDeadLetters{Filter: filter, DryRun: &yesDry}), &r); err != nil {
+	if err := c.call(ctx, post("/dead-letters/replay", api.ReplayDeadLetters{Filter: filter, DryRun: &yesDry}), &r); err != nil {
 		return err
 	}
 	if dryRun || r.Matched == 0 {
@@ -303,7 +303,7 @@ func replayAll(ctx context.Context, t *terminal, c *client, filter api.DeadLette
 	}
 	call := post("/dead-letters/replay", api.ReplayDeadLetters{Filter: filter})
 	call.wait = 5 * time.Minute // many thousands in small batches
-	if _, err := c.call(ctx, call, &r); err != nil {
+	if err := c.call(ctx, call, &r); err != nil {
 		return err
 	}
 	if err := write(t, fmt.Sprintf("%d of %d dead letters were queued again\n", r.Replayed, r.Matched)); err != nil {

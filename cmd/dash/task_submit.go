@@ -76,11 +76,10 @@ func submit(ctx context.Context, t *terminal, c *client, o output, s submission)
 		call.header.Set("Idempotency-Key", s.key)
 	}
 	var task api.Task
-	header, err := c.call(ctx, call, &task)
-	if err != nil {
+	if err := c.call(ctx, call, &task); err != nil {
 		return err
 	}
-	if header.Get("Idempotent-Replayed") == "true" {
+	if c.last.header.Get("Idempotent-Replayed") == "true" {
 		fmt.Fprintf(t.err, "this idempotency key named task %s already\n", clean(task.Id))
 	}
 	if !s.wait {

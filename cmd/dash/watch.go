@@ -30,7 +30,7 @@ type watcher struct {
 // screen that stdout goes to as well.
 func watchTask(ctx context.Context, t *terminal, c *client, id string) (task *api.Task, shown bool, err error) {
 	w := &watcher{t: t, id: id}
-	err = c.stream(ctx, "/tasks/"+id+"/events", w.handle)
+	err = c.stream(ctx, id, w.handle)
 	w.endLine()
 	if err != nil {
 		if errors.Is(err, context.Canceled) {

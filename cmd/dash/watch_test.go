@@ -95,9 +95,13 @@ func TestWaitGivesUp(t *testing.T) {
 	f := newFake(t)
 	id := longID + "1"
 	f.runs(id, func(http.ResponseWriter, *http.Request) { /* ends at once */ })
-	c := &client{base: f.URL, http: f.Client(), pause: time.Microsecond}
+	c, err := newClient(&terminal{environ: []string{"DASH_URL=" + f.URL, "DASH_API_KEY=k"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.pause = time.Microsecond
 	calls := 0
-	err := c.stream(t.Context(), "/tasks/"+id+"/events", func(api.EventMessage) error { calls++; return nil })
+	err = c.stream(t.Context(), id, func(api.EventMessage) error { calls++; return nil })
 	if exitCode(err) != exitUnavailable || calls != 0 {
 		t.Errorf("error %v after %d events, want one that says unavailable", err, calls)
 	}
