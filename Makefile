@@ -31,7 +31,8 @@ run: build ## build and start a playground: three simulated gateways, API on 127
 
 test: build ## run every test with the race detector; ends with "N passed, N failed, N skipped"
 	@.ci/need cc
-	@CGO_ENABLED=1 go run ./cmd/internal/testcount -race -p $(JOBS) -parallel 8 -timeout 14m ./...
+	@CGO_ENABLED=0 go build -o $(CACHE)/bin/testcount ./cmd/internal/testcount
+	@CGO_ENABLED=1 $(CACHE)/bin/testcount -race -p $(JOBS) -parallel 8 -timeout 14m ./...
 
 check: format-check vet lint generated-check tidy-check ## format, vet, lint, generated code up to date
 

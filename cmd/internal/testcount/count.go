@@ -20,12 +20,17 @@ type event struct {
 	FailedBuild string
 }
 
+// missingPrefix begins the line by which a test says that something outside of
+// the code is not there.
+const missingPrefix = "infrastructure missing: "
+
 type counter struct {
 	w                       io.Writer
 	passed, failed, skipped int
 	output                  map[string][]string          // by test, of what still runs or failed
 	ended                   map[string]map[string]string // package -> test -> action
 	builds                  map[string][]string          // compiler output by import path
+	missing                 string                       // first report of missing infrastructure
 }
 
 func newCounter(w io.Writer) *counter {
@@ -52,6 +57,9 @@ func (c *counter) handle(e event) {
 	case "build-output":
 		c.builds[e.ImportPath] = append(c.builds[e.ImportPath], e.Output)
 	case "output":
+		if i := strings.Index(e.Output, missingPrefix); i >= 0 && c.missing == "" {
+			c.missing = strings.TrimSpace(e.Output[i:])
+		}
 		c.output[key] = append(c.output[key], e.Output)
 	case "pass", "fail", "skip":
 		if e.Test == "" {
@@ -115,10 +123,14 @@ func (c *counter) unfinished(pkg string) string {
 	return b.String()
 }
 
-// finish counts packages that never ended and prints the last line.
+// finish counts packages that never ended and prints the last line, after what
+// infrastructure was missing.
 func (c *counter) finish() {
 	for _, pkg := range sorted(c.ended) {
 		c.endPackage(event{Action: "fail", Package: pkg})
+	}
+	if c.failed > 0 && c.missing != "" {
+		fmt.Fprintln(c.w, c.missing)
 	}
 	fmt.Fprintf(c.w, "%d passed, %d failed, %d skipped\n", c.passed, c.failed, c.skipped)
 }

@@ -4,7 +4,9 @@
 //	N passed, N failed, N skipped
 //
 // which counts tests and subtests that have no subtests of their own, and a
-// package that fails outside any test as one failure. It exits as go test did.
+// package that fails outside any test as one failure. It exits as go test did,
+// or with 69 when a failing test said "infrastructure missing: …", which is no
+// verdict on the code.
 package main
 
 import (
@@ -14,6 +16,9 @@ import (
 	"os"
 	"os/exec"
 )
+
+// exitMissing is the exit code for missing infrastructure.
+const exitMissing = 69
 
 func main() {
 	code, err := run(os.Args[1:], os.Stdout, os.Stderr)
@@ -39,6 +44,8 @@ func run(args []string, stdout, stderr io.Writer) (int, error) {
 	c.finish()
 	var exit *exec.ExitError
 	switch {
+	case c.failed > 0 && c.missing != "":
+		return exitMissing, readErr
 	case errors.As(waitErr, &exit):
 		return max(1, exit.ExitCode()), readErr
 	case waitErr != nil:

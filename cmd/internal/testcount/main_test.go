@@ -45,6 +45,8 @@ func TestCounts(t *testing.T) {
 		{"a panic", good + "func TestP(t *testing.T) { panic(\"because of P\") }\n", "2 passed, 1 failed, 1 skipped", 1, []string{"because of P"}},
 		{"an early exit", "func TestA(t *testing.T) {}\nfunc TestMain(m *testing.M) { m.Run(); println(\"because of Main\"); os.Exit(3) }\n",
 			"1 passed, 1 failed, 0 skipped", 1, []string{"because of Main"}},
+		{"missing infrastructure", "func TestA(t *testing.T) {}\nfunc TestM(t *testing.T) { t.Fatal(\"start it: infrastructure missing: npm is not there\") }\n",
+			"1 passed, 1 failed, 0 skipped", 69, []string{"\ninfrastructure missing: npm is not there\n1 passed"}},
 		{"does not compile", "func TestA(t *testing.T) { because() }\n", "0 passed, 1 failed, 0 skipped", 1, []string{"undefined: because"}},
 	}
 	for _, tt := range tests {
