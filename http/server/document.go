@@ -1,7 +1,6 @@
 package server
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -9,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/getkin/kin-openapi/openapi3"
@@ -31,10 +31,11 @@ type operation struct {
 	needBody bool
 }
 
-// document is the API document and its operations by id.
+// document is the API document, its operations by id and its pages. It never changes.
 type document struct {
-	doc *openapi3.T
-	ops map[string]*operation
+	doc   *openapi3.T
+	ops   map[string]*operation
+	pages pages
 }
 
 var dateTime = openapi3.NewCallbackValidator(func(s string) error {
@@ -44,8 +45,11 @@ var dateTime = openapi3.NewCallbackValidator(func(s string) error {
 	return nil
 })
 
-// loadDocument reads the embedded document.
-func loadDocument() (*document, error) {
+// loadDocument returns the embedded document, which is read once: it is a
+// constant of the program, and reading it takes tens of milliseconds.
+var loadDocument = sync.OnceValues(readDocument)
+
+func readDocument() (*document, error) {
 	doc, err := openapi3.NewLoader().LoadFromData(api.Document)
 	if err != nil {
 		return nil, fmt.Errorf("load API document: %w", err)
@@ -59,6 +63,9 @@ func loadDocument() (*document, error) {
 			}
 			d.ops[op.id] = op
 		}
+	}
+	if d.pages, err = newPages(d); err != nil {
+		return nil, err
 	}
 	return d, nil
 }
@@ -243,6 +250,3 @@ func pointer(path []string) string {
 	}
 	return b.String()
 }
-
-// validate checks the document itself; tests call it.
-func (d *document) validate(ctx context.Context) error { return d.doc.Validate(ctx) }

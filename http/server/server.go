@@ -104,7 +104,6 @@ type Server struct {
 	metrics *metrics
 	events  *events.Server
 	replies *replies
-	pages   pages
 
 	requests, waits, streams chan struct{}
 
@@ -145,9 +144,6 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	if s.metrics, err = newMetrics(deps.Registerer, s); err != nil {
-		return nil, err
-	}
-	if s.pages, err = newPages(doc); err != nil {
 		return nil, err
 	}
 	s.events, err = events.NewServer(events.Config{

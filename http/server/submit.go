@@ -160,12 +160,15 @@ func plainID(s string) bool {
 		return false
 	}
 	for i := range len(s) {
-		c := s[i]
-		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '.' && c != '_' && c != ':' && c != '-' {
+		if !plainChar(s[i]) {
 			return false
 		}
 	}
 	return true
+}
+
+func plainChar(c byte) bool {
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == ':' || c == '-'
 }
 
 func (d *submitDecoder) time() (*time.Time, error) {
