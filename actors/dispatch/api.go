@@ -135,8 +135,8 @@ type ClassStats struct {
 	// waiting for a retry, and on their way in.
 	Admitted int
 	Bytes    int64
-	Oldest    time.Time // since when the first one is in the order; zero: none
-	Limit     messages.ClassLimit
+	Oldest   time.Time // since when the first one is in the order; zero: none
+	Limit    messages.ClassLimit
 }
 
 // GatewayStats are what the pool knows of one gateway.

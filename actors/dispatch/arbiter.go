@@ -19,6 +19,7 @@ type Arbiter struct {
 	gateways map[string]*gateway
 	order    []*gateway // by id
 	buckets  map[bucketKey]*bucket
+	idle     int // empty buckets among them
 	sessions map[string]*line
 	open     [numClasses]heap[*lane] // lanes with a task and a gateway that has credit
 	running  [numClasses]int

@@ -231,44 +231,48 @@ func (b *broker) request(ctx actor.Context, op persistence.Op, failFast bool, th
 
 // change is one step of a task.
 type change struct {
-	to      messages.Task
-	reason  string
-	fences  []persistence.Fence // beside the pool's
-	session *persistence.SessionWrite
-	events  []*messages.Event
-	// unlessCancelled makes a set cancel flag a conflict.
-	unlessCancelled bool
-	failFast        bool
+	update   persistence.TaskUpdate // step fills in what it is compared with
+	gateway  string                 // of the row before, likewise
+	reason   string
+	fences   []persistence.Fence // beside the pool's
+	session  *persistence.SessionWrite
+	events   []*messages.Event
+	failFast bool
 	// then runs after the outcome was applied, before settle; ok says whether
 	// the step was made. It may be nil.
 	then func(ctx actor.Context, ok bool, err error)
 }
 
+// to begins a change that leads to the row t.
+func to(t messages.Task, reason string) *change {
+	return &change{update: persistence.TaskUpdate{Task: t}, reason: reason}
+}
+
 // step writes one change of a task by compare-and-set. A task that waits is
 // taken out of the order meanwhile; it still blocks its session.
-func (b *broker) step(ctx actor.Context, e *entry, c change) {
+func (b *broker) step(ctx actor.Context, e *entry, c *change) {
 	e.busy = true
-	from := e.row
+	c.update.From, c.update.FromClaim, c.gateway = e.row.State, e.row.Claim, e.row.Gateway
 	if e.item.Phase() == Waiting {
 		b.arb.Set(&e.item, Blocking, "")
 	}
 	op := persistence.Op{
 		Fences:  append([]persistence.Fence{b.s.Fence}, c.fences...),
-		Update:  &persistence.TaskUpdate{Task: c.to, From: from.State, FromClaim: from.Claim, UnlessCancelled: c.unlessCancelled},
+		Update:  &c.update,
 		Session: c.session,
-		Events:  append([]*messages.Event{c.to.Event(from.State, b.now, c.reason)}, c.events...),
+		Events:  append([]*messages.Event{c.update.Task.Event(c.update.From, b.now, c.reason)}, c.events...),
 	}
-	b.request(ctx, op, c.failFast, func(ctx actor.Context, d commit.Done) { b.stepped(ctx, e, from, c, d) })
+	b.request(ctx, op, c.failFast, func(ctx actor.Context, d commit.Done) { b.stepped(ctx, e, c, d) })
 }
 
-func (b *broker) stepped(ctx actor.Context, e *entry, from messages.Task, c change, d commit.Done) {
+func (b *broker) stepped(ctx actor.Context, e *entry, c *change, d commit.Done) {
 	if d.Err != nil && !c.failFast {
 		// Nobody knows whether it was written: the same step again tells.
 		b.s.after(storeRetry, b.self, again{func(ctx actor.Context) { b.step(ctx, e, c) }})
 		return
 	}
 	e.busy = false
-	ok := b.outcome(ctx, e, from, &c, d)
+	ok := b.outcome(ctx, e, c, d)
 	if c.then != nil {
 		var err error
 		if !ok {
@@ -285,31 +289,31 @@ func (b *broker) stepped(ctx actor.Context, e *entry, from messages.Task, c chan
 }
 
 // outcome applies what the store answered and reports whether the step was made.
-func (b *broker) outcome(ctx actor.Context, e *entry, from messages.Task, c *change, d commit.Done) bool {
-	current := d.Outcome.Current
+func (b *broker) outcome(ctx actor.Context, e *entry, c *change, d commit.Done) bool {
+	current, next, u := d.Outcome.Current, &c.update.Task, &c.update
 	switch {
 	case d.Err != nil:
 		b.place(e, "")
 		return false
 	case d.Outcome.Status == persistence.OK:
-		b.apply(e, c.to)
-		if g := b.gates[from.Gateway]; g != nil && from.State == messages.Held {
+		b.apply(e, *next)
+		if g := b.gates[c.gateway]; g != nil && u.From == messages.Held {
 			// Nobody needs a proof of its success any more.
-			b.tell(ctx, g, messages.Withdraw{ClaimRef: messages.ClaimRef{Task: from.ID, Claim: from.Claim}})
+			b.tell(ctx, g, messages.Withdraw{ClaimRef: messages.ClaimRef{Task: next.ID, Claim: u.FromClaim}})
 		}
 		return true
 	case d.Outcome.Status == persistence.Fenced:
-		b.fenced(ctx, c.to.Gateway)
+		b.fenced(ctx, next.Gateway)
 	case d.Outcome.Status == persistence.Missing:
 		b.mend("missing_row")
 		b.drop(e)
 		return false
-	case current != nil && current.State == c.to.State && current.Claim == c.to.Claim && current.Gateway == c.to.Gateway && current.Replays == c.to.Replays:
-		b.apply(e, c.to) // an earlier try of this very step was written
+	case current != nil && current.State == next.State && current.Claim == next.Claim && current.Gateway == next.Gateway && current.Replays == next.Replays:
+		b.apply(e, *next) // an earlier try of this very step was written
 		return true
-	case current != nil && (current.State != from.State || current.Claim != from.Claim || current.CancelRequested()):
+	case current != nil && (current.State != u.From || current.Claim != u.FromClaim || current.CancelRequested()):
 		b.apply(e, *current)
-		b.place(e, from.Gateway)
+		b.place(e, c.gateway)
 		return false
 	case c.session != nil:
 		b.reloadSession(c.session.Session.Tenant, c.session.Session.ID)
@@ -341,20 +345,20 @@ func (b *broker) settle(ctx actor.Context, e *entry) {
 	overdue := func(at time.Time) bool { return !at.IsZero() && !at.After(b.now) }
 	switch {
 	case t.CancelRequested() && t.State.Waiting():
-		b.step(ctx, e, change{to: cancelled(*t, b.now, messages.Confirmed), reason: "cancel"})
+		b.step(ctx, e, to(cancelled(*t, b.now, messages.Confirmed), "cancel"))
 	case t.CancelRequested() && t.State == messages.Held:
-		b.step(ctx, e, change{to: cancelled(*t, b.now, messages.Unconfirmed), reason: "cancel"})
+		b.step(ctx, e, to(cancelled(*t, b.now, messages.Unconfirmed), "cancel"))
 	case t.CancelRequested() && t.State.AtGateway():
 		b.stopRun(ctx, e)
 	case t.State.Waiting() && overdue(t.NotAfter):
-		b.step(ctx, e, change{to: expired(*t, b.now), reason: "not_after"})
+		b.step(ctx, e, to(expired(*t, b.now), "not_after"))
 	case t.State == messages.Scheduled && overdue(t.DueAt):
-		b.step(ctx, e, change{to: due(*t, b.s.seq.Add(1)), reason: "due"})
+		b.step(ctx, e, to(due(*t, b.s.seq.Add(1)), "due"))
 	case t.State == messages.RetryWait && (t.DueAt.IsZero() || overdue(t.DueAt)):
-		b.step(ctx, e, change{to: due(*t, 0), reason: "due"})
+		b.step(ctx, e, to(due(*t, 0), "due"))
 	case t.State == messages.Held && overdue(t.DueAt):
-		b.step(ctx, e, change{to: dead(*t, b.now, messages.CodeOutcomeUnknown,
-			"its gateway was lost while it ran and nobody could say within 24 hours whether it succeeded"), reason: "outcome_unknown"})
+		b.step(ctx, e, to(dead(*t, b.now, messages.CodeOutcomeUnknown,
+			"its gateway was lost while it ran and nobody could say within 24 hours whether it succeeded"), "outcome_unknown"))
 	}
 }
 

@@ -21,8 +21,13 @@ type bucket struct {
 	gateways []*gateway // that may run its tasks, by id
 	free     int        // how many of them have credit
 	count    int        // tasks in its lanes
+	kept     bool       // it has held a task before
 	lanes    [numClasses]lane
 }
+
+// idleBuckets bounds the empty buckets that are kept: most pools have one or
+// two kinds of tasks, which come and go all the time.
+const idleBuckets = 16
 
 // lane is the queue of one class in one bucket. It is in Arbiter.open while it
 // has a task and a gateway with credit.
@@ -151,6 +156,10 @@ func (a *Arbiter) list(it *Item, at string) {
 	l := &b.lanes[it.Class]
 	it.lane = l
 	l.items.push(it)
+	if b.count == 0 && b.kept {
+		a.idle--
+	}
+	b.kept = true
 	b.count++
 	switch {
 	case l.at >= 0:
@@ -174,12 +183,17 @@ func (a *Arbiter) unlist(it *Item) {
 	if head && l.at >= 0 {
 		a.open[l.class].fix(l)
 	}
-	if b.count--; b.count == 0 {
-		for _, g := range b.gateways {
-			delete(g.buckets, b)
-		}
-		delete(a.buckets, b.key)
+	if b.count--; b.count > 0 {
+		return
 	}
+	if a.idle < idleBuckets {
+		a.idle++
+		return
+	}
+	for _, g := range b.gateways {
+		delete(g.buckets, b)
+	}
+	delete(a.buckets, b.key)
 }
 
 func (a *Arbiter) bucket(k bucketKey) *bucket {

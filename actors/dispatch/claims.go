@@ -40,7 +40,8 @@ func (b *broker) pump(ctx actor.Context) {
 func (b *broker) claim(ctx actor.Context, e *entry, g *gate) {
 	var generation int64
 	var s *session
-	c := change{fences: []persistence.Fence{g.fence()}, unlessCancelled: true}
+	c := &change{fences: []persistence.Fence{g.fence()}}
+	c.update.UnlessCancelled = true
 	if e.item.Session != "" {
 		s = b.session(e.item.Session)
 		if !b.historyKnown(s) {
@@ -54,7 +55,7 @@ func (b *broker) claim(ctx actor.Context, e *entry, g *gate) {
 		next.UpdatedAt = b.now
 		c.session, c.events = b.sessionWrite(s, next)
 	}
-	c.to = claimed(e.row, g.id, generation, b.now)
+	c.update.Task = claimed(e.row, g.id, generation, b.now)
 	c.then = func(ctx actor.Context, ok bool, _ error) {
 		if s != nil {
 			b.sessionWritten(s, c.session, ok)
@@ -125,15 +126,15 @@ func (b *broker) away(ctx actor.Context, g *gate) {
 
 // withdraw takes a task back from a gateway without knowing its outcome. The
 // session goes on with a new generation, so that a late turn cannot leak in,
-// bound to the gateway named by to (empty: none).
-func (b *broker) withdraw(ctx actor.Context, g *gate, e *entry, reason, to string) {
+// bound to the target gateway (empty: none).
+func (b *broker) withdraw(ctx actor.Context, g *gate, e *entry, reason, target string) {
 	t := &e.row
 	if e.busy || !t.State.AtGateway() || t.State == messages.Cancelling {
 		return
 	}
-	c := change{to: requeued(*t), reason: reason}
+	c := to(requeued(*t), reason)
 	if t.OnUnknown() == messages.Hold {
-		c.to = held(*t, b.now)
+		c.update.Task = held(*t, b.now)
 	}
 	var s *session
 	if e.item.Session != "" {
@@ -141,9 +142,9 @@ func (b *broker) withdraw(ctx actor.Context, g *gate, e *entry, reason, to strin
 		if !s.known || s.busy {
 			return // at the next tick
 		}
-		c.session, c.events = b.sessionWrite(s, b.renewed(s, to, reason))
+		c.session, c.events = b.sessionWrite(s, b.renewed(s, target, reason))
 	}
-	void := messages.Withdraw{ClaimRef: messages.ClaimRef{Task: t.ID, Claim: t.Claim}, Held: c.to.State == messages.Held}
+	void := messages.Withdraw{ClaimRef: messages.ClaimRef{Task: t.ID, Claim: t.Claim}, Held: c.update.Task.State == messages.Held}
 	c.then = func(ctx actor.Context, ok bool, _ error) {
 		if s != nil {
 			b.sessionWritten(s, c.session, ok)

@@ -97,9 +97,9 @@ func (b *broker) flagged(ctx actor.Context, m Cancel, row messages.Task) {
 	if e.row.State == messages.Held {
 		confirmed = messages.Unconfirmed
 	}
-	b.step(ctx, e, change{to: cancelled(e.row, b.now, confirmed), reason: "cancel", then: func(_ actor.Context, _ bool, err error) {
-		reply(m.Reply, TaskReply{Task: e.row})
-	}})
+	c := to(cancelled(e.row, b.now, confirmed), "cancel")
+	c.then = func(actor.Context, bool, error) { reply(m.Reply, TaskReply{Task: e.row}) }
+	b.step(ctx, e, c)
 }
 
 // release ends the wait of a held task.
@@ -117,12 +117,12 @@ func (b *broker) release(ctx actor.Context, m Release) {
 			"only a held task can be released, this one is "+e.row.State.String(), "read the task again")})
 		return
 	}
-	c := change{reason: "released", failFast: true}
+	c := &change{reason: "released", failFast: true}
 	switch m.Action {
 	case ReleaseRequeue:
-		c.to = requeued(e.row)
+		c.update.Task = requeued(e.row)
 	case ReleaseFail:
-		c.to = dead(e.row, b.now, messages.CodeReleasedFailed, "an operator released the held task as failed")
+		c.update.Task = dead(e.row, b.now, messages.CodeReleasedFailed, "an operator released the held task as failed")
 	default:
 		reply(m.Reply, TaskReply{Err: refuse(messages.CodeInvalid, "unknown action "+string(m.Action), "use requeue or fail")})
 		return

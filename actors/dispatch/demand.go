@@ -144,17 +144,16 @@ func (b *broker) takeBack(ctx actor.Context, g *gate, returned []messages.Return
 			continue
 		}
 		ref := r.ClaimRef
-		b.step(ctx, e, change{
-			to: requeued(e.row), reason: "refused: " + r.Reason,
-			// Evidence counts only while the owner that gave it is the owner: a
-			// later one may have sent the claim again.
-			fences: []persistence.Fence{g.fence()},
-			then: func(ctx actor.Context, ok bool, _ error) {
-				if ok {
-					b.tell(ctx, g, messages.Taken{Claims: []messages.ClaimRef{ref}})
-				}
-			},
-		})
+		c := to(requeued(e.row), "refused: "+r.Reason)
+		// Evidence counts only while the owner that gave it is the owner: a later
+		// one may have sent the claim again.
+		c.fences = []persistence.Fence{g.fence()}
+		c.then = func(ctx actor.Context, ok bool, _ error) {
+			if ok {
+				b.tell(ctx, g, messages.Taken{Claims: []messages.ClaimRef{ref}})
+			}
+		}
+		b.step(ctx, e, c)
 	}
 	if len(taken) > 0 {
 		b.tell(ctx, g, messages.Taken{Claims: taken})
