@@ -136,18 +136,17 @@ func (c *call) read() ([]byte, error) {
 	if c.r.ContentLength > limit {
 		return nil, tooLarge(limit)
 	}
-	rc := http.NewResponseController(c.w)
-	_ = rc.SetReadDeadline(time.Now().Add(c.s.cfg.ReadTimeout)) // a recorder in a test has none
 	buf := bytes.NewBuffer(make([]byte, 0, max(c.r.ContentLength, 512)+bytes.MinRead))
 	_, err := buf.ReadFrom(http.MaxBytesReader(c.w, c.r.Body, limit))
-	_ = rc.SetReadDeadline(time.Time{})
 	var over *http.MaxBytesError
 	switch {
 	case errors.As(err, &over):
 		return nil, tooLarge(limit)
 	case err != nil:
 		return nil, &messages.Error{Code: messages.CodeInvalid, Message: "the body did not arrive in full", NextStep: "send the whole body at once", Err: err}
-	case buf.Len() == 0:
+	}
+	_ = http.NewResponseController(c.w).SetReadDeadline(time.Time{}) // see ServeHTTP
+	if buf.Len() == 0 {
 		return c.noBody()
 	}
 	c.raw = buf.Bytes()

@@ -51,6 +51,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		id = s.idPrefix + strconv.FormatUint(s.nextID.Add(1), 36)
 	}
 	h["X-Request-Id"] = []string{id}
+	if r.ContentLength != 0 {
+		// Also for a body that nobody will read: net/http drains it. read takes it back.
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(s.cfg.ReadTimeout)) // a recorder in a test has none
+	}
 	if why := notCanonical(r); why != "" {
 		c := &call{s: s, w: w, r: r, id: id, route: routeNone}
 		c.problem(&messages.Error{Code: messages.CodeInvalid, Message: why, NextStep: "send the path in its plain form, as the document writes it"})

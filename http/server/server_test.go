@@ -3,11 +3,17 @@ package server_test
 import (
 	"compress/gzip"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -137,6 +143,65 @@ func TestRawRequestsThatNoClientSends(t *testing.T) {
 			t.Errorf("%s: %.80q %v", line, answer, err)
 		}
 	}
+}
+
+func TestSlowBodiesAreCut(t *testing.T) {
+	t.Parallel()
+	n := start(t, server.Config{ReadTimeout: 50 * time.Millisecond})
+	for name, head := range map[string]string{
+		"submit":          "POST /api/v1/tasks HTTP/1.1\r\nAuthorization: Bearer " + admin + "\r\nContent-Type: application/json\r\nContent-Length: 10",
+		"no credential":   "POST /api/v1/tasks HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 10",
+		"no body allowed": "POST /api/v1/gateways/gw-1/drain HTTP/1.1\r\nAuthorization: Bearer " + admin + "\r\nTransfer-Encoding: chunked",
+		"no such path":    "POST /nowhere HTTP/1.1\r\nTransfer-Encoding: chunked",
+	} {
+		conn, err := net.Dial("tcp", n.srv.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(conn, "%s\r\nHost: x\r\n\r\n", head)
+		answer, err := io.ReadAll(conn)
+		conn.Close()
+		if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 4") {
+			t.Errorf("%s: %.60q %v", name, answer, err)
+		}
+	}
+}
+
+func TestTLS(t *testing.T) {
+	t.Parallel()
+	pair := httptest.NewUnstartedServer(nil)
+	pair.StartTLS()
+	defer pair.Close()
+	cert, key := writePair(t, pair.TLS.Certificates[0])
+	n := start(t, server.Config{TLSCert: cert, TLSKey: key})
+	resp, err := pair.Client().Get(strings.Replace(n.base, "http://", "https://", 1) + "/health")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != 200 || resp.Header.Get("Strict-Transport-Security") == "" {
+		t.Errorf("%d %v", resp.StatusCode, resp.Header)
+	}
+	pair.Client().CloseIdleConnections()
+}
+
+func writePair(t *testing.T, pair tls.Certificate) (cert, key string) {
+	t.Helper()
+	der, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	for file, block := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: pair.Certificate[0]}, key: {Type: "PRIVATE KEY", Bytes: der}} {
+		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return cert, key
 }
 
 func TestSubmitIsIdempotent(t *testing.T) {
