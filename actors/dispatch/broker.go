@@ -8,7 +8,6 @@ import (
 
 	"github.com/dash-fleet/dash/actors/commit"
 	"github.com/dash-fleet/dash/messages"
-	"github.com/dash-fleet/dash/persistence"
 )
 
 // broker is the arbiter actor: it keeps what the pool knows of its open tasks,
@@ -222,118 +221,6 @@ func (b *broker) flush(ctx actor.Context) {
 			ctx.Send(b.classes[c], f)
 		}
 	}
-}
-
-// request asks the committer for an operation; then runs on this actor's turn.
-func (b *broker) request(ctx actor.Context, op persistence.Op, failFast bool, then func(actor.Context, commit.Done)) {
-	ctx.Send(b.s.Committer, commit.Request{Op: op, FailFast: failFast, ReplyTo: b.self, Tag: then})
-}
-
-// change is one step of a task.
-type change struct {
-	update   persistence.TaskUpdate // step fills in what it is compared with
-	gateway  string                 // of the row before, likewise
-	reason   string
-	fences   []persistence.Fence // beside the pool's
-	session  *persistence.SessionWrite
-	events   []*messages.Event
-	failFast bool
-	// then runs after the outcome was applied, before settle; ok says whether
-	// the step was made. It may be nil.
-	then func(ctx actor.Context, ok bool, err error)
-}
-
-// to begins a change that leads to the row t.
-func to(t messages.Task, reason string) *change {
-	return &change{update: persistence.TaskUpdate{Task: t}, reason: reason}
-}
-
-// step writes one change of a task by compare-and-set. A task that waits is
-// taken out of the order meanwhile; it still blocks its session.
-func (b *broker) step(ctx actor.Context, e *entry, c *change) {
-	e.busy = true
-	c.update.From, c.update.FromClaim, c.gateway = e.row.State, e.row.Claim, e.row.Gateway
-	if e.item.Phase() == Waiting {
-		b.arb.Set(&e.item, Blocking, "")
-	}
-	op := persistence.Op{
-		Fences:  append([]persistence.Fence{b.s.Fence}, c.fences...),
-		Update:  &c.update,
-		Session: c.session,
-		Events:  append([]*messages.Event{c.update.Task.Event(c.update.From, b.now, c.reason)}, c.events...),
-	}
-	b.request(ctx, op, c.failFast, func(ctx actor.Context, d commit.Done) { b.stepped(ctx, e, c, d) })
-}
-
-func (b *broker) stepped(ctx actor.Context, e *entry, c *change, d commit.Done) {
-	if d.Err != nil && !c.failFast {
-		// Nobody knows whether it was written: the same step again tells.
-		b.s.after(storeRetry, b.self, again{func(ctx actor.Context) { b.step(ctx, e, c) }})
-		return
-	}
-	e.busy = false
-	ok := b.outcome(ctx, e, c, d)
-	if c.then != nil {
-		var err error
-		if !ok {
-			err = interpret(d.Outcome, d.Err)
-		}
-		c.then(ctx, ok, err)
-	}
-	b.settle(ctx, e)
-	later := e.later
-	e.later = nil
-	for _, m := range later {
-		b.command(ctx, m)
-	}
-}
-
-// outcome applies what the store answered and reports whether the step was made.
-func (b *broker) outcome(ctx actor.Context, e *entry, c *change, d commit.Done) bool {
-	current, next, u := d.Outcome.Current, &c.update.Task, &c.update
-	switch {
-	case d.Err != nil:
-		b.place(e, "")
-		return false
-	case d.Outcome.Status == persistence.OK:
-		b.apply(e, *next)
-		if g := b.gates[c.gateway]; g != nil && u.From == messages.Held {
-			// Nobody needs a proof of its success any more.
-			b.tell(ctx, g, messages.Withdraw{ClaimRef: messages.ClaimRef{Task: next.ID, Claim: u.FromClaim}})
-		}
-		return true
-	case d.Outcome.Status == persistence.Fenced:
-		b.fenced(ctx, next.Gateway)
-	case d.Outcome.Status == persistence.Missing:
-		b.mend("missing_row")
-		b.drop(e)
-		return false
-	case current != nil && current.State == next.State && current.Claim == next.Claim && current.Gateway == next.Gateway && current.Replays == next.Replays:
-		b.apply(e, *next) // an earlier try of this very step was written
-		return true
-	case current != nil && (current.State != u.From || current.Claim != u.FromClaim || current.CancelRequested()):
-		b.apply(e, *current)
-		b.place(e, c.gateway)
-		return false
-	case c.session != nil:
-		b.reloadSession(c.session.Session.Tenant, c.session.Session.ID)
-	}
-	b.place(e, "")
-	return false
-}
-
-// fenced finds out whose fence it was: the pool's ends the pool, the gateway's
-// closes the gateway until its owner speaks again.
-func (b *broker) fenced(ctx actor.Context, gateway string) {
-	if g := b.gates[gateway]; g != nil {
-		g.shut = true
-		b.offer(g)
-	}
-	b.request(ctx, persistence.Op{Fences: []persistence.Fence{b.s.Fence}}, false, func(ctx actor.Context, d commit.Done) {
-		if d.Err == nil && d.Outcome.Status == persistence.Fenced {
-			ctx.Send(b.s.root, fencedOut{})
-		}
-	})
 }
 
 // settle takes the next step that the row itself asks for.

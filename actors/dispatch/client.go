@@ -41,7 +41,7 @@ func (c *Client) Cancel(ctx context.Context, tenant, id, reason string) (message
 		return t, err
 	}
 	r, err := ask(ctx, c, t.Pool, func(ch chan TaskReply) any { return Cancel{Tenant: t.Tenant, Task: id, Reason: reason, Reply: ch} })
-	return r.Task, errors.Join(err, r.Err)
+	return r.Task, first(err, r.Err)
 }
 
 // Release ends the wait of a held task.
@@ -51,7 +51,7 @@ func (c *Client) Release(ctx context.Context, tenant, id string, a ReleaseAction
 		return t, err
 	}
 	r, err := ask(ctx, c, t.Pool, func(ch chan TaskReply) any { return Release{Tenant: t.Tenant, Task: id, Action: a, Reply: ch} })
-	return r.Task, errors.Join(err, r.Err)
+	return r.Task, first(err, r.Err)
 }
 
 // Replay puts one dead letter back into the order.
@@ -65,7 +65,7 @@ func (c *Client) Replay(ctx context.Context, tenant, id string) (messages.Task, 
 
 func (c *Client) replay(ctx context.Context, t messages.Task) (messages.Task, error) {
 	r, err := ask(ctx, c, t.Pool, func(ch chan SubmitReply) any { return Replay{Task: t, Reply: ch} })
-	return r.Task, errors.Join(err, r.Err)
+	return r.Task, first(err, r.Err)
 }
 
 // replayPage bounds the replays that are under way at once.
@@ -133,7 +133,7 @@ func (c *Client) OpenSession(ctx context.Context, pool, tenant, id string, label
 	r, err := ask(ctx, c, pool, func(ch chan SessionReply) any {
 		return OpenSession{Tenant: tenant, Session: id, Labels: labels, Reply: ch}
 	})
-	return r.Session, r.Created, errors.Join(err, r.Err)
+	return r.Session, r.Created, first(err, r.Err)
 }
 
 // CloseSession ends a session without open tasks.
@@ -166,19 +166,19 @@ func (c *Client) onSession(ctx context.Context, tenant, id string, m func(chan S
 		return s, unavailable(err)
 	}
 	r, err := ask(ctx, c, s.Pool, m)
-	return r.Session, errors.Join(err, r.Err)
+	return r.Session, first(err, r.Err)
 }
 
 // SetPool replaces the configuration of a running pool.
 func (c *Client) SetPool(ctx context.Context, p messages.Pool) error {
 	r, err := ask(ctx, c, p.ID, func(ch chan error) any { return SetPool{Pool: p, Reply: ch} })
-	return errors.Join(err, r)
+	return first(err, r)
 }
 
 // DrainPool stops or allows admission to a pool.
 func (c *Client) DrainPool(ctx context.Context, pool string, on bool) error {
 	r, err := ask(ctx, c, pool, func(ch chan error) any { return DrainPool{On: on, Reply: ch} })
-	return errors.Join(err, r)
+	return first(err, r)
 }
 
 // QueueStats returns the true depths of a pool.
@@ -222,6 +222,14 @@ func ask[T any](ctx context.Context, c *Client, pool string, m func(chan T) any)
 	case <-ctx.Done():
 		return zero, timedOut(ctx)
 	}
+}
+
+// first returns the error of the asking, else that of the answer.
+func first(asked, answered error) error {
+	if asked != nil {
+		return asked
+	}
+	return answered
 }
 
 func timedOut(ctx context.Context) error {

@@ -48,6 +48,7 @@ const (
 	sweepPages    = 4
 	maxStash      = 65536 // messages kept while the pool reads itself back
 	maxLater      = 16    // commands that wait for one task's operation
+	maxReads      = 32
 	repeatEvery   = time.Second
 	unlistedAfter = 3 * time.Second
 	verifyPerTurn = 200
@@ -74,12 +75,20 @@ type shared struct {
 	root *actor.PID
 	send *actor.RootContext
 	seq  *atomic.Int64 // greatest sequence number given
+	// reads bounds how many reads of the store are under way; the others wait.
+	reads chan struct{}
 }
 
 // read runs f on its own goroutine with a deadline and sends what it returns
 // to the actor. The goroutine ends with the incarnation's context.
 func (s *shared) read(to *actor.PID, f func(ctx context.Context) any) {
 	go func() {
+		select {
+		case s.reads <- struct{}{}:
+		case <-s.ctx.Done():
+			return
+		}
+		defer func() { <-s.reads }()
 		ctx, cancel := context.WithTimeout(s.ctx, readTimeout)
 		defer cancel()
 		s.send.Send(to, f(ctx))

@@ -96,7 +96,8 @@ func (g *group) start(ctx actor.Context) {
 	g.began = time.Now()
 	runCtx, cancel := context.WithCancel(context.Background())
 	g.cancel = cancel
-	g.s = &shared{Config: g.cfg, ctx: runCtx, root: ctx.Self(), send: ctx.ActorSystem().Root, seq: &atomic.Int64{}}
+	g.s = &shared{Config: g.cfg, ctx: runCtx, root: ctx.Self(), send: ctx.ActorSystem().Root, seq: &atomic.Int64{},
+		reads: make(chan struct{}, maxReads)}
 	g.raiseBarrier(ctx)
 }
 
