@@ -16,6 +16,7 @@ import (
 	"github.com/dash-fleet/dash/actors/dispatch"
 	"github.com/dash-fleet/dash/actors/gateway"
 	"github.com/dash-fleet/dash/actors/supervise"
+	"github.com/dash-fleet/dash/actors/workers"
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
 )
@@ -36,6 +37,7 @@ type Node struct {
 	system   *actor.ActorSystem
 	root     *actor.PID
 	restarts *prometheus.CounterVec
+	workers  *workers.Pool
 
 	mu       sync.RWMutex
 	pools    map[string]*actor.PID
@@ -73,7 +75,8 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 		return slog.New(slog.DiscardHandler) // what matters is logged by our own strategy
 	}))
 	n := &Node{cfg: cfg, system: system, pools: map[string]*actor.PID{}, gateways: map[string]*actor.PID{},
-		restarts: supervise.NewCounter(cfg.Registerer)}
+		restarts: supervise.NewCounter(cfg.Registerer), workers: workers.New()}
+	n.cfg.Commit.Dispatcher = n.workers
 	// The root does nothing that can fail; if it does, the tree is not what it
 	// was and the process's next life rebuilds it from the store.
 	guardian := actor.NewOneForOneStrategy(0, 0, func(reason any) actor.Directive {
@@ -114,6 +117,7 @@ func (n *Node) AddPool(ctx context.Context, cfg dispatch.Config) error {
 // AddGateway starts the owner of a gateway. If one of that id is still
 // stopping, it fails; try again.
 func (n *Node) AddGateway(ctx context.Context, cfg gateway.Config) error {
+	cfg.Dispatcher = n.workers
 	reply := make(chan spawned, 1)
 	return n.add(ctx, spawnGateway{cfg: cfg, reply: reply}, reply, func(pid *actor.PID) { n.gateways[cfg.Gateway.ID] = pid })
 }

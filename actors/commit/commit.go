@@ -60,6 +60,8 @@ type Config struct {
 	MaxPending int
 	// Timeout is the deadline of one commit. Default 15 s.
 	Timeout time.Duration
+	// Dispatcher runs the actor's turns; nil: protoactor's own.
+	Dispatcher actor.Dispatcher
 }
 
 // ErrBusy: too much waits for the store.
@@ -88,7 +90,11 @@ func Props(cfg Config) *actor.Props {
 	if cfg.Metrics == nil {
 		cfg.Metrics = NewMetrics(nil)
 	}
-	return actor.PropsFromProducer(func() actor.Actor { return &committer{cfg: cfg} })
+	var opts []actor.PropsOption
+	if cfg.Dispatcher != nil {
+		opts = append(opts, actor.WithDispatcher(cfg.Dispatcher))
+	}
+	return actor.PropsFromProducer(func() actor.Actor { return &committer{cfg: cfg} }, opts...)
 }
 
 type committer struct {

@@ -57,16 +57,20 @@ func Props(cfg Config) *actor.Props {
 	}
 	cfg.Logger = cfg.Logger.With(slog.String("gateway", cfg.Gateway.ID))
 	var incarnations atomic.Uint64
+	var opts []actor.PropsOption
+	if cfg.Dispatcher != nil {
+		opts = append(opts, actor.WithDispatcher(cfg.Dispatcher))
+	}
 	return actor.PropsFromProducer(func() actor.Actor {
 		return newGateway(cfg, incarnations.Add(1))
-	}, actor.WithReceiverMiddleware(supervise.Logged(cfg.Logger)))
+	}, opts...)
 }
 
 func (t Timing) withDefaults() Timing {
 	d := DefaultTiming
 	for _, f := range []struct{ v, d *time.Duration }{
 		{&t.Tick, &d.Tick}, {&t.Health, &d.Health}, {&t.ReconnectMin, &d.ReconnectMin}, {&t.ReconnectMax, &d.ReconnectMax},
-		{&t.StableAfter, &d.StableAfter}, {&t.CallTimeout, &d.CallTimeout}, {&t.StopTimeout, &d.StopTimeout},
+		{&t.StableAfter, &d.StableAfter}, {&t.CallTimeout, &d.CallTimeout}, {&t.WarmUp, &d.WarmUp}, {&t.StopTimeout, &d.StopTimeout},
 		{&t.RetryWindow, &d.RetryWindow}, {&t.SessionWindow, &d.SessionWindow}, {&t.SessionDelay, &d.SessionDelay},
 	} {
 		if *f.v == 0 {
@@ -145,6 +149,7 @@ func newGateway(cfg Config, inc uint64) *gateway {
 type supervisor struct{ *supervise.Strategy }
 
 func (g *gateway) Receive(ctx actor.Context) {
+	defer supervise.LogPanic(g.cfg.Logger, ctx)
 	switch m := ctx.Message().(type) {
 	case *actor.Started:
 		g.started(ctx)

@@ -137,7 +137,7 @@ func (g *gateway) spawn(ctx actor.Context, c *claim) {
 	g.spawned++
 	cfg := session.Config{
 		Committer: g.cfg.Committer, Fence: g.cfg.Fence, History: g.cfg.History,
-		Timing: g.cfg.Timing.Session, Logger: g.cfg.Logger,
+		Timing: g.cfg.Timing.Session, Logger: g.cfg.Logger, Dispatcher: g.cfg.Dispatcher,
 	}
 	pid, err := ctx.SpawnNamed(session.Props(cfg, c.ref), "session-"+strconv.FormatUint(g.spawned, 36))
 	if err != nil {

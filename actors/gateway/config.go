@@ -95,6 +95,9 @@ type Config struct {
 	Logger   *slog.Logger
 	Metrics  *Metrics
 	Restarts *prometheus.CounterVec
+	// Dispatcher runs the turns of the gateway and its sessions; nil:
+	// protoactor's own.
+	Dispatcher actor.Dispatcher
 }
 
 // Timing are the gateway's periods. The zero value means DefaultTiming.
@@ -105,6 +108,7 @@ type Timing struct {
 	ReconnectMax  time.Duration
 	StableAfter   time.Duration // a connection that lived this long resets the pause
 	CallTimeout   time.Duration // one read or abort
+	WarmUp        time.Duration // the first turn of a managed process, before it gets work
 	StopTimeout   time.Duration // drain of a managed process (its own budget is 315 s)
 	RetryWindow   time.Duration // starts of a managed process are counted in it
 	RetryLimit    int           // more starts than this: QUARANTINED
@@ -118,7 +122,7 @@ type Timing struct {
 var DefaultTiming = Timing{
 	Tick: time.Second, Health: 5 * time.Second,
 	ReconnectMin: 250 * time.Millisecond, ReconnectMax: 30 * time.Second, StableAfter: 5 * time.Second,
-	CallTimeout: 15 * time.Second, StopTimeout: 330 * time.Second,
+	CallTimeout: 15 * time.Second, WarmUp: 90 * time.Second, StopTimeout: 330 * time.Second,
 	RetryWindow: 10 * time.Minute, RetryLimit: 10,
 	SessionWindow: 10 * time.Minute, SessionLimit: 5, SessionDelay: 500 * time.Millisecond,
 	Session: session.DefaultTiming,

@@ -38,6 +38,7 @@ type (
 		lane   int
 		fenced int
 		err    error
+		warm   *warmth // of the warm-up turn, if there was one
 	}
 )
 
@@ -209,7 +210,8 @@ func (g *gateway) unlink(ctx actor.Context) {
 }
 
 // settle stops, before the gateway gets work, every Dash session there that
-// belongs to no claim we hold, and reads the gateway's own lane limit.
+// belongs to no claim we hold, reads the gateway's own lane limit, and warms a
+// new process up.
 func (g *gateway) settle(ctx actor.Context) {
 	keep := make(map[string]bool, len(g.claims))
 	for _, c := range g.claims {
@@ -217,11 +219,16 @@ func (g *gateway) settle(ctx actor.Context) {
 	}
 	root, self, inc, conn, link := ctx.ActorSystem().Root, ctx.Self(), g.inc, g.conn, g.link
 	limit, base := g.cfg.Timing.CallTimeout, g.ctx
+	// The re-runs of claims held here do what a warm-up turn would.
+	warm, tenant, warmLimit := g.managed.cold && len(g.claims) == 0 && !g.draining, g.cfg.Gateway.Tenant, g.cfg.Timing.WarmUp
 	go func() {
 		out := settled{inc: inc, conn: conn}
 		out.fenced, out.err = fenceOrphans(base, link, limit, keep)
 		if out.err == nil {
 			out.lane, out.err = laneLimit(base, link, limit)
+		}
+		if out.err == nil && warm {
+			out.warm = warmUp(base, link, tenant, warmLimit, limit)
 		}
 		root.Send(self, out)
 	}()
@@ -255,6 +262,7 @@ func (g *gateway) settled(ctx actor.Context, m settled) {
 		g.cfg.Metrics.orphans.Add(float64(m.fenced))
 		g.cfg.Logger.Warn("stopped sessions whose tasks are no longer here", slog.Int("sessions", m.fenced))
 	}
+	g.warmed(m.warm)
 	g.window.Configure(max(1, g.cfg.Gateway.MaxConcurrency), m.lane)
 	g.open, g.since = true, time.Time{}
 	switch {

@@ -18,6 +18,7 @@ type managed struct {
 	starting bool
 	stopping bool
 	restart  bool // start again once it has stopped
+	cold     bool // it was started by us and has had no turn yet
 	endpoint Endpoint
 	starts   []time.Time // inside the retry window; adoptions do not count
 }
@@ -28,7 +29,10 @@ type (
 		endpoint Endpoint
 		err      error
 	}
-	exited  struct{ inc uint64 }
+	exited struct {
+		inc uint64
+		pid int
+	}
 	stopped struct {
 		inc uint64
 		err error
@@ -81,16 +85,21 @@ func (g *gateway) processStarted(ctx actor.Context, m started) {
 		g.unreachable(ctx, "the gateway process did not start: "+m.err.Error(), 0)
 		return
 	}
-	if !m.endpoint.Adopted {
-		g.managed.starts = append(g.managed.starts, time.Now())
+	// A process that only the connection was lost to comes back with its pid.
+	if m.endpoint.PID != g.managed.endpoint.PID {
+		g.managed.cold = !m.endpoint.Adopted
+		if !m.endpoint.Adopted {
+			g.managed.starts = append(g.managed.starts, time.Now())
+		}
 	}
 	g.managed.up, g.managed.endpoint = true, m.endpoint
 	g.status.PID = m.endpoint.PID
-	root, self, inc, gone, done := ctx.ActorSystem().Root, ctx.Self(), g.inc, g.cfg.Process.Exited(), g.ctx.Done()
+	root, self, gone, done := ctx.ActorSystem().Root, ctx.Self(), g.cfg.Process.Exited(), g.ctx.Done()
+	end := exited{inc: g.inc, pid: m.endpoint.PID}
 	go func() {
 		select {
 		case <-gone:
-			root.Send(self, exited{inc: inc})
+			root.Send(self, end)
 		case <-done:
 		}
 	}()
@@ -104,10 +113,10 @@ func (g *gateway) processStarted(ctx actor.Context, m started) {
 
 // processExited: the process is gone, expected or not.
 func (g *gateway) processExited(ctx actor.Context, m exited) {
-	if m.inc != g.inc {
+	if m.inc != g.inc || m.pid != g.managed.endpoint.PID {
 		return
 	}
-	g.managed.up, g.status.PID = false, 0
+	g.managed.up, g.managed.endpoint, g.status.PID = false, Endpoint{}, 0
 	if g.link == nil && !g.managed.stopping && g.status.State == messages.GatewayConnecting {
 		g.conn++ // the dial under way is void
 		g.unreachable(ctx, "the gateway process ended", 0)

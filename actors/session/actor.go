@@ -12,6 +12,7 @@ import (
 
 	"github.com/dash-fleet/dash/actors/commit"
 	"github.com/dash-fleet/dash/actors/openclaw"
+	"github.com/dash-fleet/dash/actors/supervise"
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
 )
@@ -24,6 +25,8 @@ type Config struct {
 	History func(ctx context.Context, tenant, session string) (string, error)
 	Timing  Timing
 	Logger  *slog.Logger
+	// Dispatcher runs the actor's turns; nil: protoactor's own.
+	Dispatcher actor.Dispatcher
 }
 
 // Timing are a session actor's own limits; those of a run are constants of the
@@ -107,9 +110,13 @@ func Props(cfg Config, ref messages.ClaimRef) *actor.Props {
 		cfg.Timing.Unreadable = DefaultTiming.Unreadable
 	}
 	var incarnations atomic.Uint64
+	var opts []actor.PropsOption
+	if cfg.Dispatcher != nil {
+		opts = append(opts, actor.WithDispatcher(cfg.Dispatcher))
+	}
 	return actor.PropsFromProducer(func() actor.Actor {
 		return &session{cfg: cfg, ref: ref, inc: incarnations.Add(1), timers: map[TimerKind]*armed{}}
-	})
+	}, opts...)
 }
 
 // session drives one Run: inputs in, effects out.
@@ -165,6 +172,7 @@ type (
 func AgentAnswer(conn Conn, a openclaw.AgentAnswer) any { return agentAnswer{conn: conn, a: a} }
 
 func (s *session) Receive(ctx actor.Context) {
+	defer supervise.LogPanic(s.cfg.Logger, ctx)
 	switch m := ctx.Message().(type) {
 	case *actor.Started:
 		s.started(ctx)

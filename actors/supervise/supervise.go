@@ -122,19 +122,14 @@ func Delay(initial, limit time.Duration, n int, random float64) time.Duration {
 	return time.Duration(float64(d) * (0.8 + 0.4*random))
 }
 
-// Logged is a receiver middleware that logs a panic with its stack before the
-// strategy sees it: protoactor drops the stack.
-func Logged(logger *slog.Logger) actor.ReceiverMiddleware {
-	return func(next actor.ReceiverFunc) actor.ReceiverFunc {
-		return func(ctx actor.ReceiverContext, e *actor.MessageEnvelope) {
-			defer func() {
-				if r := recover(); r != nil {
-					logger.Error("actor panicked", slog.String("actor", ctx.Self().Id),
-						slog.String("reason", fmt.Sprint(r)), slog.String("stack", string(debug.Stack())))
-					panic(r)
-				}
-			}()
-			next(ctx, e)
-		}
+// LogPanic, deferred at the top of a Receive, logs a panic with its stack and
+// lets it go on to the strategy: protoactor drops the stack.
+func LogPanic(logger *slog.Logger, ctx actor.Context) {
+	r := recover()
+	if r == nil {
+		return
 	}
+	logger.Error("actor panicked", slog.String("actor", ctx.Self().Id),
+		slog.String("reason", fmt.Sprint(r)), slog.String("stack", string(debug.Stack())))
+	panic(r)
 }
