@@ -2,8 +2,10 @@ package server_test
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -47,4 +49,45 @@ func BenchmarkSubmit(b *testing.B) {
 			b.Fatal(w.Code, w.Body)
 		}
 	}
+}
+
+// BenchmarkSubmitOverHTTP adds the network and a client on the same CPUs:
+// 50 connections, no-op commands.
+func BenchmarkSubmitOverHTTP(b *testing.B) {
+	n := start(b, server.Config{})
+	cmd := n.Commands()
+	cmd.Tasks = noop{}
+	srv, err := server.New(server.Config{Listen: "127.0.0.1:0"}, server.Deps{Commands: cmd, Logger: n.logger, Auth: n.auth})
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := srv.Start(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	defer srv.Stop(context.WithoutCancel(b.Context()))
+	tr := &http.Transport{MaxIdleConnsPerHost: 50}
+	defer tr.CloseIdleConnections()
+	body := `{"priority":"high","input":{"message":"` + strings.Repeat("word ", 40) + `"}}`
+	b.SetParallelism(max(1, 50/runtime.GOMAXPROCS(0)))
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			r, err := http.NewRequest(http.MethodPost, "http://"+srv.Addr().String()+"/api/v1/tasks", strings.NewReader(body))
+			if err != nil {
+				b.Error(err)
+				return
+			}
+			r.Header.Set("Content-Type", "application/json")
+			r.Header.Set("Authorization", "Bearer "+admin)
+			resp, err := tr.RoundTrip(r)
+			if err != nil {
+				b.Error(err)
+				return
+			}
+			if _, err := io.Copy(io.Discard, resp.Body); err != nil || resp.StatusCode != http.StatusAccepted {
+				b.Error(resp.StatusCode, err)
+			}
+			resp.Body.Close()
+		}
+	})
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "submits/s")
 }
