@@ -276,3 +276,37 @@ func TestPoolCapAndLimitsChangeAtOnce(t *testing.T) {
 		}
 	})
 }
+
+func TestReservedSlotsAndAging(t *testing.T) {
+	play(t, func(c *Config) { c.Pool.Reserved = map[messages.Class]int{messages.Critical: 1} }, func(t *testing.T, b *bench) {
+		for range 3 {
+			b.submit(newTask(messages.Low, ""))
+		}
+		g := b.gateway("gw-1")
+		g.demand(2)
+		a := g.assign()
+		none[messages.Assign](g) // the other slot is kept for critical work
+		urgent := b.submit(newTask(messages.Critical, ""))
+		if got := g.assign(); got.Task.ID != urgent.ID {
+			t.Fatalf("assigned %s, want the critical task", got.Task.Class)
+		}
+		if err := b.client.SetPool(b.ctx(), messages.Pool{ID: "default", Tenant: "default", AgingSeconds: 60}); err != nil {
+			t.Fatal(err)
+		}
+		b.pass(3*time.Minute, g)
+		high := b.submit(newTask(messages.High, ""))
+		g.end(a, messages.Succeeded)
+		if a = g.assign(); a.Task.Class != messages.Low {
+			t.Fatalf("assigned %s, want low: it has waited for three steps", a.Task.Class)
+		}
+		critical := b.submit(newTask(messages.Critical, ""))
+		g.end(a, messages.Succeeded)
+		if a = g.assign(); a.Task.Class != messages.Low {
+			t.Fatalf("assigned %s, want low: as critical as the other, and first", a.Task.Class)
+		}
+		g.end(a, messages.Succeeded)
+		if a = g.assign(); a.Task.ID != critical.ID {
+			t.Fatalf("assigned %s, want critical before %s", a.Task.Class, high.Class)
+		}
+	})
+}

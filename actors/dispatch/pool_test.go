@@ -102,6 +102,9 @@ func openBench(tb testing.TB, store *memory, change func(*Config), other ...data
 		_ = system.Root.StopFuture(parent).Wait()
 		_ = system.Root.StopFuture(b.committer).Wait()
 		system.Shutdown()
+		if store != nil && len(store.unlawful) > 0 {
+			tb.Errorf("changes that no table allows: %v", store.unlawful)
+		}
 		time.Sleep(2 * time.Millisecond) // the interval above: its goroutine ends by itself
 	})
 	return b

@@ -80,7 +80,13 @@ func (b *broker) sessionWrite(s *session, next messages.Session) (*persistence.S
 	if next.State == s.row.State && next.Generation == s.row.Generation && next.Gateway == s.row.Gateway {
 		return w, nil
 	}
-	return w, []*messages.Event{next.Event(s.row.State, b.now)}
+	if from := s.row.State; from == next.State || messages.Lawful(messages.SessionTransitions, from, next.State) {
+		return w, []*messages.Event{next.Event(from, b.now)}
+	}
+	// A parked or failed session comes back by way of RECOVERING.
+	between := next
+	between.State = messages.SessionRecovering
+	return w, []*messages.Event{between.Event(s.row.State, b.now), next.Event(messages.SessionRecovering, b.now)}
 }
 
 func (b *broker) sessionWritten(s *session, w *persistence.SessionWrite, ok bool) {

@@ -20,6 +20,7 @@ type memory struct {
 	fences   map[string]persistence.Fence
 	events   []*messages.Event
 	err      error         // answer to every Commit while set
+	unlawful []string      // changes that no table allows
 	lose     int           // so many commits are made, but answered with an error
 	hold     chan struct{} // commits wait for it while set
 }
@@ -117,10 +118,29 @@ func (m *memory) one(op *persistence.Op) persistence.Outcome {
 		f()
 	}
 	for _, e := range op.Events {
+		m.judge(e)
 		e.Seq = int64(len(m.events) + 1)
 		m.events = append(m.events, e)
 	}
 	return out
+}
+
+// judge keeps every change that the tables of messages do not allow.
+func (m *memory) judge(e *messages.Event) {
+	lawful := true
+	switch {
+	case e.GetTask() != nil:
+		from, _ := messages.ParseTaskState(e.GetTask().From)
+		to, err := messages.ParseTaskState(e.GetTask().State)
+		lawful = err == nil && messages.Lawful(messages.TaskTransitions, from, to)
+	case e.GetSession() != nil:
+		from, _ := messages.ParseSessionState(e.GetSession().From)
+		to, err := messages.ParseSessionState(e.GetSession().State)
+		lawful = err == nil && (from == to || messages.Lawful(messages.SessionTransitions, from, to))
+	}
+	if !lawful {
+		m.unlawful = append(m.unlawful, e.String())
+	}
 }
 
 func (m *memory) Task(_ context.Context, tenant, id string) (messages.Task, error) {
