@@ -1,0 +1,91 @@
+// Package chaos breaks a running Dash from outside and has a judge look at
+// what became of its promises: processes are killed, gateways crash, disks fill
+// up. Each Scenario starts its own processes and ends them.
+package chaos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/dash-fleet/dash/soak/harness"
+)
+
+// Env is what a scenario works with.
+type Env struct {
+	Binary string // of dash
+	Dir    string // of this run, kept when it fails
+	Rounds int    // how often a repeated fault is injected in this run
+	Seed   uint64
+	Logf   func(format string, args ...any)
+}
+
+func (e *Env) rng() *rand.Rand { return rand.New(rand.NewPCG(e.Seed, 7)) }
+
+func (e *Env) bench(ctx context.Context, cfg harness.Config) (*harness.Bench, error) {
+	cfg.Binary, cfg.Dir = e.Binary, e.Dir
+	return harness.NewBench(ctx, cfg)
+}
+
+// Scenario is one way to break things.
+type Scenario struct {
+	Name string
+	// Doc says what is promised.
+	Doc string
+	// PerRun is the most rounds of one run; 0: the fault is not repeated, a
+	// run counts as one round.
+	PerRun int
+	Run    func(context.Context, *Env) error
+}
+
+// Scenarios lists all of them.
+func Scenarios() []Scenario {
+	return []Scenario{
+		{Name: "kill-dash", PerRun: 10, Run: killDash,
+			Doc: "kill -9 of dash serve under load, same data folder: nothing lost, recorded twice or executed twice"},
+	}
+}
+
+// patience bounds how long open tasks may take to end after the last fault.
+const patience = 90 * time.Second
+
+// conclude waits for the end of all tasks and asks the judge.
+func (e *Env) conclude(ctx context.Context, b *harness.Bench) error {
+	late := b.AwaitEnd(ctx, patience)
+	h, v, err := b.Judge(ctx)
+	if err != nil {
+		return errors.Join(late, fmt.Errorf("read back for the judge: %w", err))
+	}
+	n := v.Counts
+	e.Logf("judged %d submits (%d accepted, %d refused, %d unknown), %d events, %d claims, %d starts, %d own re-runs, %d executed again, peak %d in flight, frames %d checked and %d excused, states %v, cuts of the stream %d",
+		n.Submits, n.Accepted, n.Refused, n.Unknown, n.Events, n.Claims, n.Started, n.Reruns, n.Again, n.PeakInFlight, n.FramesChecked, n.FramesExcused, n.States, b.Watcher.Cuts())
+	if n.Accepted == 0 {
+		return errors.Join(late, errors.New("nothing was accepted, so nothing was tested"))
+	}
+	if err := v.Err(); err != nil {
+		return errors.Join(late, err, harness.SaveHistory(filepath.Join(e.Dir, "history.json"), h))
+	}
+	return late
+}
+
+// pause waits for a time or the end of ctx.
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}
+
+// between draws a duration.
+func between(r *rand.Rand, from, to time.Duration) time.Duration {
+	return from + time.Duration(r.Int64N(int64(to-from)))
+}
+
+// Remove deletes what a successful run left.
+func (e *Env) Remove() error { return os.RemoveAll(e.Dir) }

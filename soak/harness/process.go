@@ -1,0 +1,124 @@
+package harness
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"syscall"
+	"time"
+)
+
+// process is one child in a process group of its own.
+type process struct {
+	cmd  *exec.Cmd
+	done chan struct{}
+	err  error // of Wait, after done
+}
+
+// start runs a program whose output is appended to logFile.
+func start(logFile, program string, args ...string) (*process, error) {
+	out, err := os.OpenFile(logFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open log of %s: %w", program, err)
+	}
+	defer out.Close()
+	cmd := exec.Command(program, args...)
+	cmd.Stdout, cmd.Stderr = out, out
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start %s: %w", program, err)
+	}
+	p := &process{cmd: cmd, done: make(chan struct{})}
+	go func() { // ends with the child
+		p.err = cmd.Wait()
+		close(p.done)
+	}()
+	return p, nil
+}
+
+func (p *process) pid() int { return p.cmd.Process.Pid }
+
+func (p *process) alive() bool {
+	select {
+	case <-p.done:
+		return false
+	default:
+		return true
+	}
+}
+
+// kill ends the process at once and waits for its end.
+func (p *process) kill() {
+	if p.alive() {
+		_ = p.cmd.Process.Kill() // only fails when it has ended
+	}
+	<-p.done
+}
+
+// stop asks the process to end and kills it after the time.
+func (p *process) stop(patience time.Duration) error {
+	if !p.alive() {
+		return nil
+	}
+	_ = p.cmd.Process.Signal(syscall.SIGTERM) // only fails when it has ended
+	select {
+	case <-p.done:
+		return nil
+	case <-time.After(patience):
+		p.kill()
+		return fmt.Errorf("process %d did not end within %s of SIGTERM", p.pid(), patience)
+	}
+}
+
+// await asks again and again until ok is true, the process ends, or the time is over.
+func await(ctx context.Context, patience time.Duration, what string, ok func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	t := time.NewTicker(10 * time.Millisecond)
+	defer t.Stop()
+	for {
+		err := ok(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%s within %s: %w", what, patience, errors.Join(ctx.Err(), err))
+		case <-t.C:
+		}
+	}
+}
+
+// Ports below those that the kernel gives to outgoing connections.
+const firstPort, lastPort = 20000, 31000
+
+// freePorts finds n neighbouring ports that nobody listens on, seeking from a
+// place that depends on the process, so that neighbours rarely collide.
+func freePorts(n int) (int, error) {
+	base := firstPort + int(time.Now().UnixNano()/1000)%(lastPort-firstPort)
+	for range 200 {
+		if base+n > lastPort {
+			base = firstPort
+		}
+		taken := firstTaken(base, n)
+		if taken < 0 {
+			return base, nil
+		}
+		base = taken + 1
+	}
+	return 0, fmt.Errorf("infrastructure missing: no %d free neighbouring ports between %d and %d", n, firstPort, lastPort)
+}
+
+func firstTaken(base, n int) int {
+	for p := base; p < base+n; p++ {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", p))
+		if err != nil {
+			return p
+		}
+		l.Close()
+	}
+	return -1
+}

@@ -1,0 +1,154 @@
+package harness
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/dash-fleet/dash/http/api"
+	"github.com/dash-fleet/dash/soak/judge"
+)
+
+// Watcher follows the event log from its first entry and resumes behind the
+// last one it saw whenever the stream ends.
+type Watcher struct {
+	client *api.Client
+	cancel context.CancelFunc
+	done   chan struct{}
+
+	mu     sync.Mutex
+	events []judge.Event
+	states map[string]string // of tasks
+	seq    int64
+	gaps   int
+	cuts   int
+	bad    error
+	turn   chan struct{} // closed and replaced at every event
+}
+
+func watch(c *api.Client) *Watcher {
+	ctx, cancel := context.WithCancel(context.Background())
+	w := &Watcher{client: c, cancel: cancel, done: make(chan struct{}), states: map[string]string{}, turn: make(chan struct{})}
+	go w.run(ctx)
+	return w
+}
+
+// Stop ends the watcher; what it saw stays.
+func (w *Watcher) Stop() {
+	w.cancel()
+	<-w.done
+}
+
+func (w *Watcher) run(ctx context.Context) {
+	defer close(w.done)
+	for ctx.Err() == nil {
+		w.mu.Lock()
+		since := w.seq
+		w.mu.Unlock()
+		for m, err := range w.client.StreamEvents(ctx, nil, since) {
+			if err != nil {
+				break
+			}
+			w.take(&m)
+		}
+		w.mu.Lock()
+		w.cuts++
+		w.mu.Unlock()
+		select {
+		case <-ctx.Done():
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+func (w *Watcher) take(m *api.EventMessage) {
+	e, ok, err := judge.ParseEvent(m)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case err != nil:
+		w.bad = err
+	case m.Type == "gap":
+		w.gaps++
+	case ok:
+		w.events = append(w.events, e)
+		w.seq = e.Seq
+		if e.Type == "task.state" {
+			w.states[e.ID] = e.State
+		}
+		close(w.turn)
+		w.turn = make(chan struct{})
+	}
+}
+
+// Cuts is how often the stream ended and was resumed.
+func (w *Watcher) Cuts() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.cuts
+}
+
+// Open counts the tasks that are not terminal as far as the events tell.
+func (w *Watcher) Open() (open, ended int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, s := range w.states {
+		if isTerminal(s) {
+			ended++
+		} else {
+			open++
+		}
+	}
+	return open, ended
+}
+
+// Await waits until an event fits, those already seen included.
+func (w *Watcher) Await(ctx context.Context, patience time.Duration, what string, fits func(*judge.Event) bool) (judge.Event, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for from := 0; ; {
+		w.mu.Lock()
+		fresh, turn := w.events[from:len(w.events):len(w.events)], w.turn
+		w.mu.Unlock()
+		for i := range fresh {
+			if fits(&fresh[i]) {
+				return fresh[i], nil
+			}
+		}
+		from += len(fresh)
+		select {
+		case <-turn:
+		case <-ctx.Done():
+			return judge.Event{}, fmt.Errorf("%s within %s: %w (%d events seen)", what, patience, ctx.Err(), from)
+		}
+	}
+}
+
+// AwaitState waits until the task enters a state.
+func (w *Watcher) AwaitState(ctx context.Context, patience time.Duration, task string, state api.TaskState) (judge.Event, error) {
+	return w.Await(ctx, patience, fmt.Sprintf("task %s %s", task, state), func(e *judge.Event) bool {
+		return e.Type == "task.state" && e.ID == task && e.State == string(state)
+	})
+}
+
+func (w *Watcher) fill(h *judge.History) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	h.Events, h.Gaps = w.events, w.gaps
+	return w.bad
+}
+
+func (w *Watcher) last() int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.seq
+}
+
+func isTerminal(s string) bool {
+	switch api.TaskState(s) {
+	case api.TaskStateSucceeded, api.TaskStateDeadLetter, api.TaskStateCancelled, api.TaskStateExpired:
+		return true
+	}
+	return false
+}
