@@ -83,6 +83,7 @@ type Launcher struct {
 	ctx     context.Context // ends with Close
 	cancel  context.CancelFunc
 	wg      sync.WaitGroup
+	ports   portRange
 	// afterSpawn runs between the start of a process and its record; tests die there.
 	afterSpawn func()
 
@@ -117,7 +118,7 @@ func New(cfg Config) (*Launcher, error) {
 	l := &Launcher{
 		cfg: cfg, log: cfg.Logger, metrics: newMetrics(cfg.Registerer), client: newProbeClient(),
 		slots: make(chan struct{}, cfg.BootSlots), ctx: ctx, cancel: cancel,
-		afterSpawn: func() {}, gateways: map[string]*gateway{},
+		ports: portRange{firstPort, lastPort}, afterSpawn: func() {}, gateways: map[string]*gateway{},
 	}
 	l.wg.Go(l.trimLogs)
 	return l, nil

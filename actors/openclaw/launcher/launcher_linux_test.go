@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -46,8 +47,26 @@ func again(t *testing.T, dir string, change func(*Config)) *Launcher {
 		t.Fatal(err)
 	}
 	t.Cleanup(l.Close)
+	l.ports = portsFor(dir)
 	return l
 }
+
+// portsFor gives each folder ports of its own, so that a gateway that comes
+// back finds its port free although tests run beside each other.
+func portsFor(dir string) portRange {
+	block.Lock()
+	defer block.Unlock()
+	if _, ok := block.of[dir]; !ok {
+		block.of[dir] = len(block.of)
+	}
+	first := 10000 + block.of[dir]%40*2*portStep
+	return portRange{first, first + 2*portStep}
+}
+
+var block = struct {
+	sync.Mutex
+	of map[string]int
+}{of: map[string]int{}}
 
 func killAll(t *testing.T, dir string) {
 	homes, err := filepath.Glob(filepath.Join(dir, "gateways", "*"))
@@ -85,15 +104,6 @@ func mustEnsure(t *testing.T, l *Launcher, spec Spec) Endpoint {
 		t.Fatalf("Ensure: %v", err)
 	}
 	return ep
-}
-
-func startError(t *testing.T, err error) *StartError {
-	t.Helper()
-	var se *StartError
-	if !errors.As(err, &se) {
-		t.Fatalf("got error %v, want a *StartError", err)
-	}
-	return se
 }
 
 func awaitExit(t *testing.T, ch <-chan Exit) Exit {
@@ -400,7 +410,7 @@ func TestStopInterruptsStart(t *testing.T) {
 		res <- err
 	}()
 	for {
-		if s, ok := l.Status("gw"); ok && s.Phase == PhaseStarting && !canListen(s.Port) {
+		if s, ok := l.Status("gw"); ok && s.Phase == PhaseStarting && ownerOf(envStateDir, homeOf(t, l.Launcher, "gw").state(), s.Port) == s.PID {
 			break
 		}
 		time.Sleep(10 * time.Millisecond)

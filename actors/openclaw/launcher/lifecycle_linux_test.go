@@ -271,10 +271,12 @@ func TestLivingOwnerOfTheStateFolder(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	port, err := l.choosePort("gw", 0, 0)
+	ln, err := net.Listen("tcp4", "127.0.0.1:0") // no port that tests beside this one choose from
 	if err != nil {
 		t.Fatal(err)
 	}
+	port := ln.Addr().(*net.TCPAddr).Port
+	ln.Close()
 	elsewhere := filepath.Join(l.dir, "elsewhere.json")
 	const token = "token-of-the-living-owner"
 	config := fmt.Sprintf(`{"gateway":{"mode":"local","port":%d,"auth":{"token":%q}}}`, port, token)
@@ -290,7 +292,7 @@ func TestLivingOwnerOfTheStateFolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { owner.Process.Kill(); owner.Wait() })
-	until(t, "the owner to listen", func() bool { return !canListen(port) })
+	until(t, "the owner to listen", func() bool { return ownerOf(envStateDir, dir.state(), port) == owner.Process.Pid })
 
 	ep := mustEnsure(t, l.Launcher, Spec{ID: "gw", Token: "a-token-that-the-store-knows"})
 	if ep.PID != owner.Process.Pid || !ep.Adopted || ep.Token != token || !ep.Stale {

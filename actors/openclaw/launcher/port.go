@@ -6,13 +6,18 @@ import (
 	"strconv"
 )
 
+// portRange is where ports are chosen from, last excluded.
+type portRange struct{ first, last int }
+
+// The default range lies below the ports that outgoing connections get.
 const (
 	firstPort = 20000
-	lastPort  = 32000 // below the ports that outgoing connections get
-	// portStep keeps the ports apart that a gateway derives from its own
-	// (port+2, port+11..110, PROTOCOL 1.1).
-	portStep = 128
+	lastPort  = 32000
 )
+
+// portStep keeps the ports apart that a gateway derives from its own
+// (port+2, port+11..110, PROTOCOL 1.1).
+const portStep = 128
 
 // choosePort returns a port nobody listens on: the wanted one, else the one of
 // the last start, else any. Between this look and the daemon's bind the port
@@ -28,19 +33,19 @@ func (l *Launcher) choosePort(id string, wanted, kept int) (int, error) {
 	if kept != 0 && !taken[kept] && canListen(kept) {
 		return kept, nil
 	}
-	steps := (lastPort - firstPort) / portStep
-	first := rand.IntN(steps)
+	steps := (l.ports.last - l.ports.first) / portStep
+	start := rand.IntN(steps)
 	for i := range steps {
-		if port := firstPort + (first+i)%steps*portStep; !taken[port] && canListen(port) {
+		if port := l.ports.first + (start+i)%steps*portStep; !taken[port] && canListen(port) {
 			return port, nil
 		}
 	}
 	for range 256 { // more gateways than steps: they may not use plugins that derive ports
-		if port := firstPort + rand.IntN(lastPort-firstPort); !taken[port] && canListen(port) {
+		if port := l.ports.first + rand.IntN(l.ports.last-l.ports.first); !taken[port] && canListen(port) {
 			return port, nil
 		}
 	}
-	return 0, retryable(nil, "stop what listens on these ports, or give the gateway a port", "no free port from %d to %d was found", firstPort, lastPort)
+	return 0, retryable(nil, "stop what listens on these ports, or give the gateway a port", "no free port from %d to %d was found", l.ports.first, l.ports.last)
 }
 
 // portsOfOthers returns the ports of this node's other managed gateways, also

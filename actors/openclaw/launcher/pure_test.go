@@ -3,10 +3,12 @@ package launcher
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 	"unicode/utf8"
@@ -18,6 +20,15 @@ import (
 
 	"github.com/dash-fleet/dash/messages"
 )
+
+func startError(t *testing.T, err error) *StartError {
+	t.Helper()
+	var se *StartError
+	if !errors.As(err, &se) {
+		t.Fatalf("got error %v, want a *StartError", err)
+	}
+	return se
+}
 
 func TestBudget(t *testing.T) {
 	t.Parallel()
@@ -257,6 +268,25 @@ func FuzzClip(f *testing.F) {
 			t.Errorf("clip(%q, %d) = %q", s, n, got)
 		}
 	})
+}
+
+func TestSpawnErrors(t *testing.T) {
+	t.Parallel()
+	for cause, permanent := range map[error]bool{syscall.ENOEXEC: true, syscall.ENOENT: true, syscall.EAGAIN: false, syscall.ENOMEM: false} {
+		se := startError(t, spawnError(&os.PathError{Op: "fork/exec", Path: "/x", Err: cause}, "/x"))
+		if se.Permanent != permanent || !errors.Is(se, cause) || se.NextStep == "" {
+			t.Errorf("%v: got %+v", cause, se)
+		}
+	}
+}
+
+func TestBudgetOfALauncher(t *testing.T) {
+	t.Parallel()
+	l := &Launcher{cfg: Config{}.withDefaults()}
+	want := Budget{Window: 10 * time.Minute, Limit: 10, MinDelay: 500 * time.Millisecond, MaxDelay: 30 * time.Second}
+	if got := l.Budget(); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
 }
 
 func TestReasons(t *testing.T) {

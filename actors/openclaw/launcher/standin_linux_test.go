@@ -93,11 +93,13 @@ func standIn() int {
 		fmt.Println("told to fail")
 		return c.StandIn.Exit
 	}
+	// Closed at the end: a file that is collected as garbage frees its lock.
 	lock, err := os.OpenFile(filepath.Join(os.Getenv("OPENCLAW_STATE_DIR"), "owner.lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil || unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
 		fmt.Println("state folder is in use; run doctor")
 		return 78
 	}
+	defer lock.Close()
 	if c.StandIn.Child {
 		if err := exec.Command("/bin/sleep", "600").Start(); err != nil {
 			fmt.Println(err)
