@@ -33,8 +33,8 @@ func (c *call) cursor() (string, error) {
 		return "", nil
 	}
 	b, err := base64.RawURLEncoding.DecodeString(v)
-	print, inner, ok := strings.Cut(string(b), "|")
-	if err != nil || !ok || print != c.fingerprint() || inner == "" {
+	mark, inner, ok := strings.Cut(string(b), "|")
+	if err != nil || !ok || mark != c.fingerprint() || inner == "" {
 		return "", badCursor()
 	}
 	return inner, nil

@@ -95,8 +95,11 @@ func invalid(fields ...messages.FieldError) *messages.Error {
 func (c *call) problem(err error) {
 	e := refusal(err)
 	m := meanings[e.Code]
-	if m.status == http.StatusInternalServerError {
+	switch {
+	case m.status == http.StatusInternalServerError:
 		c.s.logger.Error("request failed", slog.String("request_id", c.id), slog.String("route", c.route), slog.Any("err", err))
+	case e.Err != nil: // expected under load or trouble: whoever refused counts it
+		c.s.logger.Debug("request refused", slog.String("request_id", c.id), slog.String("route", c.route), slog.String("code", string(e.Code)), slog.Any("err", e.Err))
 	}
 	p := api.Problem{
 		Type: docsPath(e.Code), Title: m.title, Status: m.status, Detail: e.Message,

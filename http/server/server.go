@@ -142,7 +142,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		streams: make(chan struct{}, cfg.MaxStreams), idPrefix: randomPrefix(),
 		replies: newReplies(cfg.MaxRemembered, cfg.RememberFor), fatal: make(chan error, 1),
 	}
-	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.ctx, s.cancel = context.WithCancel(context.Background()) // ends with Stop; requests have their own
 	if s.metrics, err = newMetrics(deps.Registerer, s); err != nil {
 		return nil, err
 	}
