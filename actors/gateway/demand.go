@@ -13,7 +13,7 @@ import (
 
 // size is the window that the pool's owner is told.
 func (g *gateway) size(now time.Time) int {
-	if !g.loaded || g.link == nil || !g.open || g.draining || g.removed {
+	if !g.loaded || g.link == nil || !g.open || g.draining || g.removed || g.managed.stopping {
 		return 0
 	}
 	switch g.status.State {

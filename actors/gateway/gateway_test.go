@@ -285,6 +285,9 @@ func TestRefusedForGoodIsQuarantined(t *testing.T) {
 func TestClaimForAClosedGatewayComesBack(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, func(c *gateway.Config) { c.Dial = dialer() })
+	// Nobody claims for a gateway that has not asked yet: it would find the
+	// claim in the store and take it for one of an earlier life.
+	await(r, "the first demand", func(messages.Demand) bool { return true })
 	task := r.claim("t1", "")
 	d := await(r, "the claim's return", func(d messages.Demand) bool { return len(d.Returned) == 1 })
 	if d.Returned[0].Task != task.ID || d.Window != 0 {
@@ -356,6 +359,8 @@ type daemon struct {
 	fail   error
 	gone   chan struct{}
 	crash  bool
+
+	adopted bool
 }
 
 func (d *daemon) Ensure(context.Context) (gateway.Endpoint, error) {
@@ -369,7 +374,7 @@ func (d *daemon) Ensure(context.Context) (gateway.Endpoint, error) {
 	if d.crash {
 		close(d.gone)
 	}
-	return gateway.Endpoint{URL: "ws://127.0.0.1:1/", Token: "t", PID: 42}, nil
+	return gateway.Endpoint{URL: "ws://127.0.0.1:1/", Token: "t", PID: 42, Adopted: d.adopted}, nil
 }
 
 func (d *daemon) Exited() <-chan struct{} {

@@ -1,0 +1,160 @@
+package gateway_test
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/dash-fleet/dash/actors/gateway"
+	"github.com/dash-fleet/dash/actors/openclaw"
+	"github.com/dash-fleet/dash/messages"
+)
+
+// turns is a link that takes note of its turns and of what is deleted.
+type turns struct {
+	*link
+	mu      sync.Mutex
+	keys    []string
+	deleted []string
+}
+
+func newTurns(boot string, answer func(openclaw.AgentRequest, func(openclaw.AgentAnswer))) *turns {
+	t := &turns{link: newLink(boot)}
+	t.onAgent = func(q openclaw.AgentRequest, on func(openclaw.AgentAnswer)) {
+		t.mu.Lock()
+		t.keys = append(t.keys, q.SessionKey)
+		t.mu.Unlock()
+		on(openclaw.AgentAnswer{Kind: openclaw.AnswerAccepted, RunID: q.RunID})
+		answer(q, on)
+	}
+	return t
+}
+
+func (t *turns) DeleteSession(_ context.Context, key string) (bool, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.deleted = append(t.deleted, key)
+	return true, nil
+}
+
+func (t *turns) seen() (keys, deleted []string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return append([]string(nil), t.keys...), append([]string(nil), t.deleted...)
+}
+
+func (t *turns) aborts() []string {
+	t.link.mu.Lock()
+	defer t.link.mu.Unlock()
+	return append([]string(nil), t.aborted...)
+}
+
+func ok(q openclaw.AgentRequest, on func(openclaw.AgentAnswer)) {
+	on(openclaw.AgentAnswer{Kind: openclaw.AnswerFinal, RunID: q.RunID, Text: "ok"})
+}
+
+// dialling returns links one after the other.
+func dialling(links ...gateway.Link) gateway.DialFunc {
+	next := make(chan gateway.Link, len(links))
+	for _, l := range links {
+		next <- l
+	}
+	return func(context.Context, openclaw.Config, openclaw.Handler) (gateway.Link, error) {
+		select {
+		case l := <-next:
+			return l, nil
+		default:
+			return nil, &openclaw.RefusedError{Reason: openclaw.ReasonUnreachable, Message: "nothing listens"}
+		}
+	}
+}
+
+func TestNewProcessIsWarmedUpBeforeItGetsWork(t *testing.T) {
+	t.Parallel()
+	begun, finish := make(chan struct{}), make(chan struct{})
+	l := newTurns("b1", func(q openclaw.AgentRequest, on func(openclaw.AgentAnswer)) {
+		close(begun)
+		<-finish
+		ok(q, on)
+	})
+	r := newRig(t, func(c *gateway.Config) { c.Process, c.Dial = &daemon{}, dialling(l) })
+	<-begun
+	if s := r.inspect(); s.Status.State != messages.GatewayConnecting || s.Status.Window != 0 {
+		t.Errorf("while warming up: state %s, window %d", s.Status.State, s.Status.Window)
+	}
+	close(finish)
+	await(r, "a window", open)
+	keys, deleted := l.seen()
+	if len(keys) != 1 || !strings.HasPrefix(keys[0], "agent:main:dash:default:") {
+		t.Fatalf("turns on %v, want one on a throw-away key", keys)
+	}
+	if len(deleted) != 1 || deleted[0] != keys[0] || len(l.aborts()) != 0 {
+		t.Errorf("deleted %v, aborted %v, want %v deleted", deleted, l.aborts(), keys)
+	}
+}
+
+func TestWarmUpDoesNotKeepTheGatewayClosed(t *testing.T) {
+	t.Parallel()
+	for name, answer := range map[string]func(openclaw.AgentRequest, func(openclaw.AgentAnswer)){
+		"failed": func(q openclaw.AgentRequest, on func(openclaw.AgentAnswer)) {
+			on(openclaw.AgentAnswer{Kind: openclaw.AnswerFailed, RunID: q.RunID, Failure: &openclaw.Failure{Class: openclaw.ClassProvider, Message: "HTTP 500"}})
+		},
+		"hangs": func(openclaw.AgentRequest, func(openclaw.AgentAnswer)) {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := newTurns("b1", answer)
+			r := newRig(t, func(c *gateway.Config) {
+				c.Process, c.Dial = &daemon{}, dialling(l)
+				c.Timing.WarmUp = 20 * time.Millisecond
+			})
+			await(r, "a window", open)
+			keys, _ := l.seen()
+			if aborts := l.aborts(); name == "hangs" && (len(aborts) != 1 || aborts[0] != keys[0]) {
+				t.Errorf("aborted %v, want the warm-up's own %v", aborts, keys)
+			}
+			if s := r.inspect(); s.Status.State != messages.GatewayReady {
+				t.Errorf("state %s", s.Status.State)
+			}
+		})
+	}
+}
+
+// TestLostConnectionIsNoStart: a process that lives on is neither warmed up
+// again nor counted as started.
+func TestLostConnectionIsNoStart(t *testing.T) {
+	t.Parallel()
+	links := []gateway.Link{newTurns("b1", ok)}
+	for range 5 {
+		links = append(links, newTurns("b1", ok))
+	}
+	d := &daemon{}
+	r := newRig(t, func(c *gateway.Config) {
+		c.Process, c.Dial = d, dialling(links...)
+		c.Timing.RetryLimit = 3
+	})
+	for i, l := range links {
+		await(r, "a window", open)
+		keys, _ := l.(*turns).seen()
+		if want := map[bool]int{true: 1}[i == 0]; len(keys) != want {
+			t.Errorf("connection %d had turns %v, want %d", i, keys, want)
+		}
+		if i == len(links)-1 {
+			break
+		}
+		l.Close()
+		await(r, "the loss", func(d messages.Demand) bool { return d.Window == 0 })
+	}
+}
+
+func TestAdoptedProcessIsNotWarmedUp(t *testing.T) {
+	t.Parallel()
+	l := newTurns("b1", ok)
+	r := newRig(t, func(c *gateway.Config) { c.Process, c.Dial = &daemon{adopted: true}, dialling(l) })
+	await(r, "a window", open)
+	if keys, _ := l.seen(); len(keys) != 0 {
+		t.Errorf("turns on %v", keys)
+	}
+}
