@@ -231,10 +231,8 @@ func (b *broker) settle(ctx actor.Context, e *entry) {
 	}
 	overdue := func(at time.Time) bool { return !at.IsZero() && !at.After(b.now) }
 	switch {
-	case t.CancelRequested() && t.State.Waiting():
-		b.step(ctx, e, to(cancelled(*t, b.now, messages.Confirmed), "cancel"))
-	case t.CancelRequested() && t.State == messages.Held:
-		b.step(ctx, e, to(cancelled(*t, b.now, messages.Unconfirmed), "cancel"))
+	case t.CancelRequested() && (t.State.Waiting() || t.State == messages.Held):
+		b.step(ctx, e, to(cancelled(*t, b.now, stoppable(t)), "cancel"))
 	case t.CancelRequested() && t.State.AtGateway():
 		b.stopRun(ctx, e)
 	case t.State.Waiting() && overdue(t.NotAfter):

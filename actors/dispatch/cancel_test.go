@@ -211,3 +211,32 @@ func TestReplay(t *testing.T) {
 		}
 	})
 }
+
+// TestCancelAtAGatewayThatIsGone is told truthfully: nobody confirmed it.
+func TestCancelAtAGatewayThatIsGone(t *testing.T) {
+	play(t, nil, func(t *testing.T, b *bench) {
+		g := b.gateway("gw-1")
+		g.demand(2)
+		lost, stopping := b.submit(newTask(messages.Low, "")), b.submit(newTask(messages.Low, ""))
+		g.assign()
+		a := g.assign()
+		row := a.Task
+		row.State, row.Stopping = messages.Cancelling, messages.StopCancel
+		if _, err := b.store.Commit(b.ctx(), []persistence.Op{{
+			Update: &persistence.TaskUpdate{Task: row, From: messages.Claimed, FromClaim: 1},
+		}}); err != nil {
+			t.Fatal(err)
+		}
+		for _, task := range []messages.Task{lost, stopping} {
+			if _, err := b.client.Cancel(b.ctx(), "default", task.ID, "stop"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(75 * time.Second)
+		got := wantRow(b, lost.ID, messages.Cancelled, 0)
+		if got.Cancel.Confirmed != messages.Unconfirmed {
+			t.Fatalf("confirmed: %d, want unconfirmed", got.Cancel.Confirmed)
+		}
+		wantRow(b, stopping.ID, messages.Cancelling, 1) // its owner ends it
+	})
+}

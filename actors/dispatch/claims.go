@@ -136,6 +136,10 @@ func (b *broker) withdraw(ctx actor.Context, g *gate, e *entry, reason, target s
 	if t.OnUnknown() == messages.Hold {
 		c.update.Task = held(*t, b.now)
 	}
+	if t.CancelRequested() {
+		// The run may go on where nobody could stop it.
+		c.update.Task.Cancel.Confirmed = messages.Unconfirmed
+	}
 	var s *session
 	if e.item.Session != "" {
 		s = b.session(e.item.Session)

@@ -93,11 +93,7 @@ func (b *broker) flagged(ctx actor.Context, m Cancel, row messages.Task) {
 		reply(m.Reply, TaskReply{Task: e.row})
 		return
 	}
-	confirmed := messages.Confirmed
-	if e.row.State == messages.Held {
-		confirmed = messages.Unconfirmed
-	}
-	c := to(cancelled(e.row, b.now, confirmed), "cancel")
+	c := to(cancelled(e.row, b.now, stoppable(&e.row)), "cancel")
 	c.then = func(actor.Context, bool, error) { reply(m.Reply, TaskReply{Task: e.row}) }
 	b.step(ctx, e, c)
 }

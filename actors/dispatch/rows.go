@@ -56,6 +56,15 @@ func cancelled(t messages.Task, now time.Time, c messages.Confirmation) messages
 	return t
 }
 
+// stoppable says what is known of a cancel that the pool's owner carries out:
+// nothing runs, unless the task was taken from a gateway that was gone.
+func stoppable(t *messages.Task) messages.Confirmation {
+	if t.State == messages.Held || t.Cancel.Confirmed == messages.Unconfirmed {
+		return messages.Unconfirmed
+	}
+	return messages.Confirmed
+}
+
 func expired(t messages.Task, now time.Time) messages.Task {
 	t.State = messages.Expired
 	t.FinishedAt = now
