@@ -17,11 +17,12 @@ type plan struct {
 	delay  time.Duration
 	pause  time.Duration
 	chunks int
+	gate   string
 	fail   string
 	text   string
 }
 
-var mark = regexp.MustCompile(`\[\[(delay|fail|reply|chunks|chunkms)=([^\]]*)\]\]`)
+var mark = regexp.MustCompile(`\[\[(delay|gate|fail|reply|chunks|chunkms)=([^\]]*)\]\]`)
 
 const echoed = 400
 
@@ -42,6 +43,8 @@ func newPlan(set Settings, r Request) plan {
 		n, err := strconv.Atoi(m[2])
 		number := err == nil && n >= 0
 		switch {
+		case m[1] == "gate":
+			p.gate = m[2]
 		case m[1] == "fail":
 			p.fail = m[2]
 		case m[1] == "reply":
@@ -73,7 +76,24 @@ func (s *Server) wait(r *http.Request, d time.Duration) error {
 	return errAbandoned
 }
 
+// pass waits at the plan's gate.
+func (s *Server) pass(r *http.Request, p plan) error {
+	if p.gate == "" {
+		return nil
+	}
+	select {
+	case <-s.gate(p.gate):
+		return nil
+	case <-r.Context().Done():
+	case <-s.quit:
+	}
+	return errAbandoned
+}
+
 func (s *Server) answer(w http.ResponseWriter, r *http.Request, c call, p plan) error {
+	if err := s.pass(r, p); err != nil {
+		return err
+	}
 	if err := s.wait(r, p.delay); err != nil {
 		return err
 	}

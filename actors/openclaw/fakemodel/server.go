@@ -6,6 +6,7 @@
 // Marks in the last user text steer one call:
 //
 //	[[delay=1500]]   milliseconds before the first byte
+//	[[gate=name]]    no byte before Open(name)
 //	[[reply=text]]   this reply
 //	[[chunks=8]]     pieces a streamed reply is cut into
 //	[[chunkms=100]]  pause between pieces
@@ -73,6 +74,7 @@ type Server struct {
 	set      Settings
 	requests []Request
 	stats    Stats
+	gates    map[string]chan struct{}
 }
 
 // Start listens on addr (empty: a free loopback port) and serves.
@@ -84,7 +86,7 @@ func Start(ctx context.Context, addr string) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("fake model: %w", err)
 	}
-	s := &Server{addr: ln.Addr().String(), done: make(chan struct{}), quit: make(chan struct{})}
+	s := &Server{addr: ln.Addr().String(), done: make(chan struct{}), quit: make(chan struct{}), gates: map[string]chan struct{}{}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/chat/completions", s.completions)
 	mux.HandleFunc("GET /v1/models", func(w http.ResponseWriter, _ *http.Request) {
@@ -119,6 +121,28 @@ func (s *Server) Set(v Settings) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.set = v
+}
+
+// Open lets the calls at a gate go on, present and future ones. Opening twice
+// is fine.
+func (s *Server) Open(gate string) {
+	ch := s.gate(gate)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-ch:
+	default:
+		close(ch)
+	}
+}
+
+func (s *Server) gate(name string) chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.gates[name] == nil {
+		s.gates[name] = make(chan struct{})
+	}
+	return s.gates[name]
 }
 
 // Stats are the counts so far.

@@ -147,3 +147,46 @@ func TestControl(t *testing.T) {
 		t.Errorf("stats %+v", st)
 	}
 }
+
+func TestGate(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	answered := make(chan error, 1)
+	go func() {
+		_, body, err := ask(t.Context(), s, false, "hi [[gate=a]]")
+		if err == nil && !strings.Contains(body, "ECHO(1): hi") {
+			t.Errorf("answer %s", body)
+		}
+		answered <- err
+	}()
+	s.Open("b")
+	for s.Stats().Active == 0 {
+		<-time.After(time.Millisecond)
+	}
+	select {
+	case <-answered:
+		t.Error("answered before the gate was opened")
+	default:
+	}
+	s.Open("a")
+	s.Open("a")
+	if err := <-answered; err != nil {
+		t.Error(err)
+	}
+	if _, body, err := ask(t.Context(), s, false, "later [[gate=a]]"); err != nil || !strings.Contains(body, "later") {
+		t.Errorf("at an open gate: %s %v", body, err)
+	}
+	waiting, cancel := context.WithCancel(t.Context())
+	go func() {
+		for s.Stats().Active == 0 {
+			<-time.After(time.Millisecond)
+		}
+		cancel()
+	}()
+	if _, _, err := ask(waiting, s, false, "never [[gate=c]]"); err == nil {
+		t.Error("passed a closed gate")
+	}
+	for s.Stats().Abandoned == 0 {
+		<-time.After(time.Millisecond)
+	}
+}
