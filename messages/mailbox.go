@@ -86,6 +86,10 @@ type Ended struct {
 	Session *Session // as written in the same step, nil if unchanged
 }
 
+// Proof tells P that a HELD task was executed with success after all (G to P):
+// Task is its row as it should end. P writes it; nothing of it is durable yet.
+type Proof struct{ Task Task }
+
 // SessionChangedByG tells P that G changed a session's generation or state
 // while a claim goes on (G to P), after it was made durable.
 type SessionChangedByG struct{ Session Session }

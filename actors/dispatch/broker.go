@@ -79,6 +79,8 @@ func (b *broker) Receive(ctx actor.Context) {
 		b.demand(ctx, &m)
 	case messages.Ended:
 		b.ended(ctx, &m)
+	case messages.Proof:
+		b.proven(ctx, &m.Task)
 	case messages.SessionChangedByG:
 		b.sessionChanged(ctx, &m.Session)
 	case admit:

@@ -120,7 +120,9 @@ func TestHeldTaskEnds(t *testing.T) {
 			}
 		}, messages.Cancelled, ""},
 		"by proof": {func(b *bench, g *fakeGateway, t messages.Task) {
-			g.end(messages.Assign{Task: b.row(t.ID)}, messages.Succeeded)
+			row := b.row(t.ID)
+			row.Result = &messages.TaskResult{Text: "found in the transcript"}
+			g.b.system.Root.Send(g.b.pool, messages.Proof{Task: row})
 		}, messages.Succeeded, ""},
 	}
 	for name, end := range ends {

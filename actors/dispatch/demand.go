@@ -188,6 +188,19 @@ func (b *broker) ended(ctx actor.Context, m *messages.Ended) {
 	}
 }
 
+// proven ends a HELD task with the success that its gateway's owner found.
+func (b *broker) proven(ctx actor.Context, t *messages.Task) {
+	e := b.tasks[t.ID]
+	if e == nil || e.row.Claim != t.Claim || e.row.State != messages.Held || t.Result == nil {
+		b.stale("proof")
+		return
+	}
+	if e.busy {
+		return // G repeats it while the task is HELD
+	}
+	b.step(ctx, e, to(succeeded(e.row, t.Result, b.now), "proof"))
+}
+
 // stopRun tells the gateway's owner of the cancel flag, again while nothing happens.
 func (b *broker) stopRun(ctx actor.Context, e *entry) {
 	g := b.gates[e.row.Gateway]

@@ -85,6 +85,12 @@ func dead(t messages.Task, now time.Time, code messages.Code, message string) me
 	return t
 }
 
+func succeeded(t messages.Task, r *messages.TaskResult, now time.Time) messages.Task {
+	t.State, t.Result, t.Error = messages.Succeeded, r, nil
+	t.FinishedAt, t.DueAt = now, time.Time{}
+	return t
+}
+
 func replayed(t messages.Task, seq int64) messages.Task {
 	t = requeued(t)
 	t.Seq = seq

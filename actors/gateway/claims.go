@@ -270,7 +270,7 @@ func (g *gateway) report(ctx actor.Context, m session.Report) {
 		}
 		ctx.Request(pool, *m.Changed)
 	case m.Proof != nil:
-		ctx.Request(pool, messages.Ended{Task: *m.Proof})
+		ctx.Request(pool, messages.Proof{Task: *m.Proof})
 	}
 }
 

@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/dash-fleet/dash/actors/openclaw"
@@ -39,6 +40,12 @@ func read(ctx context.Context, l Link, conn Conn, key string) (Event, error) {
 		s.Busy = row.Status == "running" || row.Status == "queued" || row.HasActiveRun
 		s.AbortedLastRun = row.AbortedLastRun
 	}
+	// OpenClaw 2026.9.6 leaves activeRunIds out of the row while a turn runs;
+	// its history names the run instead.
+	s.Busy = s.Busy || h.Active
+	if f := h.InFlight; f != nil && !slices.Contains(s.ActiveRuns, f.RunID) {
+		s.ActiveRuns = append(slices.Clone(s.ActiveRuns), f.RunID)
+	}
 	s.Turns = turns(h.Items)
 	for _, p := range h.Pending {
 		s.Pending = append(s.Pending, p.RunID)
@@ -59,21 +66,11 @@ func turns(items []openclaw.HistoryItem) []Turn {
 		}
 		t := &out[len(out)-1]
 		t.Bare = false
-		if it.Role == "assistant" && finished(it) {
+		if it.IsReply() {
 			t.Reply = &messages.TaskResult{Text: it.Text, InputTokens: it.Usage.Input, OutputTokens: it.Usage.Output}
 		}
 	}
 	return out
-}
-
-// finished reports whether an assistant text is a reply and not the notice of
-// a failure or an abort.
-func finished(it openclaw.HistoryItem) bool {
-	switch it.StopReason {
-	case "error", "aborted", "rpc", "timeout", "terminal-error", "toolUse", "tool_calls":
-		return false
-	}
-	return it.Text != ""
 }
 
 // wait carries out a Wait.
