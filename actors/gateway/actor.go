@@ -305,9 +305,21 @@ func (g *gateway) setState(ctx actor.Context, to messages.GatewayState, reason, 
 	if to == messages.GatewayQuarantined {
 		level = slog.LevelError
 	}
-	g.cfg.Logger.Log(g.ctx, level, "gateway state changed", slog.String("from", from.String()),
-		slog.String("to", to.String()), slog.String("reason", reason), slog.String("next_step", next))
+	attrs := []slog.Attr{slog.String("to", to.String())}
+	for _, a := range []slog.Attr{slog.String("from", name(from)), slog.String("reason", reason), slog.String("next_step", next)} {
+		if a.Value.String() != "" {
+			attrs = append(attrs, a)
+		}
+	}
+	g.cfg.Logger.LogAttrs(g.ctx, level, "gateway state changed", attrs...)
 	g.record(ctx, from, statusTag{inc: g.inc})
+}
+
+func name(s messages.GatewayState) string {
+	if s == 0 {
+		return ""
+	}
+	return s.String()
 }
 
 // statusTag marks writes of the gateway's row; link is set for the write of a

@@ -124,7 +124,7 @@ func (f *fleet) startGateway(ctx context.Context, g messages.Gateway, last messa
 		Lost: func(id string) { f.app.logger.Warn("gateway is owned elsewhere", slog.String("gateway", id)) },
 	}
 	if g.Managed != nil {
-		cfg.Process = &process{launcher: f.launcher, gateway: g}
+		cfg.Process = &process{launcher: f.launcher, start: f.app.cfg.OpenClawAutoStart, gateway: g}
 	}
 	// A gateway of the same id may still be on its way out.
 	for {

@@ -12,15 +12,25 @@ import (
 // process is one managed gateway's daemon, as its owner sees it.
 type process struct {
 	launcher *launcher.Launcher
+	start    bool // a missing daemon is started, else only a living one is adopted
 	gateway  messages.Gateway
 	gone     chan struct{}
 }
 
 // Ensure implements gateway.Process.
 func (p *process) Ensure(ctx context.Context) (gateway.Endpoint, error) {
-	e, err := p.launcher.Ensure(ctx, launcher.Spec{
-		ID: p.gateway.ID, Managed: *p.gateway.Managed, Token: p.gateway.Token, MaxConcurrency: p.gateway.MaxConcurrency,
-	})
+	spec := launcher.Spec{ID: p.gateway.ID, Managed: *p.gateway.Managed, Token: p.gateway.Token, MaxConcurrency: p.gateway.MaxConcurrency}
+	ensure := p.launcher.Ensure
+	if !p.start {
+		ensure = p.launcher.Adopt
+	}
+	e, err := ensure(ctx, spec)
+	if errors.Is(err, launcher.ErrNotRunning) {
+		return gateway.Endpoint{}, &gateway.StartError{
+			Permanent: true, Reason: "its process is not running, and this node does not start gateways",
+			NextStep: "start Dash with --openclaw-auto-start", Err: err,
+		}
+	}
 	if err != nil {
 		var s *launcher.StartError
 		if errors.As(err, &s) {
@@ -30,8 +40,11 @@ func (p *process) Ensure(ctx context.Context) (gateway.Endpoint, error) {
 	}
 	p.gone = make(chan struct{})
 	go func(exited <-chan launcher.Exit, gone chan<- struct{}) {
-		<-exited
-		close(gone)
+		select {
+		case <-exited:
+			close(gone)
+		case <-ctx.Done(): // nobody asks any more
+		}
 	}(p.launcher.Exited(p.gateway.ID), p.gone)
 	return gateway.Endpoint{URL: e.URL, Token: e.Token, PID: e.PID, Adopted: e.Adopted}, nil
 }
