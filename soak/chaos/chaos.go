@@ -61,8 +61,8 @@ func (e *Env) conclude(ctx context.Context, b *harness.Bench) error {
 		return errors.Join(late, fmt.Errorf("read back for the judge: %w", err))
 	}
 	n := v.Counts
-	e.Logf("judged %d submits (%d accepted, %d refused, %d unknown), %d events, %d claims, %d starts, %d own re-runs, %d executed again, peak %d in flight, frames %d checked and %d excused, states %v, cuts of the stream %d",
-		n.Submits, n.Accepted, n.Refused, n.Unknown, n.Events, n.Claims, n.Started, n.Reruns, n.Again, n.PeakInFlight, n.FramesChecked, n.FramesExcused, n.States, b.Watcher.Cuts())
+	e.Logf("judged %d submits (%d accepted, %d refused, %d unknown), %d events, %d claims, %d starts, %d own re-runs, %d executed again, peak %d in flight, frames %d checked and %d excused, order checked %d and %d behind in the log, states %v, cuts of the stream %d",
+		n.Submits, n.Accepted, n.Refused, n.Unknown, n.Events, n.Claims, n.Started, n.Reruns, n.Again, n.PeakInFlight, n.FramesChecked, n.FramesExcused, n.OrderChecked, n.BehindInLog, n.States, b.Watcher.Cuts())
 	if n.Accepted == 0 {
 		return errors.Join(late, errors.New("nothing was accepted, so nothing was tested"))
 	}

@@ -114,7 +114,7 @@ func (b *Bench) Submit(ctx context.Context, o Order, seen func(Try)) (*api.Task,
 		b.History.answers[status]++
 		switch {
 		case task != nil:
-			s.Task, s.Refused = task.Id, ""
+			s.Task, s.Refused, s.Answered = task.Id, "", time.Now()
 		case final(status):
 			s.Refused = api.CodeOf(err)
 		}

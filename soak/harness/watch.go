@@ -64,6 +64,7 @@ func (w *Watcher) run(ctx context.Context) {
 
 func (w *Watcher) take(m *api.EventMessage) {
 	e, ok, err := judge.ParseEvent(m)
+	e.Seen = time.Now()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch {
@@ -137,12 +138,6 @@ func (w *Watcher) fill(h *judge.History) error {
 	defer w.mu.Unlock()
 	h.Events, h.Gaps = w.events, w.gaps
 	return w.bad
-}
-
-func (w *Watcher) last() int64 {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.seq
 }
 
 func isTerminal(s string) bool {

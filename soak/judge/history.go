@@ -43,8 +43,10 @@ type Submit struct {
 	Message string
 	// Sent is the beginning of the first try.
 	Sent time.Time
-	// Task is the id of the 202, empty when no try was answered with one.
-	Task string
+	// Task is the id of the 202, empty when no try was answered with one, and
+	// Answered the moment at which the client had it.
+	Task     string
+	Answered time.Time
 	// Refused is the code of the last answer when it was a refusal; a submit
 	// with neither Task nor Refused has an unknown outcome.
 	Refused string
@@ -63,7 +65,8 @@ type Fault struct {
 // Event is one entry of the event log, as far as the judge uses it.
 type Event struct {
 	Seq  int64
-	Time time.Time
+	Time time.Time // of the decision or change that it tells of
+	Seen time.Time // when the watcher got it
 	Type string
 	// ID is the task, gateway or session.
 	ID, Pool, Session, Gateway, State, From, Reason, RunID string

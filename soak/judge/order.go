@@ -9,9 +9,47 @@ import (
 	"github.com/dash-fleet/dash/http/api"
 )
 
-// checkOrder replays the log: when a claim gives a task to a gateway, no
-// smaller (class, seq) of the pool that may run there is queued.
+// toHear is how long after a watcher the pool's owner may hear of something
+// that nobody was answered for: the end of a session's turn, a retry that is due.
+const toHear = time.Second
+
+// checkOrder replays the log: when a claim is decided, no smaller (class, seq)
+// of the pool that may run there waits in the order. A task is in the order
+// from the moment at which its client had the 202, or a second after its event
+// was seen; a claim is decided at the time of its event.
+//
+// The same by log position alone is counted, not judged: a claim that was
+// decided while a smaller task was being made durable stands behind it.
 func (c *court) checkOrder() {
+	answered := map[string]time.Time{}
+	for i := range c.h.Submits {
+		if s := &c.h.Submits[i]; s.Task != "" {
+			answered[s.Task] = s.Answered
+		}
+	}
+	c.replay(func(e *Event) time.Time {
+		heard := e.Seen.Add(toHear)
+		if at, ok := answered[e.ID]; ok && e.From == "" && at.Before(heard) {
+			return at
+		}
+		return heard
+	}, func(b *book, e *Event, it *item) {
+		c.v.Counts.OrderChecked++
+		if first := b.first(e.Gateway, e.Time); first != nil && first.before(it) {
+			c.find(RuleOrder, e.ID, e.Seq, "%s/%d went to %s while %s with %s/%d, queued by event %d, could have run there",
+				e.Class, e.QueueSeq, e.Gateway, first.id, first.class, first.seq, first.since)
+		}
+	})
+	c.replay(func(*Event) time.Time { return time.Time{} }, func(b *book, e *Event, it *item) {
+		if first := b.first(e.Gateway, e.Time); first != nil && first.before(it) {
+			c.v.Counts.BehindInLog++
+		}
+	})
+}
+
+// replay runs through the log; known tells from when on the owner knows of an
+// event that makes a task eligible.
+func (c *court) replay(known func(*Event) time.Time, claim func(*book, *Event, *item)) {
 	books := map[string]*book{}
 	gateways := map[string]*api.Gateway{}
 	for i := range c.h.Gateways {
@@ -24,8 +62,8 @@ func (c *court) checkOrder() {
 	}
 	for i := range c.h.Events {
 		e := &c.h.Events[i]
-		b, known := books[e.Pool]
-		if !known {
+		b, ok := books[e.Pool]
+		if !ok {
 			b = newBook(gateways)
 			books[e.Pool] = b
 		}
@@ -34,23 +72,11 @@ func (c *court) checkOrder() {
 		case e.Type == "session.state":
 			b.session(e.ID).note(e)
 		case e.Type == "task.state":
-			if e.State == "claimed" && e.From == "queued" {
-				c.checkClaim(b, e)
+			if it := b.items[e.ID]; it != nil && it.queued && e.State == "claimed" && e.From == "queued" {
+				claim(b, e, it)
 			}
-			b.apply(e, c.tasks[e.ID].last)
+			b.apply(e, c.tasks[e.ID].last, known(e))
 		}
-	}
-}
-
-func (c *court) checkClaim(b *book, e *Event) {
-	c.v.Counts.OrderChecked++
-	it := b.items[e.ID]
-	if it == nil || !it.queued {
-		return // states_follow tells
-	}
-	if first := b.first(e.Gateway, e.Time); first != nil && first.before(it) {
-		c.find(RuleOrder, e.ID, e.Seq, "%s/%d went to %s while %s with %s/%d, queued by event %d, could have run there",
-			e.Class, e.QueueSeq, e.Gateway, first.id, first.class, first.seq, first.since)
 	}
 }
 
@@ -87,7 +113,10 @@ type stay struct {
 	it    *item
 	entry int
 	seq   int64
+	known time.Time // from when on the owner surely knows of it
 }
+
+func (s *stay) void() bool { return !s.it.queued || s.it.entry != s.entry }
 
 type queue []stay
 
@@ -104,22 +133,46 @@ func (q *queue) Pop() any {
 	return s
 }
 
-// head drops what left the queue or may not run any more.
-func (q *queue) head(now time.Time) *item {
-	for q.Len() > 0 {
-		s := (*q)[0]
-		if s.it.queued && s.it.entry == s.entry && (s.it.doomed.IsZero() || now.Before(s.it.doomed)) {
+// arriving orders stays by the time from which on they are known.
+type arriving []stay
+
+func (q arriving) Len() int           { return len(q) }
+func (q arriving) Less(i, j int) bool { return q[i].known.Before(q[j].known) }
+func (q arriving) Swap(i, j int)      { q[i], q[j] = q[j], q[i] }
+func (q *arriving) Push(x any)        { *q = append(*q, x.(stay)) }
+func (q *arriving) Pop() any {
+	old := *q
+	s := old[len(old)-1]
+	*q = old[:len(old)-1]
+	return s
+}
+
+// shelf is one queue with those on their way into it.
+type shelf struct {
+	queue    queue
+	arriving arriving
+}
+
+// head is the first known item; what left the queue or may not run any more is dropped.
+func (q *shelf) head(now time.Time) *item {
+	for q.arriving.Len() > 0 && !now.Before(q.arriving[0].known) {
+		heap.Push(&q.queue, heap.Pop(&q.arriving))
+	}
+	for q.queue.Len() > 0 {
+		s := q.queue[0]
+		if !s.void() && (s.it.doomed.IsZero() || now.Before(s.it.doomed)) {
 			return s.it
 		}
-		heap.Pop(q)
+		heap.Pop(&q.queue)
 	}
 	return nil
 }
 
 // line is the queue of one agent session.
 type line struct {
-	waiting queue
+	waiting shelf
 	gateway string
+	freed   time.Time       // when the owner surely knew that nothing blocks
 	shut    bool            // parked, suspended, moving
 	blocks  map[string]bool // tasks that keep the others back
 }
@@ -138,12 +191,12 @@ func (l *line) note(e *Event) {
 type book struct {
 	gateways map[string]*api.Gateway
 	items    map[string]*item
-	free     map[string]*queue // tasks without a session, by what they need
+	free     map[string]*shelf // tasks without a session, by what they need
 	lines    map[string]*line
 }
 
 func newBook(gateways map[string]*api.Gateway) *book {
-	return &book{gateways: gateways, items: map[string]*item{}, free: map[string]*queue{}, lines: map[string]*line{}}
+	return &book{gateways: gateways, items: map[string]*item{}, free: map[string]*shelf{}, lines: map[string]*line{}}
 }
 
 func (b *book) session(id string) *line {
@@ -156,7 +209,7 @@ func (b *book) session(id string) *line {
 }
 
 // apply moves a task to the state of its event.
-func (b *book) apply(e *Event, last *api.Task) {
+func (b *book) apply(e *Event, last *api.Task, known time.Time) {
 	it := b.items[e.ID]
 	if it == nil {
 		it = &item{id: e.ID, class: e.Class, rank: slices.Index(classes, e.Class), session: e.Session}
@@ -169,7 +222,7 @@ func (b *book) apply(e *Event, last *api.Task) {
 	if it.queued {
 		it.seq, it.since = e.QueueSeq, e.Seq
 		it.entry++
-		heap.Push(b.queueOf(it), stay{it, it.entry, it.seq})
+		heap.Push(&b.shelfOf(it).arriving, stay{it, it.entry, it.seq, known})
 	}
 	if it.session == "" {
 		return
@@ -177,21 +230,22 @@ func (b *book) apply(e *Event, last *api.Task) {
 	l := b.session(it.session)
 	if atGateway(e.State) || e.State == "held" || e.State == "retry_wait" {
 		l.blocks[it.id] = true
-	} else {
+	} else if l.blocks[it.id] {
 		delete(l.blocks, it.id)
+		l.freed = known
 	}
 	if e.State == "claimed" {
 		l.gateway = e.Gateway
 	}
 }
 
-func (b *book) queueOf(it *item) *queue {
+func (b *book) shelfOf(it *item) *shelf {
 	if it.session != "" {
 		return &b.session(it.session).waiting
 	}
 	q := b.free[it.need]
 	if q == nil {
-		q = &queue{}
+		q = &shelf{}
 		b.free[it.need] = q
 	}
 	return q
@@ -209,7 +263,7 @@ func (b *book) first(gateway string, now time.Time) *item {
 		see(q.head(now))
 	}
 	for _, l := range b.lines {
-		if !l.shut && len(l.blocks) == 0 && (l.gateway == "" || l.gateway == gateway) {
+		if !l.shut && len(l.blocks) == 0 && !now.Before(l.freed) && (l.gateway == "" || l.gateway == gateway) {
 			see(l.waiting.head(now))
 		}
 	}
