@@ -47,6 +47,28 @@ func Scenarios() []Scenario {
 	return []Scenario{
 		{Name: "kill-dash", PerRun: 10, Run: killDash,
 			Doc: "kill -9 of dash serve under load, same data folder: nothing lost, recorded twice or executed twice"},
+		{Name: "kill-gateways", PerRun: 10, Run: killGateways,
+			Doc: "kill -9 of gateways under load, singly and all at once: nothing lost, nothing recorded twice"},
+		{Name: "order-one-slot", Run: orderOneSlot,
+			Doc: "400 tasks of random classes, submitted while the only slot is busy, run in strict classes, FIFO inside each"},
+		{Name: "order-five-gateways", Run: orderFiveGateways,
+			Doc: "five gateways, random run times, tasks arriving all the time: no inversion"},
+		{Name: "one-key", Run: oneKey,
+			Doc: "1,000 concurrent submits with one Idempotency-Key make one task"},
+		{Name: "queue-full", Run: queueFull,
+			Doc: "a full queue answers 429 with Retry-After, and clients that obey it lose nothing"},
+		{Name: "cancel", Run: cancelRunning,
+			Doc: "a cancel of a running task reaches the gateway within a second"},
+		{Name: "cancel-dying", PerRun: 5, Run: cancelDying,
+			Doc: "a cancel while the gateway dies ends in a state that is true"},
+		{Name: "span-restart", Run: spanRestart,
+			Doc: "20-second runs that span a restart of Dash finish with attempt 1, and a managed gateway keeps its pid"},
+		{Name: "full-disk", Run: fullDisk,
+			Doc: "a full disk answers 503 and recovers without a restart; what was accepted stays"},
+		{Name: "slow-gateway", Run: slowGateway,
+			Doc: "provider errors or event-loop delay halve a gateway's window within 10 s, those of its neighbours stay"},
+		{Name: "drain", Run: drain,
+			Doc: "a drain finishes the run and takes no other"},
 	}
 }
 

@@ -73,7 +73,7 @@ func tail(t *testing.T, dir string) {
 		}
 	}
 	if keep := os.Getenv("DASH_CHAOS_KEEP"); keep != "" {
-		if err := os.CopyFS(filepath.Join(keep, filepath.Base(dir)), os.DirFS(dir)); err != nil {
+		if err := os.CopyFS(filepath.Join(keep, t.Name()+strconv.FormatInt(time.Now().Unix(), 10)), os.DirFS(dir)); err != nil {
 			t.Log(err)
 		}
 	}

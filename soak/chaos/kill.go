@@ -36,3 +36,48 @@ func killDash(ctx context.Context, e *Env) (err error) {
 	load.Stop(patience)
 	return e.conclude(ctx, b)
 }
+
+// killGateways crashes gateways that keep their state, as a supervisor outside
+// would restart them, and in the end all of them with their process.
+func killGateways(ctx context.Context, e *Env) (err error) {
+	const gateways = 3
+	b, err := e.bench(ctx, harness.Config{Gateways: gateways, RunTime: 300 * time.Millisecond, KeepState: true, TimeScale: 0.1})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.Close()) }()
+	rng := e.rng()
+	load := b.StartLoad(harness.LoadConfig{Name: "g", Rate: 40, SessionShare: 0.3, Sessions: 12, Seed: e.Seed})
+	for i := range e.Rounds {
+		if err := pause(ctx, between(rng, 500*time.Millisecond, 2*time.Second)); err != nil {
+			return err
+		}
+		if i%5 == 4 || i == e.Rounds-1 {
+			err = killAllGateways(ctx, b)
+		} else {
+			victim, down := rng.IntN(gateways), between(rng, 0, 2*time.Second)
+			b.History.Fault("gateway-kill", harness.Name(victim))()
+			err = b.Sim.Fault(ctx, victim, map[string]any{"crash": true, "down_seconds": down.Seconds()})
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if err := pause(ctx, 2*time.Second); err != nil {
+		return err
+	}
+	load.Stop(patience)
+	if err := b.AwaitReady(ctx, gateways); err != nil {
+		return err
+	}
+	return e.conclude(ctx, b)
+}
+
+func killAllGateways(ctx context.Context, b *harness.Bench) error {
+	defer b.History.Fault("gateway-kill", "")()
+	b.Sim.Kill()
+	if err := b.Sim.Start(ctx); err != nil {
+		return err
+	}
+	return b.AwaitReady(ctx, 1)
+}

@@ -126,6 +126,17 @@ func (b *Bench) AwaitReady(ctx context.Context, n int) error {
 	})
 }
 
+// AwaitGateway waits until a gateway looks as wanted.
+func (b *Bench) AwaitGateway(ctx context.Context, patience time.Duration, id string, ok func(*api.Gateway) bool) error {
+	return await(ctx, patience, "gateway "+id, func(ctx context.Context) error {
+		g, err := b.Client.GetGateway(ctx, id)
+		if err == nil && !ok(g) {
+			err = fmt.Errorf("it is %s with window %d and %d running", g.State, g.Window, g.Running)
+		}
+		return err
+	})
+}
+
 // Slots tells the configured concurrency of each gateway.
 func (b *Bench) Slots() map[string]int {
 	m := map[string]int{}
@@ -199,6 +210,9 @@ func (d *Dash) AwaitReady(ctx context.Context) error {
 		return err
 	})
 }
+
+// Alive reports whether the process runs.
+func (d *Dash) Alive() bool { return d.proc.alive() }
 
 // Kill is kill -9.
 func (d *Dash) Kill() { d.proc.kill() }

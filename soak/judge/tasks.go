@@ -1,6 +1,7 @@
 package judge
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/dash-fleet/dash/actors/openclaw/openclawtest"
@@ -131,10 +132,12 @@ func (c *court) checkResults() {
 		if !ok {
 			continue
 		}
-		if !echoes(s.last.Result.Text, s.last.Input.Message, s.last.Session != nil) {
+		rerun := len(own[s.last.Input.Message]) > 0
+		if !echoes(s.last.Result.Text, s.last.Input.Message, s.last.Session != nil) &&
+			!(rerun && mentions(s.last.Result.Text, s.last.Input.Message)) {
 			c.find(RuleResult, s.id, 0, "recorded %.80q for the message %.80q", s.last.Result.Text, s.last.Input.Message)
 		}
-		if !c.produced(s) && len(own[s.last.Input.Message]) == 0 {
+		if !rerun && !c.produced(s) {
 			c.find(RuleResult, s.id, 0, "succeeded, but no gateway finished a run of it")
 		}
 	}
@@ -165,6 +168,12 @@ func echoes(text, message string, session bool) bool {
 		return strings.HasSuffix(tail, plain)
 	}
 	return tail == plain
+}
+
+// mentions reports whether message is a line of text. A gateway that runs a
+// turn again by itself wraps its message in words of its own.
+func mentions(text, message string) bool {
+	return slices.Contains(strings.Split(text, "\n"), strings.TrimSpace(unmark(message)))
 }
 
 // unmark takes the simulator's [[...]] marks out of a message.
