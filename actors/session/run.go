@@ -160,13 +160,18 @@ func (r *Run) Owns(runID string) bool {
 // sameBoot reports whether the present process is the one that may hold the run.
 func (r *Run) sameBoot() bool { return r.conn != 0 && r.sentBoot != "" && r.sentBoot == r.boot }
 
+// rerun is the gateway's own run of the task, empty while there is none.
+func (r *Run) rerun() string {
+	if r.track != "" {
+		return r.track
+	}
+	return r.Task.ObservedRunID
+}
+
 // tracked is the run whose end is the task's end.
 func (r *Run) tracked() string {
-	switch {
-	case r.track != "":
-		return r.track
-	case r.Task.ObservedRunID != "":
-		return r.Task.ObservedRunID
+	if id := r.rerun(); id != "" {
+		return id
 	}
 	return r.Task.RunID()
 }

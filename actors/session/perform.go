@@ -1,0 +1,202 @@
+package session
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/dash-fleet/dash/actors/commit"
+	"github.com/dash-fleet/dash/actors/openclaw"
+	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/persistence"
+)
+
+// perform carries out one effect of the machine.
+func (s *session) perform(ctx actor.Context, eff Effect) {
+	switch e := eff.(type) {
+	case Send:
+		s.send(ctx, e)
+	case ReadSession:
+		s.ask(ctx, e.Conn, s.cfg.Timing.Call, func(c context.Context, l Link) (Event, error) { return read(c, l, e.Conn, e.Key) })
+	case Wait:
+		s.ask(ctx, e.Conn, e.Timeout+s.cfg.Timing.Call, func(c context.Context, l Link) (Event, error) { return wait(c, l, e) })
+	case Abort:
+		s.ask(ctx, e.Conn, s.cfg.Timing.Call, func(c context.Context, l Link) (Event, error) { return abort(c, l, e) })
+	case Arm:
+		s.arm(ctx, e)
+	case Disarm:
+		s.disarm(e.Timer)
+	case Commit:
+		s.commit(ctx, e)
+	case Ended:
+		ctx.Send(ctx.Parent(), Report{Ref: s.ref, Ended: &e.Ended})
+	case Returned:
+		ctx.Send(ctx.Parent(), Report{Ref: s.ref, Returned: &e.Returned})
+	case SessionChanged:
+		ctx.Send(ctx.Parent(), Report{Ref: s.ref, Changed: &e.SessionChangedByG})
+	case Proof:
+		ctx.Send(ctx.Parent(), Report{Ref: s.ref, Proof: &e.Task})
+	case Fence:
+		s.fence(ctx, e.Key)
+	case DeleteSession:
+		ctx.Send(ctx.Parent(), Delete{Key: e.Key})
+	case Release:
+		ctx.Send(ctx.Parent(), Over{Ref: s.ref})
+	default:
+		panic(fmt.Sprintf("session: unknown effect %T", eff))
+	}
+}
+
+// send hands the frame to the gateway actor, which writes all frames in the
+// order of their claims. A new generation starts with the session's history.
+func (s *session) send(ctx actor.Context, e Send) {
+	if !e.Replay || e.History != "" || s.run.Task.Session == "" {
+		s.write(ctx, e, e.History)
+		return
+	}
+	root, self, inc := ctx.ActorSystem().Root, ctx.Self(), s.inc
+	tenant, id := s.run.Task.Tenant, s.run.Task.Session
+	go func() {
+		c, cancel := context.WithTimeout(s.ctx, s.cfg.Timing.Call)
+		defer cancel()
+		text, err := s.cfg.History(c, tenant, id)
+		root.Send(self, loaded{inc: inc, send: e, text: text, err: err})
+	}()
+}
+
+func (s *session) loaded(ctx actor.Context, m loaded) {
+	if m.inc != s.inc {
+		return
+	}
+	if m.err != nil {
+		s.cfg.Logger.Warn("session history cannot be read; the run waits for it",
+			slog.String("task", s.ref.Task), slog.Any("err", m.err))
+		s.decide(ctx, NotSent{Conn: m.send.Conn})
+		return
+	}
+	s.write(ctx, m.send, m.text)
+}
+
+func (s *session) write(ctx actor.Context, e Send, history string) {
+	message := e.Message
+	if history != "" {
+		message = history + "\n\n" + e.Message
+	}
+	ctx.Send(ctx.Parent(), SendRun{Ref: s.ref, Conn: e.Conn, Request: openclaw.AgentRequest{
+		RunID: e.RunID, SessionKey: e.SessionKey, Message: message, Model: e.Model, Timeout: max(e.Timeout, time.Second),
+	}})
+}
+
+// ask does one slow question on its own goroutine, at most one at a time by
+// the machine's rules.
+func (s *session) ask(ctx actor.Context, conn Conn, limit time.Duration, question func(context.Context, Link) (Event, error)) {
+	root, self, inc, link := ctx.ActorSystem().Root, ctx.Self(), s.inc, s.link
+	if link == nil {
+		ctx.Send(self, happened{inc: inc, event: AskFailed{Conn: conn}})
+		return
+	}
+	go func() {
+		c, cancel := context.WithTimeout(s.ctx, limit)
+		defer cancel()
+		e, err := question(c, link)
+		if err != nil {
+			e = AskFailed{Conn: conn}
+		}
+		root.Send(self, happened{inc: inc, event: e, err: err})
+	}()
+}
+
+func (s *session) happened(ctx actor.Context, m happened) {
+	if m.inc != s.inc {
+		return
+	}
+	if m.err == nil || !unreadable(m.err) {
+		s.unreadable = 0
+	} else if s.unreadable++; s.unreadable >= s.cfg.Timing.Unreadable {
+		panic(fmt.Errorf("session of task %s cannot be read at its gateway: %w", s.ref.Task, m.err))
+	}
+	if m.event != nil {
+		s.decide(ctx, m.event)
+	}
+}
+
+// fence stops a session that must not go on, as well as it can now; the
+// gateway actor does it again on every new connection.
+func (s *session) fence(ctx actor.Context, key string) {
+	link, logger, limit := s.link, s.cfg.Logger, s.cfg.Timing.Call
+	if link == nil {
+		return
+	}
+	go func() {
+		c, cancel := context.WithTimeout(context.Background(), limit)
+		defer cancel()
+		if _, err := link.AbortSession(c, key, "", true); err != nil {
+			logger.Info("session will be fenced on the next connection", slog.String("session_key", key), slog.Any("err", err))
+		}
+	}()
+}
+
+func (s *session) arm(ctx actor.Context, e Arm) {
+	root, self, inc := ctx.ActorSystem().Root, ctx.Self(), s.inc
+	a := s.timers[e.Timer]
+	if a == nil {
+		a = &armed{}
+		s.timers[e.Timer] = a
+	} else {
+		a.timer.Stop()
+	}
+	a.n++
+	n := a.n
+	a.timer = time.AfterFunc(e.After, func() { root.Send(self, fired{inc: inc, n: n, kind: e.Timer}) })
+}
+
+func (s *session) disarm(k TimerKind) {
+	if a := s.timers[k]; a != nil {
+		a.timer.Stop()
+		a.n++
+	}
+}
+
+func (s *session) fired(ctx actor.Context, m fired) {
+	if a := s.timers[m.kind]; m.inc == s.inc && a != nil && a.n == m.n {
+		s.decide(ctx, Fired{Timer: m.kind})
+	}
+}
+
+func (s *session) commit(ctx actor.Context, e Commit) {
+	op := persistence.Op{
+		Fences: []persistence.Fence{s.cfg.Fence},
+		Update: &persistence.TaskUpdate{Task: e.Task, From: e.From, FromClaim: e.FromClaim},
+	}
+	now := messages.Now()
+	if e.Task.State != e.From || e.Task.Claim != e.FromClaim {
+		op.Events = append(op.Events, e.Task.Event(e.From, now, e.Reason))
+	}
+	if e.Session != nil {
+		op.Session = &persistence.SessionWrite{Session: *e.Session, FromGeneration: e.FromGeneration}
+		op.Events = append(op.Events, e.Session.Event(0, now))
+	}
+	ctx.Send(s.cfg.Committer, commit.Request{Op: op, ReplyTo: ctx.Self(), Tag: commitTag{inc: s.inc, op: e.Op}})
+}
+
+func (s *session) committed(ctx actor.Context, d commit.Done) {
+	tag, ok := d.Tag.(commitTag)
+	if !ok || tag.inc != s.inc {
+		return
+	}
+	c := Committed{Op: tag.op, Current: d.Outcome.Current}
+	switch {
+	case d.Err != nil:
+		c.Status = CommitFailed
+	case d.Outcome.Status == persistence.OK:
+		c.Status = CommitOK
+	case d.Outcome.Status == persistence.Fenced:
+		c.Status = CommitFenced
+	default:
+		c.Status = CommitConflict
+	}
+	s.decide(ctx, c)
+}
