@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"strings"
 	"syscall"
 
@@ -13,6 +14,9 @@ import (
 	"github.com/dash-fleet/dash/cmd/internal/telemetry"
 	"github.com/dash-fleet/dash/persistence/sqlite"
 )
+
+// gcPercent is the garbage collector's target of a node; GOGC overrides it.
+const gcPercent = 200
 
 // serve runs a node until ctx ends, which is no failure, or until the node
 // cannot go on.
@@ -23,6 +27,11 @@ func serve(ctx context.Context, t *terminal, l *config.Loaded) error {
 	}
 	for _, w := range l.Warnings {
 		logger.Warn("setting ignored", "reason", w)
+	}
+	if t.getenv("GOGC") == "" {
+		// A node allocates much and keeps little: half as many collections cost
+		// a few MiB and save a tenth of its CPU.
+		debug.SetGCPercent(gcPercent)
 	}
 	node, err := app.Start(ctx, l.Config, app.Deps{Logger: logger, Registry: telemetry.NewRegistry(version), Version: version})
 	if err != nil {
