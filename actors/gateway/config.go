@@ -56,9 +56,10 @@ type Process interface {
 	Ensure(ctx context.Context) (Endpoint, error)
 	// Exited is closed or receives when the present process has ended.
 	Exited() <-chan struct{}
-	// Stop drains and ends the process.
+	// Stop drains and ends the process; it interrupts Ensure. Without a process
+	// it has nothing to do and returns nil.
 	Stop(ctx context.Context) error
-	// Kill ends the process at once.
+	// Kill ends the process at once; else as Stop.
 	Kill(ctx context.Context) error
 }
 

@@ -361,6 +361,8 @@ type daemon struct {
 	crash  bool
 
 	adopted bool
+	stop    func(context.Context) error
+	kills   int
 }
 
 func (d *daemon) Ensure(context.Context) (gateway.Endpoint, error) {
@@ -383,8 +385,19 @@ func (d *daemon) Exited() <-chan struct{} {
 	return d.gone
 }
 
-func (d *daemon) Stop(context.Context) error { return nil }
-func (d *daemon) Kill(context.Context) error { return nil }
+func (d *daemon) Stop(ctx context.Context) error {
+	if d.stop != nil {
+		return d.stop(ctx)
+	}
+	return nil
+}
+
+func (d *daemon) Kill(context.Context) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.kills++
+	return nil
+}
 
 func TestCrashLoopEndsInQuarantine(t *testing.T) {
 	t.Parallel()

@@ -75,6 +75,9 @@ func (g *gateway) processStarted(ctx actor.Context, m started) {
 		return
 	}
 	g.managed.starting = false
+	if m.err != nil && (g.removed || g.managed.stopping) {
+		return // its stop interrupted the start and goes on by itself
+	}
 	if m.err != nil {
 		g.managed.starts = append(g.managed.starts, time.Now())
 		var e *StartError
@@ -104,6 +107,9 @@ func (g *gateway) processStarted(ctx actor.Context, m started) {
 		}
 	}()
 	g.cfg.Logger.Info("gateway process is up", slog.Int("pid", m.endpoint.PID), slog.Bool("adopted", m.endpoint.Adopted))
+	if g.managed.stopping {
+		return
+	}
 	if g.removed || g.managed.restart {
 		g.stopProcess(ctx)
 		return
@@ -123,7 +129,11 @@ func (g *gateway) processExited(ctx actor.Context, m exited) {
 	}
 }
 
-// stopProcess drains and ends the process; it waits for the runs by itself.
+// killTimeout bounds the end of a process that did not drain.
+const killTimeout = 30 * time.Second
+
+// stopProcess drains and ends the process; it waits for the runs by itself. A
+// process that is still there when its own budget is over hangs and is killed.
 func (g *gateway) stopProcess(ctx actor.Context) {
 	if g.managed.stopping {
 		return
@@ -132,10 +142,20 @@ func (g *gateway) stopProcess(ctx actor.Context) {
 	g.demand(ctx)
 	root, self, inc, p, limit := ctx.ActorSystem().Root, ctx.Self(), g.inc, g.cfg.Process, g.cfg.Timing.StopTimeout
 	go func() {
-		c, cancel := context.WithTimeout(context.Background(), limit)
-		defer cancel()
-		root.Send(self, stopped{inc: inc, err: p.Stop(c)})
+		err := within(limit, p.Stop)
+		if errors.Is(err, context.DeadlineExceeded) {
+			if killed := within(killTimeout, p.Kill); killed != nil {
+				err = errors.Join(err, killed)
+			}
+		}
+		root.Send(self, stopped{inc: inc, err: err})
 	}()
+}
+
+func within(limit time.Duration, call func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	return call(ctx)
 }
 
 func (g *gateway) processStopped(ctx actor.Context, m stopped) {
@@ -165,9 +185,12 @@ func (g *gateway) afterStop(ctx actor.Context) {
 		g.drop("the gateway process was stopped")
 		g.unlink(ctx)
 	}
-	if g.draining {
+	switch {
+	case g.status.State == messages.GatewayQuarantined:
+		g.connect(ctx) // out of quarantine, a drained one too: it drains once it is known to be well
+	case g.draining:
 		g.setDrained(ctx)
-		return
+	default:
+		g.unreachable(ctx, "the gateway process is being restarted", 0)
 	}
-	g.unreachable(ctx, "the gateway process is being restarted", 0)
 }

@@ -2,6 +2,7 @@ package gateway_test
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"sync"
 	"testing"
@@ -156,5 +157,57 @@ func TestAdoptedProcessIsNotWarmedUp(t *testing.T) {
 	await(r, "a window", open)
 	if keys, _ := l.seen(); len(keys) != 0 {
 		t.Errorf("turns on %v", keys)
+	}
+}
+
+// TestRemoveStopsAProcessThatIsNotUp: removed while it starts or cannot be
+// reached, a managed process must not live on unowned.
+func TestRemoveStopsAProcessThatIsNotUp(t *testing.T) {
+	t.Parallel()
+	stops := make(chan struct{}, 10)
+	d := &daemon{fail: errors.New("busy"), stop: func(context.Context) error { stops <- struct{}{}; return nil }}
+	r := newRig(t, func(c *gateway.Config) { c.Process, c.Dial = d, dialling() })
+	r.until(messages.GatewayUnreachable)
+	r.system.Root.Send(r.pid, gateway.Remove{})
+	select {
+	case <-stops:
+	case <-time.After(10 * time.Second):
+		t.Fatal("removed and not stopped")
+	}
+}
+
+// TestHangingProcessIsKilledOnRestart: what does not drain within its budget is
+// killed, and a new one started.
+func TestHangingProcessIsKilledOnRestart(t *testing.T) {
+	t.Parallel()
+	d := &daemon{stop: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }}
+	r := newRig(t, func(c *gateway.Config) {
+		c.Process, c.Dial = d, dialling(newTurns("b1", ok), newTurns("b2", ok))
+		c.Timing.StopTimeout = 50 * time.Millisecond
+	})
+	await(r, "a window", open)
+	r.system.Root.Send(r.pid, gateway.Restart{})
+	await(r, "the end of work", func(d messages.Demand) bool { return d.Window == 0 })
+	await(r, "a window again", open)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.kills != 1 || d.starts != 2 {
+		t.Errorf("%d kills, %d starts, want 1 and 2", d.kills, d.starts)
+	}
+}
+
+// TestStopThatCannotBeDoneDoesNotKill: runs are not cut because of a full disk.
+func TestStopThatCannotBeDoneDoesNotKill(t *testing.T) {
+	t.Parallel()
+	d := &daemon{stop: func(context.Context) error { return errors.New("no space left") }}
+	r := newRig(t, func(c *gateway.Config) { c.Process, c.Dial = d, dialling(newTurns("b1", ok), newTurns("b1", ok)) })
+	await(r, "a window", open)
+	r.system.Root.Send(r.pid, gateway.Restart{})
+	await(r, "the end of work", func(d messages.Demand) bool { return d.Window == 0 })
+	await(r, "a window again", open)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.kills != 0 {
+		t.Errorf("%d kills", d.kills)
 	}
 }

@@ -66,7 +66,8 @@ func (g *gateway) restart(ctx actor.Context) {
 	g.attempts = 0
 	g.managed.starts = nil
 	switch {
-	case g.cfg.Process != nil && g.managed.up:
+	case g.cfg.Process != nil && g.loaded && g.status.State != messages.GatewayDrained:
+		// Also one that does not answer, or is not known to run.
 		g.managed.restart = true
 		g.stopProcess(ctx)
 	case g.link != nil:
@@ -84,8 +85,8 @@ func (g *gateway) remove(ctx actor.Context) {
 	}
 	g.removed = true
 	g.demand(ctx)
-	if g.cfg.Process != nil && g.managed.up {
-		g.stopProcess(ctx)
+	if g.cfg.Process != nil {
+		g.stopProcess(ctx) // also one that is starting or does not answer
 		return
 	}
 	g.gone(ctx)

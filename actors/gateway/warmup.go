@@ -75,8 +75,8 @@ func (g *gateway) warmed(w *warmth) {
 	switch {
 	case w == nil:
 	case w.err != nil:
-		g.cfg.Logger.Warn("warm-up turn failed, the first run may be slow", slog.Duration("took", w.took), slog.Any("err", w.err))
+		g.cfg.Logger.Warn("warm-up turn failed, the first run may be slow", slog.Float64("took_seconds", w.took.Seconds()), slog.Any("err", w.err))
 	default:
-		g.cfg.Logger.Info("gateway process is warm", slog.Duration("took", w.took))
+		g.cfg.Logger.Info("gateway process is warm", slog.Float64("took_seconds", w.took.Seconds()))
 	}
 }

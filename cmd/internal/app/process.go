@@ -55,11 +55,18 @@ func (p *process) Exited() <-chan struct{} { return p.gone }
 // Stop implements gateway.Process.
 func (p *process) Stop(ctx context.Context) error {
 	_, err := p.launcher.Stop(ctx, p.gateway.ID)
-	return err
+	return unlessGone(err)
 }
 
 // Kill implements gateway.Process.
 func (p *process) Kill(ctx context.Context) error {
 	_, err := p.launcher.Kill(ctx, p.gateway.ID)
+	return unlessGone(err)
+}
+
+func unlessGone(err error) error {
+	if errors.Is(err, launcher.ErrNotRunning) {
+		return nil
+	}
 	return err
 }
