@@ -27,7 +27,11 @@ type LoadConfig struct {
 	// Mark is put in front of every message, for directives to the simulator.
 	Mark     func(*rand.Rand) string
 	Attempts int32
-	Seed     uint64
+	Timeout  time.Duration // of a run, 0: the server's default
+	// Surge multiplies the rate while SurgeFrom <= time since the start < SurgeTo.
+	Surge              float64
+	SurgeFrom, SurgeTo time.Duration
+	Seed               uint64
 }
 
 // maxOutstanding bounds the submits under way. When all are busy the next one
@@ -69,8 +73,9 @@ func newHistogram() *hdrhistogram.Histogram { return hdrhistogram.New(1, 300_000
 func (l *Load) run(ctx, work context.Context) {
 	defer close(l.done)
 	begin := time.Now()
+	at := begin
 	for n := 0; ; n++ {
-		at := begin.Add(time.Duration(float64(n) / l.cfg.Rate * float64(time.Second)))
+		at = at.Add(l.gap(at.Sub(begin)))
 		if wait := time.Until(at); wait > 0 {
 			select {
 			case <-ctx.Done():
@@ -84,6 +89,7 @@ func (l *Load) run(ctx, work context.Context) {
 		case l.slots <- struct{}{}:
 		}
 		o := l.order(n)
+		o.Planned = at
 		l.planned.Add(1)
 		l.workers.Go(func() {
 			defer func() { <-l.slots }()
@@ -91,7 +97,7 @@ func (l *Load) run(ctx, work context.Context) {
 			// What became of the submit is in the history.
 			_, _ = l.bench.Submit(work, o, func(t Try) {
 				if first {
-					l.note(at, t)
+					l.note(o.Planned, t)
 				}
 				first = false
 			})
@@ -99,8 +105,17 @@ func (l *Load) run(ctx, work context.Context) {
 	}
 }
 
+// gap is the time until the next submit.
+func (l *Load) gap(since time.Duration) time.Duration {
+	rate := l.cfg.Rate
+	if l.cfg.Surge > 0 && since >= l.cfg.SurgeFrom && since < l.cfg.SurgeTo {
+		rate *= l.cfg.Surge
+	}
+	return time.Duration(float64(time.Second) / rate)
+}
+
 func (l *Load) order(n int) Order {
-	o := Order{Key: fmt.Sprintf("%s-%d", l.cfg.Name, n), Class: pickClass(l.rng, l.cfg.Mix), Attempts: l.cfg.Attempts}
+	o := Order{Key: fmt.Sprintf("%s-%d", l.cfg.Name, n), Class: pickClass(l.rng, l.cfg.Mix), Attempts: l.cfg.Attempts, Timeout: l.cfg.Timeout}
 	o.Message = "task " + o.Key
 	if l.cfg.Mark != nil {
 		o.Message = l.cfg.Mark(l.rng) + o.Message

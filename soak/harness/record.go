@@ -65,6 +65,7 @@ type Order struct {
 	Class    api.Priority
 	Session  string
 	Message  string
+	Planned  time.Time     // when it should be sent; zero: now
 	Timeout  time.Duration // of the run; 0: the server's default
 	Attempts int32         // 0: the server's default
 	Hold     bool          // on_unknown
@@ -104,7 +105,10 @@ const tryPatience = 10 * time.Second
 // Submit sends a task under its key until it is accepted or refused for good,
 // obeying Retry-After, or until ctx ends. Every try is told to seen, which may be nil.
 func (b *Bench) Submit(ctx context.Context, o Order, seen func(Try)) (*api.Task, error) {
-	s := &judge.Submit{Key: o.Key, Class: o.Class, Session: o.Session, Message: o.Message, Sent: time.Now()}
+	s := &judge.Submit{Key: o.Key, Class: o.Class, Session: o.Session, Message: o.Message, Sent: o.Planned}
+	if s.Sent.IsZero() {
+		s.Sent = time.Now()
+	}
 	b.History.mu.Lock()
 	b.History.submits = append(b.History.submits, s)
 	b.History.mu.Unlock()

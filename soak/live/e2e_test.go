@@ -38,6 +38,7 @@ func TestLiveEndToEnd(t *testing.T) {
 	t.Cleanup(model.Close)
 	f := &fleet{node: newNode(t), model: model}
 	f.start()
+	defer f.in(t)
 	for _, part := range []struct {
 		name string
 		run  func(*testing.T, *fleet)
@@ -47,8 +48,8 @@ func TestLiveEndToEnd(t *testing.T) {
 		{"DashKilled", dashKilled}, {"DashStopped", dashStopped}, {"End", end},
 	} {
 		began := time.Now()
-		if !t.Run(part.name, func(t *testing.T) { part.run(t, f.in(t)) }) {
-			t.Fatalf("the fleet is of no use after %s", part.name)
+		if !t.Run(part.name, func(t *testing.T) { part.run(t, f.in(t)) }) && part.name == "Boot" {
+			break
 		}
 		t.Logf("OpenClaw %s: %s took %s", version, part.name, time.Since(began).Round(100*time.Millisecond))
 	}
@@ -231,7 +232,8 @@ func order(t *testing.T, f *fleet) {
 	perGateway := map[string]int{}
 	for name, task := range tasks {
 		task = f.succeeded(task.Id, turnLimit)
-		if want := "ECHO(1): " + name; !strings.Contains(task.Result.Text, want) || task.Attempt != 1 || task.Claim != 1 {
+		// The gateway puts the time before a message and its own facts behind it.
+		if text := task.Result.Text; !strings.HasPrefix(text, "ECHO(1): ") || !strings.Contains(text, name) || task.Attempt != 1 || task.Claim != 1 {
 			t.Errorf("%s: result %q, attempt %d, claim %d", name, task.Result.Text, task.Attempt, task.Claim)
 		}
 		if u := task.Result.Usage; u.InputTokens <= 0 || u.OutputTokens <= 0 {
@@ -407,8 +409,10 @@ func gatewayKilled(t *testing.T, f *fleet) {
 	if task.Attempt != 1 || task.Claim != 1 {
 		t.Errorf("attempt %d, claim %d: a crash of the gateway uses no attempt up", task.Attempt, task.Claim)
 	}
-	if !strings.Contains(task.Result.Text, "killed-1") {
-		t.Errorf("result %q", task.Result.Text)
+	// The gateway runs an interrupted turn again by itself, with words of its
+	// own as the last message; that is the second call, and there is no third.
+	if n := f.calls("killed-1"); n != 2 || !strings.HasPrefix(task.Result.Text, "ECHO(") {
+		t.Errorf("%d model calls, result %q", n, task.Result.Text)
 	}
 	if n := strings.Count(strings.Join(history, " "), "succeeded"); n != 1 {
 		t.Errorf("recorded %d times: %v", n, history)
@@ -465,7 +469,13 @@ func drain(t *testing.T, f *fleet) {
 		t.Fatal(err)
 	}
 	before := f.gateway(value(now.Gateway))
-	t.Log(strings.TrimSpace(f.dash("gateway", "drain", before.Id)))
+	var said string
+	done := make(chan struct{})
+	go func() { // the command returns when the gateway is drained
+		defer close(done)
+		said = f.dash("gateway", "drain", before.Id)
+	}()
+	t.Cleanup(func() { <-done })
 	if g := f.awaitState(before.Id, 10*time.Second, api.GatewayStateDraining); g.Running != 1 || g.Window != 0 {
 		t.Errorf("draining with %d runs, window %d", g.Running, g.Window)
 	}
@@ -475,6 +485,8 @@ func drain(t *testing.T, f *fleet) {
 	}
 	began := time.Now()
 	g := f.awaitState(before.Id, turnLimit, api.GatewayStateDrained)
+	<-done
+	t.Log(strings.TrimSpace(said))
 	t.Logf("drained %s after the run's end", time.Since(began).Round(100*time.Millisecond))
 	if alive(value(before.Pid)) || value(g.Pid) != 0 {
 		t.Errorf("pid %d lives, or is still shown as %d", value(before.Pid), value(g.Pid))
@@ -482,7 +494,7 @@ func drain(t *testing.T, f *fleet) {
 	if exit := f.exit(value(before.Pid)); exit != "0" {
 		t.Errorf("the drained gateway's exit: %s, want 0", exit)
 	}
-	f.dash("gateway", "resume", before.Id)
+	t.Log(strings.TrimSpace(f.dash("gateway", "resume", before.Id)))
 	after := f.awaitState(before.Id, bootLimit, api.GatewayStateReady)
 	if value(after.Pid) == value(before.Pid) || !alive(value(after.Pid)) {
 		t.Errorf("resumed with pid %d", value(after.Pid))
