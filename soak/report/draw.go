@@ -26,7 +26,7 @@ func hex(c color.RGBA) string { return fmt.Sprintf("#%02x%02x%02x", c.R, c.G, c.
 
 var (
 	ink  = color.RGBA{0x3a, 0x44, 0x51, 0xff}
-	rule = color.RGBA{0xe3, 0xe7, 0xec, 0xff}
+	rule = color.RGBA{0xd3, 0xda, 0xe2, 0xff}
 	hurt = color.RGBA{0xc2, 0x33, 0x3d, 0x30}
 )
 
@@ -48,7 +48,7 @@ func picture(p *plot.Plot) (string, error) {
 }
 
 // drawPlot makes the picture of one plot, with faults as red bands.
-func drawPlot(in *Plot, faults []Fault) (string, []legend, error) {
+func drawPlot(in *Plot, faults []Fault, end float64) (string, []legend, error) {
 	p := plot.New()
 	p.BackgroundColor = color.Transparent
 	p.X.Min = 0
@@ -72,6 +72,7 @@ func drawPlot(in *Plot, faults []Fault) (string, []legend, error) {
 		lines = append(lines, legend{s.Name, hex(c), peak(s, in.Unit)})
 	}
 	style(p, in)
+	p.X.Max = max(end, 1)
 	svg, err := picture(p)
 	return svg, lines, err
 }

@@ -35,7 +35,7 @@ func (r *Report) html() ([]byte, error) {
 	}
 	p := page{Report: r}
 	for i := range r.Plots {
-		svg, lines, err := drawPlot(&r.Plots[i], r.Faults)
+		svg, lines, err := drawPlot(&r.Plots[i], r.Faults, r.end())
 		if err != nil {
 			return nil, fmt.Errorf("plot %q: %w", r.Plots[i].Title, err)
 		}
@@ -46,4 +46,17 @@ func (r *Report) html() ([]byte, error) {
 		return nil, err
 	}
 	return b.Bytes(), nil
+}
+
+// end is the last time of any series, so that all plots have the same width.
+func (r *Report) end() float64 {
+	end := 0.0
+	for _, p := range r.Plots {
+		for _, s := range p.Series {
+			for _, x := range s.X {
+				end = max(end, x)
+			}
+		}
+	}
+	return end
 }
