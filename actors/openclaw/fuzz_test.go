@@ -119,7 +119,9 @@ func FuzzPayloads(f *testing.F) {
 			if h.Policy.MaxPayload < minPayload || h.Policy.TickInterval <= 0 || h.Policy.TickInterval > maxTick {
 				t.Errorf("policy %+v", h.Policy)
 			}
-			h.check(true)
+			if refused := h.check(true); refused != nil && refused.Message == "" {
+				t.Error("refused without a word")
+			}
 		}
 		if h, problem := decodeHistory(b, 64); problem == "" {
 			if tr := h.Trace("r"); tr.Answered && (!tr.Taken || len(tr.Text) > 3*64) {

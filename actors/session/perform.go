@@ -42,7 +42,7 @@ func (s *session) perform(ctx actor.Context, eff Effect) {
 	case Fence:
 		s.fence(ctx, e.Key)
 	case DeleteSession:
-		ctx.Send(ctx.Parent(), Delete{Key: e.Key})
+		ctx.Send(ctx.Parent(), Delete(e))
 	case Release:
 		ctx.Send(ctx.Parent(), Over{Ref: s.ref})
 	default:

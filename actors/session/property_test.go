@@ -90,7 +90,6 @@ type probe struct {
 	run    Run
 	now    time.Time
 	conn   Conn
-	first  bool
 	commit *Commit
 	readOn map[Conn]bool
 	armed  map[TimerKind]bool

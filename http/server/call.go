@@ -180,6 +180,9 @@ func (c *call) refuseBody() error {
 }
 
 func checkMediaType(h http.Header) error {
+	if h.Get("Content-Encoding") != "" {
+		return &messages.Error{Code: codeMediaType, Message: "the body must not be compressed", NextStep: "send it without Content-Encoding"}
+	}
 	v := h.Get("Content-Type")
 	if v == "application/json" {
 		return nil
@@ -189,9 +192,6 @@ func checkMediaType(h http.Header) error {
 	delete(params, "charset")
 	if err != nil || media != "application/json" || len(params) > 0 || (charset != "" && !strings.EqualFold(charset, "utf-8")) {
 		return &messages.Error{Code: codeMediaType, Message: "the body must be application/json in UTF-8", NextStep: "send `Content-Type: application/json`"}
-	}
-	if h.Get("Content-Encoding") != "" {
-		return &messages.Error{Code: codeMediaType, Message: "the body must not be compressed", NextStep: "send it without Content-Encoding"}
 	}
 	return nil
 }

@@ -214,7 +214,7 @@ func visit(at string, schema *openapi3.Schema, v any) []messages.FieldError {
 	collect(err, func(e *openapi3.SchemaError) {
 		p := at
 		if p == "" {
-			p = pointer(e.JSONPointer())
+			p = pointer(append(e.JSONPointer(), unknownField(e)...))
 		}
 		f := messages.FieldError{Pointer: p, Detail: e.Reason}
 		if e.SchemaField == "maxLength" && e.Schema != nil && e.Schema.Extensions["x-max-bytes"] != nil {
@@ -226,6 +226,18 @@ func visit(at string, schema *openapi3.Schema, v any) []messages.FieldError {
 		wrong = append(wrong, messages.FieldError{Pointer: at, Detail: "does not fit its schema"})
 	}
 	return wrong
+}
+
+// unknownField is the name of a field that its object does not have, which the
+// schema's error tells only in words; its pointer ends at the object.
+func unknownField(e *openapi3.SchemaError) []string {
+	quoted, is := strings.CutSuffix(e.Reason, " is unsupported")
+	quoted, begins := strings.CutPrefix(quoted, "property ")
+	name, err := strconv.Unquote(quoted)
+	if !is || !begins || err != nil {
+		return nil
+	}
+	return []string{name}
 }
 
 func collect(err error, found func(*openapi3.SchemaError)) {

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/dash-fleet/dash/http/api"
@@ -93,6 +94,10 @@ func checkGatewayURL(raw string) string {
 		return "must not hold a password: use token"
 	case u.RawQuery != "" || u.Fragment != "":
 		return "must not have a query or fragment"
+	case u.Port() != "":
+		if n, err := strconv.ParseUint(u.Port(), 10, 16); err != nil || n == 0 {
+			return "has a port that is not 1 to 65535"
+		}
 	}
 	return ""
 }

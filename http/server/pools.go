@@ -33,8 +33,9 @@ func (s *Server) getPool(c *call) error {
 }
 
 func (s *Server) putPool(c *call) error {
+	// A pool that nobody has stored shows version 0, which creates it.
 	version, create := c.ifMatch(), c.r.Header.Get("If-None-Match") == "*"
-	if (version > 0) == create {
+	if (c.r.Header.Get("If-Match") != "") == create {
 		return &messages.Error{
 			Code: codeNeedVersion, Message: "it must be said whether the pool is created or replaced",
 			NextStep: "send `If-None-Match: *` to create, or `If-Match` with the pool's version to replace",

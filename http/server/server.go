@@ -229,8 +229,9 @@ func (s *Server) Addr() net.Addr {
 // call it before Stop when a load balancer should notice first.
 func (s *Server) Drain() { s.stopping.Store(true) }
 
-// Stop ends streams and long-polls, lets other requests finish, and closes
-// what is left when ctx ends. It is idempotent.
+// Stop ends streams and long-polls, lets other requests finish, and cuts what
+// is left when ctx ends, which is no error: whoever sends or reads slowly must
+// not make a stop fail. It is idempotent.
 func (s *Server) Stop(ctx context.Context) error {
 	s.Drain()
 	s.cancel()
@@ -242,12 +243,20 @@ func (s *Server) Stop(ctx context.Context) error {
 	}
 	stopEvents := s.events.Stop(ctx)
 	err := h.Shutdown(ctx)
-	if err != nil {
+	switch {
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		s.logger.Warn("requests were cut at the stop", slog.Any("err", err))
+		err = h.Close()
+	case err != nil:
 		err = errors.Join(fmt.Errorf("stop API: %w", err), h.Close())
 	}
 	<-served
 	return errors.Join(stopEvents, err, s.waitSockets(ctx))
 }
+
+// socketGrace is what WebSockets get to close when the time of a stop was used
+// up by other requests.
+const socketGrace = time.Second
 
 // waitSockets waits for the WebSockets, which s.cancel has told to close.
 func (s *Server) waitSockets(ctx context.Context) error {
@@ -257,6 +266,11 @@ func (s *Server) waitSockets(ctx context.Context) error {
 	case <-done:
 		return nil
 	case <-ctx.Done():
+	}
+	select {
+	case <-done:
+		return nil
+	case <-time.After(socketGrace):
 		return fmt.Errorf("close WebSockets: %w", ctx.Err())
 	}
 }

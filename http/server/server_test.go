@@ -80,6 +80,7 @@ func TestRefusals(t *testing.T) {
 		{name: "media type", method: "POST", path: "/api/v1/tasks", token: admin, body: hello, header: []string{"Content-Type", "text/plain"}, status: 415, code: "unsupported_media_type"},
 		{name: "charset", method: "POST", path: "/api/v1/tasks", token: admin, body: hello, header: []string{"Content-Type", "application/json; charset=latin1"}, status: 415, code: "unsupported_media_type"},
 		{name: "compressed", method: "POST", path: "/api/v1/tasks", token: admin, body: hello, header: []string{"Content-Type", "application/json;charset=utf-8", "Content-Encoding", "gzip"}, status: 415, code: "unsupported_media_type"},
+		{name: "compressed, plain media type", method: "POST", path: "/api/v1/tasks", token: admin, body: hello, header: []string{"Content-Encoding", "gzip"}, status: 415, code: "unsupported_media_type"},
 		{name: "message too large", method: "POST", path: "/api/v1/tasks", token: admin, body: big, status: 413, code: "too_large"},
 		{name: "body too large", method: "POST", path: "/api/v1/tasks", token: admin, body: strings.Repeat(" ", 1<<20) + hello, status: 413, code: "too_large"},
 		{name: "repeated field", method: "POST", path: "/api/v1/tasks", token: admin, body: `{"priority":"low","priority":"high","input":{"message":"x"}}`, status: 400, code: "invalid_request"},
@@ -92,10 +93,13 @@ func TestRefusals(t *testing.T) {
 		{name: "gateway without url", method: "POST", path: "/api/v1/gateways", token: admin, body: `{"id":"gw-9"}`, status: 400, code: "invalid_request"},
 		{name: "gateway with both", method: "POST", path: "/api/v1/gateways", token: admin, body: `{"id":"gw-9","url":"ws://h:1","managed":{}}`, status: 400, code: "invalid_request"},
 		{name: "gateway over http", method: "POST", path: "/api/v1/gateways", token: admin, body: `{"id":"gw-9","url":"http://h:1","token":"x"}`, status: 400, code: "invalid_request"},
+		{name: "gateway at no port", method: "POST", path: "/api/v1/gateways", token: admin, body: `{"id":"gw-9","url":"ws://h:99999","token":"x"}`, status: 400, code: "invalid_request"},
+		{name: "gateway at port zero", method: "PATCH", path: "/api/v1/gateways/gw-1", token: admin, body: `{"url":"ws://h:0"}`, status: 400, code: "invalid_request"},
 		{name: "gateway with a password in the URL", method: "POST", path: "/api/v1/gateways", token: admin, body: `{"id":"gw-9","url":"ws://u:p@h:1","token":"x"}`, status: 400, code: "invalid_request"},
 		{name: "relative command", method: "POST", path: "/api/v1/gateways", token: admin, body: `{"id":"gw-9","managed":{"command":["sh"]}}`, status: 400, code: "invalid_request"},
 		{name: "empty change", method: "PATCH", path: "/api/v1/gateways/gw-1", token: admin, body: `{}`, status: 400, code: "invalid_request"},
 		{name: "old version", method: "PATCH", path: "/api/v1/gateways/gw-1", token: admin, body: `{"weight":2}`, header: []string{"If-Match", `"6"`}, status: 412, code: "version_mismatch"},
+		{name: "no time to be away", method: "PUT", path: "/api/v1/pools/batch", token: admin, body: `{"away_seconds":0}`, header: []string{"If-Match", `"3"`}, status: 400, code: "invalid_request"},
 		{name: "no version", method: "PUT", path: "/api/v1/pools/batch", token: admin, body: `{}`, status: 428, code: "precondition_required"},
 		{name: "pool exists", method: "PUT", path: "/api/v1/pools/batch", token: admin, body: `{}`, header: []string{"If-None-Match", "*"}, status: 412, code: "version_mismatch"},
 		{name: "session of another tenant", method: "GET", path: "/api/v1/sessions/s-1?tenant=default", token: tenant, status: 403, code: "forbidden"},
@@ -138,7 +142,7 @@ func TestRawRequestsThatNoClientSends(t *testing.T) {
 		}
 		fmt.Fprintf(conn, "%s\r\nHost: x\r\nConnection: close\r\n\r\n", line)
 		answer, err := io.ReadAll(conn)
-		conn.Close()
+		_ = conn.Close() // read to its end, or cut
 		if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 "+status) {
 			t.Errorf("%s: %.80q %v", line, answer, err)
 		}
@@ -163,7 +167,7 @@ func TestSlowBodiesAreCut(t *testing.T) {
 		}
 		fmt.Fprintf(conn, "%s\r\nHost: x\r\n\r\n", head)
 		answer, err := io.ReadAll(conn)
-		conn.Close()
+		_ = conn.Close() // read to its end, or cut
 		if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 4") {
 			t.Errorf("%s: %.60q %v", name, answer, err)
 		}

@@ -164,8 +164,8 @@ func TestGate(t *testing.T) {
 		<-time.After(time.Millisecond)
 	}
 	select {
-	case <-answered:
-		t.Error("answered before the gate was opened")
+	case err := <-answered:
+		t.Errorf("answered before the gate was opened: %v", err)
 	default:
 	}
 	s.Open("a")

@@ -148,7 +148,9 @@ func TestAdoptedProcessThatNeverBecomesReadyIsEnded(t *testing.T) {
 	until(t, "a process", func() bool { s, _ := l.Status("gw"); return s.PID != 0 })
 	s, _ := l.Status("gw")
 	cancel()
-	<-res
+	if err := <-res; err == nil {
+		t.Fatal("a process that was never ready was reported as up")
+	}
 	l.Close()
 	next := again(t, l.dir, func(c *Config) { c.StartupTimeout = 500 * time.Millisecond })
 	_, err := next.Ensure(t.Context(), spec)
