@@ -77,7 +77,7 @@ func (p *process) stop(patience time.Duration) error {
 func await(ctx context.Context, patience time.Duration, what string, ok func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	t := time.NewTicker(10 * time.Millisecond)
+	t := time.NewTicker(20 * time.Millisecond)
 	defer t.Stop()
 	for {
 		err := ok(ctx)

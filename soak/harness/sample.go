@@ -23,9 +23,9 @@ type Sample struct {
 	Running    int
 	RSS        int64 // of dash serve, bytes
 	Goroutines float64
-	// CPU are seconds used so far: by dash serve, by the simulators, and by
-	// everything on the machine, of Capacity that could have been used.
-	CPU, SimCPU, MachineCPU, Capacity float64
+	// CPU are seconds used so far: by dash serve, by the simulators, by this
+	// process, and by everything on the machine, of Capacity that could have been used.
+	CPU, SimCPU, OwnCPU, MachineCPU, Capacity float64
 	// Commits are the buckets of dash_store_commit_seconds so far.
 	Commits Buckets
 	// Read is how long GET /queue took.
@@ -136,6 +136,9 @@ func (s *Sampler) look(ctx context.Context) (Sample, error) {
 		return one, err
 	}
 	if _, one.SimCPU, err = usage(s.bench.Sim.PID()); err != nil {
+		return one, err
+	}
+	if _, one.OwnCPU, err = usage(os.Getpid()); err != nil {
 		return one, err
 	}
 	if one.MachineCPU, one.Capacity, err = machine(); err != nil {

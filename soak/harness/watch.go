@@ -20,6 +20,7 @@ type Watcher struct {
 	mu     sync.Mutex
 	events []judge.Event
 	states map[string]string // of tasks
+	open   int               // tasks that are not terminal
 	seq    int64
 	gaps   int
 	cuts   int
@@ -76,6 +77,12 @@ func (w *Watcher) take(m *api.EventMessage) {
 		w.events = append(w.events, e)
 		w.seq = e.Seq
 		if e.Type == "task.state" {
+			if was, known := w.states[e.ID]; known && !isTerminal(was) {
+				w.open--
+			}
+			if !isTerminal(e.State) {
+				w.open++
+			}
 			w.states[e.ID] = e.State
 		}
 		close(w.turn)
@@ -94,14 +101,19 @@ func (w *Watcher) Cuts() int {
 func (w *Watcher) Open() (open, ended int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, s := range w.states {
-		if isTerminal(s) {
-			ended++
-		} else {
-			open++
+	return w.open, len(w.states) - w.open
+}
+
+// anyOpen names one task that is not terminal, found in few looks.
+func (w *Watcher) anyOpen() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for i := len(w.events) - 1; i >= max(0, len(w.events)-1000); i-- {
+		if e := &w.events[i]; e.Type == "task.state" && !isTerminal(w.states[e.ID]) {
+			return "one is " + e.ID + ", " + w.states[e.ID]
 		}
 	}
-	return open, ended
+	return "none of them moved lately"
 }
 
 // Await waits until an event fits, those already seen included.

@@ -56,7 +56,9 @@ func TestWrite(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var back struct{ Plots []struct{ Series []struct{ Y []*float64 } } }
+	var back struct {
+		Plots []struct{ Series []struct{ Y []*float64 } }
+	}
 	if err := json.Unmarshal(data, &back); err != nil {
 		t.Fatal(err)
 	}

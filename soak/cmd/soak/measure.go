@@ -40,6 +40,7 @@ type measure struct {
 	rss     int64         // peak
 	cpu     float64       // of dash serve, share of the machine while loaded
 	simCPU  float64
+	own     float64 // of this process
 	machine float64
 	commits float64 // share of the time in which a batch was under way
 	flight  float64 // mean share of the slots, while loaded
@@ -74,10 +75,11 @@ func newMeasure(o *options, got *outcome) *measure {
 
 // shares adds up CPU and commit time, life by life of the process.
 func (m *measure) shares(loaded []harness.Sample) {
-	var dash, sim, all, capacity, commits, elapsed float64
+	var dash, sim, own, all, capacity, commits, elapsed float64
 	for i := 1; i < len(loaded); i++ {
 		a, b := &loaded[i-1], &loaded[i]
 		sim += max(0, b.SimCPU-a.SimCPU)
+		own += max(0, b.OwnCPU-a.OwnCPU)
 		all += b.MachineCPU - a.MachineCPU
 		capacity += b.Capacity - a.Capacity
 		elapsed += b.At.Sub(a.At).Seconds()
@@ -91,7 +93,7 @@ func (m *measure) shares(loaded []harness.Sample) {
 	}
 	if capacity > 0 && elapsed > 0 {
 		cores := elapsed * float64(runtime.NumCPU())
-		m.cpu, m.simCPU, m.machine, m.commits = dash/cores, sim/cores, all/capacity, min(1, commits/elapsed)
+		m.cpu, m.simCPU, m.own, m.machine, m.commits = dash/cores, sim/cores, own/cores, all/capacity, min(1, commits/elapsed)
 	}
 }
 
@@ -217,7 +219,7 @@ func (m *measure) p(q float64) float64 { return float64(m.got.latency.ValueAtQua
 func (m *measure) limits() []report.Utilisation {
 	return []report.Utilisation{
 		{Name: "gateway slots", Used: m.flight, Note: "mean of tasks at gateways by all slots; beyond it tasks wait in their class"},
-		{Name: "CPU of the machine", Used: m.machine, Note: fmt.Sprintf("dash serve %.0f %%, simulated gateways %.0f %%, the rest is the harness and others", 100*m.cpu, 100*m.simCPU)},
+		{Name: "CPU of the machine", Used: m.machine, Note: fmt.Sprintf("dash serve %.0f %%, simulated gateways %.0f %%, this harness %.0f %%, the rest is others'", 100*m.cpu, 100*m.simCPU, 100*m.own)},
 		{Name: "store commits", Used: m.commits, Note: "share of the time in which a batch was being made durable"},
 	}
 }
