@@ -1,0 +1,69 @@
+package server_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/dash-fleet/dash/http/api"
+	"github.com/dash-fleet/dash/http/server"
+)
+
+func TestUnknownFieldsArePointedAt(t *testing.T) {
+	t.Parallel()
+	n := start(t, server.Config{})
+	for body, want := range map[string]string{
+		`{"priority":"low","prio":1,"input":{"message":"x"}}`:                "/prio",
+		`{"priority":"low","input":{"message":"x","a/b~c":1}}`:               "/input/a~1b~0c",
+		`{"priority":"low","input":{"message":"x"},"requires":{"gpu":true}}`: "/requires/gpu",
+		`{"priority":"low","input":{"message":"x"},"back\"off":{}}`:          `/back"off`,
+	} {
+		resp, answer := n.call("POST", "/api/v1/tasks", admin, body)
+		p := read[api.Problem](t, answer)
+		if resp.StatusCode != 400 || p.Errors == nil || len(*p.Errors) != 1 || (*p.Errors)[0].Pointer != want {
+			t.Errorf("%s: %d %s, want pointer %s", body, resp.StatusCode, answer, want)
+		}
+	}
+}
+
+func TestAnUnstoredPoolIsReplacedByTheVersionItShows(t *testing.T) {
+	t.Parallel()
+	n := start(t, server.Config{})
+	resp, body := n.call("PUT", "/api/v1/pools/fresh", admin, `{}`, "If-Match", `"0"`)
+	if resp.StatusCode != 200 {
+		t.Errorf("%d %s", resp.StatusCode, body)
+	}
+	if resp, body := n.call("PUT", "/api/v1/pools/batch", admin, `{}`, "If-Match", `"0"`); resp.StatusCode != 412 {
+		t.Errorf("a stored pool was replaced without its version: %d %s", resp.StatusCode, body)
+	}
+}
+
+func TestStopCutsARequestThatNeverArrives(t *testing.T) {
+	t.Parallel()
+	n := start(t, server.Config{})
+	conn, err := net.Dial("tcp", n.srv.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprintf(conn, "POST /api/v1/tasks HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: 100\r\nExpect: 100-continue\r\n\r\n", admin)
+	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	// The server asks for the body, so the handler is reading it.
+	line := make([]byte, len("HTTP/1.1 100"))
+	if _, err := conn.Read(line); err != nil || !strings.HasPrefix(string(line), "HTTP/1.1 100") {
+		t.Fatalf("%q %v", line, err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+	defer cancel()
+	if err := n.srv.Stop(ctx); err != nil {
+		t.Errorf("a slow client makes the stop fail: %v", err)
+	}
+	if logs := n.logs.String(); !strings.Contains(logs, "cut") {
+		t.Errorf("the cut is not logged: %s", logs)
+	}
+}
