@@ -39,6 +39,7 @@ type Scenario struct {
 	// PerRun is the most rounds of one run; 0: the fault is not repeated, a
 	// run counts as one round.
 	PerRun int
+	Root   bool // needs root
 	Run    func(context.Context, *Env) error
 }
 
@@ -63,7 +64,7 @@ func Scenarios() []Scenario {
 			Doc: "a cancel while the gateway dies ends in a state that is true"},
 		{Name: "span-restart", Run: spanRestart,
 			Doc: "20-second runs that span a restart of Dash finish with attempt 1, and a managed gateway keeps its pid"},
-		{Name: "full-disk", Run: fullDisk,
+		{Name: "full-disk", Root: true, Run: fullDisk,
 			Doc: "a full disk answers 503 and recovers without a restart; what was accepted stays"},
 		{Name: "slow-gateway", Run: slowGateway,
 			Doc: "provider errors or event-loop delay halve a gateway's window within 10 s, those of its neighbours stay"},

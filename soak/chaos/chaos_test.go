@@ -48,6 +48,9 @@ func TestScenarios(t *testing.T) {
 	}
 	for _, s := range chaos.Scenarios() {
 		t.Run(s.Name, func(t *testing.T) {
+			if s.Root && os.Geteuid() != 0 {
+				t.Skip("infrastructure missing: root")
+			}
 			n := 1
 			if s.PerRun > 0 {
 				n = rounds
