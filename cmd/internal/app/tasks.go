@@ -106,7 +106,15 @@ func (c taskCommands) WaitTask(ctx context.Context, tenant, id string) (server.T
 // Cancel implements server.Tasks.
 func (c taskCommands) Cancel(ctx context.Context, tenant, id, reason string) (server.Task, error) {
 	t, err := c.owners.Cancel(ctx, tenant, id, reason)
-	return server.Task{Task: t}, err
+	if err != nil {
+		return server.Task{}, err
+	}
+	// The pool's owner does not hear of RUNNING, so its copy of a task that
+	// runs is older than what the store says.
+	if now, err := c.Task(ctx, tenant, id); err == nil {
+		return now, nil
+	}
+	return server.Task{Task: t}, nil
 }
 
 // Release implements server.Tasks.
