@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/dash-fleet/dash/http/api"
 )
@@ -38,6 +39,29 @@ func TestFieldsAndQueueAreShown(t *testing.T) {
 	f.answer("POST /api/v1/tasks", 429, p, "Retry-After", "3")
 	wantResult(t, f.dash(t.Context(), "", "task", "submit", "--message", "x"), exitUnavailable, "",
 		"the queue is full (7 of 5 places taken); it may succeed in 3.0s", "/input/message: too long")
+}
+
+// A restart of a gateway that is ready is over when it is ready anew, not when
+// the node still says what was before.
+func TestRestartWaitsForTheNewStart(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	before := time.Now().Add(-time.Second)
+	after := before.Add(time.Second)
+	looks := 0
+	f.mux.HandleFunc("GET /api/v1/gateways/gw-1", func(w http.ResponseWriter, _ *http.Request) {
+		g := api.Gateway{Id: "gw-1", State: api.GatewayStateReady, Since: &before}
+		if looks++; looks > 2 { // before the restart, and once after it
+			g.Since = &after
+		}
+		_ = json.NewEncoder(w).Encode(g)
+	})
+	f.answer("GET /api/v1/gateways", 200, page[api.Gateway]{Items: []api.Gateway{{Id: "gw-1"}}})
+	f.answer("POST /api/v1/gateways/gw-1/restart", 202, api.Gateway{Id: "gw-1", State: api.GatewayStateReady, Since: &before})
+	wantResult(t, f.dash(t.Context(), "", "gateway", "restart", "gw-1"), 0, "gw-1")
+	if looks != 3 {
+		t.Errorf("looked %d times, want 3", looks)
+	}
 }
 
 func TestAnswersThatAreNotDash(t *testing.T) {

@@ -31,7 +31,7 @@ var findingColumns = []column[finding]{
 	{name: "CHECK", value: func(f finding) string { return f.Check }},
 	{name: "RESULT", value: func(f finding) string { return f.Result }},
 	{name: "DETAIL", value: func(f finding) string { return f.Detail }},
-	{name: "NEXT", value: func(f finding) string { return f.Next }},
+	{name: "NEXT", wide: true, value: func(f finding) string { return f.Next }},
 }
 
 func doctorCommand(t *terminal) *cobra.Command {
@@ -48,6 +48,9 @@ func doctorCommand(t *terminal) *cobra.Command {
 		if err := printList(t, o, findingColumns, found); err != nil {
 			return err
 		}
+		if o.format == "table" && len(o.columns) == 0 {
+			advise(t, found)
+		}
 		failed := slices.DeleteFunc(slices.Clone(found), func(f finding) bool { return f.code == 0 })
 		if len(failed) == 0 {
 			return nil
@@ -55,6 +58,16 @@ func doctorCommand(t *terminal) *cobra.Command {
 		// What stands first explains what comes after it.
 		return quietExit(failed[0].code)
 	})
+}
+
+// advise says on stderr, in full, what is wrong and what to do: a table cuts
+// long texts at the terminal's width.
+func advise(t *terminal, found []finding) {
+	for _, f := range found {
+		if f.Result != "ok" {
+			report(t.err, &failure{what: f.Check + ": " + f.Detail, next: f.Next})
+		}
+	}
 }
 
 // examine runs the checks; later ones need the earlier ones.

@@ -20,6 +20,11 @@ import (
 func verb[T any](t *terminal, c *cobra.Command, columns []column[T], run func(ctx context.Context, c *client, o output, args []string) error) *cobra.Command {
 	o := &output{}
 	o.addFlags(c)
+	names := make([]string, len(columns))
+	for i, col := range columns {
+		names[i] = strings.ToLower(col.name)
+	}
+	completeFlags(c, map[string]cobra.CompletionFunc{"columns": cobra.FixedCompletions(names, cobra.ShellCompDirectiveNoFileComp)})
 	c.SuggestionsMinimumDistance = 2
 	if c.Args == nil {
 		c.Args = noArgs

@@ -102,20 +102,23 @@ func gatewayPath(id string) string { return "/gateways/" + url.PathEscape(id) }
 
 // gatewayAction builds a verb that posts to a gateway and then follows it until
 // it has arrived.
-func gatewayAction(t *terminal, c *cobra.Command, action string, look func(api.Gateway) (bool, error)) *cobra.Command {
+func gatewayAction(t *terminal, c *cobra.Command, action string, look func(before, now api.Gateway) (bool, error)) *cobra.Command {
 	var detach bool
 	c = verb(t, c, gatewayColumns, func(ctx context.Context, c *client, o output, args []string) error {
 		id, err := gatewayID(ctx, c, args[0])
 		if err != nil {
 			return err
 		}
-		var g api.Gateway
+		var before, g api.Gateway
+		if err := c.call(ctx, get(gatewayPath(id), nil), &before); err != nil {
+			return err
+		}
 		if err := c.call(ctx, post(gatewayPath(id)+"/"+action, nil), &g); err != nil {
 			return err
 		}
 		if !detach {
 			g, err = follow(ctx, t, c, gatewayPath(id), "dash gateway show "+id, func(g api.Gateway) (string, bool, error) {
-				done, err := look(g)
+				done, err := look(before, g)
 				return gatewayWords(g), done, err
 			})
 			if err != nil {
@@ -149,29 +152,27 @@ func gatewayDrainCommand(t *terminal) *cobra.Command {
 		Use: "drain ID", Short: "Give a gateway no more work and wait until it is idle", Args: exactArgs("a gateway id"), ValidArgsFunction: completeGateways(t),
 		Long:    "What runs there is finished. Ctrl-C stops the waiting, not the drain; `dash gateway resume` ends it.",
 		Example: "  dash gateway drain gw-1\n  dash gateway drain gw-1 --detach",
-	}, "drain", func(g api.Gateway) (bool, error) { return g.State == api.GatewayStateDrained, stuck(g) })
+	}, "drain", func(_, g api.Gateway) (bool, error) { return g.State == api.GatewayStateDrained, stuck(g) })
 }
 
 func gatewayResumeCommand(t *terminal) *cobra.Command {
 	return gatewayAction(t, &cobra.Command{
 		Use: "resume ID", Short: "Take a drained or quarantined gateway back into service", Args: exactArgs("a gateway id"), ValidArgsFunction: completeGateways(t),
 		Example: "  dash gateway resume gw-1",
-	}, "resume", func(g api.Gateway) (bool, error) {
+	}, "resume", func(_, g api.Gateway) (bool, error) {
 		return g.State == api.GatewayStateReady || g.State == api.GatewayStateDegraded, stuck(g)
 	})
 }
 
 func gatewayRestartCommand(t *terminal) *cobra.Command {
-	begun := false // a restart starts from ready as well
 	return gatewayAction(t, &cobra.Command{
 		Use: "restart ID", Short: "Restart a managed gateway, or connect anew to another one", Args: exactArgs("a gateway id"), ValidArgsFunction: completeGateways(t),
 		Long:    "A managed gateway is drained, stopped and started; what runs there is finished first.",
 		Example: "  dash gateway restart gw-1\n  dash gateway restart gw-1 --detach",
-	}, "restart", func(g api.Gateway) (bool, error) {
+	}, "restart", func(before, g api.Gateway) (bool, error) {
+		// It may be ready before it begins as well: then it has to be ready anew.
 		ready := g.State == api.GatewayStateReady || g.State == api.GatewayStateDegraded
-		fresh := g.Since != nil && time.Since(*g.Since) < 2*time.Second
-		begun = begun || !ready || fresh
-		return begun && ready, stuck(g)
+		return ready && !deref(g.Since).Equal(deref(before.Since)), stuck(g)
 	})
 }
 

@@ -72,8 +72,8 @@ func dataFolder(t *terminal, cmd *cobra.Command) (string, error) {
 
 // storeFlags are the settings that say where the store is.
 func storeFlags(c *cobra.Command) {
-	c.Flags().String("data", "", "folder of the embedded store (default as `dash serve`)")
-	c.Flags().String(config.FileFlag, "", "YAML file with settings, as for `dash serve`")
+	c.Flags().String("data", "", "folder of the embedded store (default that of dash serve)")
+	c.Flags().String(config.FileFlag, "", "YAML file with settings, as for dash serve")
 }
 
 func migrateTo(t *terminal, d sqlite.Direction, short, long, example string) *cobra.Command {
@@ -154,6 +154,7 @@ func migrateStatus(t *terminal) *cobra.Command {
 	var o output
 	c := &cobra.Command{
 		Use: "status", Short: "List the migrations and which are applied", Args: noArgs,
+		Long:    "List the migrations and which are applied. The node must be stopped.",
 		Example: "  dash migrate status --data /var/lib/dash",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := check(o, statusColumns); err != nil {

@@ -34,8 +34,12 @@ func (o *output) addFlags(c *cobra.Command) {
 type column[T any] struct {
 	name  string
 	wide  bool // only with -o wide or by --columns
+	long  bool // text of any length: cut in a table, unless it stands last
 	value func(T) string
 }
+
+// longCell is how many characters of a long text a table shows.
+const longCell = 60
 
 // check refuses unknown formats and columns before anything is asked of the API.
 func check[T any](o output, columns []column[T]) error {
@@ -125,22 +129,28 @@ func printOne[T any](t *terminal, o output, columns []column[T], item T) error {
 }
 
 func printJSON(t *terminal, v any) error {
-	raw, err := json.MarshalIndent(v, "", "  ")
-	if err != nil {
-		return fmt.Errorf("encode the answer: %w", err)
-	}
-	return write(t, string(raw)+"\n")
+	return encode(t, "  ", v)
 }
 
 func printLines[T any](t *terminal, items []T) error {
+	all := make([]any, len(items))
+	for i, v := range items {
+		all[i] = v
+	}
+	return encode(t, "", all...)
+}
+
+// encode writes values as JSON with a line end after each. It leaves <, > and
+// & as they are: nobody puts this output into a web page.
+func encode(t *terminal, indent string, values ...any) error {
 	var b strings.Builder
-	for _, v := range items {
-		raw, err := json.Marshal(v)
-		if err != nil {
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", indent)
+	for _, v := range values {
+		if err := e.Encode(v); err != nil {
 			return fmt.Errorf("encode the answer: %w", err)
 		}
-		b.Write(raw)
-		b.WriteByte('\n')
 	}
 	return write(t, b.String())
 }
@@ -196,6 +206,9 @@ func printTable[T any](t *terminal, o output, columns []column[T], items []T) er
 		row := make([]string, len(chosen))
 		for i, c := range chosen {
 			row[i] = oneLine(c.value(v))
+			if text := []rune(row[i]); c.long && len(chosen) > 2 && len(text) > longCell {
+				row[i] = string(text[:longCell-1]) + "…"
+			}
 		}
 		rows = append(rows, row)
 	}

@@ -46,6 +46,33 @@ func TestOutputFormats(t *testing.T) {
 	}
 }
 
+func TestLongTexts(t *testing.T) {
+	t.Parallel()
+	type thing struct{ Name, Text string }
+	columns := []column[thing]{
+		{name: "NAME", value: func(v thing) string { return v.Name }},
+		{name: "TEXT", long: true, value: func(v thing) string { return v.Text }},
+		{name: "SIZE", value: func(thing) string { return "big" }},
+	}
+	items := []thing{{"a<b", strings.Repeat("é", longCell+1)}}
+	var b bytes.Buffer
+	if err := printList(&terminal{out: &b}, output{format: "table", noHeaders: true}, columns, items); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := b.String(), "a<b  "+strings.Repeat("é", longCell-1)+"…  big\n"; got != want {
+		t.Errorf("among other columns: %q, want %q", got, want)
+	}
+	for _, o := range []output{{format: "table", columns: []string{"name", "text"}}, {format: "jsonl"}} {
+		b.Reset()
+		if err := printList(&terminal{out: &b}, o, columns, items); err != nil {
+			t.Fatal(err)
+		}
+		if got := b.String(); !strings.Contains(got, items[0].Text) || !strings.Contains(got, "a<b") {
+			t.Errorf("%+v changes the text: %q", o, got)
+		}
+	}
+}
+
 func TestTableFitsTheTerminal(t *testing.T) {
 	t.Parallel()
 	got := layout([][]string{{"ID", "REASON"}, {"gw-1", strings.Repeat("x", 100)}}, 20)

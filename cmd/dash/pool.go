@@ -31,7 +31,12 @@ var poolColumns = []column[api.Pool]{
 	{name: "RESERVED", value: func(v api.Pool) string {
 		return perClass(func(class string) string { return number(*reservedSlot(&v.Reserved, class)) })
 	}},
-	{name: "AGING", value: func(v api.Pool) string { return zeroAs(v.AgingSeconds, "strict") }},
+	{name: "AGING", value: func(v api.Pool) string {
+		if v.AgingSeconds == 0 {
+			return "strict"
+		}
+		return fmt.Sprintf("%ds", v.AgingSeconds)
+	}},
 	{name: "AWAY", value: func(v api.Pool) string { return fmt.Sprintf("%ds", v.AwaySeconds) }},
 	{name: "BYTES", wide: true, value: func(v api.Pool) string {
 		return perClass(func(class string) string { return fmt.Sprint(limitOf(v, class).Bytes) })

@@ -15,8 +15,8 @@ import (
 func run(ctx context.Context, args []string, t *terminal) int {
 	root := newRoot(t)
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
-	err = asUsage(err)
+	cmd, err := root.ExecuteContextC(ctx)
+	err = asUsage(cmd, err)
 	report(t.err, err)
 	return exitCode(err)
 }
@@ -26,7 +26,9 @@ func newRoot(t *terminal) *cobra.Command {
 		Use:   "dash",
 		Short: "Control plane for fleets of OpenClaw gateways",
 		Long: "Dash runs tasks on a fleet of OpenClaw gateways: in strict priority order, on gateways\n" +
-			"that it keeps alive, and without losing an accepted task.",
+			"that it keeps alive, and without losing an accepted task.\n\n" +
+			"Commands over the API read DASH_URL (default " + defaultURL + ") and DASH_API_KEY. Without\n" +
+			"a key they use that of a node which the same user started on this machine.",
 		Example: "  dash serve --dev\n  dash task submit --priority high --message 'Say hello.' --wait\n  dash gateway list",
 		Args:    noArgs, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		SilenceErrors: true, SilenceUsage: true,
@@ -79,10 +81,19 @@ func noArgs(cmd *cobra.Command, args []string) error {
 		return nil
 	}
 	next := "`" + cmd.CommandPath() + " --help` lists what there is"
-	if s := cmd.SuggestionsFor(args[0]); len(s) > 0 {
-		next = "did you mean `" + cmd.CommandPath() + " " + s[0] + "`?"
+	for _, s := range cmd.SuggestionsFor(args[0]) {
+		if alike(args[0], s) {
+			next = "did you mean `" + cmd.CommandPath() + " " + s + "`?"
+			break
+		}
 	}
 	return usage(next, "%s has no command or argument %q", cmd.CommandPath(), args[0])
+}
+
+// alike keeps guesses from being silly: two short words differ by two letters
+// and have nothing to do with each other.
+func alike(typed, known string) bool {
+	return typed != "" && (typed[0] == known[0] || 2*config.Distance(typed, known) < len(typed))
 }
 
 // exactArgs asks for one argument per name.
@@ -100,7 +111,7 @@ func exactArgs(names ...string) cobra.PositionalArgs {
 }
 
 // asUsage gives cobra's own errors, which have no type, the code of wrong usage.
-func asUsage(err error) error {
+func asUsage(cmd *cobra.Command, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -110,7 +121,7 @@ func asUsage(err error) error {
 	}
 	for _, p := range []string{"unknown command", "required flag", "if any flags in the group", "at least one of the flags", "invalid argument"} {
 		if strings.HasPrefix(err.Error(), p) {
-			return usage("`dash --help` lists the commands", "%s", err)
+			return usage("`"+cmd.CommandPath()+" --help` says how it is used", "%s", err)
 		}
 	}
 	return err
@@ -128,7 +139,7 @@ func nearestFlag(cmd *cobra.Command, err error) string {
 		if strings.HasPrefix(f.Name, name) {
 			d = 1
 		}
-		if d < least {
+		if d < least && alike(name, f.Name) {
 			best, least = f.Name, d
 		}
 	})

@@ -131,7 +131,7 @@ func sessionSendCommand(t *terminal) *cobra.Command {
 	var wait bool
 	c := oneSession(t, &cobra.Command{
 		Use: "send ID", Short: "Submit the next turn of a session",
-		Long:    "As `dash task submit --session`, in the session's own pool. Without --message the text is\nread from stdin.",
+		Long:    "The next turn of a session that exists, in its own pool. Without --message the text is\nread from stdin.",
 		Example: "  dash session send s-1 --message 'And in French?' --wait",
 	}, func(ctx context.Context, c *client, o output, id string, q url.Values) error {
 		text, err := readMessage(t, message)

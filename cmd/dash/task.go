@@ -38,14 +38,14 @@ var taskColumns = []column[api.Task]{
 	{name: "STARTED", wide: true, value: func(v api.Task) string { return when(v.StartedAt) }},
 	{name: "FINISHED", wide: true, value: func(v api.Task) string { return when(v.FinishedAt) }},
 	{name: "CANCEL", wide: true, value: cancelWords},
-	{name: "ERROR", wide: true, value: func(v api.Task) string {
+	{name: "ERROR", wide: true, long: true, value: func(v api.Task) string {
 		if v.Error == nil {
 			return ""
 		}
 		return v.Error.Code + ": " + v.Error.Message
 	}},
-	{name: "MESSAGE", wide: true, value: func(v api.Task) string { return v.Input.Message }},
-	{name: "RESULT", wide: true, value: func(v api.Task) string {
+	{name: "MESSAGE", wide: true, long: true, value: func(v api.Task) string { return v.Input.Message }},
+	{name: "RESULT", wide: true, long: true, value: func(v api.Task) string {
 		if v.Result == nil {
 			return ""
 		}
@@ -102,10 +102,20 @@ func (f *taskFilter) addFlags(t *terminal, c *cobra.Command) {
 	fs.StringVar(&f.gateway, "gateway", "", "only tasks that this gateway has or had")
 	fs.StringVar(&f.pool, "pool", "", "only tasks of this pool")
 	fs.StringVar(&f.tenant, "tenant", "", "only tasks of this tenant")
-	fs.StringVar(&f.label, "label", "", "only tasks with this label: name or name:value")
+	fs.StringVar(&f.label, "label", "", "only tasks with this label: name, name=value or name:value")
 	completeFlags(c, map[string]cobra.CompletionFunc{
 		"priority": completePriority, "session": completeSessions(t), "gateway": completeGateways(t), "pool": completePools(t),
 	})
+}
+
+// labelQuery is --label as the API wants it; people write it as they gave it
+// to `dash task submit`.
+func (f *taskFilter) labelQuery() string {
+	name, value, ok := strings.Cut(f.label, "=")
+	if !ok || strings.Contains(name, ":") {
+		return f.label
+	}
+	return name + ":" + value
 }
 
 func completePriority(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
@@ -121,7 +131,7 @@ func taskListCommand(t *terminal) *cobra.Command {
 	}
 	c = verb(t, c, taskColumns, func(ctx context.Context, c *client, o output, _ []string) error {
 		q := query("state", strings.Join(f.state, ","), "priority", f.priority, "session", f.session, "gateway", f.gateway,
-			"pool", f.pool, "tenant", f.tenant, "label", f.label)
+			"pool", f.pool, "tenant", f.tenant, "label", f.labelQuery())
 		items, more, err := listAll[api.Task](ctx, c, "/tasks", q, limit)
 		if err != nil {
 			return err
@@ -181,7 +191,7 @@ func taskCancelCommand(t *terminal) *cobra.Command {
 	var reason string
 	c := verb(t, &cobra.Command{
 		Use: "cancel ID…", Short: "Cancel tasks; the wish reaches a running agent", Args: someArgs("task ids"), ValidArgsFunction: completeTasks(t),
-		Example: "  dash task cancel 8b77 --reason 'no longer needed'\n  dash task list --session s-1 --state queued -o name | xargs dash task cancel",
+		Example: "  dash task cancel 8b77 --reason 'no longer needed'\n  dash task list --session s-1 --state queued -o name | xargs -r dash task cancel",
 	}, taskColumns, func(ctx context.Context, c *client, o output, args []string) error {
 		var done []api.Task
 		err := each(ctx, t, args, func(short string) error {
@@ -317,7 +327,7 @@ func replayAll(ctx context.Context, t *terminal, c *client, filter api.DeadLette
 
 func (f taskFilter) deadLetters(code string) api.DeadLetterFilter {
 	return api.DeadLetterFilter{
-		Code: opt(code), Gateway: opt(f.gateway), Label: opt(f.label), Pool: opt(f.pool),
+		Code: opt(code), Gateway: opt(f.gateway), Label: opt(f.labelQuery()), Pool: opt(f.pool),
 		Priority: opt(api.Priority(f.priority)), Session: opt(f.session), Tenant: opt(f.tenant),
 	}
 }

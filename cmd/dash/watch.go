@@ -166,7 +166,7 @@ func settle(t *terminal, o output, task *api.Task, shown bool) error {
 	if task.State == api.TaskStateSucceeded {
 		return nil
 	}
-	f := &failure{code: exitFailed, what: "task " + task.Id + " ended as " + string(task.State), next: "`dash task show " + task.Id + "` shows its history"}
+	f := &failure{code: exitFailed, what: "task " + task.Id + " ended as " + string(task.State), next: "`dash task show " + task.Id + "` shows what is known of it"}
 	if task.Error != nil {
 		f.what += ": " + task.Error.Code + ": " + task.Error.Message
 	}
