@@ -45,6 +45,7 @@ var TaskTransitions = []Transition[TaskState]{
 var GatewayTransitions = []Transition[GatewayState]{
 	{0, "register", GatewayRegistered},
 	{GatewayRegistered, "start", GatewayStarting}, {GatewayRegistered, "connect", GatewayConnecting},
+	{GatewayRegistered, "drained", GatewayDrained},
 	{GatewayStarting, "listening", GatewayConnecting}, {GatewayStarting, "start_failed", GatewayUnreachable},
 	{GatewayStarting, "give_up", GatewayQuarantined},
 	{GatewayConnecting, "hello", GatewayReady}, {GatewayConnecting, "boot_changed", GatewayRecovering},

@@ -124,7 +124,7 @@ func (g *gateway) claimsLoaded(ctx actor.Context, m claimsLoaded) {
 	}
 	g.demand(ctx)
 	if g.draining && g.cfg.Process != nil && len(g.claims) == 0 {
-		g.setDrained(ctx)
+		g.stopProcess(ctx) // the last life may have ended before its process
 		return
 	}
 	g.connect(ctx)

@@ -54,8 +54,9 @@ type Process interface {
 	// Ensure returns when a process that is ours listens and is ready; it
 	// adopts a living one before it starts another. Its errors are *StartError.
 	Ensure(ctx context.Context) (Endpoint, error)
-	// Exited is closed or receives when the present process has ended.
-	Exited() <-chan struct{}
+	// AwaitExit waits for the end of the process that Ensure told of last; it
+	// is false when ctx ended first.
+	AwaitExit(ctx context.Context) bool
 	// Stop drains and ends the process; it interrupts Ensure. Without a process
 	// it has nothing to do and returns nil.
 	Stop(ctx context.Context) error

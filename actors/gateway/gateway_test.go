@@ -379,10 +379,16 @@ func (d *daemon) Ensure(context.Context) (gateway.Endpoint, error) {
 	return gateway.Endpoint{URL: "ws://127.0.0.1:1/", Token: "t", PID: 42, Adopted: d.adopted}, nil
 }
 
-func (d *daemon) Exited() <-chan struct{} {
+func (d *daemon) AwaitExit(ctx context.Context) bool {
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.gone
+	gone := d.gone
+	d.mu.Unlock()
+	select {
+	case <-gone:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 func (d *daemon) Stop(ctx context.Context) error {

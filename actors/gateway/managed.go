@@ -17,7 +17,6 @@ type managed struct {
 	up       bool // Ensure said so and no exit was seen since
 	starting bool
 	stopping bool
-	restart  bool // start again once it has stopped
 	cold     bool // it was started by us and has had no turn yet
 	endpoint Endpoint
 	starts   []time.Time // inside the retry window; adoptions do not count
@@ -94,27 +93,26 @@ func (g *gateway) processStarted(ctx actor.Context, m started) {
 		if !m.endpoint.Adopted {
 			g.managed.starts = append(g.managed.starts, time.Now())
 		}
+		g.awaitExit(ctx, m.endpoint.PID)
 	}
 	g.managed.up, g.managed.endpoint = true, m.endpoint
 	g.status.PID = m.endpoint.PID
-	root, self, gone, done := ctx.ActorSystem().Root, ctx.Self(), g.cfg.Process.Exited(), g.ctx.Done()
-	end := exited{inc: g.inc, pid: m.endpoint.PID}
-	go func() {
-		select {
-		case <-gone:
-			root.Send(self, end)
-		case <-done:
-		}
-	}()
 	g.cfg.Logger.Info("gateway process is up", slog.Int("pid", m.endpoint.PID), slog.Bool("adopted", m.endpoint.Adopted))
 	if g.managed.stopping {
 		return
 	}
-	if g.removed || g.managed.restart {
-		g.stopProcess(ctx)
-		return
-	}
 	g.dial(ctx)
+}
+
+// awaitExit waits for the end of a process on a goroutine that ends with it or
+// with the incarnation.
+func (g *gateway) awaitExit(ctx actor.Context, pid int) {
+	root, self, inc, p, base := ctx.ActorSystem().Root, ctx.Self(), g.inc, g.cfg.Process, g.ctx
+	go func() {
+		if p.AwaitExit(base) {
+			root.Send(self, exited{inc: inc, pid: pid})
+		}
+	}()
 }
 
 // processExited: the process is gone, expected or not.
@@ -167,30 +165,29 @@ func (g *gateway) processStopped(ctx actor.Context, m stopped) {
 		g.cfg.Logger.Error("gateway process did not stop as asked", slog.Any("err", m.err))
 	}
 	g.managed.up, g.status.PID = false, 0
-	switch {
-	case g.removed:
+	g.managed.starts = nil // an end that was asked for is no crash
+	if g.removed {
 		g.gone(ctx)
-	case g.managed.restart:
-		g.managed.restart = false
-		g.managed.starts = nil
-		g.afterStop(ctx)
-	case g.draining:
-		g.afterStop(ctx)
+		return
 	}
-}
-
-// afterStop goes on once the link of the stopped process is gone too.
-func (g *gateway) afterStop(ctx actor.Context) {
 	if g.link != nil {
 		g.drop("the gateway process was stopped")
 		g.unlink(ctx)
 	}
+	g.conn++ // a dial under way is void
+	g.afterStop(ctx)
+}
+
+// afterStop goes on as is wanted now, which may be something else than when
+// the stop began.
+func (g *gateway) afterStop(ctx actor.Context) {
+	state := g.status.State
 	switch {
-	case g.status.State == messages.GatewayQuarantined:
-		g.connect(ctx) // out of quarantine, a drained one too: it drains once it is known to be well
-	case g.draining:
+	case g.draining && len(g.claims) == 0 && (state == messages.GatewayDraining || state == messages.GatewayRegistered):
 		g.setDrained(ctx)
-	default:
+	case state == messages.GatewayQuarantined, state == messages.GatewayRegistered:
+		g.connect(ctx)
+	default: // one that is to drain does so once it is known to be well
 		g.unreachable(ctx, "the gateway process is being restarted", 0)
 	}
 }

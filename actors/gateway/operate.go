@@ -39,9 +39,6 @@ func (g *gateway) drainedIfEmpty(ctx actor.Context) {
 }
 
 func (g *gateway) setDrained(ctx actor.Context) {
-	if g.status.State == messages.GatewayRegistered {
-		g.status.State = messages.GatewayDraining // a drained gateway starts drained
-	}
 	g.setState(ctx, messages.GatewayDrained, "an operator drained it", "`dash gateway resume "+g.cfg.Gateway.ID+"` opens it again")
 	g.demand(ctx)
 }
@@ -49,6 +46,7 @@ func (g *gateway) setDrained(ctx actor.Context) {
 func (g *gateway) resume(ctx actor.Context) {
 	g.draining = false
 	switch {
+	case g.managed.stopping: // it is started again afterwards
 	case g.link != nil && g.open:
 		switch g.status.State {
 		case messages.GatewayDraining, messages.GatewayDrained:
@@ -67,9 +65,7 @@ func (g *gateway) restart(ctx actor.Context) {
 	g.managed.starts = nil
 	switch {
 	case g.cfg.Process != nil && g.loaded && g.status.State != messages.GatewayDrained:
-		// Also one that does not answer, or is not known to run.
-		g.managed.restart = true
-		g.stopProcess(ctx)
+		g.stopProcess(ctx) // also one that does not answer, or is not known to run
 	case g.link != nil:
 		g.drop("an operator asked for a restart")
 	case g.status.State == messages.GatewayQuarantined, g.status.State == messages.GatewayUnreachable:

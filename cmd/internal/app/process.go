@@ -14,7 +14,6 @@ type process struct {
 	launcher *launcher.Launcher
 	start    bool // a missing daemon is started, else only a living one is adopted
 	gateway  messages.Gateway
-	gone     chan struct{}
 }
 
 // Ensure implements gateway.Process.
@@ -38,19 +37,18 @@ func (p *process) Ensure(ctx context.Context) (gateway.Endpoint, error) {
 		}
 		return gateway.Endpoint{}, err
 	}
-	p.gone = make(chan struct{})
-	go func(exited <-chan launcher.Exit, gone chan<- struct{}) {
-		select {
-		case <-exited:
-			close(gone)
-		case <-ctx.Done(): // nobody asks any more
-		}
-	}(p.launcher.Exited(p.gateway.ID), p.gone)
 	return gateway.Endpoint{URL: e.URL, Token: e.Token, PID: e.PID, Adopted: e.Adopted}, nil
 }
 
-// Exited implements gateway.Process.
-func (p *process) Exited() <-chan struct{} { return p.gone }
+// AwaitExit implements gateway.Process.
+func (p *process) AwaitExit(ctx context.Context) bool {
+	select {
+	case <-p.launcher.Exited(p.gateway.ID):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
 
 // Stop implements gateway.Process.
 func (p *process) Stop(ctx context.Context) error {
