@@ -185,7 +185,11 @@ func (a *App) startServer(ctx context.Context) error {
 	if err := a.server.Start(context.WithoutCancel(ctx)); err != nil {
 		return err
 	}
-	a.cleanup.add("api", a.server.Stop)
+	a.cleanup.add("api", func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, apiStopTimeout)
+		defer cancel()
+		return a.server.Stop(ctx)
+	})
 	return nil
 }
 

@@ -27,6 +27,8 @@ type fleet struct {
 	gateways *gateway.Metrics
 	openclaw *openclaw.Metrics
 
+	endpoints sync.Mutex // held while a gateway's URL is compared with the others' and written
+
 	mu    sync.Mutex // one start at a time
 	pools map[string]persistence.Fence
 }

@@ -30,9 +30,9 @@ func (c gatewayCommands) Create(ctx context.Context, g messages.Gateway) (server
 		g.MaxConcurrency = defaultConcurrency
 	}
 	g.CreatedAt = messages.Now()
-	g, err := c.app.repos.Gateways.Create(ctx, g)
+	g, err := c.add(ctx, g)
 	if err != nil {
-		return server.Gateway{}, refused(err, "gateway", g.ID)
+		return server.Gateway{}, err
 	}
 	if err := c.app.fleet.ensurePool(ctx, g.Pool); err != nil {
 		return server.Gateway{}, err
@@ -41,6 +41,17 @@ func (c gatewayCommands) Create(ctx context.Context, g messages.Gateway) (server
 		return server.Gateway{}, err
 	}
 	return c.shown(ctx, g), nil
+}
+
+// add writes the configuration of a new gateway.
+func (c gatewayCommands) add(ctx context.Context, g messages.Gateway) (messages.Gateway, error) {
+	c.app.fleet.endpoints.Lock()
+	defer c.app.fleet.endpoints.Unlock()
+	if err := c.exclusive(ctx, &g); err != nil {
+		return g, err
+	}
+	made, err := c.app.repos.Gateways.Create(ctx, g)
+	return made, refused(err, "gateway", g.ID)
 }
 
 // defaultConcurrency is the gateway's own default for small machines.
@@ -133,6 +144,13 @@ func (c gatewayCommands) Update(ctx context.Context, tenant, id string, ch serve
 	set(&g.Region, ch.Region)
 	set(&g.Capabilities, ch.Capabilities)
 	set(&g.Labels, ch.Labels)
+	if ch.URL != nil {
+		c.app.fleet.endpoints.Lock()
+		defer c.app.fleet.endpoints.Unlock()
+		if err := c.exclusive(ctx, &g); err != nil {
+			return server.Gateway{}, err
+		}
+	}
 	return c.store(ctx, g, gateway.Configure{Gateway: g})
 }
 
@@ -144,7 +162,7 @@ func set[T any](field *T, v *T) {
 
 // store writes a changed configuration and tells the owner.
 func (c gatewayCommands) store(ctx context.Context, g messages.Gateway, tell ...any) (server.Gateway, error) {
-	g, err := c.app.repos.Gateways.Update(ctx, g)
+	stored, err := c.app.repos.Gateways.Update(ctx, g)
 	if err != nil {
 		return server.Gateway{}, refused(err, "gateway", g.ID)
 	}
@@ -153,7 +171,7 @@ func (c gatewayCommands) store(ctx context.Context, g messages.Gateway, tell ...
 			c.app.node.Root().Send(pid, m)
 		}
 	}
-	return c.shown(ctx, g), nil
+	return c.shown(ctx, stored), nil
 }
 
 // Delete implements server.Gateways.

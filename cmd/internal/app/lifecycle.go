@@ -8,8 +8,13 @@ import (
 	"time"
 )
 
-// stopTimeout bounds the stop of one part.
-const stopTimeout = 12 * time.Second
+// stopTimeout bounds the stop of one part; apiStopTimeout is what requests
+// under way get, so that the parts below have time left of the 10 s after which
+// container managers kill.
+const (
+	stopTimeout    = 12 * time.Second
+	apiStopTimeout = 6 * time.Second
+)
 
 // cleanups is a stack of stops.
 type cleanups struct {

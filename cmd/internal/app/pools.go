@@ -50,12 +50,12 @@ func (c poolCommands) Put(ctx context.Context, p messages.Pool) (messages.Pool, 
 	if p.CreatedAt.IsZero() {
 		p.CreatedAt = messages.Now()
 	}
-	p, err := c.app.repos.Pools.Put(ctx, p)
+	stored, err := c.app.repos.Pools.Put(ctx, p)
 	if err != nil {
 		return p, refused(err, "pool", p.ID)
 	}
-	if err := c.app.fleet.ensurePool(ctx, p.ID); err != nil {
-		return p, err
+	if err := c.app.fleet.ensurePool(ctx, stored.ID); err != nil {
+		return stored, err
 	}
-	return p, c.owners.SetPool(ctx, p)
+	return stored, c.owners.SetPool(ctx, stored)
 }
