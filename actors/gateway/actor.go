@@ -153,10 +153,13 @@ func (g *gateway) Receive(ctx actor.Context) {
 	switch m := ctx.Message().(type) {
 	case *actor.Started:
 		g.started(ctx)
-	case *actor.Stopping, *actor.Restarting:
+	case *actor.Stopping:
 		g.stopping()
+	case *actor.Restarting:
+		g.stopping()
+		g.countOff()
 	case *actor.Stopped:
-		g.cfg.Metrics.moved(g.status.State, 0)
+		g.countOff()
 	case *actor.Terminated:
 		g.parkAll(ctx)
 
@@ -271,19 +274,20 @@ func (g *gateway) startTicker(ctx actor.Context) {
 // stopping leaves the gateway process and its runs alone: another owner, or
 // this actor's next incarnation, takes them up.
 func (g *gateway) stopping() {
-	g.cancel()
+	g.cancel() // the link and every call under way end with it
+	g.link = nil
 	g.ticker.Stop()
 	close(g.tickDone)
-	if g.link != nil {
-		link := g.link
-		g.link = nil
-		go link.Close()
-	}
+}
+
+// countOff takes this incarnation out of the gauges.
+func (g *gateway) countOff() {
 	g.cfg.Metrics.window.DeleteLabelValues(g.cfg.Gateway.ID)
 	g.cfg.Metrics.running.DeleteLabelValues(g.cfg.Gateway.ID)
-	if g.status.State != 0 && g.inc > 0 {
-		g.cfg.Metrics.moved(g.status.State, 0)
-		g.status.State = 0
+	g.cfg.Metrics.moved(g.status.State, 0)
+	for _, c := range g.claims {
+		g.cfg.Metrics.sessions.WithLabelValues("busy").Dec()
+		g.mended(c)
 	}
 }
 
@@ -322,7 +326,7 @@ func name(s messages.GatewayState) string {
 	return s.String()
 }
 
-// statusTag marks writes of the gateway's row; link is set for the write of a
+// statusTag marks writes of the gateway's row; conn is set for the write of a
 // new connection's boot id.
 type statusTag struct {
 	inc  uint64

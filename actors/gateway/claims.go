@@ -162,7 +162,7 @@ func (g *gateway) assign(ctx actor.Context, a messages.Assign) {
 		g.demand(ctx)
 		return
 	}
-	if g.link == nil || !g.open || g.draining {
+	if !g.takesWork() {
 		g.giveBack(ctx, messages.Returned{ClaimRef: ref, Reason: "the gateway takes no work now"})
 		return
 	}
@@ -237,15 +237,6 @@ func (g *gateway) write(ctx actor.Context, c *claim, m session.SendRun) {
 		return
 	}
 	ctx.Send(pid, session.Sent{Conn: conn})
-}
-
-// clearOrder forgets the frames that wait: their connection is gone, and their
-// session actors are told so.
-func (g *gateway) clearOrder() {
-	for _, c := range g.order {
-		c.fresh, c.want = false, nil
-	}
-	g.order = nil
 }
 
 func (g *gateway) track(m session.Track) {
@@ -326,9 +317,7 @@ func (g *gateway) forget(ctx actor.Context, c *claim) {
 	g.skip(ctx, c)
 	g.supervisor.Forget(c.pid)
 	g.cfg.Metrics.sessions.WithLabelValues("busy").Dec()
-	if c.failing != "" {
-		g.cfg.Metrics.sessions.WithLabelValues("failed").Dec()
-	}
+	g.mended(c)
 	if g.status.State == messages.GatewayRecovering && g.open && g.recoveringClaims() == 0 {
 		g.setState(ctx, messages.GatewayReady, "", "")
 		g.demand(ctx)

@@ -67,11 +67,17 @@ func (g *gateway) dial(ctx actor.Context) {
 	dialCtx := g.ctx
 	go func() {
 		link, err := dialFunc(dialCtx, cfg, handler)
-		if dialCtx.Err() != nil && link != nil {
-			link.Close()
+		root.Send(self, dialled{inc: inc, conn: conn, link: link, err: err})
+		if link == nil {
 			return
 		}
-		root.Send(self, dialled{inc: inc, conn: conn, link: link, err: err})
+		// The link ends with the incarnation, whoever got the message or not.
+		select {
+		case <-link.Done():
+			root.Send(self, linkLost{inc: inc, conn: conn, err: link.Err()})
+		case <-dialCtx.Done():
+			link.Close()
+		}
 	}()
 }
 
@@ -87,12 +93,7 @@ func (g *gateway) dialled(ctx actor.Context, m dialled) {
 		return
 	}
 	g.link, g.linked = m.link, time.Now()
-	root, self, inc, conn, link := ctx.ActorSystem().Root, ctx.Self(), g.inc, m.conn, m.link
-	go func() {
-		<-link.Done()
-		root.Send(self, linkLost{inc: inc, conn: conn, err: link.Err()})
-	}()
-	hello := link.Hello()
+	hello := g.link.Hello()
 	g.status.Version = hello.Version
 	old := g.status.BootID
 	g.status.BootID = hello.BootID
@@ -101,11 +102,11 @@ func (g *gateway) dialled(ctx actor.Context, m dialled) {
 		g.cfg.Logger.Info("gateway was restarted since the last connection", slog.String("boot_id", hello.BootID), slog.String("old_boot_id", old))
 		if len(g.claims) > 0 {
 			// The state changes with the boot id, in one write.
-			g.becomeRecovering(ctx, conn)
+			g.becomeRecovering(ctx, m.conn)
 			return
 		}
 	}
-	g.record(ctx, g.status.State, statusTag{inc: g.inc, conn: conn})
+	g.record(ctx, g.status.State, statusTag{inc: g.inc, conn: m.conn})
 }
 
 func (g *gateway) becomeRecovering(ctx actor.Context, conn session.Conn) {
@@ -200,13 +201,18 @@ func (g *gateway) linkLost(ctx actor.Context, m linkLost) {
 	g.unreachable(ctx, reason, 0)
 }
 
-// unlink tells everybody below that the connection is gone.
+// unlink tells everybody below that the connection is gone, and first those
+// whose frame still waited in the order that it never left.
 func (g *gateway) unlink(ctx actor.Context) {
 	g.link, g.open = nil, false
 	for _, c := range g.claims {
+		if c.fresh {
+			c.fresh, c.want = false, nil
+			ctx.Send(c.pid, session.NotSent{Conn: g.conn})
+		}
 		ctx.Send(c.pid, session.Disconnected{Conn: g.conn})
 	}
-	g.clearOrder()
+	g.order = nil
 }
 
 // settle stops, before the gateway gets work, every Dash session there that
@@ -267,11 +273,7 @@ func (g *gateway) settled(ctx actor.Context, m settled) {
 	g.open, g.since = true, time.Time{}
 	switch {
 	case g.draining:
-		if g.status.State == messages.GatewayRecovering {
-			g.setState(ctx, messages.GatewayDraining, "", "")
-		} else {
-			g.setState(ctx, messages.GatewayDraining, "an operator asked for it", "`dash gateway resume "+g.cfg.Gateway.ID+"` opens it again")
-		}
+		g.setDraining(ctx)
 		g.drainedIfEmpty(ctx)
 	case g.status.State == messages.GatewayRecovering && g.recoveringClaims() > 0:
 	default:

@@ -11,9 +11,14 @@ import (
 	"github.com/dash-fleet/dash/messages"
 )
 
+// takesWork reports whether a claim could be sent now.
+func (g *gateway) takesWork() bool {
+	return g.loaded && g.link != nil && g.open && !g.draining && !g.removed && !g.managed.stopping
+}
+
 // size is the window that the pool's owner is told.
 func (g *gateway) size(now time.Time) int {
-	if !g.loaded || g.link == nil || !g.open || g.draining || g.removed || g.managed.stopping {
+	if !g.takesWork() {
 		return 0
 	}
 	switch g.status.State {

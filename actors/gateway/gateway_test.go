@@ -226,6 +226,19 @@ func (r *rig) until(state messages.GatewayState) gateway.Snapshot {
 // claim makes a durable claim and assigns it.
 func (r *rig) claim(id, session string) messages.Task {
 	r.t.Helper()
+	c := r.row(id, session)
+	r.system.Root.RequestWithCustomSender(r.pid, messages.Assign{Task: c.task, Session: c.session}, r.pool)
+	return c.task
+}
+
+type rows struct {
+	task    messages.Task
+	session *messages.Session
+}
+
+// row makes a durable claim.
+func (r *rig) row(id, session string) rows {
+	r.t.Helper()
 	task := messages.Task{ID: id, Tenant: "default", Pool: "default", Class: messages.High, Seq: 1, State: messages.Queued,
 		Session: session, Spec: &messages.TaskSpec{Message: "hi", TimeoutSeconds: 60, MaxAttempts: 2}, CreatedAt: messages.Now()}
 	claimed := task
@@ -243,8 +256,7 @@ func (r *rig) claim(id, session string) messages.Task {
 	if err != nil || out[0].Status != persistence.OK || out[1].Status != persistence.OK {
 		r.t.Fatalf("claim: %v %v", out, err)
 	}
-	r.system.Root.RequestWithCustomSender(r.pid, messages.Assign{Task: claimed, Session: row}, r.pool)
-	return claimed
+	return rows{task: claimed, session: row}
 }
 
 func open(d messages.Demand) bool { return d.Window > 0 }

@@ -20,10 +20,14 @@ func (g *gateway) drain(ctx actor.Context) {
 	g.draining = true
 	switch g.status.State {
 	case messages.GatewayReady, messages.GatewayDegraded, messages.GatewayRecovering:
-		g.setState(ctx, messages.GatewayDraining, "an operator asked for it", "`dash gateway resume "+g.cfg.Gateway.ID+"` opens it again")
+		g.setDraining(ctx)
 	}
 	g.demand(ctx)
 	g.drainedIfEmpty(ctx)
+}
+
+func (g *gateway) setDraining(ctx actor.Context) {
+	g.setState(ctx, messages.GatewayDraining, "an operator asked for it", "`dash gateway resume "+g.cfg.Gateway.ID+"` opens it again")
 }
 
 // drainedIfEmpty ends a drain when the last run has ended.
@@ -68,7 +72,8 @@ func (g *gateway) restart(ctx actor.Context) {
 		g.stopProcess(ctx) // also one that does not answer, or is not known to run
 	case g.link != nil:
 		g.drop("an operator asked for a restart")
-	case g.status.State == messages.GatewayQuarantined, g.status.State == messages.GatewayUnreachable:
+	case g.status.State == messages.GatewayQuarantined, g.status.State == messages.GatewayUnreachable,
+		g.status.State == messages.GatewayConnecting: // what is being dialled may be the old address
 		g.connect(ctx)
 	}
 }

@@ -28,6 +28,14 @@ func (g *gateway) sessionFailed(pid *actor.PID, reason any, failures int, after 
 	}
 }
 
+// mended: the session actor is no longer being restarted.
+func (g *gateway) mended(c *claim) {
+	if c.failing != "" {
+		c.failing = ""
+		g.cfg.Metrics.sessions.WithLabelValues("failed").Dec()
+	}
+}
+
 // again gives a restarted session actor its run, as the store has it now.
 func (g *gateway) again(ctx actor.Context, ref messages.ClaimRef) {
 	if g.claims[ref] == nil {
@@ -72,13 +80,14 @@ func (g *gateway) rowLoaded(ctx actor.Context, m rowLoaded) {
 		g.cfg.Logger.Warn("task of a failed session cannot be read; trying again", slog.String("task", m.ref.Task), slog.Any("err", m.err))
 		root, self, ref, park, inc := ctx.ActorSystem().Root, ctx.Self(), m.ref, m.park, g.inc
 		time.AfterFunc(time.Second, func() { root.Send(self, loadAgain{inc: inc, ref: ref, park: park}) })
-	case m.task.Claim != m.ref.Claim || !m.task.State.AtGateway() && m.task.State != messages.Held:
-		g.over(ctx, m.ref) // it ended while the actor was down; the pool's sweep tells the rest
+	case m.task.Claim != m.ref.Claim || !m.task.State.AtGateway() && (m.task.State != messages.Held || m.park != ""):
+		// It ended while the actor was down, and the pool's sweep tells the rest;
+		// or it is HELD, and nobody looks for its proof any more.
+		g.over(ctx, m.ref)
 	case m.park != "":
 		g.commitParked(ctx, m)
 	default:
-		c.failing = ""
-		g.cfg.Metrics.sessions.WithLabelValues("failed").Dec()
+		g.mended(c)
 		c.task = m.task
 		b := session.Begin{Task: m.task, Session: m.session}
 		if g.link != nil {
@@ -105,7 +114,7 @@ func (g *gateway) parkLater(pid *actor.PID, reason any) {
 	g.toPark = append(g.toPark, park{pid: pid, reason: fmt.Sprint(reason)})
 }
 
-// parkAll is called on every tick and whenever a child has ended.
+// parkAll is called whenever a child has ended.
 func (g *gateway) parkAll(ctx actor.Context) {
 	todo := g.toPark
 	g.toPark = nil
@@ -171,6 +180,10 @@ func (g *gateway) commitParked(ctx actor.Context, m rowLoaded) {
 func (g *gateway) parked(ctx actor.Context, tag parkTag, d commit.Done) {
 	c := g.claims[tag.ref]
 	if tag.inc != g.inc || c == nil {
+		return
+	}
+	if d.Err == nil && d.Outcome.Status == persistence.Fenced {
+		g.lost(ctx)
 		return
 	}
 	if d.Err != nil || d.Outcome.Status != persistence.OK {

@@ -3,6 +3,7 @@ package gateway_test
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -110,5 +111,97 @@ func TestRestartOfAnUnreachableDrain(t *testing.T) {
 		if f.GetName() == "dash_gateway_unlawful_transitions_total" && f.GetMetric()[0].GetCounter().GetValue() != 0 {
 			t.Error("changed its state against the table")
 		}
+	}
+}
+
+// TestFrameThatWaitsIsGivenBackWithTheConnection: a claim whose frame waits
+// behind another's was certainly not sent; its loss must not count as an
+// unknown outcome.
+func TestFrameThatWaitsIsGivenBackWithTheConnection(t *testing.T) {
+	t.Parallel()
+	l := newLink("b1")
+	reading, read := make(chan struct{}), make(chan struct{})
+	defer close(read)
+	r := newRig(t, func(c *gateway.Config) {
+		c.Dial = dialer(l)
+		c.History = func(context.Context, string, string) (string, error) {
+			close(reading)
+			<-read
+			return "", nil
+		}
+	})
+	await(r, "a window", open)
+	head := r.row("head", "s1")
+	head.session.Replay = true
+	r.system.Root.RequestWithCustomSender(r.pid, messages.Assign{Task: head.task, Session: head.session}, r.pool)
+	<-reading
+	behind := r.claim("behind", "")
+	if s := r.inspect(); len(s.Running) != 2 {
+		t.Fatalf("holds %v, want both", s.Running)
+	}
+	l.Close()
+	await(r, "the return of both", func(d messages.Demand) bool {
+		returned := map[string]bool{}
+		for _, c := range d.Returned {
+			returned[c.Task] = true
+		}
+		return returned[behind.ID] && returned[head.task.ID]
+	})
+}
+
+// TestSessionsAreCountedOff when their gateway's owner ends.
+func TestSessionsAreCountedOff(t *testing.T) {
+	t.Parallel()
+	reg := prometheus.NewRegistry()
+	l := newLink("b1")
+	r := newRig(t, func(c *gateway.Config) { c.Dial, c.Metrics = dialer(l), gateway.NewMetrics(reg) })
+	await(r, "a window", open)
+	r.claim("t1", "")
+	r.inspect() // the claim was taken
+	if got := gauges(t, reg, "dash_sessions"); got["busy"] != 1 {
+		t.Fatalf("dash_sessions = %v, want one busy", got)
+	}
+	if err := r.system.Root.StopFuture(r.pid).Wait(); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"dash_sessions", "dash_gateways", "dash_gateway_running", "dash_gateway_window"} {
+		if got := gauges(t, reg, name); len(got) != 0 {
+			t.Errorf("%s = %v after the end", name, got)
+		}
+	}
+}
+
+// TestConfigureVoidsADialUnderWay: what is dialled at the old address must not
+// become the connection.
+func TestConfigureVoidsADialUnderWay(t *testing.T) {
+	t.Parallel()
+	old, fresh := newLink("old"), newLink("new")
+	answer := make(chan struct{})
+	r := newRig(t, func(c *gateway.Config) {
+		c.Dial = func(ctx context.Context, o openclaw.Config, _ openclaw.Handler) (gateway.Link, error) {
+			if o.URL == "ws://127.0.0.1:2/" {
+				return fresh, nil
+			}
+			select {
+			case <-answer:
+				return old, nil
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		}
+	})
+	r.until(messages.GatewayConnecting)
+	r.system.Root.Send(r.pid, gateway.Configure{Gateway: messages.Gateway{ID: "gw", Tenant: "default", Pool: "default",
+		URL: "ws://127.0.0.1:2/", Token: "t", MaxConcurrency: 8}})
+	r.inspect() // the change was taken
+	close(answer)
+	await(r, "a window", open)
+	if s := r.inspect(); s.Status.BootID != "new" {
+		t.Errorf("connected to %q, want the new address", s.Status.BootID)
+	}
+	select {
+	case <-old.Done():
+	case <-time.After(10 * time.Second):
+		t.Error("the connection to the old address was left open")
 	}
 }
