@@ -32,7 +32,8 @@ type Request struct {
 	Tag      any        // comes back in Done
 }
 
-// Done answers a Request. With Err set nothing was made durable.
+// Done answers a Request. With Err set nothing is known to be durable; after
+// ErrStopped it may be all the same, so the sender has to look.
 type Done struct {
 	Tag     any
 	Outcome persistence.Outcome
@@ -67,7 +68,7 @@ type Config struct {
 // ErrBusy: too much waits for the store.
 var ErrBusy = fmt.Errorf("%w: too many operations wait for the store", persistence.ErrUnavailable)
 
-// ErrStopped: the committer ended before the operation was durable.
+// ErrStopped: the committer ended before it knew the operation to be durable.
 var ErrStopped = errors.New("committer stopped")
 
 // retryAfter is the pause between tries while the store is down.
@@ -100,17 +101,18 @@ func Props(cfg Config) *actor.Props {
 type committer struct {
 	cfg     Config
 	pending []Request
-	flying  []Request // the batch under way, nil when the worker is idle
+	flying  []Request // the batch under way or not answered yet, nil when the worker is idle
 	down    bool      // the last commit failed
 	work    chan []persistence.Op
 	cancel  context.CancelFunc
 }
 
-// flushed is the worker's answer.
+// flushed is the worker's answer; work tells the worker of an earlier
+// incarnation from the present one.
 type flushed struct {
+	work     <-chan []persistence.Op
 	outcomes []persistence.Outcome
 	err      error
-	took     time.Duration
 }
 
 // retry ends the pause after a failed commit.
@@ -141,14 +143,13 @@ func (c *committer) start(ctx actor.Context) {
 // run commits batch after batch until the channel is closed.
 func (c *committer) run(ctx context.Context, work <-chan []persistence.Op, root *actor.RootContext, self *actor.PID) {
 	for ops := range work {
-		began := time.Now()
 		commitCtx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 		outcomes, err := c.cfg.Store.Commit(commitCtx, ops)
 		cancel()
 		if err == nil && len(outcomes) != len(ops) {
 			err = fmt.Errorf("store answered %d of %d operations", len(outcomes), len(ops))
 		}
-		root.Send(self, flushed{outcomes: outcomes, err: err, took: time.Since(began)})
+		root.Send(self, flushed{work: work, outcomes: outcomes, err: err})
 	}
 }
 
@@ -181,9 +182,12 @@ func (c *committer) flush() {
 }
 
 func (c *committer) finish(ctx actor.Context, f flushed) {
+	if f.work != c.work {
+		return
+	}
 	batch := c.flying
-	c.flying = nil
 	if f.err != nil {
+		c.flying = nil
 		c.failed(ctx, batch, f.err)
 		return
 	}
@@ -195,6 +199,7 @@ func (c *committer) finish(ctx actor.Context, f flushed) {
 	for i, r := range batch {
 		answer(ctx, r, f.outcomes[i], nil)
 	}
+	c.flying = nil
 	c.flush()
 	c.cfg.Metrics.pending.Set(float64(len(c.pending) + len(c.flying)))
 }

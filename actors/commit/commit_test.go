@@ -209,3 +209,33 @@ func TestStopAnswersWhatWaits(t *testing.T) {
 		}
 	}
 }
+
+// TestPanicLosesNoAnswer: whoever waits hears of it, also if the committer
+// fails over the batch that it was about to answer.
+func TestPanicLosesNoAnswer(t *testing.T) {
+	t.Parallel()
+	first := true
+	f := start(t, func(c *commit.Config) {
+		c.Publish = func([]*messages.Event) {
+			if first {
+				first = false
+				panic("a watcher's bug")
+			}
+		}
+	})
+	f.request("a", false)
+	get(t, f.store.in, "the batch")
+	f.request("b", false)
+	f.store.let <- nil
+	for _, want := range []string{"a", "b"} {
+		if d := get(t, f.done, want); d.Tag != want || !errors.Is(d.Err, commit.ErrStopped) {
+			t.Fatalf("answer = %+v, want %s stopped", d, want)
+		}
+	}
+	f.request("c", false)
+	get(t, f.store.in, "work as before")
+	f.store.let <- nil
+	if d := get(t, f.done, "c"); d.Err != nil {
+		t.Fatalf("after the restart: %v", d.Err)
+	}
+}
