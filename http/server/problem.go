@@ -18,6 +18,7 @@ import (
 const (
 	codeMethod       messages.Code = "method_not_allowed"
 	codeMediaType    messages.Code = "unsupported_media_type"
+	codeNeedUpgrade  messages.Code = "upgrade_required"
 	codeNeedVersion  messages.Code = "precondition_required"
 	codeTooManyCalls messages.Code = "too_many_requests_in_flight"
 	codeInFlight     messages.Code = "idempotency_key_in_flight"
@@ -48,6 +49,7 @@ var meanings = map[messages.Code]meaning{
 	codeMediaType:              {415, "Unsupported media type", "Send `Content-Type: application/json`."},
 	messages.CodeKeyReused:     {422, "The Idempotency-Key was used for another request", "Use a new key for a new request."},
 	messages.CodeNotSupported:  {422, "Not supported", "The request is valid, but this thing cannot do it. `detail` says why."},
+	codeNeedUpgrade:            {426, "Upgrade required", "This path speaks WebSocket only. `GET /api/v1/events` tells the same as server-sent events."},
 	codeNeedVersion:            {428, "Precondition required", "Send `If-Match` with the version you read, or `If-None-Match: *` to create."},
 	messages.CodeQueueFull:     {429, "The queue is full", "Wait for `Retry-After` seconds and repeat the request with the same Idempotency-Key. `queue` tells the position it would have had and the limit."},
 	messages.CodeInternal:      {500, "Internal error", "A defect of Dash. The log has an entry with this `request_id`."},

@@ -64,6 +64,7 @@ func TestRefusals(t *testing.T) {
 		{name: "space", method: "GET", path: "/api/v1/tasks/a%20b", token: admin, status: 400, code: "invalid_request"},
 		{name: "bad id", method: "GET", path: "/api/v1/tasks/a*b", token: admin, status: 400, code: "invalid_request"},
 		{name: "method", method: "PUT", path: "/api/v1/tasks", token: admin, status: 405, code: "method_not_allowed"},
+		{name: "no WebSocket", method: "GET", path: "/events", status: 426, code: "upgrade_required"},
 		{name: "no such task", method: "GET", path: "/api/v1/tasks/x", token: admin, status: 404, code: "not_found"},
 		{name: "other tenant's task", method: "GET", path: "/api/v1/tasks/" + openTask, token: tenant, status: 404, code: "not_found"},
 		{name: "other tenant in a list", method: "GET", path: "/api/v1/tasks?tenant=default", token: tenant, status: 403, code: "forbidden"},

@@ -8,6 +8,7 @@ import (
 
 	"github.com/dash-fleet/dash/http/auth"
 	"github.com/dash-fleet/dash/http/events"
+	"github.com/dash-fleet/dash/messages"
 )
 
 // position reads where a stream starts: Last-Event-ID wins over since.
@@ -66,6 +67,10 @@ func (c *call) stream(run func(ctx context.Context) error) error {
 }
 
 func (s *Server) watchEvents(c *call) error {
+	if !strings.Contains(strings.ToLower(c.r.Header.Get("Upgrade")), "websocket") {
+		c.w.Header().Set("Upgrade", "websocket")
+		return &messages.Error{Code: codeNeedUpgrade, Message: "this path speaks WebSocket only", NextStep: "connect with a WebSocket client, or read GET /api/v1/events (SSE)"}
+	}
 	s.sockets.Add(1) // before it is hijacked, while http.Server still waits for it
 	defer s.sockets.Done()
 	c.status = http.StatusSwitchingProtocols
