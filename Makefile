@@ -24,6 +24,7 @@ help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 build: ## build bin/dash
+	@test -e bin/dash || echo "building; the first time takes a minute or two"
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/dash ./cmd/dash
 
 run: build ## build and start a playground: three simulated gateways, API on 127.0.0.1:7373
