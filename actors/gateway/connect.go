@@ -280,4 +280,5 @@ func (g *gateway) settled(ctx actor.Context, m settled) {
 		g.setState(ctx, messages.GatewayReady, "", "")
 	}
 	g.demand(ctx)
+	g.sweep(ctx)
 }

@@ -211,3 +211,45 @@ func TestStopThatCannotBeDoneDoesNotKill(t *testing.T) {
 		t.Errorf("%d kills", d.kills)
 	}
 }
+
+// slowDelete is a link whose deletions wait.
+type slowDelete struct {
+	*turns
+	begun, finish chan struct{}
+}
+
+func (s *slowDelete) DeleteSession(ctx context.Context, key string) (bool, error) {
+	select {
+	case s.begun <- struct{}{}:
+	default:
+	}
+	select {
+	case <-s.finish:
+	case <-ctx.Done():
+	}
+	return s.turns.DeleteSession(ctx, key)
+}
+
+// TestDrainWaitsForADeletionUnderWay: OpenClaw 2026.8 that is told to stop in
+// the middle of one hangs for minutes.
+func TestDrainWaitsForADeletionUnderWay(t *testing.T) {
+	t.Parallel()
+	l := &slowDelete{turns: newTurns("b1", ok), begun: make(chan struct{}, 1), finish: make(chan struct{})}
+	stopped := make(chan struct{})
+	d := &daemon{adopted: true, stop: func(context.Context) error { close(stopped); return nil }}
+	r := newRig(t, func(c *gateway.Config) { c.Process, c.Dial = d, dialling(l) })
+	await(r, "a window", open)
+	r.claim("t1", "")
+	await(r, "the end", func(messages.Ended) bool { return true })
+	<-l.begun
+	r.system.Root.Send(r.pid, gateway.Drain{})
+	r.until(messages.GatewayDraining)
+	select {
+	case <-stopped:
+		t.Error("stopped during the deletion")
+	default:
+	}
+	close(l.finish)
+	<-stopped
+	r.until(messages.GatewayDrained)
+}

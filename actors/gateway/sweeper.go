@@ -30,7 +30,8 @@ type swept struct {
 }
 
 func (g *gateway) sweep(ctx actor.Context) {
-	if g.deletes.busy || len(g.deletes.keys) == 0 || g.link == nil {
+	// A daemon that is about to be stopped is not kept at work.
+	if g.deletes.busy || len(g.deletes.keys) == 0 || g.link == nil || g.draining || g.managed.stopping {
 		return
 	}
 	key := g.deletes.keys[0]
@@ -54,4 +55,5 @@ func (g *gateway) swept(ctx actor.Context, m swept) {
 		g.cfg.Logger.Debug("throw-away session was not removed", slog.Any("err", m.err))
 	}
 	g.sweep(ctx)
+	g.drainedIfEmpty(ctx)
 }
