@@ -15,8 +15,8 @@ const pageSize = 500
 // errSlow ends a watcher that did not take its events in time.
 var errSlow = errors.New("too slow")
 
-// gap is history that the log no longer holds.
-type gap struct{ from, to int64 }
+// gap is history that the log does not hold. The stream goes on after resume.
+type gap struct{ from, to, resume int64 }
 
 // follower reads the log from a position on, first its past, then live,
 // without hole or double. It belongs to one goroutine.
@@ -27,11 +27,17 @@ type follower struct {
 	last    int64         // the newest seq it has returned or skipped
 	sub     Subscription  // nil while it reads the past
 	live    bool
+	placed  bool // last is known to be a position of this log
 }
 
 // next waits for events after last. It returns at most one of events and a
 // gap, or neither when tick or poke fired. errSlow when the watcher was cut.
 func (f *follower) next(ctx context.Context, tick <-chan time.Time, poke <-chan struct{}) ([]*messages.Event, *gap, error) {
+	if !f.placed {
+		if g, err := f.place(ctx); err != nil || g != nil {
+			return nil, g, err
+		}
+	}
 	for !f.live {
 		page, g, err := f.read(ctx)
 		switch {
@@ -64,6 +70,25 @@ func (f *follower) next(ctx context.Context, tick <-chan time.Time, poke <-chan 
 			}
 		}
 	}
+}
+
+// place goes back from a position behind the log's end. Only another log can
+// have given it, perhaps one that was restored since; a follower that kept it
+// would be deaf until the log has grown up to it.
+func (f *follower) place(ctx context.Context) (*gap, error) {
+	ctx, cancel := context.WithTimeout(ctx, f.timeout)
+	defer cancel()
+	end, err := f.log.LastSeq(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read the end of the log: %w", err)
+	}
+	f.placed = true
+	if f.last <= end {
+		return nil, nil
+	}
+	g := &gap{from: end + 1, to: f.last, resume: end}
+	f.last = end
+	return g, nil
 }
 
 // take adds what is waiting behind e, or fills a hole before it from the log.
@@ -122,7 +147,7 @@ func (f *follower) read(ctx context.Context) ([]*messages.Event, *gap, error) {
 		return nil, nil, fmt.Errorf("read events: %w", err)
 	}
 	if oldest > f.last+1 {
-		g := &gap{f.last + 1, oldest - 1}
+		g := &gap{from: f.last + 1, to: oldest - 1, resume: oldest - 1}
 		f.last = g.to
 		return nil, g, nil
 	}
@@ -135,7 +160,7 @@ func (f *follower) read(ctx context.Context) ([]*messages.Event, *gap, error) {
 // seek continues after another position.
 func (f *follower) seek(since int64) {
 	f.close()
-	f.last, f.live = since, false
+	f.last, f.live, f.placed = since, false, false
 }
 
 func (f *follower) close() {

@@ -92,11 +92,11 @@ func (r *runStream) replay(ctx context.Context, since, to int64) error {
 			break
 		}
 		if searched += len(page); searched > maxReplay {
-			g = &gap{f.last + 1, to}
+			g = &gap{from: f.last + 1, to: to, resume: to}
 			f.last, page = to, nil
 		}
 		if g != nil {
-			if err := r.out.gap(&gap{g.from, min(g.to, to)}); err != nil {
+			if err := r.out.gap(&gap{from: g.from, to: min(g.to, to), resume: min(g.to, to)}); err != nil {
 				return err
 			}
 		}

@@ -49,11 +49,11 @@ func (s *sse) event(e *messages.Event) error {
 	return err
 }
 
-// gap tells of missing history; a client that resumes goes on behind it.
+// gap tells of missing history; a client that resumes goes on after g.resume.
 func (s *sse) gap(g *gap) error {
 	b, err := encodeGap(g.from, g.to)
 	if err == nil {
-		s.message(typeGap, g.to, b)
+		s.message(typeGap, g.resume, b)
 	}
 	return err
 }

@@ -191,6 +191,33 @@ func TestLogTellsOfAGap(t *testing.T) {
 	}
 }
 
+// A position behind the end was given by another log, perhaps one that was
+// restored since: a watcher that kept it would hear nothing for a long time.
+func TestLogTellsOfAPositionThatItNeverGave(t *testing.T) {
+	t.Parallel()
+	r := setup(t, events.Config{SubscribeIn: time.Millisecond})
+	r.publish(3, "a", "default")
+	next, stop := r.stream("/log?since=500")
+	defer stop()
+	if m := next(); m.Type != "gap" || *m.From != 4 || *m.To != 500 {
+		t.Fatalf("%+v", m)
+	}
+	_, read, send := r.dial("good")
+	read()
+	send(`{"type":"subscribe","since":500}`)
+	read()
+	if m := read(); m.Type != "gap" || *m.From != 4 || *m.To != 500 {
+		t.Fatalf("%+v", m)
+	}
+	r.publish(1, "a", "default")
+	if m := next(); m.Seq == nil || *m.Seq != 4 {
+		t.Fatalf("server-sent: %+v", m)
+	}
+	if m := read(); m.Seq == nil || *m.Seq != 4 {
+		t.Fatalf("WebSocket: %+v", m)
+	}
+}
+
 func TestLogFiltersTopics(t *testing.T) {
 	t.Parallel()
 	r := setup(t, events.Config{})
