@@ -145,7 +145,8 @@ func (f *Feed) taskChanged(task string, t *messages.TaskChanged) {
 }
 
 // Text records the text so far of a task's run under a claim. An older claim's
-// text is dropped. It never blocks.
+// text is dropped. An empty text says that no more comes under the claim: what
+// came after the task's end is forgotten with it. It never blocks.
 func (f *Feed) Text(task string, claim int64, text string) {
 	if len(text) > MaxRunText {
 		text = text[:MaxRunText]
@@ -161,6 +162,10 @@ func (f *Feed) Text(task string, claim int64, text string) {
 		return
 	}
 	r.claim, r.text = claim, text
+	if text == "" {
+		f.forget(task, r)
+		return
+	}
 	for w := range r.watchers {
 		w.wake()
 	}

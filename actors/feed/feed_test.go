@@ -95,3 +95,19 @@ func TestAwaitEnd(t *testing.T) {
 		t.Fatalf("%d waiters kept", len(f.ends))
 	}
 }
+
+// TestTextAfterTheEndIsForgotten: a run may go on at its gateway after its task
+// has ended; its owner's last, empty text leaves nothing behind.
+func TestTextAfterTheEndIsForgotten(t *testing.T) {
+	t.Parallel()
+	f := New(0, nil)
+	f.Text("t", 1, "early")
+	f.Publish([]*messages.Event{event(1, "t", "cancelled")})
+	f.Text("t", 1, "late")
+	f.Text("t", 1, "")
+	f.Text("u", 2, "claimed by another gateway")
+	f.Text("u", 1, "")
+	if _, there := f.runs["t"]; there || len(f.runs) != 1 {
+		t.Errorf("kept %v, want u alone", f.runs)
+	}
+}

@@ -84,7 +84,8 @@ type Config struct {
 	Pool func(id string) *actor.PID
 	// History returns what is replayed at the start of a session's new generation.
 	History func(ctx context.Context, tenant, session string) (string, error)
-	// Text takes the text so far of a run; it must not block.
+	// Text takes the text so far of a run, at the end of its claim an empty
+	// one; it must not block.
 	Text func(task string, claim int64, text string)
 	Dial DialFunc
 	// Process is nil for a gateway that somebody else runs.

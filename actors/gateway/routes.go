@@ -37,6 +37,7 @@ func (r *routes) add(runID string, to route) {
 	r.runs[runID] = to
 }
 
+// remove ends the events of a claim; the last text of one is empty.
 func (r *routes) remove(ref messages.ClaimRef) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -44,6 +45,17 @@ func (r *routes) remove(ref messages.ClaimRef) {
 		if to.ref == ref {
 			delete(r.runs, id)
 		}
+	}
+	r.text(ref.Task, ref.Claim, "")
+}
+
+// say passes a text on. It does so under the lock, so that none follows the
+// last.
+func (r *routes) say(t openclaw.RunText) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if to, ok := r.runs[t.RunID]; ok {
+		r.text(to.ref.Task, to.ref.Claim, t.Text)
 	}
 }
 
@@ -63,11 +75,7 @@ type handler struct {
 }
 
 // RunText passes the text so far to whoever watches the task.
-func (h *handler) RunText(t openclaw.RunText) {
-	if r, ok := h.routes.find(t.RunID); ok {
-		h.routes.text(r.ref.Task, r.ref.Claim, t.Text)
-	}
-}
+func (h *handler) RunText(t openclaw.RunText) { h.routes.say(t) }
 
 // RunPhase tells a session of the end of the gateway's own re-run; the end of
 // Dash's own run comes as the answer to its request.

@@ -205,3 +205,36 @@ func TestConfigureVoidsADialUnderWay(t *testing.T) {
 		t.Error("the connection to the old address was left open")
 	}
 }
+
+// TestTextEndsWithTheClaim: the last text of a claim is empty, so that nobody
+// keeps what a run says after its task has ended.
+func TestTextEndsWithTheClaim(t *testing.T) {
+	t.Parallel()
+	texts := make(chan string, 10)
+	var handler openclaw.Handler
+	l := newLink("b1")
+	l.onAgent = func(q openclaw.AgentRequest, on func(openclaw.AgentAnswer)) {
+		on(openclaw.AgentAnswer{Kind: openclaw.AnswerAccepted, RunID: q.RunID})
+		handler.RunText(openclaw.RunText{RunID: q.RunID, Text: "hello"})
+		on(openclaw.AgentAnswer{Kind: openclaw.AnswerFinal, RunID: q.RunID, Text: "hello"})
+	}
+	r := newRig(t, func(c *gateway.Config) {
+		c.Dial = func(_ context.Context, _ openclaw.Config, h openclaw.Handler) (gateway.Link, error) {
+			handler = h
+			return l, nil
+		}
+		c.Text = func(task string, claim int64, text string) { texts <- task + "." + text }
+	})
+	await(r, "a window", open)
+	r.claim("t1", "")
+	for _, want := range []string{"t1.hello", "t1."} {
+		select {
+		case got := <-texts:
+			if got != want {
+				t.Errorf("text %q, want %q", got, want)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatalf("waited in vain for %q", want)
+		}
+	}
+}
