@@ -29,7 +29,8 @@ func (h *healthChecks) Checks(ctx context.Context) []server.Check {
 	if time.Since(h.at) < healthFor {
 		return h.checks
 	}
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	// The result is for other callers too, who may be there longer.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	h.checks = []server.Check{h.store(ctx), h.pools(ctx)}
 	h.at = time.Now()
