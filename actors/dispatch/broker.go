@@ -37,16 +37,20 @@ const numStates = int(messages.Expired) + 1
 
 // entry is one open task.
 type entry struct {
-	item    Item
-	row     messages.Task
-	busy    bool   // an operation on it is under way
-	later   []any  // commands that wait for that
-	changed uint64 // broker.changes at its last change
-	armed   int64  // what its dispatcher was told
-	sent    time.Time
-	stopped time.Time
-	listed  time.Time // when its gateway last listed it, or was given it
-	checked time.Time // when its row was last read because it was not listed
+	item Item
+	row  messages.Task
+	busy bool // an operation on it is under way
+	void bool // it was not written: there is no such task
+	// arriving: its insert is under way; a claim may follow it already.
+	arriving bool
+	tried    bool   // such a claim failed
+	later    []any  // commands that wait for that
+	changed  uint64 // broker.changes at its last change
+	armed    int64  // what its dispatcher was told
+	sent     time.Time
+	stopped  time.Time
+	listed   time.Time // when its gateway last listed it, or was given it
+	checked  time.Time // when its row was last read because it was not listed
 }
 
 // Messages of the actor to itself.
@@ -228,7 +232,7 @@ func (b *broker) flush(ctx actor.Context) {
 // settle takes the next step that the row itself asks for.
 func (b *broker) settle(ctx actor.Context, e *entry) {
 	t := &e.row
-	if e.busy || t.State.Terminal() || !b.serving {
+	if e.busy || e.void || t.State.Terminal() || !b.serving {
 		return
 	}
 	overdue := func(at time.Time) bool { return !at.IsZero() && !at.After(b.now) }

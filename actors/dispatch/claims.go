@@ -40,7 +40,9 @@ func (b *broker) pump(ctx actor.Context) {
 func (b *broker) claim(ctx actor.Context, e *entry, g *gate) {
 	var generation int64
 	var s *session
-	c := &change{fences: []persistence.Fence{g.fence()}}
+	// The claim of a task that may not be written fails with its insert, so that
+	// what waits for the store stays bounded.
+	c := &change{fences: []persistence.Fence{g.fence()}, failFast: e.arriving && !e.tried}
 	c.update.UnlessCancelled = true
 	if e.item.Session != "" {
 		s = b.session(e.item.Session)
@@ -57,6 +59,7 @@ func (b *broker) claim(ctx actor.Context, e *entry, g *gate) {
 	}
 	c.update.Task = claimed(e.row, g.id, generation, b.now)
 	c.then = func(ctx actor.Context, ok bool, _ error) {
+		e.tried = e.tried || !ok
 		if s != nil {
 			b.sessionWritten(s, c.session, ok)
 		}

@@ -1,7 +1,6 @@
 package dispatch
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
@@ -44,7 +43,8 @@ type (
 		from   int64   // claim of the dead letter
 		reply  chan<- SubmitReply
 	}
-	// admit asks the arbiter whether the task's session may take it; admitted answers.
+	// admit asks the arbiter whether the task's session may take it. A new task
+	// goes on into the order; for a refused one and a replay admitted answers.
 	admit    struct{ in *intake }
 	admitted struct {
 		in  *intake
@@ -155,7 +155,7 @@ func (d *dispatcher) take(ctx actor.Context, in *intake) {
 	}
 	d.count++
 	d.bytes += weight(&in.task)
-	if in.task.Session != "" {
+	if in.insert != nil || in.task.Session != "" {
 		ctx.Request(d.arbiter, admit{in})
 		return
 	}
@@ -199,19 +199,13 @@ func (d *dispatcher) release(in *intake) {
 	d.bytes -= weight(&in.task)
 }
 
-// enqueue gives the task its place in the order and asks for it to be made durable.
+// enqueue gives a replayed task its place in the order and asks for it to be made durable.
 func (d *dispatcher) enqueue(ctx actor.Context, in *intake) {
-	seq := d.s.seq.Add(1)
-	now := messages.Now()
-	op := persistence.Op{Fences: []persistence.Fence{d.s.Fence}}
-	if in.insert != nil {
-		in.task.Seq = seq
-		op.Insert = &persistence.TaskInsert{Task: in.task, IdemKey: in.insert.IdemKey, IdemHash: in.insert.IdemHash}
-		op.Events = []*messages.Event{in.task.Event(0, now, "")}
-	} else {
-		in.task = replayed(in.task, seq)
-		op.Update = &persistence.TaskUpdate{Task: in.task, From: messages.DeadLetter, FromClaim: in.from, ClearCancel: true}
-		op.Events = []*messages.Event{in.task.Event(messages.DeadLetter, now, "replay")}
+	in.task = replayed(in.task, d.s.seq.Add(1))
+	op := persistence.Op{
+		Fences: []persistence.Fence{d.s.Fence},
+		Update: &persistence.TaskUpdate{Task: in.task, From: messages.DeadLetter, FromClaim: in.from, ClearCancel: true},
+		Events: []*messages.Event{in.task.Event(messages.DeadLetter, messages.Now(), "replay")},
 	}
 	ctx.Send(d.s.Committer, commit.Request{Op: op, FailFast: true, ReplyTo: ctx.Self(), Tag: in})
 }
@@ -223,24 +217,7 @@ func (d *dispatcher) enqueued(ctx actor.Context, m commit.Done) {
 		return
 	}
 	d.release(in)
-	switch {
-	case m.Err == nil && m.Outcome.Status == persistence.Duplicate && m.Outcome.Current != nil:
-		if m.Outcome.SameBody {
-			reply(in.reply, SubmitReply{Task: *m.Outcome.Current, Existing: true})
-			return
-		}
-		reply(in.reply, SubmitReply{Err: refuse(messages.CodeKeyReused,
-			"this idempotency key was used with another body", "use a new key for another request")})
-	default:
-		if m.Err == nil && m.Outcome.Status == persistence.Fenced {
-			ctx.Send(d.s.root, fencedOut{})
-		}
-		err := interpret(m.Outcome, m.Err)
-		if errors.Is(m.Err, commit.ErrBusy) {
-			d.s.Metrics.refused.WithLabelValues(d.s.Pool.ID, d.class.String(), "store_busy").Inc()
-		}
-		reply(in.reply, SubmitReply{Err: err})
-	}
+	reply(in.reply, d.s.notEnqueued(in, m))
 }
 
 // wind sets the timer to the first alarm.

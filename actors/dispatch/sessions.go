@@ -142,13 +142,21 @@ func (b *broker) renewed(s *session, gateway, reason string) messages.Session {
 	return next
 }
 
-// admit answers a dispatcher whether the session may take a task. A session
-// that nobody knows is created first.
+// admit takes a new task into the order, or answers a dispatcher whether the
+// session may take it. A session that nobody knows is created first.
 func (b *broker) admit(ctx actor.Context, in *intake, to *actor.PID) {
+	if in.task.Session == "" {
+		b.arrive(ctx, in)
+		return
+	}
 	var labels map[string]string
 	b.open(ctx, in.task.Tenant, in.task.Session, labels, func(ctx actor.Context, s *session, _ bool, err error) {
 		if err == nil {
 			err = accepts(&s.row)
+		}
+		if err == nil && in.insert != nil {
+			b.arrive(ctx, in)
+			return
 		}
 		ctx.Send(to, admitted{in: in, err: err})
 	})

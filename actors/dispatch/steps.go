@@ -50,7 +50,7 @@ func (b *broker) step(ctx actor.Context, e *entry, c *change) {
 }
 
 func (b *broker) stepped(ctx actor.Context, e *entry, c *change, d commit.Done) {
-	if d.Err != nil && !c.failFast {
+	if d.Err != nil && !c.failFast && !e.void {
 		// Nobody knows whether it was written: the same step again tells.
 		b.s.after(storeRetry, b.self, again{func(ctx actor.Context) { b.step(ctx, e, c) }})
 		return
@@ -76,8 +76,13 @@ func (b *broker) stepped(ctx actor.Context, e *entry, c *change, d commit.Done) 
 func (b *broker) outcome(ctx actor.Context, e *entry, c *change, d commit.Done) bool {
 	current, next, u := d.Outcome.Current, &c.update.Task, &c.update
 	switch {
+	case e.void && (d.Err != nil || d.Outcome.Status != persistence.OK):
+		return false // nothing was there to be changed
 	case d.Err != nil:
 		b.place(e, "")
+		return false
+	case e.void:
+		// The insert was written after all: the sweep takes the row in.
 		return false
 	case d.Outcome.Status == persistence.OK:
 		b.apply(e, *next)
