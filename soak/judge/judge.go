@@ -83,8 +83,8 @@ type Counts struct {
 	// OrderChecked are claims whose order was checked; pools with aging or
 	// reserved slots are left out.
 	OrderChecked int `json:"order_checked"`
-	// BehindInLog are claims that stand in the log behind the queueing of a
-	// smaller task, decided before that task was known to be durable.
+	// BehindInLog are claims that stand in the log behind a smaller task of
+	// which the pool's owner could not know yet.
 	BehindInLog   int `json:"behind_in_log"`
 	FramesChecked int `json:"frames_checked"`
 	FramesExcused int `json:"frames_excused"` // re-sent after a fault

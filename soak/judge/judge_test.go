@@ -276,8 +276,14 @@ func TestExcuses(t *testing.T) {
 			w.event("c", "cancelled", "queued", 0)
 			return w
 		}},
-		{"decided before the smaller task was answered", func() *world {
-			w := fifoBroken()
+		{"decided before the smaller task of a session was answered", func() *world {
+			w := newWorld()
+			w.submit("first", "high", "s")
+			w.submit("second", "high", "")
+			w.claim("second", 1)
+			w.claim("first", 1)
+			w.succeed("first", 1)
+			w.succeed("second", 1)
 			w.h.Submits[0].Answered = w.now
 			for i := range w.h.Events {
 				w.h.Events[i].Seen = w.now

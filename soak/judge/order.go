@@ -13,13 +13,14 @@ import (
 // that nobody was answered for: the end of a session's turn, a retry that is due.
 const toHear = time.Second
 
-// checkOrder replays the log: when a claim is decided, no smaller (class, seq)
-// of the pool that may run there waits in the order. A task is in the order
-// from the moment at which its client had the 202, or a second after its event
-// was seen; a claim is decided at the time of its event.
+// checkOrder replays the log: no claim stands behind a smaller (class, seq) of
+// the pool that is queued and may run there. A new task without a session counts
+// from its place in the log on, without any tolerance. The pool's owner hears by
+// message that a session's turn ended or that it put a task back, so what waits
+// for that counts from the moment at which its client had the 202, or a second
+// after the event was seen, compared with the time of the claim's event.
 //
-// The same by log position alone is counted, not judged: a claim that was
-// decided while a smaller task was being made durable stands behind it.
+// The same by log position alone for all tasks is counted, not judged.
 func (c *court) checkOrder() {
 	answered := map[string]time.Time{}
 	for i := range c.h.Submits {
@@ -28,6 +29,9 @@ func (c *court) checkOrder() {
 		}
 	}
 	c.replay(func(e *Event) time.Time {
+		if e.From == "" && e.Session == "" {
+			return time.Time{}
+		}
 		heard := e.Seen.Add(toHear)
 		if at, ok := answered[e.ID]; ok && e.From == "" && at.Before(heard) {
 			return at
