@@ -169,6 +169,9 @@ func (c *client) refused(p *api.Error) error {
 	if f.what == "" {
 		f.what = p.Title
 	}
+	if p.Code == string(messages.CodeKeyReused) {
+		f.code = exitConflict // the request as such is well formed
+	}
 	if strings.HasPrefix(p.Code, "http_") {
 		f.what = fmt.Sprintf("%s answers %s, and not as Dash does", c.base, p.Title)
 		f.next = "check that DASH_URL is the address of a Dash node"

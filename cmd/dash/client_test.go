@@ -41,6 +41,15 @@ func TestFieldsAndQueueAreShown(t *testing.T) {
 		"the queue is full (7 of 5 places taken); it may succeed in 3.0s", "/input/message: too long")
 }
 
+func TestWhatTheStateAloneDoesNotSay(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	f.answer("POST /api/v1/tasks/{id}/cancel", 202, fakeTask(longID+"1", api.TaskStateRunning))
+	wantResult(t, f.dash(t.Context(), "", "task", "cancel", longID+"1"), 0, "running", "is told to stop")
+	f.answer("GET /api/v1/tasks/{id}", 200, fakeTask(longID+"1", api.TaskStateHeld))
+	wantResult(t, f.dash(t.Context(), "", "task", "show", longID+"1"), 0, "held", "dash task release "+longID+"1")
+}
+
 // A restart of a gateway that is ready is over when it is ready anew, not when
 // the node still says what was before.
 func TestRestartWaitsForTheNewStart(t *testing.T) {

@@ -164,7 +164,13 @@ func taskShowCommand(t *terminal) *cobra.Command {
 		if err := c.call(ctx, get("/tasks/"+id, nil), &task); err != nil {
 			return err
 		}
-		return printOne(t, o, taskColumns, task)
+		if err := printOne(t, o, taskColumns, task); err != nil {
+			return err
+		}
+		if task.State == api.TaskStateHeld && o.format == "table" {
+			fmt.Fprintf(t.err, "its gateway was lost and nobody can learn whether it ran; when due it becomes a dead letter\n  next: `dash task release %s` with --requeue or --fail\n", clean(id))
+		}
+		return nil
 	})
 }
 
@@ -202,6 +208,9 @@ func taskCancelCommand(t *terminal) *cobra.Command {
 			var task api.Task
 			if err := c.call(ctx, post("/tasks/"+id+"/cancel", api.CancelTask{Reason: opt(reason)}), &task); err != nil {
 				return err
+			}
+			if task.FinishedAt == nil {
+				fmt.Fprintf(t.err, "task %s is told to stop; `dash task show %s` says whether it did\n", clean(id), clean(id))
 			}
 			done = append(done, task)
 			return nil
