@@ -31,6 +31,8 @@ const (
 const (
 	maxFrame  = 16 << 10
 	maxTopics = 64
+	// closeIn is what a write under way gets when its connection is to end.
+	closeIn = time.Second
 )
 
 var errFrame = errors.New("not understood")
@@ -321,6 +323,7 @@ func (k *socket) send(ctx context.Context, b []byte) error {
 	// Not ctx: were it to end in the middle of a write, no close code could be sent.
 	wctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), k.s.cfg.WriteTimeout)
 	defer cancel()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(closeIn, cancel) })()
 	err := k.conn.Write(wctx, websocket.MessageText, b)
 	switch {
 	case err == nil:

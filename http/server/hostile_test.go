@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"net"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/dash-fleet/dash/http/api"
 	"github.com/dash-fleet/dash/http/server"
+	"github.com/dash-fleet/dash/messages"
 )
 
 func TestUnknownFieldsArePointedAt(t *testing.T) {
@@ -65,5 +67,38 @@ func TestStopCutsARequestThatNeverArrives(t *testing.T) {
 	}
 	if logs := n.logs.String(); !strings.Contains(logs, "cut") {
 		t.Errorf("the cut is not logged: %s", logs)
+	}
+}
+
+func TestStopCutsAWatcherThatNeverReads(t *testing.T) {
+	t.Parallel()
+	n := start(t, server.Config{})
+	conn, err := net.Dial("tcp", n.srv.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.(*net.TCPConn).SetReadBuffer(2048); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintf(conn, "GET /events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n", admin)
+	if line, err := bufio.NewReader(conn).ReadString('\n'); err != nil || !strings.Contains(line, " 101 ") {
+		t.Fatalf("%q %v", line, err)
+	}
+	// More than the buffers of the connection hold.
+	long := strings.Repeat("x", 64<<10)
+	for range 400 {
+		n.Publish(&messages.Event{TimeMicros: 1, Tenant: "default", Type: "task.state", Subject: "t", Data: &messages.Event_Task{
+			Task: &messages.TaskChanged{Pool: "default", Class: "high", State: "queued", Reason: long},
+		}})
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+	defer cancel()
+	began := time.Now()
+	if err := n.srv.Stop(ctx); err != nil {
+		t.Errorf("a watcher that does not read makes the stop fail: %v", err)
+	}
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("the stop took %s", took)
 	}
 }
