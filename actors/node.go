@@ -50,17 +50,13 @@ type Node struct {
 type (
 	spawnPool struct {
 		cfg   dispatch.Config
-		reply chan<- spawned
+		reply chan<- error
 	}
 	spawnGateway struct {
 		cfg   gateway.Config
-		reply chan<- spawned
+		reply chan<- error
 	}
-	ready   struct{ reply chan<- *actor.PID }
-	spawned struct {
-		pid *actor.PID
-		err error
-	}
+	ready struct{ reply chan<- *actor.PID }
 )
 
 const (
@@ -110,29 +106,23 @@ func (n *Node) Restarts() *prometheus.CounterVec { return n.restarts }
 
 // AddPool starts the owner of a pool.
 func (n *Node) AddPool(ctx context.Context, cfg dispatch.Config) error {
-	reply := make(chan spawned, 1)
-	return n.add(ctx, spawnPool{cfg: cfg, reply: reply}, reply, func(pid *actor.PID) { n.pools[cfg.Pool.ID] = pid })
+	reply := make(chan error, 1)
+	return n.add(ctx, spawnPool{cfg: cfg, reply: reply}, reply)
 }
 
 // AddGateway starts the owner of a gateway. If one of that id is still
 // stopping, it fails; try again.
 func (n *Node) AddGateway(ctx context.Context, cfg gateway.Config) error {
 	cfg.Dispatcher = n.workers
-	reply := make(chan spawned, 1)
-	return n.add(ctx, spawnGateway{cfg: cfg, reply: reply}, reply, func(pid *actor.PID) { n.gateways[cfg.Gateway.ID] = pid })
+	reply := make(chan error, 1)
+	return n.add(ctx, spawnGateway{cfg: cfg, reply: reply}, reply)
 }
 
-func (n *Node) add(ctx context.Context, m any, reply <-chan spawned, keep func(*actor.PID)) error {
+func (n *Node) add(ctx context.Context, m any, reply <-chan error) error {
 	n.system.Root.Send(n.root, m)
 	select {
-	case s := <-reply:
-		if s.err != nil {
-			return s.err
-		}
-		n.mu.Lock()
-		defer n.mu.Unlock()
-		keep(s.pid)
-		return nil
+	case err := <-reply:
+		return err
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -171,14 +161,22 @@ func (n *Node) Gateway(id string) (pid *actor.PID, ok bool) {
 	return pid, ok
 }
 
+// keep remembers an owner. It runs on the root's turn, as does the forgetting,
+// so that the owner of yesterday cannot take that of today along.
+func (n *Node) keep(owners map[string]*actor.PID, id string, pid *actor.PID) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	owners[id] = pid
+}
+
 func (n *Node) gatewayGone(id string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	delete(n.gateways, id)
 }
 
-// Stop ends the tree: gateways first let go of their connections, the
-// committer last answers what waits. Processes of managed gateways go on.
+// Stop ends the tree, all parts at once: what is not durable by then is read
+// back by the next life. Processes of managed gateways go on.
 func (n *Node) Stop(ctx context.Context) error {
 	done := make(chan struct{})
 	go func() {
@@ -231,16 +229,9 @@ func (r *root) Receive(ctx actor.Context) {
 	case ready:
 		m.reply <- r.committer
 	case spawnPool:
-		props, err := dispatch.Props(m.cfg)
-		if err != nil {
-			m.reply <- spawned{err: err}
-			return
-		}
-		pid, err := ctx.SpawnNamed(props, poolPrefix+m.cfg.Pool.ID)
-		m.reply <- spawned{pid: pid, err: err}
+		m.reply <- r.spawnPool(ctx, m.cfg)
 	case spawnGateway:
-		pid, err := ctx.SpawnNamed(gateway.Props(m.cfg), gatewayPrefix+m.cfg.Gateway.ID)
-		m.reply <- spawned{pid: pid, err: err}
+		m.reply <- r.spawnGateway(ctx, m.cfg)
 	case dispatch.Fenced:
 		r.node.cfg.Fatal(fmt.Errorf("pool %s has another owner", m.Pool))
 	case *actor.Terminated:
@@ -248,6 +239,31 @@ func (r *root) Receive(ctx actor.Context) {
 			r.node.gatewayGone(id)
 		}
 	}
+}
+
+func (r *root) spawnPool(ctx actor.Context, cfg dispatch.Config) error {
+	props, err := dispatch.Props(cfg)
+	if err != nil {
+		return err
+	}
+	pid, err := ctx.SpawnNamed(props, poolPrefix+cfg.Pool.ID)
+	if err == nil {
+		r.node.keep(r.node.pools, cfg.Pool.ID, pid)
+	}
+	return err
+}
+
+// spawnGateway fails with ErrNameExists until the end of the last owner was
+// told, which is a little later than its name is free.
+func (r *root) spawnGateway(ctx actor.Context, cfg gateway.Config) error {
+	if _, ok := r.node.Gateway(cfg.Gateway.ID); ok {
+		return actor.ErrNameExists
+	}
+	pid, err := ctx.SpawnNamed(gateway.Props(cfg), gatewayPrefix+cfg.Gateway.ID)
+	if err == nil {
+		r.node.keep(r.node.gateways, cfg.Gateway.ID, pid)
+	}
+	return err
 }
 
 // HandleFailure lets the strategy of the child's kind decide.
