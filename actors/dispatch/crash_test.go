@@ -53,13 +53,14 @@ func (b *bench) worker(id string, window int, seed uint64) *worker {
 		b: b, id: id, window: window, rng: rand.New(rand.NewPCG(seed, 1)),
 		seen: map[messages.ClaimRef]bool{}, runs: map[messages.ClaimRef]bool{}, starts: map[string][]int64{},
 	}
-	w.pid = b.system.Root.Spawn(actor.PropsFromProducer(func() actor.Actor { return w }))
+	b.system.Root.Spawn(actor.PropsFromProducer(func() actor.Actor { return w }))
 	return w
 }
 
 func (w *worker) Receive(ctx actor.Context) {
 	switch m := ctx.Message().(type) {
 	case *actor.Started:
+		w.pid = ctx.Self()
 		w.demand(ctx)
 		w.later(messages.DemandInterval, workerDemand{})
 	case workerDemand:
@@ -279,6 +280,7 @@ func TestReadsBackAndServes(t *testing.T) {
 	}
 	first := ops[0].Insert.Task.ID
 	g := b.gateway("gw-1")
+	g.running[messages.ClaimRef{Task: first, Claim: 1}] = true // else the claim is given to it again after a second
 	g.demand(2)
 	if a := g.assign(); a.Task.ID != ops[1].Insert.Task.ID {
 		t.Fatalf("assigned seq %d, want the retry", a.Task.Seq)
