@@ -148,7 +148,7 @@ func (a *App) startFleet(ctx context.Context) error {
 	}
 	a.cleanup.add("launcher", func(context.Context) error { launch.Close(); return nil })
 	a.fleet = &fleet{
-		app: a, launcher: launch, pools: map[string]persistence.Fence{},
+		app: a, launcher: launch,
 		dispatch: dispatch.NewMetrics(a.deps.Registry), gateways: gateway.NewMetrics(a.deps.Registry),
 		openclaw: openclaw.NewMetrics(a.deps.Registry),
 	}
@@ -224,10 +224,13 @@ func (a *App) Data() string { return a.cfg.Data }
 // gateways and the runs on them go on.
 func (a *App) Stop() error { return a.cleanup.run() }
 
-// sweepEvery and sweepRows bound the retention sweeper.
+// sweepEvery, sweepRows and sweepPause bound the retention sweeper: while there
+// is something to remove it goes on after the pause, so that it keeps up with
+// any load and never holds the writer for long.
 const (
 	sweepEvery = 10 * time.Second
 	sweepRows  = 1000
+	sweepPause = 100 * time.Millisecond
 )
 
 // startSweeper removes finished tasks after the retention time.
@@ -239,7 +242,7 @@ func (a *App) startSweeper() {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		t := time.NewTicker(sweepEvery)
+		t := time.NewTimer(sweepEvery)
 		defer t.Stop()
 		for {
 			select {
@@ -247,10 +250,20 @@ func (a *App) startSweeper() {
 				return
 			case <-t.C:
 			}
-			if _, err := a.store.Sweep(ctx, time.Now().Add(-a.cfg.Retention), sweepRows); err != nil && ctx.Err() == nil {
-				a.logger.Warn("finished tasks could not be removed", slog.Any("err", err))
-			}
+			t.Reset(a.sweep(ctx))
 		}
 	}()
 	a.cleanup.add("sweeper", func(context.Context) error { cancel(); <-done; return nil })
+}
+
+// sweep removes a batch and returns the pause before the next.
+func (a *App) sweep(ctx context.Context) time.Duration {
+	removed, err := a.store.Sweep(ctx, time.Now().Add(-a.cfg.Retention), sweepRows)
+	if err != nil && ctx.Err() == nil {
+		a.logger.Warn("finished tasks could not be removed", slog.Any("err", err))
+	}
+	if err != nil || removed < sweepRows {
+		return sweepEvery
+	}
+	return sweepPause
 }

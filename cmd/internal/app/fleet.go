@@ -29,8 +29,7 @@ type fleet struct {
 
 	endpoints sync.Mutex // held while a gateway's URL is compared with the others' and written
 
-	mu    sync.Mutex // one start at a time
-	pools map[string]persistence.Fence
+	mu sync.Mutex // one start of a pool at a time
 }
 
 // takeUp starts everything that the store knows: pools before gateways, so
@@ -89,7 +88,7 @@ func (f *fleet) poolConfig(ctx context.Context, id string) (messages.Pool, error
 func (f *fleet) ensurePool(ctx context.Context, id string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if _, ok := f.pools[id]; ok {
+	if _, ok := f.app.node.Pool(id); ok {
 		return nil
 	}
 	pool, err := f.poolConfig(ctx, id)
@@ -107,7 +106,6 @@ func (f *fleet) ensurePool(ctx context.Context, id string) error {
 	if err != nil {
 		return fmt.Errorf("start pool %s: %w", id, err)
 	}
-	f.pools[id] = fence
 	return nil
 }
 

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -34,11 +35,13 @@ func (c gatewayCommands) Create(ctx context.Context, g messages.Gateway) (server
 	if err != nil {
 		return server.Gateway{}, err
 	}
-	if err := c.app.fleet.ensurePool(ctx, g.Pool); err != nil {
-		return server.Gateway{}, err
+	if err = c.app.fleet.ensurePool(ctx, g.Pool); err == nil {
+		err = c.app.fleet.startGateway(ctx, g, messages.GatewayStatus{})
 	}
-	if err := c.app.fleet.startGateway(ctx, g, messages.GatewayStatus{}); err != nil {
-		return server.Gateway{}, err
+	if err != nil {
+		// Nobody owns it, for instance because one of its name is still being
+		// removed: the caller is to try again.
+		return server.Gateway{}, errors.Join(err, c.app.repos.Gateways.Delete(context.WithoutCancel(ctx), g.ID))
 	}
 	return c.shown(ctx, g), nil
 }

@@ -1,0 +1,59 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/persistence"
+)
+
+type sweeps struct {
+	persistence.Store
+	removed int
+	err     error
+}
+
+func (s sweeps) Sweep(context.Context, time.Time, int) (int, error) { return s.removed, s.err }
+
+// TestSweeperKeepsUp: more finished tasks than one batch are removed without
+// the long pause.
+func TestSweeperKeepsUp(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		store sweeps
+		want  time.Duration
+	}{
+		{sweeps{removed: sweepRows}, sweepPause},
+		{sweeps{removed: sweepRows - 1}, sweepEvery},
+		{sweeps{removed: sweepRows, err: errors.New("disk full")}, sweepEvery},
+	} {
+		a := &App{store: c.store, logger: slog.New(slog.DiscardHandler)}
+		if got := a.sweep(t.Context()); got != c.want {
+			t.Errorf("pause after %d rows (%v) = %s, want %s", c.store.removed, c.store.err, got, c.want)
+		}
+	}
+}
+
+// TestGatewayThatCannotStartIsNotKept: the call may be repeated.
+func TestGatewayThatCannotStartIsNotKept(t *testing.T) {
+	t.Parallel()
+	c := gatewayCommands{newCommands(benchNode(t, t.TempDir(), 1, 1, nil))}
+	// The configuration goes and its owner stays, as one does that still ends
+	// its process.
+	if err := c.app.repos.Gateways.Delete(t.Context(), "gw-0"); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	g := messages.Gateway{ID: "gw-0", Tenant: "default", Pool: "default", URL: "ws://127.0.0.1:9/", Token: "t", Weight: 1}
+	if _, err := c.Create(ctx, g); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("created over a living owner: %v", err)
+	}
+	if _, err := c.app.repos.Gateways.Get(t.Context(), "gw-0"); !errors.Is(err, persistence.ErrNotFound) {
+		t.Errorf("the configuration was kept: %v", err)
+	}
+}
