@@ -28,7 +28,7 @@ func (c *Conn) refuseConnect(e *RPCError) *RefusedError {
 		r.NextStep = "check the token; the gateway locks out after ten failed logins a minute"
 	case strings.HasPrefix(code, "AUTH_"):
 		r.Reason, r.Permanent = ReasonToken, true
-		r.NextStep = "set the gateway's token (gateway.auth.token) with `dash gateway add` or a PATCH of the gateway"
+		r.NextStep = "set the gateway's token (gateway.auth.token) by PATCH /api/v1/gateways/{id}, or remove the gateway and add it again"
 	case strings.Contains(code, "ORIGIN"):
 		r.Reason, r.Permanent = ReasonOrigin, true
 		r.NextStep = "remove the proxy that adds an Origin header between Dash and the gateway"
