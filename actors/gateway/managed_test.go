@@ -212,44 +212,33 @@ func TestStopThatCannotBeDoneDoesNotKill(t *testing.T) {
 	}
 }
 
-// slowDelete is a link whose deletions wait.
-type slowDelete struct {
-	*turns
-	begun, finish chan struct{}
-}
-
-func (s *slowDelete) DeleteSession(ctx context.Context, key string) (bool, error) {
-	select {
-	case s.begun <- struct{}{}:
-	default:
-	}
-	select {
-	case <-s.finish:
-	case <-ctx.Done():
-	}
-	return s.turns.DeleteSession(ctx, key)
-}
-
-// TestDrainWaitsForADeletionUnderWay: OpenClaw 2026.8 that is told to stop in
-// the middle of one hangs for minutes.
-func TestDrainWaitsForADeletionUnderWay(t *testing.T) {
+// TestSessionsOfADrainAreRemovedAfterwards: a daemon that is about to stop
+// refuses to remove sessions, so that has to wait.
+func TestSessionsOfADrainAreRemovedAfterwards(t *testing.T) {
 	t.Parallel()
-	l := &slowDelete{turns: newTurns("b1", ok), begun: make(chan struct{}, 1), finish: make(chan struct{})}
-	stopped := make(chan struct{})
-	d := &daemon{adopted: true, stop: func(context.Context) error { close(stopped); return nil }}
-	r := newRig(t, func(c *gateway.Config) { c.Process, c.Dial = d, dialling(l) })
+	finish := make(chan struct{})
+	first, second := newTurns("b1", func(q openclaw.AgentRequest, on func(openclaw.AgentAnswer)) {
+		<-finish
+		ok(q, on)
+	}), newTurns("b2", ok)
+	d := &daemon{adopted: true, stop: func(context.Context) error { first.Close(); return nil }}
+	r := newRig(t, func(c *gateway.Config) { c.Process, c.Dial = d, dialling(first, second) })
 	await(r, "a window", open)
-	r.claim("t1", "")
-	await(r, "the end", func(messages.Ended) bool { return true })
-	<-l.begun
+	task := r.claim("t1", "")
+	await(r, "the run", func(d messages.Demand) bool { return len(d.Running) == 1 })
 	r.system.Root.Send(r.pid, gateway.Drain{})
 	r.until(messages.GatewayDraining)
-	select {
-	case <-stopped:
-		t.Error("stopped during the deletion")
-	default:
-	}
-	close(l.finish)
-	<-stopped
+	close(finish)
 	r.until(messages.GatewayDrained)
+	if _, deleted := first.seen(); len(deleted) != 0 {
+		t.Errorf("deleted %v while draining", deleted)
+	}
+	r.system.Root.Send(r.pid, gateway.Resume{})
+	for limit := time.Now().Add(10 * time.Second); ; <-time.After(time.Millisecond) {
+		if _, deleted := second.seen(); len(deleted) == 1 && deleted[0] == task.SessionKey() {
+			return
+		} else if time.Now().After(limit) {
+			t.Fatalf("deleted %v, want %s", deleted, task.SessionKey())
+		}
+	}
 }

@@ -30,11 +30,9 @@ func (g *gateway) setDraining(ctx actor.Context) {
 	g.setState(ctx, messages.GatewayDraining, "an operator asked for it", "`dash gateway resume "+g.cfg.Gateway.ID+"` opens it again")
 }
 
-// drainedIfEmpty ends a drain when the last run has ended, and with it the
-// removal of its session that is under way: a daemon that is told to stop
-// meanwhile may hang until its own budget is over.
+// drainedIfEmpty ends a drain when the last run has ended.
 func (g *gateway) drainedIfEmpty(ctx actor.Context) {
-	if g.status.State != messages.GatewayDraining || len(g.claims) > 0 || g.deletes.busy || g.managed.stopping {
+	if g.status.State != messages.GatewayDraining || len(g.claims) > 0 || g.managed.stopping {
 		return
 	}
 	if g.cfg.Process != nil && g.managed.up {

@@ -30,7 +30,7 @@ type swept struct {
 }
 
 func (g *gateway) sweep(ctx actor.Context) {
-	// A daemon that is about to be stopped is not kept at work.
+	// A daemon that is about to stop refuses; the keys are kept until it is back.
 	if g.deletes.busy || len(g.deletes.keys) == 0 || g.link == nil || g.draining || g.managed.stopping {
 		return
 	}
@@ -55,5 +55,4 @@ func (g *gateway) swept(ctx actor.Context, m swept) {
 		g.cfg.Logger.Debug("throw-away session was not removed", slog.Any("err", m.err))
 	}
 	g.sweep(ctx)
-	g.drainedIfEmpty(ctx)
 }

@@ -44,8 +44,8 @@ func TestLiveEndToEnd(t *testing.T) {
 		run  func(*testing.T, *fleet)
 	}{
 		{"Boot", boot}, {"Order", order}, {"Stream", stream}, {"Cancel", cancel}, {"Session", session},
-		{"GatewayKilled", gatewayKilled}, {"Drain", drain}, // a child's exit code is known, that of an adopted process not everywhere
-		{"DashKilled", dashKilled}, {"DashStopped", dashStopped}, {"End", end},
+		{"Drain", drain}, // while the gateways are children: their exit codes are known then
+		{"DashKilled", dashKilled}, {"DashStopped", dashStopped}, {"GatewayKilled", gatewayKilled}, {"End", end},
 	} {
 		began := time.Now()
 		if !t.Run(part.name, func(t *testing.T) { part.run(t, f.in(t)) }) && part.name == "Boot" {
@@ -501,6 +501,10 @@ func drain(t *testing.T, f *fleet) {
 	}
 }
 
+// stopLimit bounds the end of an idle gateway. OpenClaw 2026.8.2 uses its whole
+// budget of 315 s when it has run an interrupted turn again.
+const stopLimit = 6 * time.Minute
+
 // end: what is removed is stopped.
 func end(t *testing.T, f *fleet) {
 	for _, id := range gateways {
@@ -508,7 +512,7 @@ func end(t *testing.T, f *fleet) {
 			t.Fatal(err)
 		}
 	}
-	within(t, turnLimit, "all gateway processes to end", func() string {
+	within(t, stopLimit, "all gateway processes to end", func() string {
 		if left := f.processes(); len(left) > 0 {
 			return fmt.Sprint(left)
 		}
