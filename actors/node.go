@@ -200,6 +200,7 @@ type root struct {
 	node      *Node
 	committer *actor.PID
 	kinds     map[string]*supervise.Strategy
+	gateways  map[string]gateway.Config // as spawned
 }
 
 func (n *Node) newRoot() *root {
@@ -207,7 +208,7 @@ func (n *Node) newRoot() *root {
 		return supervise.New(supervise.Config{Kind: kind, Initial: initial, Max: limit, Limit: count, Window: window,
 			GiveUp: giveUp, Logger: n.cfg.Logger, Restarts: n.restarts})
 	}
-	r := &root{node: n}
+	r := &root{node: n, gateways: map[string]gateway.Config{}}
 	r.kinds = map[string]*supervise.Strategy{
 		committerName: strategy("committer", 50*time.Millisecond, 5*time.Second, 0, time.Minute, nil),
 		poolPrefix: strategy("pool", 100*time.Millisecond, 5*time.Second, 5, time.Minute, func(pid *actor.PID, reason any) {
@@ -236,6 +237,8 @@ func (r *root) Receive(ctx actor.Context) {
 		r.node.cfg.Fatal(fmt.Errorf("pool %s has another owner", m.Pool))
 	case *actor.Terminated:
 		if id, ok := strings.CutPrefix(childName(m.Who), gatewayPrefix); ok {
+			delete(r.gateways, id)
+			r.kinds[gatewayPrefix].Forget(m.Who)
 			r.node.gatewayGone(id)
 		}
 	}
@@ -261,6 +264,7 @@ func (r *root) spawnGateway(ctx actor.Context, cfg gateway.Config) error {
 	}
 	pid, err := ctx.SpawnNamed(gateway.Props(cfg), gatewayPrefix+cfg.Gateway.ID)
 	if err == nil {
+		r.gateways[cfg.Gateway.ID] = cfg
 		r.node.keep(r.node.gateways, cfg.Gateway.ID, pid)
 	}
 	return err
@@ -281,12 +285,17 @@ func (r *root) HandleFailure(system *actor.ActorSystem, parent actor.Supervisor,
 // quarantine records why a gateway's owner gave up; `gateway restart` starts it again.
 func (r *root) quarantine(pid *actor.PID, reason any) {
 	id := strings.TrimPrefix(childName(pid), gatewayPrefix)
+	cfg, now := r.gateways[id], messages.Now()
 	status := messages.GatewayStatus{
-		ID: id, State: messages.GatewayQuarantined, Since: messages.Now(),
+		ID: id, Tenant: cfg.Gateway.Tenant, Owner: cfg.Fence.Owner, Epoch: cfg.Fence.Epoch,
+		State: messages.GatewayQuarantined, Since: now,
 		Reason:   fmt.Sprintf("its owner inside Dash failed too often: %v", reason),
 		NextStep: "report this with the log of Dash, then `dash gateway restart " + id + "`",
 	}
-	r.node.system.Root.Send(r.committer, commit.Request{Op: persistence.Op{Gateway: &status}})
+	r.node.system.Root.Send(r.committer, commit.Request{Op: persistence.Op{
+		Fences: []persistence.Fence{cfg.Fence}, Gateway: &status,
+		Events: []*messages.Event{status.Event(cfg.Gateway.Pool, 0, now)}, // the state before went with its owner
+	}})
 }
 
 func childName(pid *actor.PID) string {
