@@ -26,6 +26,10 @@ type Demand struct {
 
 	Owner string // with Epoch: the fence of G, which every claim for this gateway must carry
 	Epoch int64
+	// BootID is the gateway process that the window belongs to. A claim carries
+	// it, so that whoever finds the claim later knows whether the process that
+	// may have got the frame is still the same.
+	BootID string
 
 	Window  int        // runs it may hold at once; 0: no more work
 	Running []ClaimRef // every claim it holds

@@ -83,3 +83,19 @@ func notWritten(t *testing.T, b *bench) {
 		t.Errorf("%d tasks are open, want the running one", s.Open)
 	}
 }
+
+// TestAClaimNamesTheProcessItIsFor: whoever finds a claim after a crash of Dash
+// can tell whether the gateway's process is still the one that may have got it.
+func TestAClaimNamesTheProcessItIsFor(t *testing.T) { play(t, nil, claimNamesBoot) }
+
+func claimNamesBoot(t *testing.T, b *bench) {
+	g := b.gateway("gw-1")
+	g.demand(1, func(d *messages.Demand) { d.BootID = "boot-7" })
+	task := b.submit(newTask(messages.High, ""))
+	if a := g.assign(); a.Task.BootID != "boot-7" {
+		t.Errorf("the assignment names boot %q", a.Task.BootID)
+	}
+	if row := b.row(task.ID); row.BootID != "boot-7" {
+		t.Errorf("the row names boot %q", row.BootID)
+	}
+}

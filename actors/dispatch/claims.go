@@ -57,7 +57,7 @@ func (b *broker) claim(ctx actor.Context, e *entry, g *gate) {
 		next.UpdatedAt = b.now
 		c.session, c.events = b.sessionWrite(s, next)
 	}
-	c.update.Task = claimed(e.row, g.id, generation, b.now)
+	c.update.Task = claimed(e.row, g.id, g.boot, generation, b.now)
 	c.then = func(ctx actor.Context, ok bool, _ error) {
 		e.tried = e.tried || !ok
 		if s != nil {

@@ -16,6 +16,7 @@ type gate struct {
 	offer  Offer
 	owner  string
 	epoch  int64
+	boot   string    // process that the window belongs to
 	heard  time.Time // last Demand
 	away   time.Time // its AwaySince
 	shut   bool      // a claim was fenced: closed until a Demand with another epoch
@@ -80,7 +81,7 @@ func (b *broker) demand(ctx actor.Context, m *messages.Demand) {
 	if m.Epoch > g.epoch || m.Owner != g.owner {
 		g.shut = false
 	}
-	g.owner, g.epoch, g.heard, g.away = m.Owner, m.Epoch, b.now, m.AwaySince
+	g.owner, g.epoch, g.boot, g.heard, g.away = m.Owner, m.Epoch, m.BootID, b.now, m.AwaySince
 	if s := ctx.Sender(); s != nil {
 		g.pid = s
 	}

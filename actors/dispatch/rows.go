@@ -11,7 +11,7 @@ import (
 // The functions of this file are the pool owner's half of the task table: each
 // returns the row that follows. They are pure.
 
-func claimed(t messages.Task, gateway string, generation int64, now time.Time) messages.Task {
+func claimed(t messages.Task, gateway, boot string, generation int64, now time.Time) messages.Task {
 	t.State = messages.Claimed
 	t.Claim++
 	t.Attempt++
@@ -21,7 +21,7 @@ func claimed(t messages.Task, gateway string, generation int64, now time.Time) m
 		generation = t.Generation + 1
 	}
 	t.Generation = generation
-	t.BootID, t.ObservedRunID, t.Stopping = "", "", messages.StopNone
+	t.BootID, t.ObservedRunID, t.Stopping = boot, "", messages.StopNone
 	t.Result = nil
 	t.ClaimedAt, t.StartedAt, t.FinishedAt = now, time.Time{}, time.Time{}
 	return t

@@ -39,7 +39,7 @@ func (g *gateway) demand(ctx actor.Context) {
 	d := messages.Demand{
 		Gateway: gw.ID, Tenant: gw.Tenant, Pool: gw.Pool, Region: gw.Region, Capabilities: gw.Capabilities,
 		Labels: gw.Labels, Weight: gw.Weight, Owner: g.cfg.Fence.Owner, Epoch: g.cfg.Fence.Epoch,
-		Window: g.size(now), AwaySince: g.since,
+		BootID: g.status.BootID, Window: g.size(now), AwaySince: g.since,
 		Running: make([]messages.ClaimRef, 0, len(g.claims)),
 	}
 	for ref, c := range g.claims {
