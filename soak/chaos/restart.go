@@ -23,6 +23,7 @@ func spanRestart(ctx context.Context, e *Env) (err error) {
 	if _, err := b.Client.CreateGateway(ctx, api.CreateGateway{Id: own, Pool: &own, Managed: &api.CreateManaged{}}); err != nil {
 		return fmt.Errorf("add managed gateway: %w", err)
 	}
+	// Its process outlives Dash by design; removing the gateway stops it.
 	defer func() { err = errors.Join(err, b.Client.DeleteGateway(context.WithoutCancel(ctx), own, true)) }()
 	if err := b.AwaitReady(ctx, 2); err != nil {
 		return err

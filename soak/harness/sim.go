@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/dash-fleet/dash/actors/openclaw/openclawtest"
@@ -61,9 +63,19 @@ func (s *Sim) Kill() {
 	}
 }
 
-// Fault sends an order to gateway i; its fields are those of POST /__sim.
+// Fault sends an order to gateway i; its fields are those of POST /__sim. A
+// gateway that is down from an earlier fault is waited for.
 func (s *Sim) Fault(ctx context.Context, i int, order map[string]any) error {
-	return s.call(ctx, http.MethodPost, i, order)
+	var refused error
+	err := await(ctx, 20*time.Second, Name(i)+" takes orders", func(ctx context.Context) error {
+		err := s.call(ctx, http.MethodPost, i, order)
+		if err != nil && !errors.Is(err, syscall.ECONNREFUSED) {
+			refused = err
+			return nil
+		}
+		return err
+	})
+	return errors.Join(err, refused)
 }
 
 func (s *Sim) call(ctx context.Context, method string, i int, body map[string]any) error {

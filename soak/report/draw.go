@@ -27,7 +27,7 @@ func hex(c color.RGBA) string { return fmt.Sprintf("#%02x%02x%02x", c.R, c.G, c.
 var (
 	ink  = color.RGBA{0x3a, 0x44, 0x51, 0xff}
 	rule = color.RGBA{0xd3, 0xda, 0xe2, 0xff}
-	hurt = color.RGBA{0xc2, 0x33, 0x3d, 0x30}
+	hurt = color.NRGBA{0xc2, 0x33, 0x3d, 0x28}
 )
 
 const plotWidth, plotHeight = 520, 210
