@@ -137,6 +137,12 @@ func (c gatewayCommands) Update(ctx context.Context, tenant, id string, ch serve
 	if err != nil {
 		return server.Gateway{}, err
 	}
+	if g.Managed != nil && (ch.URL != nil || ch.Token != nil) {
+		return server.Gateway{}, &messages.Error{
+			Code: messages.CodeInvalid, Message: "the url and the token of a managed gateway are Dash's own",
+			NextStep: "leave them out, or register the running gateway under another id",
+		}
+	}
 	if version != 0 {
 		g.Version = version
 	}

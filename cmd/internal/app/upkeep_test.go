@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dash-fleet/dash/http/server"
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
 )
@@ -55,5 +56,20 @@ func TestGatewayThatCannotStartIsNotKept(t *testing.T) {
 	}
 	if _, err := c.app.repos.Gateways.Get(t.Context(), "gw-0"); !errors.Is(err, persistence.ErrNotFound) {
 		t.Errorf("the configuration was kept: %v", err)
+	}
+}
+
+// TestManagedGatewayKeepsItsAddress: a change that nothing would follow is refused.
+func TestManagedGatewayKeepsItsAddress(t *testing.T) {
+	t.Parallel()
+	c := gatewayCommands{newCommands(benchNode(t, t.TempDir(), 0, 1, nil))}
+	if _, err := c.app.repos.Gateways.Create(t.Context(), messages.Gateway{ID: "m", Tenant: "default", Pool: "default", Managed: &messages.Managed{}}); err != nil {
+		t.Fatal(err)
+	}
+	url, token := "ws://127.0.0.1:7/", messages.Secret("t")
+	for _, ch := range []server.GatewayChange{{URL: &url}, {Token: &token}} {
+		if _, err := c.Update(t.Context(), "default", "m", ch, 0); messages.CodeOf(err) != messages.CodeInvalid {
+			t.Errorf("change %+v: %v", ch, err)
+		}
 	}
 }
