@@ -304,7 +304,9 @@ func (g *gateway) setState(ctx actor.Context, to messages.GatewayState, reason, 
 	}
 	g.cfg.Metrics.moved(from, to)
 	g.status.State, g.status.Reason, g.status.NextStep = to, reason, next
-	g.status.Since = messages.Now()
+	if from != to {
+		g.status.Since = messages.Now()
+	}
 	level := slog.LevelInfo
 	if to == messages.GatewayQuarantined {
 		level = slog.LevelError

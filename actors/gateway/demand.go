@@ -69,11 +69,12 @@ func (g *gateway) tick(ctx actor.Context) {
 	}
 }
 
-// judge moves the gateway between READY and DEGRADED.
+// judge moves the gateway between READY and DEGRADED, and says why anew when
+// another trouble followed the first.
 func (g *gateway) judge(ctx actor.Context, now time.Time) {
 	reduced := g.window.Reduced(now)
 	switch {
-	case g.status.State == messages.GatewayReady && reduced != "":
+	case reduced != "" && (g.status.State == messages.GatewayReady || g.status.State == messages.GatewayDegraded):
 		g.setState(ctx, messages.GatewayDegraded, reduced, "it gets less work until it recovers; nothing to do")
 	case g.status.State == messages.GatewayDegraded && reduced == "":
 		g.setState(ctx, messages.GatewayReady, "", "")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -329,6 +330,35 @@ func TestProviderFailureHalvesTheWindow(t *testing.T) {
 	}
 	if s := r.until(messages.GatewayDegraded); s.Reduced == "" {
 		t.Error("a degraded gateway must say why")
+	}
+}
+
+// TestDegradedSaysTheNewestReason: an operator who reads why a gateway gets less
+// work must not be sent after a trouble that another one followed.
+func TestDegradedSaysTheNewestReason(t *testing.T) {
+	t.Parallel()
+	l := newLink("b1")
+	l.onAgent = func(q openclaw.AgentRequest, on func(openclaw.AgentAnswer)) {
+		class := openclaw.ClassProvider
+		if strings.HasPrefix(q.RunID, "t2") {
+			class = openclaw.ClassAuth
+		}
+		on(openclaw.AgentAnswer{Kind: openclaw.AnswerAccepted, RunID: q.RunID})
+		on(openclaw.AgentAnswer{Kind: openclaw.AnswerFailed, RunID: q.RunID, Failure: &openclaw.Failure{Class: class, Message: "no"}})
+	}
+	r := newRig(t, func(c *gateway.Config) { c.Dial = dialer(l) })
+	await(r, "a window", open)
+	r.claim("t1", "")
+	await(r, "half a window", func(d messages.Demand) bool { return d.Window == 2 })
+	first := r.until(messages.GatewayDegraded).Status
+	r.claim("t2", "")
+	await(r, "no window", func(d messages.Demand) bool { return d.Window == 0 })
+	second := r.until(messages.GatewayDegraded).Status
+	if second.Reason == first.Reason || !strings.Contains(second.Reason, "key") {
+		t.Errorf("reason %q, before %q", second.Reason, first.Reason)
+	}
+	if !second.Since.Equal(first.Since) {
+		t.Error("it is degraded since the first trouble")
 	}
 }
 

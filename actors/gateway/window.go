@@ -11,6 +11,8 @@ const (
 	recoverLoop = 100 * time.Millisecond
 )
 
+const keyRefused = "the provider refused the gateway's key"
+
 // Window is how many runs a gateway may hold at once:
 // min(configured, the gateway's own lane limit, adaptive). It halves when the
 // gateway or its provider slows down, and grows by one per 30 s without
@@ -66,7 +68,8 @@ func (w *Window) Trouble(why string, now time.Time) {
 // AuthFailed closes the window for a minute.
 func (w *Window) AuthFailed(now time.Time) {
 	w.paused = now.Add(authPause)
-	w.Trouble("the provider refused the gateway's key", now)
+	w.Trouble(keyRefused, now)
+	w.why = keyRefused // also when an earlier trouble has just halved the window
 }
 
 // LoopDelay takes one reading of the gateway's event-loop delay (p99).
