@@ -90,10 +90,14 @@ type Deps struct {
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer // of the server's own metrics; may be nil
 	Gatherer   prometheus.Gatherer   // what /metrics serves; nil: nothing
+	// Listener comes from Listen, for a caller that wants to know early that
+	// the port is free; nil: Start opens it. From Start on the server closes it.
+	Listener net.Listener
 }
 
 // Server answers the API on one port.
 type Server struct {
+	given   net.Listener // from Deps; nil: Start opens its own
 	cfg     Config
 	cmd     Commands
 	auth    auth.Authenticator
@@ -137,7 +141,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		cfg: cfg, cmd: deps.Commands, auth: deps.Auth, logger: deps.Logger, gather: deps.Gatherer, doc: doc,
+		given: deps.Listener, cfg: cfg, cmd: deps.Commands, auth: deps.Auth, logger: deps.Logger, gather: deps.Gatherer, doc: doc,
 		requests: make(chan struct{}, cfg.MaxRequests), waits: make(chan struct{}, cfg.MaxWaits),
 		streams: make(chan struct{}, cfg.MaxStreams), idPrefix: randomPrefix(),
 		replies: newReplies(cfg.MaxRemembered, cfg.RememberFor), fatal: make(chan error, 1),
@@ -173,6 +177,25 @@ func (d Deps) validate() error {
 	return nil
 }
 
+// Listen opens the API's port and reads its certificate. Connections wait in
+// the system's backlog until a Server starts to accept them.
+func Listen(ctx context.Context, cfg Config) (net.Listener, error) {
+	cfg = cfg.withDefaults()
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", cfg.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("listen: %w", err)
+	}
+	if cfg.TLSCert == "" {
+		return l, nil
+	}
+	pair, err := tls.LoadX509KeyPair(cfg.TLSCert, cfg.TLSKey)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("read TLS certificate and key: %w", err), l.Close())
+	}
+	return tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}), nil
+}
+
 // Start listens and begins to answer. It is idempotent.
 func (s *Server) Start(ctx context.Context) error {
 	s.mu.Lock()
@@ -180,17 +203,12 @@ func (s *Server) Start(ctx context.Context) error {
 	if s.listener != nil {
 		return nil
 	}
-	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "tcp", s.cfg.Listen)
-	if err != nil {
-		return fmt.Errorf("listen: %w", err)
-	}
-	if s.cfg.TLSCert != "" {
-		pair, err := tls.LoadX509KeyPair(s.cfg.TLSCert, s.cfg.TLSKey)
-		if err != nil {
-			return errors.Join(fmt.Errorf("read TLS certificate and key: %w", err), l.Close())
+	l := s.given
+	if l == nil {
+		var err error
+		if l, err = Listen(ctx, s.cfg); err != nil {
+			return err
 		}
-		l = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}})
 	}
 	if err := s.events.Start(ctx); err != nil {
 		return errors.Join(err, l.Close())

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"time"
@@ -72,6 +73,17 @@ func (a *App) setup(ctx context.Context) error {
 	if a.deps.Dial == nil {
 		a.deps.Dial = dial
 	}
+	// The port and the certificate first: whoever cannot serve changes nothing.
+	listen, err := server.Listen(ctx, a.serverConfig())
+	if err != nil {
+		return err
+	}
+	a.cleanup.add("listener", func(context.Context) error {
+		if a.server != nil {
+			return nil // its own by now
+		}
+		return listen.Close()
+	})
 	if err := a.prepareData(); err != nil {
 		return err
 	}
@@ -113,7 +125,7 @@ func (a *App) setup(ctx context.Context) error {
 	a.startSweeper()
 
 	// The API: last in, first out.
-	return a.startServer(ctx)
+	return a.startServer(ctx, listen)
 }
 
 func (a *App) prepareData() error {
@@ -158,8 +170,15 @@ func (a *App) startFleet(ctx context.Context) error {
 	return a.fleet.takeUp(ctx)
 }
 
+func (a *App) serverConfig() server.Config {
+	return server.Config{
+		Listen: a.cfg.Listen, TLSCert: a.cfg.TLSCert, TLSKey: a.cfg.TLSKey, Version: a.deps.Version,
+		PublicMetrics: a.cfg.MetricsPublic,
+	}
+}
+
 // startServer opens the API.
-func (a *App) startServer(ctx context.Context) error {
+func (a *App) startServer(ctx context.Context, listen net.Listener) error {
 	keys, err := auth.NewKeys(auth.KeysConfig{}, newKeyStore(a.repos.Keys), a.logger, a.deps.Registry)
 	if err != nil {
 		return err
@@ -169,22 +188,20 @@ func (a *App) startServer(ctx context.Context) error {
 	}
 	a.cleanup.add("keys", keys.Stop)
 	c := newCommands(a)
-	a.server, err = server.New(server.Config{
-		Listen: a.cfg.Listen, TLSCert: a.cfg.TLSCert, TLSKey: a.cfg.TLSKey, Version: a.deps.Version,
-		PublicMetrics: a.cfg.MetricsPublic,
-	}, server.Deps{
+	api, err := server.New(a.serverConfig(), server.Deps{
 		Commands: server.Commands{
 			Tasks: taskCommands{c}, Gateways: gatewayCommands{c}, Sessions: sessionCommands{c}, Pools: poolCommands{c},
 			Nodes: nodeCommands{c}, Health: &healthChecks{commands: c}, Events: eventLog{c}, Runs: runTexts{c},
 		},
-		Auth: keys, Logger: a.logger, Registerer: a.deps.Registry, Gatherer: a.deps.Registry,
+		Auth: keys, Logger: a.logger, Registerer: a.deps.Registry, Gatherer: a.deps.Registry, Listener: listen,
 	})
 	if err != nil {
 		return err
 	}
-	if err := a.server.Start(context.WithoutCancel(ctx)); err != nil {
+	if err := api.Start(context.WithoutCancel(ctx)); err != nil {
 		return err
 	}
+	a.server = api
 	a.cleanup.add("api", func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, apiStopTimeout)
 		defer cancel()
