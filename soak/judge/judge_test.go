@@ -191,6 +191,8 @@ func TestEachPromiseCanBeBroken(t *testing.T) {
 			w.find("crit", "claimed").ID, w.find("low", "claimed").ID = "low", "crit"
 		}},
 		{"later before earlier in one class", judge.RuleOrder, func(w *world) { *w = *fifoBroken() }},
+		{"overtook a task that was put back", judge.RuleOrder, func(w *world) { *w = *overtakenRetry() }},
+		{"overtook a task of an idle session", judge.RuleOrder, func(w *world) { *w = *overtakenSession() }},
 		{"frames overtook", judge.RuleFrames, func(w *world) {
 			i := slices.IndexFunc(w.h.Lines, func(l openclawtest.Line) bool { return l.RunID == "s1.1" && l.Event == "accepted" })
 			l := w.h.Lines[i]
@@ -232,6 +234,35 @@ func fifoBroken() *world {
 	w.claim("first", 1)
 	w.succeed("first", 1)
 	w.succeed("second", 1)
+	return w
+}
+
+func overtakenRetry() *world {
+	w := newWorld()
+	w.submit("low", "low", "")
+	w.submit("high", "high", "")
+	w.claim("high", 1)
+	w.line("high.1", "high", "failed")
+	w.event("high", "retry_wait", "running", 1)
+	w.event("high", "queued", "retry_wait", 1)
+	w.submit("later", "low", "") // its answer proves that the owner heard of the retry
+	w.claim("low", 1)
+	w.succeed("low", 1)
+	w.claim("high", 2)
+	w.succeed("high", 2)
+	w.claim("later", 1)
+	w.succeed("later", 1)
+	return w
+}
+
+func overtakenSession() *world {
+	w := newWorld()
+	w.submit("turn", "high", "s")
+	w.submit("low", "low", "")
+	w.claim("low", 1)
+	w.succeed("low", 1)
+	w.claim("turn", 1)
+	w.succeed("turn", 1)
 	return w
 }
 
@@ -284,10 +315,7 @@ func TestExcuses(t *testing.T) {
 			w.claim("first", 1)
 			w.succeed("first", 1)
 			w.succeed("second", 1)
-			w.h.Submits[0].Answered = w.now
-			for i := range w.h.Events {
-				w.h.Events[i].Seen = w.now
-			}
+			w.h.Submits[0].Answered, w.h.Submits[1].Answered = w.now, w.now
 			return w
 		}},
 		{"run again after its gateway was away", func() *world {

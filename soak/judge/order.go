@@ -9,34 +9,21 @@ import (
 	"github.com/dash-fleet/dash/http/api"
 )
 
-// toHear is how long after a watcher the pool's owner may hear of something
-// that nobody was answered for: the end of a session's turn, a retry that is due.
-const toHear = time.Second
-
 // checkOrder replays the log: no claim stands behind a smaller (class, seq) of
 // the pool that is queued and may run there. A new task without a session counts
-// from its place in the log on, without any tolerance. The pool's owner hears by
-// message that a session's turn ended or that it put a task back, so what waits
-// for that counts from the moment at which its client had the 202, or a second
-// after the event was seen, compared with the time of the claim's event.
+// from its place in the log on, without any tolerance. A task that was put back,
+// and one of a session, counts from the moment at which it is proven that the
+// pool's owner had the answer to a later write, compared with the time of the
+// claim's event, which is the moment of the decision.
 //
 // The same by log position alone for all tasks is counted, not judged.
 func (c *court) checkOrder() {
-	answered := map[string]time.Time{}
-	for i := range c.h.Submits {
-		if s := &c.h.Submits[i]; s.Task != "" {
-			answered[s.Task] = s.Answered
-		}
-	}
+	heard := c.heard()
 	c.replay(func(e *Event) time.Time {
 		if e.From == "" && e.Session == "" {
 			return time.Time{}
 		}
-		heard := e.Seen.Add(toHear)
-		if at, ok := answered[e.ID]; ok && e.From == "" && at.Before(heard) {
-			return at
-		}
-		return heard
+		return heard[e.Seq]
 	}, func(b *book, e *Event, it *item) {
 		c.v.Counts.OrderChecked++
 		if first := b.first(e.Gateway, e.Time); first != nil && first.before(it) {
@@ -49,6 +36,37 @@ func (c *court) checkOrder() {
 			c.v.Counts.BehindInLog++
 		}
 	})
+}
+
+// never is later than any run.
+var never = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// heard tells for each event when the pool's owner surely knew of it. Answers
+// reach it in the order of the log, and it answers a client, or lets a gateway
+// have a run, only after the answer to that write: so it knew of everything that
+// stands before the write.
+func (c *court) heard() map[int64]time.Time {
+	answered := map[string]time.Time{}
+	for i := range c.h.Submits {
+		if s := &c.h.Submits[i]; s.Task != "" {
+			answered[s.Task] = s.Answered
+		}
+	}
+	known := make(map[int64]time.Time, len(c.h.Events))
+	first := never
+	for i := len(c.h.Events) - 1; i >= 0; i-- {
+		e := &c.h.Events[i]
+		if e.Type == "task.state" {
+			if at, ok := answered[e.ID]; ok && e.From == "" && at.Before(first) {
+				first = at
+			}
+			if r := c.runs[e.RunID]; r != nil && e.State == "claimed" && r.accepted >= 0 && r.at.Before(first) {
+				first = r.at
+			}
+		}
+		known[e.Seq] = first
+	}
+	return known
 }
 
 // replay runs through the log; known tells from when on the owner knows of an
@@ -74,7 +92,7 @@ func (c *court) replay(known func(*Event) time.Time, claim func(*book, *Event, *
 		switch {
 		case b == nil:
 		case e.Type == "session.state":
-			b.session(e.ID).note(e)
+			b.session(e.ID).note(e, known(e))
 		case e.Type == "task.state":
 			if it := b.items[e.ID]; it != nil && it.queued && e.State == "claimed" && e.From == "queued" {
 				claim(b, e, it)
@@ -181,8 +199,12 @@ type line struct {
 	blocks  map[string]bool // tasks that keep the others back
 }
 
-func (l *line) note(e *Event) {
+// note follows the session's own events, which the pool's owner writes.
+func (l *line) note(e *Event, known time.Time) {
 	l.gateway = e.Gateway
+	if e.State == "idle" {
+		l.freed = known
+	}
 	switch e.State {
 	case "parked", "suspended", "moving", "closed", "failed", "recovering":
 		l.shut = true
@@ -235,12 +257,24 @@ func (b *book) apply(e *Event, last *api.Task, known time.Time) {
 	if atGateway(e.State) || e.State == "held" || e.State == "retry_wait" {
 		l.blocks[it.id] = true
 	} else if l.blocks[it.id] {
+		// The gateway's owner wrote the end of the turn; nothing in the log
+		// tells when the pool's owner heard of it, but its word that the
+		// session is idle.
 		delete(l.blocks, it.id)
-		l.freed = known
+		l.freed = turnOver(known)
 	}
 	if e.State == "claimed" {
 		l.gateway = e.Gateway
 	}
+}
+
+// turnOver is when a session counts as free after a turn: by position alone at
+// once, else not before its owner says so.
+func turnOver(known time.Time) time.Time {
+	if known.IsZero() {
+		return known
+	}
+	return never
 }
 
 func (b *book) shelfOf(it *item) *shelf {
