@@ -8,6 +8,7 @@ import (
 	"math"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -30,6 +31,9 @@ type Sample struct {
 	Commits Buckets
 	// Read is how long GET /queue took.
 	Read time.Duration
+	// Fsync is how long the disk under the bench took for 4 KiB, so that a slow
+	// commit can be told from a slow disk.
+	Fsync time.Duration
 	// Life counts starts of dash serve; counters begin anew with each.
 	Life int
 }
@@ -144,7 +148,24 @@ func (s *Sampler) look(ctx context.Context) (Sample, error) {
 	if one.MachineCPU, one.Capacity, err = machine(); err != nil {
 		return one, err
 	}
+	if one.Fsync, err = fsync(filepath.Join(s.bench.cfg.Dir, "fsync.probe")); err != nil {
+		return one, err
+	}
 	return one, s.metrics(ctx, &one)
+}
+
+// fsync writes 4 KiB and waits until they are durable.
+func fsync(path string) (time.Duration, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	begin := time.Now()
+	if _, err = f.WriteAt(make([]byte, 4096), 0); err == nil {
+		err = f.Sync()
+	}
+	return time.Since(begin), err
 }
 
 func classIndex(c api.Priority) int {

@@ -129,6 +129,11 @@ func Bottleneck(limits []Utilisation) string {
 
 // Write makes report.json and report.html in dir.
 func (r *Report) Write(dir string) error {
+	for i := range r.Figures {
+		if f := &r.Figures[i]; math.IsNaN(f.Value) || math.IsInf(f.Value, 0) {
+			f.Value, f.Text = 0, "not measured"
+		}
+	}
 	data, err := json.MarshalIndent(r, "", " ")
 	if err != nil {
 		return fmt.Errorf("write report: %w", err)

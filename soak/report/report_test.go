@@ -19,6 +19,7 @@ func sample() *report.Report {
 			Broken:   map[judge.Rule]int{judge.RuleOrder: 1},
 			Findings: []judge.Finding{{Rule: judge.RuleOrder, Subject: "t-1", Detail: "<script>alert(1)</script>", Seq: 7}},
 		},
+		Figures:    []report.Figure{{Name: "nothing", Value: math.NaN(), Text: "NaN ms"}},
 		Gates:      []report.Gate{{Name: "judge", Want: "clean", Got: "1 broken"}},
 		Faults:     []report.Fault{{Kind: "dash-kill", Target: "dash serve", At: 2, Seconds: 1, Survived: true, Recovery: 0.5}},
 		Resilience: &report.Resilience{Injected: 1, Survived: 1, Score: 1, Median: 0.5, Longest: 0.5},
@@ -41,7 +42,7 @@ func TestWrite(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"failed", "1 of 1 faults survived", "dash-kill", "strict_order", "&lt;script&gt;alert", "profile &lt;50&gt;"} {
+	for _, want := range []string{"failed", "1 of 1 faults survived", "dash-kill", "strict_order", "not measured", "&lt;script&gt;alert", "profile &lt;50&gt;"} {
 		if !strings.Contains(string(page), want) {
 			t.Errorf("the page lacks %q", want)
 		}

@@ -37,6 +37,7 @@ type measure struct {
 	starts  []start
 	api     time.Duration // p99 of submits from their planned times
 	read    time.Duration // p99 of GET /queue
+	fsync   float64       // p99 of the disk itself, seconds
 	rss     int64         // peak
 	cpu     float64       // of dash serve, share of the machine while loaded
 	simCPU  float64
@@ -55,17 +56,18 @@ type start struct {
 
 func newMeasure(o *options, got *outcome) *measure {
 	m := &measure{o: o, got: got, api: micros(got.latency.ValueAtQuantile(99)), starts: startsOf(got)}
-	var reads []float64
+	var reads, syncs []float64
 	loaded := got.samples[:0:0]
 	for _, s := range got.samples {
 		m.rss = max(m.rss, s.RSS)
-		reads = append(reads, s.Read.Seconds())
+		reads, syncs = append(reads, s.Read.Seconds()), append(syncs, s.Fsync.Seconds())
 		if s.At.Sub(got.began) <= got.loaded {
 			loaded = append(loaded, s)
 			m.flight += float64(s.Running)
 		}
 	}
 	m.read = time.Duration(quantile(reads, 0.99) * float64(time.Second))
+	m.fsync = quantile(syncs, 0.99)
 	if n := len(loaded); n > 0 {
 		m.flight /= float64(n * o.profile.gateways * o.profile.slots)
 	}
@@ -208,6 +210,7 @@ func (m *measure) figures() []report.Figure {
 		{Name: "submit to model call p99", Value: p99, Unit: "s", Text: ms(p99)},
 		{Name: "peak in flight", Value: float64(c.PeakInFlight), Text: fmt.Sprint(c.PeakInFlight)},
 		{Name: "commit p99", Value: commit, Unit: "s", Text: ms(commit)},
+		{Name: "the disk's own fsync p99", Value: m.fsync, Unit: "s", Text: ms(m.fsync)},
 		{Name: "peak RSS of dash serve", Value: float64(m.rss), Unit: "B", Text: bytes(m.rss)},
 		{Name: "CPU of dash serve, of the machine", Value: m.cpu, Text: fmt.Sprintf("%.0f %%", 100*m.cpu)},
 	}
