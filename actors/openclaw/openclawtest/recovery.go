@@ -61,14 +61,14 @@ func (g *Gateway) scheduleReruns(l *life) {
 	slices.SortFunc(waiting, func(a, b *run) int { return strings.Compare(a.key, b.key) })
 	for _, r := range waiting {
 		d := g.scaled(time.Second + time.Duration(g.rng.Float64()*float64(9*time.Second)))
-		r.timer = g.after(l, d, func() { g.startRerun(l, r) })
+		g.later(l, r, d, func() { g.startRerun(l, r) })
 	}
 }
 
 // startRerun is held back while the gateway is suspended.
 func (g *Gateway) startRerun(l *life, r *run) {
 	if l.suspend.phase != phaseAccepting {
-		r.timer = g.after(l, g.scaled(time.Second), func() { g.startRerun(l, r) })
+		g.later(l, r, g.scaled(time.Second), func() { g.startRerun(l, r) })
 		return
 	}
 	g.cfg.Logger.Info("[main-session-restart-recovery] started interrupted main session", "gateway", g.cfg.Name, "session", r.key, "run_id", r.id)

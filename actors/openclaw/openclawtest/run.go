@@ -43,6 +43,7 @@ type run struct {
 	timeout   time.Duration // 0 = none
 	deadline  time.Time
 	timer     *time.Timer
+	armed     uint64 // grows with every arming and stop: a timer of an older one is void
 	plan      *plan // of the model call, nil before and after
 	shown     int   // bytes of the reply sent as deltas
 	seq       int
@@ -57,6 +58,7 @@ type run struct {
 }
 
 func (r *run) stopTimer() {
+	r.armed++
 	if r.timer != nil {
 		r.timer.Stop()
 		r.timer = nil
@@ -68,14 +70,25 @@ func (r *run) running() bool { return r.state == statePreparing || r.state == st
 // arm runs next after d, or ends the run when its own time is over before that.
 // A run has at most one timer; it replaces the one before.
 func (g *Gateway) arm(l *life, r *run, d time.Duration, next func()) {
-	r.stopTimer()
 	if !r.deadline.IsZero() {
 		if left := time.Until(r.deadline); left <= d {
-			r.timer = g.after(l, max(left, 0), func() { g.finish(l, r, timedOut()) })
+			g.later(l, r, max(left, 0), func() { g.finish(l, r, timedOut()) })
 			return
 		}
 	}
-	r.timer = g.after(l, d, next)
+	g.later(l, r, d, next)
+}
+
+// later sets the run's timer. One that has fired waits for g.mu and cannot be
+// stopped: it does nothing when the run ended or was armed anew meanwhile.
+func (g *Gateway) later(l *life, r *run, d time.Duration, f func()) {
+	r.stopTimer()
+	armed := r.armed
+	r.timer = g.after(l, d, func() {
+		if r.armed == armed {
+			f()
+		}
+	})
 }
 
 // waitForDeadline leaves the run to its deadline or an abort: the model hangs.
