@@ -44,8 +44,8 @@ type run struct {
 	deadline  time.Time
 	timer     *time.Timer
 	armed     uint64 // grows with every arming and stop: a timer of an older one is void
-	plan      *plan // of the model call, nil before and after
-	shown     int   // bytes of the reply sent as deltas
+	plan      *plan  // of the model call, nil before and after
+	shown     int    // bytes of the reply sent as deltas
 	seq       int
 	accepted  int64
 	started   int64

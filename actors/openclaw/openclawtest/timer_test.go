@@ -31,7 +31,7 @@ func TestATimerThatFiredDuringTheEndOfItsRunDoesNothing(t *testing.T) {
 		b.g.finish(l, r, aborted())
 	}()
 	c.must("health", nil)
-	c.run("r2", "s1", "y", nil)
+	c.run("r2", "s2", "y", nil)
 	select {
 	case <-late:
 		t.Error("the model answered after the run's end")
