@@ -501,8 +501,8 @@ func drain(t *testing.T, f *fleet) {
 	}
 }
 
-// stopLimit bounds the end of an idle gateway. OpenClaw 2026.8.2 uses its whole
-// budget of 315 s when it has run an interrupted turn again.
+// stopLimit bounds the end of an idle gateway. OpenClaw 2026.8.2 uses much of its
+// budget of 315 s when it has run an interrupted turn again: 223 s once.
 const stopLimit = 6 * time.Minute
 
 // end: what is removed is stopped.
