@@ -217,9 +217,16 @@ func (k *socket) ping(ctx context.Context, cancel context.CancelCauseFunc) {
 			return
 		case <-t.C:
 		}
-		pctx, stop := context.WithTimeout(ctx, k.s.cfg.WriteTimeout)
+		// Not ctx: were it to end in the middle of the write, the library would
+		// drop the connection and no close code could be sent.
+		pctx, stop := context.WithTimeout(context.WithoutCancel(ctx), k.s.cfg.WriteTimeout)
+		undo := context.AfterFunc(ctx, func() { time.AfterFunc(closeIn, stop) })
 		err := k.conn.Ping(pctx)
+		undo()
 		stop()
+		if ctx.Err() != nil {
+			return
+		}
 		if err != nil {
 			cancel(fmt.Errorf("%w: no answer to a ping", errLeft))
 			return
