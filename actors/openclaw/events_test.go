@@ -92,33 +92,6 @@ func TestFailureClassFromEvents(t *testing.T) {
 	}
 }
 
-func TestDeltasKeepTheLatest(t *testing.T) {
-	t.Parallel()
-	notified := 0
-	d := NewDeltas(2, func() { notified++ })
-	d.Put(RunText{RunID: "a", Text: "1", Replaced: true})
-	d.Put(RunText{RunID: "a", Text: "12"})
-	d.Put(RunText{RunID: "b", Text: "x"})
-	if d.Put(RunText{RunID: "c", Text: "y"}) {
-		t.Error("a third run was taken")
-	}
-	got := map[string]RunText{}
-	for _, v := range d.Take() {
-		got[v.RunID] = v
-	}
-	want := map[string]RunText{"a": {RunID: "a", Text: "12", Replaced: true}, "b": {RunID: "b", Text: "x"}}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("taken (-want +got)\n%s", diff)
-	}
-	if len(d.Take()) != 0 || notified != 1 {
-		t.Errorf("box not empty, or notified %d times", notified)
-	}
-	d.Put(RunText{RunID: "c"})
-	if notified != 2 {
-		t.Errorf("notified %d times, want 2", notified)
-	}
-}
-
 func TestMetricNames(t *testing.T) {
 	t.Parallel()
 	reg := prometheus.NewRegistry()

@@ -84,11 +84,16 @@ func (c *conn) run(n int, args ...driver.Value) (changed int64, err error) {
 }
 
 // rows calls read for every row of statement n.
-func (c *conn) rows(n int, read rowReader, args ...driver.Value) (err error) {
+func (c *conn) rows(n int, read rowReader, args ...driver.Value) error {
 	rows, err := c.stmts[n].query.QueryContext(noCancel, c.stmts[n].bind(args))
 	if err != nil {
 		return err
 	}
+	return each(rows, read)
+}
+
+// each calls read for every row and closes rows.
+func each(rows driver.Rows, read rowReader) (err error) {
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	dest := make([]driver.Value, len(rows.Columns()))
 	for {

@@ -2,8 +2,6 @@ package sqlite
 
 import (
 	"database/sql/driver"
-	"errors"
-	"io"
 	"strings"
 )
 
@@ -26,24 +24,12 @@ func blob(v driver.Value) []byte {
 }
 
 // query runs a statement that is not kept prepared.
-func (c *conn) query(q string, read rowReader, args ...driver.Value) (err error) {
+func (c *conn) query(q string, read rowReader, args ...driver.Value) error {
 	rows, err := c.dc.(driver.QueryerContext).QueryContext(noCancel, q, named(args))
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
-	dest := make([]driver.Value, len(rows.Columns()))
-	for {
-		switch err := rows.Next(dest); {
-		case errors.Is(err, io.EOF):
-			return nil
-		case err != nil:
-			return err
-		}
-		if err := read(dest); err != nil {
-			return err
-		}
-	}
+	return each(rows, read)
 }
 
 // text executes a statement that is not kept prepared.
