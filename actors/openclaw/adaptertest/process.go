@@ -152,6 +152,7 @@ func testFenceAndResend(b *bench) {
 	answered := func() bool {
 		for _, item := range b.history(c, r.key).Items {
 			if item.Role == "assistant" && item.Text != "" {
+				b.Logf("the session after its fence: %+v\nits row: %+v", b.history(c, r.key).Items, b.row(c, r.key))
 				return true
 			}
 		}
