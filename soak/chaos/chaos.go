@@ -68,6 +68,8 @@ func Scenarios() []Scenario {
 			Doc: "a full disk answers 503 and recovers without a restart; what was accepted stays"},
 		{Name: "slow-gateway", Run: slowGateway,
 			Doc: "provider errors or event-loop delay halve a gateway's window within 10 s, those of its neighbours stay"},
+		{Name: "failing", PerRun: 5, Run: failing,
+			Doc: "a session that keeps failing is restarted with growing delays, then parked; a crash-looping gateway is quarantined; both say why and what to do"},
 		{Name: "drain", Run: drain,
 			Doc: "a drain finishes the run and takes no other"},
 	}

@@ -137,6 +137,9 @@ func (b *Bench) AwaitGateway(ctx context.Context, patience time.Duration, id str
 	})
 }
 
+// Key is the admin API key of the node.
+func (b *Bench) Key(ctx context.Context) (string, error) { return b.Dash.key(ctx) }
+
 // Slots tells the configured concurrency of each gateway.
 func (b *Bench) Slots() map[string]int {
 	m := map[string]int{}
@@ -225,16 +228,20 @@ func (d *Dash) Stop() error {
 	return d.proc.stop(30 * time.Second)
 }
 
-// client reads the admin key that the first start wrote.
+// client uses the admin key that the first start wrote.
 func (d *Dash) client(ctx context.Context, t *http.Transport) (*api.Client, error) {
-	var key string
-	err := await(ctx, bootPatience, "admin key", func(context.Context) error {
-		b, err := os.ReadFile(filepath.Join(d.cfg.Data, "admin.key"))
-		key = strings.TrimSpace(string(b))
-		return err
-	})
+	key, err := d.key(ctx)
 	if err != nil {
 		return nil, err
 	}
 	return api.NewClient(d.Base(), key, &http.Client{Transport: t})
+}
+
+func (d *Dash) key(ctx context.Context) (key string, err error) {
+	err = await(ctx, bootPatience, "admin key", func(context.Context) error {
+		b, err := os.ReadFile(filepath.Join(d.cfg.Data, "admin.key"))
+		key = strings.TrimSpace(string(b))
+		return err
+	})
+	return key, err
 }

@@ -48,6 +48,9 @@ type Faults struct {
 	Protocol int `json:"protocol,omitempty"`
 	// OmitBootID: hello-ok has no server.bootId, as releases before 2026.8.2.
 	OmitBootID bool `json:"omit_boot_id"`
+	// BrokenHistory: chat.history answers without its messages, as of a
+	// transcript that cannot be read.
+	BrokenHistory bool `json:"broken_history"`
 	// PairingRequired: every connect is answered NOT_PAIRED / PAIRING_REQUIRED
 	// unless it brings a device key that was approved.
 	PairingRequired bool `json:"pairing_required"`

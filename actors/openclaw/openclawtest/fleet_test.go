@@ -160,6 +160,21 @@ func TestManagedRefusals(t *testing.T) {
 	}
 }
 
+func TestManagedCrashesAsTold(t *testing.T) {
+	t.Parallel()
+	m := prepareManaged(t, "")
+	m.env["DASH_SIM_CRASH_AFTER"] = "soon"
+	m.start(t)
+	if code := m.exit(t); code != 78 {
+		t.Fatalf("a duration that is none: exit %d", code)
+	}
+	m.env["DASH_SIM_CRASH_AFTER"], m.env["DASH_SIM_STARTUP"] = "300ms", "1ms"
+	m.start(t)
+	if code := m.exit(t); code != 137 {
+		t.Fatalf("exit %d", code)
+	}
+}
+
 func TestManagedConflicts(t *testing.T) {
 	t.Parallel()
 	m := prepareManaged(t, "")

@@ -59,6 +59,9 @@ func (c *conn) chatHistory(_ string, p params) (any, *rpcError) {
 	if limit > 1000 {
 		return nil, invalid("invalid chat.history params: at /limit: must be <= 1000")
 	}
+	if c.g.faults.BrokenHistory {
+		return map[string]any{"sessionKey": key}, nil
+	}
 	s := c.g.store.sessions[key]
 	if s == nil {
 		return map[string]any{"sessionKey": key, "messages": []any{}, "pendingInputs": map[string]any{"items": []any{}, "total": 0}, "hasMore": false, "totalMessages": 0}, nil

@@ -36,10 +36,12 @@ const (
 //	DASH_SIM_TIME_SCALE    time scale; default 1
 //	DASH_SIM_SEED          seed of the fault dice
 //	DASH_SIM_VERSION       version in hello-ok
+//	DASH_SIM_CRASH_AFTER   crashes this long after its start, as "6s"
 //
 // When ctx ends (SIGTERM) it drains and returns 0. It returns 78 for a
 // configuration no gateway accepts and for a state folder in use, 1 when the port
-// cannot be had within 10 s (scaled), 137 after a crash ordered by POST /__sim.
+// cannot be had within 10 s (scaled), 137 after a crash ordered by POST /__sim or
+// DASH_SIM_CRASH_AFTER.
 func RunManaged(ctx context.Context, getenv func(string) string, logger *slog.Logger) int {
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
@@ -69,10 +71,17 @@ func RunManaged(ctx context.Context, getenv func(string) string, logger *slog.Lo
 		}
 		defer func() { _ = cfg.Log.Close() }()
 	}
-	return serveManaged(ctx, cfg, tree, getenv("OPENCLAW_CONFIG_PATH"), logger)
+	var crashAfter time.Duration
+	if err := durationOf(getenv, "DASH_SIM_CRASH_AFTER", &crashAfter); err != nil {
+		logger.Error("gateway configuration refused", "err", err)
+		return exitConfig
+	}
+	return serveManaged(ctx, cfg, tree, getenv("OPENCLAW_CONFIG_PATH"), crashAfter, logger)
 }
 
-func serveManaged(ctx context.Context, cfg Config, tree map[string]any, path string, logger *slog.Logger) int {
+// serveManaged serves until ctx ends or the gateway ends by itself; crashAfter
+// 0 means that it does not crash.
+func serveManaged(ctx context.Context, cfg Config, tree map[string]any, path string, crashAfter time.Duration, logger *slog.Logger) int {
 	g, err := New(cfg)
 	if err != nil {
 		logger.Error("gateway configuration refused", "err", err)
@@ -90,7 +99,16 @@ func serveManaged(ctx context.Context, cfg Config, tree map[string]any, path str
 		logger.Error("gateway did not start", "err", err)
 		return exitStart
 	}
+	var crash <-chan time.Time
+	if crashAfter > 0 {
+		t := time.NewTimer(crashAfter)
+		defer t.Stop()
+		crash = t.C
+	}
 	select {
+	case <-crash:
+		g.Crash()
+		return exitKilled
 	case <-ctx.Done():
 		limit, cancel := context.WithTimeout(context.Background(), g.scaledMin(325*time.Second, 10*time.Second))
 		defer cancel()
@@ -148,12 +166,8 @@ func managedConfig(getenv func(string) string) (Config, map[string]any, error) {
 
 func managedTimes(cfg *Config, getenv func(string) string) error {
 	for name, field := range map[string]*time.Duration{"DASH_SIM_RUN_TIME": &cfg.RunTime, "DASH_SIM_STARTUP": &cfg.StartupTime} {
-		if text := getenv(name); text != "" {
-			d, err := time.ParseDuration(text)
-			if err != nil {
-				return fmt.Errorf("%s: %w; write for example 50ms", name, err)
-			}
-			*field = d
+		if err := durationOf(getenv, name, field); err != nil {
+			return err
 		}
 	}
 	if text := getenv("DASH_SIM_TIME_SCALE"); text != "" {
@@ -170,6 +184,20 @@ func managedTimes(cfg *Config, getenv func(string) string) error {
 		}
 		cfg.Seed = n
 	}
+	return nil
+}
+
+// durationOf reads a variable that holds a duration; without it the field stays.
+func durationOf(getenv func(string) string, name string, field *time.Duration) error {
+	text := getenv(name)
+	if text == "" {
+		return nil
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		return fmt.Errorf("%s: %w; write for example 50ms", name, err)
+	}
+	*field = d
 	return nil
 }
 

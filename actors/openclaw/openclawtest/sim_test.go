@@ -76,6 +76,20 @@ func TestSimFailAndHang(t *testing.T) {
 	}
 }
 
+func TestSimBrokenHistory(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	c := dial(t, b.g)
+	c.run("b1", "agent:main:b", "x", nil)
+	for _, broken := range []bool{true, false} {
+		sim(t, b.g, fmt.Sprintf(`{"broken_history":%t}`, broken))
+		f := c.must("chat.history", obj{"sessionKey": "agent:main:b"})
+		if missing := !strings.Contains(string(f.raw), `"messages"`); missing != broken {
+			t.Fatalf("broken %t: %s", broken, f.raw)
+		}
+	}
+}
+
 func TestSimDropCutsTheSocket(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil)
