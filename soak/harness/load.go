@@ -52,6 +52,7 @@ type Load struct {
 
 	mu      sync.Mutex
 	latency *hdrhistogram.Histogram // µs of first tries, from the planned time
+	late    *hdrhistogram.Histogram // µs from the planned time to the first try: the generator's own part of latency
 }
 
 // StartLoad begins to submit.
@@ -61,7 +62,7 @@ func (b *Bench) StartLoad(cfg LoadConfig) *Load {
 	work, giveUp := context.WithCancel(context.Background())
 	l := &Load{
 		cfg: cfg, bench: b, rng: rand.New(rand.NewPCG(cfg.Seed, 1)), slots: make(chan struct{}, maxOutstanding),
-		cancel: cancel, giveUp: giveUp, done: make(chan struct{}), latency: newHistogram(),
+		cancel: cancel, giveUp: giveUp, done: make(chan struct{}), latency: newHistogram(), late: newHistogram(),
 	}
 	go l.run(ctx, work)
 	return l
@@ -147,7 +148,9 @@ func (l *Load) note(planned time.Time, t Try) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	_ = l.latency.RecordValue(max(1, t.At.Add(t.Took).Sub(planned).Microseconds())) // longer than 5 minutes cannot be: tries are bounded
+	// Longer than 5 minutes cannot be: tries are bounded.
+	_ = l.latency.RecordValue(max(1, t.At.Add(t.Took).Sub(planned).Microseconds()))
+	_ = l.late.RecordValue(max(1, t.At.Sub(planned).Microseconds()))
 }
 
 // Planned is how many submits were begun.
@@ -158,6 +161,14 @@ func (l *Load) Latency() *hdrhistogram.Histogram {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return hdrhistogram.Import(l.latency.Export())
+}
+
+// Late is a copy of how late the first tries began, in µs: what of Latency is
+// this process' own, wanting CPU, and not the answer of Dash.
+func (l *Load) Late() *hdrhistogram.Histogram {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return hdrhistogram.Import(l.late.Export())
 }
 
 // Stop begins no more submits and waits until those under way are decided, at

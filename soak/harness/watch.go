@@ -18,7 +18,7 @@ type Watcher struct {
 	done   chan struct{}
 
 	mu     sync.Mutex
-	events []judge.Event
+	events eventLog
 	states map[string]string // of tasks
 	open   int               // tasks that are not terminal
 	seq    int64
@@ -74,7 +74,7 @@ func (w *Watcher) take(m *api.EventMessage) {
 	case m.Type == "gap":
 		w.gaps++
 	case ok:
-		w.events = append(w.events, e)
+		w.events.add(e)
 		w.seq = e.Seq
 		if e.Type == "task.state" {
 			if was, known := w.states[e.ID]; known && !isTerminal(was) {
@@ -108,8 +108,8 @@ func (w *Watcher) Open() (open, ended int) {
 func (w *Watcher) anyOpen() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for i := len(w.events) - 1; i >= max(0, len(w.events)-1000); i-- {
-		if e := &w.events[i]; e.Type == "task.state" && !isTerminal(w.states[e.ID]) {
+	for i := w.events.len() - 1; i >= max(0, w.events.len()-1000); i-- {
+		if e := w.events.at(i); e.Type == "task.state" && !isTerminal(w.states[e.ID]) {
 			return "one is " + e.ID + ", " + w.states[e.ID]
 		}
 	}
@@ -122,14 +122,16 @@ func (w *Watcher) Await(ctx context.Context, patience time.Duration, what string
 	defer cancel()
 	for from := 0; ; {
 		w.mu.Lock()
-		fresh, turn := w.events[from:len(w.events):len(w.events)], w.turn
+		fresh, turn := w.events.from(from), w.turn
 		w.mu.Unlock()
 		for i := range fresh {
 			if fits(&fresh[i]) {
 				return fresh[i], nil
 			}
 		}
-		from += len(fresh)
+		if from += len(fresh); len(fresh) > 0 {
+			continue // there may be another block
+		}
 		select {
 		case <-turn:
 		case <-ctx.Done():
@@ -148,7 +150,7 @@ func (w *Watcher) AwaitState(ctx context.Context, patience time.Duration, task s
 func (w *Watcher) fill(h *judge.History) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	h.Events, h.Gaps = w.events, w.gaps
+	h.Events, h.Gaps = w.events.all(), w.gaps
 	return w.bad
 }
 

@@ -200,12 +200,14 @@ func (m *measure) figures() []report.Figure {
 		commits = m.got.samples[n-1].Commits
 	}
 	commit := commits.Quantile(0.99, harness.Buckets{})
+	late := float64(m.got.begun.ValueAtQuantile(99)) / 1e6
 	ended := float64(c.States["succeeded"]) / m.got.loaded.Seconds()
 	return []report.Figure{
 		{Name: "tasks accepted", Value: float64(c.Accepted), Text: fmt.Sprint(c.Accepted)},
 		{Name: "succeeded per second of load", Value: ended, Unit: "1/s", Text: fmt.Sprintf("%.0f /s", ended)},
 		{Name: "submit p50", Value: m.p(50), Unit: "s", Text: ms(m.p(50))},
 		{Name: "submit p99", Value: m.p(99), Unit: "s", Text: ms(m.p(99))},
+		{Name: "submits begun late by the harness p99", Value: late, Unit: "s", Text: ms(late)},
 		{Name: "submit to model call p50", Value: p50, Unit: "s", Text: ms(p50)},
 		{Name: "submit to model call p99", Value: p99, Unit: "s", Text: ms(p99)},
 		{Name: "peak in flight", Value: float64(c.PeakInFlight), Text: fmt.Sprint(c.PeakInFlight)},

@@ -37,6 +37,7 @@ type outcome struct {
 	verdict *judge.Verdict
 	samples []harness.Sample
 	latency *hdrhistogram.Histogram
+	begun   *hdrhistogram.Histogram // how late submits began
 	answers map[int]int
 	faults  []report.Fault
 	late    error // what had not ended
@@ -99,7 +100,8 @@ func (o *options) drive(ctx context.Context, work string) (got *outcome, err err
 	}
 	say("load ended after %d submits, waiting for the last runs", load.Planned())
 	got.late = b.AwaitEnd(ctx, o.drainPatience())
-	got.samples, got.latency, got.answers = sampler.Stop(), load.Latency(), b.History.Answers()
+	got.samples, got.answers = sampler.Stop(), b.History.Answers()
+	got.latency, got.begun = load.Latency(), load.Late()
 	if got.history, got.verdict, err = b.Judge(ctx); err != nil {
 		return nil, err
 	}

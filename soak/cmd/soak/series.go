@@ -15,6 +15,8 @@ const bins = 60
 func (m *measure) plots() []report.Plot {
 	list := []report.Plot{
 		{Title: "Throughput", Unit: "tasks/s", Note: "Accepted tasks and tasks that reached a terminal state.", Series: m.throughput()},
+		{Title: "Submit latency", Unit: "s", Log: true, Series: []report.Series{m.submitting("p99", 0.99), m.submitting("p50", 0.5)},
+			Note: "From the planned time of a submit to its 202, by the planned time."},
 		{Title: "Start latency, p99 by class", Unit: "s", Log: true, Series: m.starting(0.99),
 			Note: "From the planned submit to the model call at the gateway, by the time of the submit. Lower classes wait first."},
 		{Title: "Start latency, p50 by class", Unit: "s", Log: true, Series: m.starting(0.5), Note: "The same, median."},
@@ -111,6 +113,23 @@ func binned(name string, values []float64, width float64) report.Series {
 		s.X = append(s.X, (float64(i)+0.5)*width)
 	}
 	return s
+}
+
+// submitting is a quantile of the time until a submit was accepted.
+func (m *measure) submitting(name string, q float64) report.Series {
+	width := m.end() / bins
+	var waits [bins][]float64
+	for i := range m.got.history.Submits {
+		s := &m.got.history.Submits[i]
+		if bin := int(m.since(s.Sent) / width); s.Task != "" && bin >= 0 && bin < bins {
+			waits[bin] = append(waits[bin], s.Answered.Sub(s.Sent).Seconds())
+		}
+	}
+	values := make([]float64, bins)
+	for bin := range values {
+		values[bin] = quantile(waits[bin], q)
+	}
+	return binned(name, values, width)
 }
 
 // starting is a quantile of the start latency, by class and time.
