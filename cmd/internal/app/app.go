@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -24,7 +25,6 @@ import (
 	"github.com/dash-fleet/dash/http/server"
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
-	"github.com/dash-fleet/dash/persistence/sqlite"
 )
 
 // Deps is what a node gets from outside.
@@ -48,8 +48,13 @@ type App struct {
 	fatal   chan error
 
 	nodeID   string
+	engine   *engine
+	lease    lease
+	standing atomic.Pointer[messages.Error] // why this node only stands by; nil: it works
+	lastSeq  int64                          // of the event log when this node started
 	store    persistence.Store
 	repos    persistence.Repositories
+	sims     func(context.Context) error // registers simulated gateways of this process; nil: none
 	feed     *feed.Feed
 	node     *actors.Node
 	fleet    *fleet
@@ -90,12 +95,12 @@ func (a *App) setup(ctx context.Context) error {
 	a.nodeID = a.cfg.Node + "-" + messages.NewID()[24:]
 
 	// The store: truth.
-	db, err := sqlite.Open(ctx, sqlite.Config{Dir: a.cfg.Data, Logger: a.logger, Registerer: a.deps.Registry})
+	a.engine, err = a.openEngine(ctx)
 	if err != nil {
 		return err
 	}
-	a.cleanup.add("store", func(context.Context) error { return db.Close() })
-	a.store, a.repos = db.Store(), db.Repositories()
+	a.cleanup.add("store", func(context.Context) error { return a.engine.close() })
+	a.store, a.repos = a.engine.store, a.engine.repos
 	if err := a.firstKey(ctx); err != nil {
 		return err
 	}
@@ -104,11 +109,11 @@ func (a *App) setup(ctx context.Context) error {
 	}
 
 	// The feed: what the store has taken goes out to watchers.
-	last, err := a.store.LastSeq(ctx)
+	a.lastSeq, err = a.store.LastSeq(ctx)
 	if err != nil {
 		return fmt.Errorf("read event log: %w", err)
 	}
-	a.feed = feed.New(last, a.deps.Registry)
+	a.feed = feed.New(a.lastSeq, a.deps.Registry)
 
 	// The tree: committer first, then pools, then gateways.
 	a.node, err = actors.Start(ctx, actors.Config{
@@ -167,7 +172,7 @@ func (a *App) startFleet(ctx context.Context) error {
 	if err := a.startSims(ctx); err != nil {
 		return err
 	}
-	return a.fleet.takeUp(ctx)
+	return a.startDuty(ctx)
 }
 
 func (a *App) serverConfig() server.Config {

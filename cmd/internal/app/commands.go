@@ -29,6 +29,9 @@ func newCommands(a *App) *commands {
 
 // pool returns the owner of a pool.
 func (c *commands) pool(_ context.Context, id string) (*actor.PID, error) {
+	if err := c.app.onDuty(); err != nil {
+		return nil, err
+	}
 	pid, ok := c.app.node.Pool(id)
 	if !ok {
 		return nil, &messages.Error{

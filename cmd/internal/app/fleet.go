@@ -68,6 +68,9 @@ func (f *fleet) takeUp(ctx context.Context) error {
 		last[s.ID] = s
 	}
 	for _, g := range gateways {
+		if _, ok := f.app.node.Gateway(g.ID); ok {
+			continue // by an earlier try
+		}
 		if err := f.startGateway(ctx, g, last[g.ID]); err != nil {
 			return err
 		}

@@ -18,6 +18,9 @@ type gatewayCommands struct{ *commands }
 
 // Create implements server.Gateways.
 func (c gatewayCommands) Create(ctx context.Context, g messages.Gateway) (server.Gateway, error) {
+	if err := c.app.onDuty(); err != nil {
+		return server.Gateway{}, err
+	}
 	if g.Node == "" {
 		g.Node = c.app.cfg.Node
 	}
@@ -122,6 +125,14 @@ func (c gatewayCommands) config(ctx context.Context, tenant, id string) (message
 	return g, nil
 }
 
+// changing is config for those who need the gateway's owner on this node.
+func (c gatewayCommands) changing(ctx context.Context, tenant, id string) (messages.Gateway, error) {
+	if err := c.app.onDuty(); err != nil {
+		return messages.Gateway{}, err
+	}
+	return c.config(ctx, tenant, id)
+}
+
 // Get implements server.Gateways.
 func (c gatewayCommands) Get(ctx context.Context, tenant, id string) (server.Gateway, error) {
 	g, err := c.config(ctx, tenant, id)
@@ -133,7 +144,7 @@ func (c gatewayCommands) Get(ctx context.Context, tenant, id string) (server.Gat
 
 // Update implements server.Gateways.
 func (c gatewayCommands) Update(ctx context.Context, tenant, id string, ch server.GatewayChange, version int64) (server.Gateway, error) {
-	g, err := c.config(ctx, tenant, id)
+	g, err := c.changing(ctx, tenant, id)
 	if err != nil {
 		return server.Gateway{}, err
 	}
@@ -185,7 +196,7 @@ func (c gatewayCommands) store(ctx context.Context, g messages.Gateway, tell ...
 
 // Delete implements server.Gateways.
 func (c gatewayCommands) Delete(ctx context.Context, tenant, id string, force bool) error {
-	g, err := c.config(ctx, tenant, id)
+	g, err := c.changing(ctx, tenant, id)
 	if err != nil {
 		return err
 	}
@@ -206,7 +217,7 @@ func (c gatewayCommands) Delete(ctx context.Context, tenant, id string, force bo
 
 // Drain implements server.Gateways.
 func (c gatewayCommands) Drain(ctx context.Context, tenant, id string) (server.Gateway, error) {
-	g, err := c.config(ctx, tenant, id)
+	g, err := c.changing(ctx, tenant, id)
 	if err != nil {
 		return server.Gateway{}, err
 	}
@@ -216,7 +227,7 @@ func (c gatewayCommands) Drain(ctx context.Context, tenant, id string) (server.G
 
 // Resume implements server.Gateways.
 func (c gatewayCommands) Resume(ctx context.Context, tenant, id string) (server.Gateway, error) {
-	g, err := c.config(ctx, tenant, id)
+	g, err := c.changing(ctx, tenant, id)
 	if err != nil {
 		return server.Gateway{}, err
 	}
@@ -230,7 +241,7 @@ func (c gatewayCommands) Resume(ctx context.Context, tenant, id string) (server.
 
 // Restart implements server.Gateways. A gateway whose owner gave up gets a new one.
 func (c gatewayCommands) Restart(ctx context.Context, tenant, id string) (server.Gateway, error) {
-	g, err := c.config(ctx, tenant, id)
+	g, err := c.changing(ctx, tenant, id)
 	if err != nil {
 		return server.Gateway{}, err
 	}

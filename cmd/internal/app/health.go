@@ -32,7 +32,10 @@ func (h *healthChecks) Checks(ctx context.Context) []server.Check {
 	// The result is for other callers too, who may be there longer.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
-	h.checks = []server.Check{h.store(ctx), h.pools(ctx)}
+	h.checks = []server.Check{h.store(ctx), h.app.leaseCheck(), h.app.dutyCheck()}
+	if h.app.onDuty() == nil {
+		h.checks = append(h.checks, h.pools(ctx))
+	}
 	h.at = time.Now()
 	return h.checks
 }

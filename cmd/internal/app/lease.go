@@ -2,11 +2,14 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strconv"
+	"sync"
 	"time"
 
+	"github.com/dash-fleet/dash/http/server"
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
 )
@@ -15,24 +18,75 @@ import (
 // renewed five times as often.
 const leaseTTL = 2 * time.Second
 
+// leaseSafety is the part of a lease that a node trusts by its own clock,
+// counted from before the renewal was sent.
+const leaseSafety = leaseTTL * 9 / 10
+
+// lease is the node's claim to be alive, and what it owns by that.
+type lease struct {
+	mu     sync.Mutex
+	until  time.Time // believed valid until then
+	fences map[string]persistence.Fence
+}
+
+func (l *lease) renewed(sent time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.until = sent.Add(leaseSafety)
+}
+
+func (l *lease) valid() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return time.Now().Before(l.until)
+}
+
+func (l *lease) hold(f persistence.Fence) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.fences == nil {
+		l.fences = map[string]persistence.Fence{}
+	}
+	l.fences[fmt.Sprint(f.Scope, "/", f.Key)] = f
+}
+
+func (l *lease) held() []persistence.Fence {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	out := make([]persistence.Fence, 0, len(l.fences))
+	for _, f := range l.fences {
+		out = append(out, f)
+	}
+	return out
+}
+
 // startLease takes the node's lease and keeps it. With the embedded store the
 // process holds the file's lock, so nobody can take over while it lives and a
 // missed renewal only shows in the log.
 func (a *App) startLease(ctx context.Context) error {
+	sent := time.Now()
 	if _, err := a.store.Renew(ctx, a.self(), leaseTTL); err != nil {
 		return fmt.Errorf("take node lease: %w", err)
 	}
+	a.lease.renewed(sent)
 	run, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		a.renew(run)
+		a.keepLease(run)
 	}()
-	a.cleanup.add("lease", func(context.Context) error { cancel(); <-done; return nil })
+	a.cleanup.add("lease", func(ctx context.Context) error {
+		cancel()
+		<-done
+		return a.release(ctx)
+	})
 	return nil
 }
 
-func (a *App) renew(ctx context.Context) {
+// keepLease renews until ctx ends. A node that was without a valid lease looks
+// whether somebody has taken over before it goes on: its writes would be fenced
+// anyway, but it is to say so and stop.
+func (a *App) keepLease(ctx context.Context) {
 	t := time.NewTicker(leaseTTL / 5)
 	defer t.Stop()
 	failing := false
@@ -42,14 +96,79 @@ func (a *App) renew(ctx context.Context) {
 			return
 		case <-t.C:
 		}
-		call, cancel := context.WithTimeout(ctx, leaseTTL/4)
-		_, err := a.store.Renew(call, a.self(), leaseTTL)
-		cancel()
-		if err != nil && ctx.Err() == nil && !failing {
+		lapsed := !a.lease.valid()
+		err := a.renewLease(ctx, lapsed)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case errors.Is(err, persistence.ErrFenced):
+			a.fail(err)
+			return
+		case err != nil && !failing:
 			a.logger.Warn("node lease was not renewed", slog.Any("err", err))
+		case err == nil && failing:
+			a.logger.Info("node lease is renewed again")
 		}
 		failing = err != nil
 	}
+}
+
+func (a *App) renewLease(ctx context.Context, lapsed bool) error {
+	ctx, cancel := context.WithTimeout(ctx, leaseTTL/4)
+	defer cancel()
+	sent := time.Now()
+	if _, err := a.store.Renew(ctx, a.self(), leaseTTL); err != nil {
+		return err
+	}
+	if lapsed {
+		if err := a.stillOwns(ctx); err != nil {
+			return err
+		}
+	}
+	a.lease.renewed(sent)
+	return nil
+}
+
+// stillOwns is ErrFenced if another node has taken what this one holds.
+func (a *App) stillOwns(ctx context.Context) error {
+	for _, scope := range []persistence.Scope{persistence.ShardScope, persistence.GatewayScope} {
+		rows, err := a.store.Owners(ctx, scope)
+		if err != nil {
+			return err
+		}
+		now := make(map[string]persistence.Ownership, len(rows))
+		for _, r := range rows {
+			now[r.Key] = r
+		}
+		for _, f := range a.lease.held() {
+			if r, ok := now[f.Key]; f.Scope == scope && ok && (r.Owner != f.Owner || r.Epoch != f.Epoch) {
+				return fmt.Errorf("node %s took over while the lease of this one had ended: %w", r.Owner, persistence.ErrFenced)
+			}
+		}
+	}
+	return nil
+}
+
+// release gives up what the node owns, so that the next one need not wait for
+// the lease to end.
+func (a *App) release(ctx context.Context) error {
+	if !a.engine.shared {
+		return nil
+	}
+	for _, f := range a.lease.held() {
+		err := a.store.Release(ctx, f)
+		if err != nil && !errors.Is(err, persistence.ErrFenced) {
+			return fmt.Errorf("give up what this node owns: %w", err)
+		}
+	}
+	return nil
+}
+
+func (a *App) leaseCheck() server.Check {
+	if a.engine.shared && !a.lease.valid() {
+		return server.Check{Name: "lease", Detail: "the node's lease has not been renewed in time; another node may take over"}
+	}
+	return server.Check{Name: "lease", OK: true, Detail: "valid"}
 }
 
 func (a *App) self() persistence.Node {
@@ -62,6 +181,7 @@ func (a *App) own(ctx context.Context, scope persistence.Scope, key string) (per
 	if err != nil {
 		return f, fmt.Errorf("take %s: %w", key, err)
 	}
+	a.lease.hold(f)
 	return f, nil
 }
 

@@ -47,6 +47,9 @@ func (c poolCommands) Get(ctx context.Context, tenant, id string) (messages.Pool
 
 // Put implements server.Pools.
 func (c poolCommands) Put(ctx context.Context, p messages.Pool) (messages.Pool, error) {
+	if err := c.app.onDuty(); err != nil {
+		return p, err
+	}
 	if p.CreatedAt.IsZero() {
 		p.CreatedAt = messages.Now()
 	}

@@ -14,7 +14,7 @@ import (
 // simSlots is what a simulated gateway of this process runs at once.
 const simSlots = 4
 
-// startSims starts simulated gateways in this process and registers them.
+// startSims starts simulated gateways in this process; a.sims registers them.
 // They are for trying Dash out: they speak the real protocol on loopback.
 func (a *App) startSims(ctx context.Context) error {
 	if a.cfg.SimGateways == 0 {
@@ -32,10 +32,13 @@ func (a *App) startSims(ctx context.Context) error {
 	if err := sims.Start(context.WithoutCancel(ctx)); err != nil {
 		return fmt.Errorf("start simulated gateways: %w", err)
 	}
-	for _, s := range sims.Gateways() {
-		if err := a.registerSim(ctx, s.Name(), s.URL(), messages.Secret(token)); err != nil {
-			return err
+	a.sims = func(ctx context.Context) error {
+		for _, s := range sims.Gateways() {
+			if err := a.registerSim(ctx, s.Name(), s.URL(), messages.Secret(token)); err != nil {
+				return err
+			}
 		}
+		return nil
 	}
 	return nil
 }

@@ -10,7 +10,11 @@
 // environment, where other programs' variables may share the prefix.
 package config
 
-import "time"
+import (
+	"time"
+
+	"github.com/dash-fleet/dash/messages"
+)
 
 // Config is what one node is told. Paths are taken as given: relative ones are
 // relative to the working folder of the process.
@@ -31,8 +35,15 @@ type Config struct {
 	// Data is the folder of the embedded store and of managed gateways. It is
 	// empty only with Dev, and then means a temporary folder.
 	Data string `key:"data" help:"folder of the embedded store and of managed gateways"`
-	// Store is the storage engine. This build has "sqlite".
-	Store string `key:"store" help:"storage engine: sqlite"`
+	// Store is the storage engine: the constants Engine….
+	Store string `key:"store" help:"storage engine: sqlite (embedded), postgres, or redis (queue in Redis, accounts and history in PostgreSQL)"`
+	// PostgresURL is needed by the engines postgres and redis.
+	PostgresURL messages.Secret `key:"postgres-url" help:"database of --store postgres and redis, as postgres://user:password@host:5432/name; several hosts as host1:5432,host2:5432"`
+	// RedisURL is needed by the engine redis.
+	RedisURL messages.Secret `key:"redis-url" help:"server of --store redis, as redis://user:password@host:6379/0 (rediss:// for TLS)"`
+	// RedisAcceptLoss is the time of accepted work that may be lost with a Redis
+	// server that is not set to appendfsync always; 0 refuses such a server.
+	RedisAcceptLoss time.Duration `key:"redis-accept-loss" help:"run on a Redis server that may lose up to this much accepted work in a crash, and say so on /health; 0 refuses such a server"`
 	// Retention is how long finished tasks are kept; 0 keeps them for ever.
 	Retention time.Duration `key:"retention" help:"how long finished tasks are kept; 0 keeps them for ever"`
 	// AdminKeyFile receives the API key made at the first start, mode 0600.
@@ -78,8 +89,12 @@ const (
 	LogJSON = "json"
 )
 
-// EngineSQLite is the embedded storage engine.
-const EngineSQLite = "sqlite"
+// Values of Config.Store: the embedded engine, and those that nodes can share.
+const (
+	EngineSQLite   = "sqlite"
+	EnginePostgres = "postgres"
+	EngineRedis    = "redis"
+)
 
 // devSimGateways is the number of gateways that CONTRACT promises for --dev.
 const devSimGateways = 3

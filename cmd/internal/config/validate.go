@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/dash-fleet/dash/messages"
@@ -51,17 +52,44 @@ func validPort(s string) bool {
 func (c Config) checkStore() *messages.Error {
 	switch c.Store {
 	case EngineSQLite:
-	case "postgres", "redis":
-		return invalid("store", fmt.Sprintf("store: this build of Dash has no %s engine; it keeps its data in an embedded SQLite store, on one node", c.Store),
-			"use --store sqlite (the default)")
+	case EnginePostgres:
+		if e := checkURL("postgres-url", c.PostgresURL, c.Store, postgresExample, "postgres", "postgresql"); e != nil {
+			return e
+		}
+	case EngineRedis:
+		if e := checkURL("redis-url", c.RedisURL, c.Store, "redis://127.0.0.1:6379/0", "redis", "rediss", "unix"); e != nil {
+			return e
+		}
+		// Redis holds the queue; accounts, configuration and history stay here.
+		if e := checkURL("postgres-url", c.PostgresURL, c.Store, postgresExample, "postgres", "postgresql"); e != nil {
+			return e
+		}
 	default:
-		return invalid("store", fmt.Sprintf("store: there is no engine %q", c.Store), "use --store sqlite (the default)")
+		return invalid("store", fmt.Sprintf("store: there is no engine %q", c.Store), "use sqlite (the default), postgres or redis")
+	}
+	if c.RedisAcceptLoss < 0 || c.RedisAcceptLoss > time.Hour {
+		return invalid("redis-accept-loss", fmt.Sprintf("redis-accept-loss: %s is out of range", c.RedisAcceptLoss), "give 0s to 1h")
 	}
 	if c.Data == "" && !c.Dev {
 		return invalid("data", "data: no folder is set, and neither HOME nor XDG_DATA_HOME says where to put one", "give --data /var/lib/dash")
 	}
 	if c.Retention < 0 || (c.Retention > 0 && c.Retention < time.Minute) {
 		return invalid("retention", fmt.Sprintf("retention: %s is too short", c.Retention), "give at least 1m, or 0 to keep finished tasks for ever")
+	}
+	return nil
+}
+
+const postgresExample = "postgres://dash@127.0.0.1:5432/dash"
+
+// checkURL never repeats the value: it may hold a password.
+func checkURL(key string, value messages.Secret, engine, example string, schemes ...string) *messages.Error {
+	if value.Empty() {
+		return invalid(key, fmt.Sprintf("%s: is not set, and the engine %s needs it", key, engine),
+			fmt.Sprintf("give --%s %s, or %s in the environment, where other users of this machine cannot read it", key, example, EnvName(key)))
+	}
+	scheme, _, found := strings.Cut(value.Reveal(), "://")
+	if !found || !slices.Contains(schemes, scheme) {
+		return invalid(key, fmt.Sprintf("%s: is not a URL that begins with %s://", key, schemes[0]), "write it like "+example)
 	}
 	return nil
 }
