@@ -27,6 +27,11 @@ var rules = []rule{
 	{part: "messages/..."},
 	{part: "persistence/sqlite/...", may: []string{"messages", "persistence"}, tests: []string{"persistence/sqlite/...", "persistence/storetest"}},
 	{part: "persistence/storetest/...", may: []string{"messages", "persistence"}, tests: []string{"persistence/..."}},
+	{part: "persistence/postgres/...", may: []string{"messages", "persistence"},
+		tests: []string{"persistence/postgres/...", "persistence/storetest", "persistence/testserver"}},
+	{part: "persistence/redis/...", may: []string{"messages", "persistence"},
+		tests: []string{"persistence/redis/...", "persistence/storetest", "persistence/testserver"}},
+	{part: "persistence/testserver/...", tests: []string{"persistence/testserver/..."}},
 	{part: "persistence", may: []string{"messages"}},
 	{part: "cluster/...", may: []string{"messages", "cluster/..."}},
 
@@ -42,7 +47,7 @@ var rules = []rule{
 
 	// The real gateway and its fake model stand beside Dash, not inside it.
 	{part: "soak/live", tests: []string{"http/api", "actors/openclaw/livetest", "actors/openclaw/fakemodel"}},
-	{part: "soak/...", may: []string{"soak/...", "http/api", "messages", "actors/openclaw/openclawtest"}},
+	{part: "soak/...", may: []string{"soak/...", "http/api", "messages", "actors/openclaw/openclawtest", "persistence/testserver"}},
 
 	{part: "cmd/internal/app/...", may: []string{"..."}},
 	{part: "cmd/internal/config", may: []string{"messages"}},
