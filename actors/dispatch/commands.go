@@ -171,28 +171,6 @@ func (b *broker) stats(ctx actor.Context, m QueueStats) {
 	ctx.Send(b.classes[messages.Critical], measure{stats: st, reply: m.Reply, rest: rest})
 }
 
-func (b *broker) explain(m Explain) Explanation {
-	e := b.tasks[m.Task]
-	if e == nil || m.Tenant != "" && e.row.Tenant != m.Tenant || !e.row.State.Waiting() {
-		return Explanation{}
-	}
-	if blocker := b.arb.Blocker(&e.item); blocker != nil {
-		return Explanation{BlockedBy: blocker.ID, Reason: "an earlier task of the same session has not ended"}
-	}
-	if s := b.sessions[e.item.Session]; s != nil && s.known && s.row.State != messages.SessionIdle && s.row.State != messages.SessionBusy {
-		return Explanation{Reason: "its session is " + s.row.State.String()}
-	}
-	if l := e.item.lane; l != nil {
-		if len(l.bucket.gateways) == 0 {
-			return Explanation{Reason: "no gateway of the pool fits what the task requires"}
-		}
-		if l.bucket.free == 0 {
-			return Explanation{Reason: "no gateway that fits has room"}
-		}
-	}
-	return Explanation{}
-}
-
 func (b *broker) inspect() map[string]any {
 	gates := map[string]any{}
 	for id, g := range b.gates {

@@ -31,6 +31,7 @@ var taskColumns = []column[api.Task]{
 	{name: "RUN", wide: true, value: func(v api.Task) string { return deref(v.RunId) }},
 	{name: "REPLAYS", wide: true, value: func(v api.Task) string { return fmt.Sprint(v.Replays) }},
 	{name: "BLOCKED-BY", wide: true, value: func(v api.Task) string { return deref(v.BlockedBy) }},
+	{name: "WAITS-FOR", wide: true, long: true, value: func(v api.Task) string { return deref(v.WaitingReason) }},
 	{name: "LABELS", wide: true, value: func(v api.Task) string { return labels(v.Labels) }},
 	{name: "CREATED", wide: true, value: func(v api.Task) string { return when(&v.CreatedAt) }},
 	{name: "DUE", wide: true, value: func(v api.Task) string { return when(v.DueAt) }},

@@ -831,6 +831,9 @@ type Task struct {
 	StartedAt *time.Time `json:"started_at"`
 	State     TaskState  `json:"state"`
 	Tenant    string     `json:"tenant"`
+
+	// WaitingReason why a queued task does not run yet; only in the answer for one task, null in lists
+	WaitingReason *string `json:"waiting_reason"`
 }
 
 // TaskCancel defines model for TaskCancel.

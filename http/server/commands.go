@@ -54,6 +54,9 @@ type Task struct {
 	messages.Task
 	// BlockedBy is the earlier task of the session that must end first, empty for none.
 	BlockedBy string
+	// WaitingReason says in words why a queued task does not run yet; empty in
+	// lists, and where nothing keeps it but its turn.
+	WaitingReason string
 }
 
 // TaskFilter selects tasks; zero fields select everything.

@@ -58,12 +58,23 @@ func (c taskCommands) Task(ctx context.Context, tenant, id string) (server.Task,
 // is shown without it.
 func (c taskCommands) explained(ctx context.Context, t messages.Task) server.Task {
 	out := server.Task{Task: t}
-	if !t.State.Waiting() || t.Session == "" {
+	if !t.State.Waiting() {
 		return out
 	}
 	if e, err := c.owners.Explain(ctx, t.Pool, t.Tenant, t.ID); err == nil {
-		out.BlockedBy = e.BlockedBy
+		out.BlockedBy, out.WaitingReason = e.BlockedBy, e.Reason
 	}
+	return out
+}
+
+// listed adds what blocks a task of a session. Nothing else is asked for the
+// many tasks of a list.
+func (c taskCommands) listed(ctx context.Context, t messages.Task) server.Task {
+	if t.Session == "" {
+		return server.Task{Task: t}
+	}
+	out := c.explained(ctx, t)
+	out.WaitingReason = ""
 	return out
 }
 
@@ -82,7 +93,7 @@ func (c taskCommands) Tasks(ctx context.Context, f server.TaskFilter, cursor str
 	}
 	out := make([]server.Task, 0, len(rows))
 	for _, t := range rows {
-		out = append(out, c.explained(ctx, t))
+		out = append(out, c.listed(ctx, t))
 	}
 	return out, next, nil
 }
@@ -91,15 +102,15 @@ func (c taskCommands) Tasks(ctx context.Context, f server.TaskFilter, cursor str
 func (c taskCommands) WaitTask(ctx context.Context, tenant, id string) (server.Task, error) {
 	ended, stop := c.app.feed.AwaitEnd(id)
 	defer stop()
-	t, err := c.Task(ctx, tenant, id)
+	t, err := c.app.store.Task(ctx, tenant, id)
 	if err != nil || t.State.Terminal() {
-		return t, err
+		return server.Task{Task: t}, refused(err, "task", id)
 	}
 	select {
 	case <-ended:
 		return c.Task(ctx, tenant, id)
 	case <-ctx.Done():
-		return t, ctx.Err()
+		return server.Task{Task: t}, ctx.Err()
 	}
 }
 

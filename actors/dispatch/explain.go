@@ -1,0 +1,67 @@
+package dispatch
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/dash-fleet/dash/messages"
+)
+
+// explain says what keeps a waiting task. A reason that will not go away by
+// itself comes with what to do.
+func (b *broker) explain(m Explain) Explanation {
+	e := b.tasks[m.Task]
+	if e == nil || m.Tenant != "" && e.row.Tenant != m.Tenant || !e.row.State.Waiting() {
+		return Explanation{}
+	}
+	if blocker := b.arb.Blocker(&e.item); blocker != nil {
+		return Explanation{BlockedBy: blocker.ID, Reason: "an earlier task of the same session has not ended"}
+	}
+	if s := b.sessions[e.item.Session]; s != nil && s.known && s.row.State != messages.SessionIdle && s.row.State != messages.SessionBusy {
+		return Explanation{Reason: "its session is " + s.row.State.String()}
+	}
+	l := e.item.lane
+	if l == nil {
+		return Explanation{}
+	}
+	switch k := l.bucket; {
+	case len(k.gateways) == 0:
+		return Explanation{Reason: b.misfit(k.key)}
+	case !slices.ContainsFunc(k.gateways, func(g *gateway) bool { return g.Window > 0 }):
+		return Explanation{Reason: "no gateway that fits takes work now: look at `dash gateway list`"}
+	case k.free == 0:
+		return Explanation{Reason: "every gateway that fits is busy"}
+	case b.arb.limits.MaxRunning > 0 && b.arb.flying >= b.arb.limits.MaxRunning:
+		return Explanation{Reason: fmt.Sprintf("the pool runs as many tasks as it may at once, %d", b.arb.limits.MaxRunning)}
+	}
+	return Explanation{}
+}
+
+// misfit says what no gateway of the pool has.
+func (b *broker) misfit(k bucketKey) string {
+	var known []*gateway
+	for _, g := range b.arb.order {
+		if gate := b.gates[g.ID]; gate != nil && gate.pid != nil {
+			known = append(known, g)
+		}
+	}
+	if len(known) == 0 {
+		return "the pool " + b.pool.ID + " has no gateway: add one with `dash gateway add`"
+	}
+	if k.At != "" {
+		return "its session is at gateway " + k.At + ", which does not fit what the task requires: move it with `dash session move`"
+	}
+	lacks := func(what string) string {
+		return "no gateway of the pool " + b.pool.ID + " " + what + ": add one with `dash gateway add`"
+	}
+	known = slices.DeleteFunc(known, func(g *gateway) bool { return g.Tenant != "" && g.Tenant != k.Tenant })
+	if len(known) == 0 {
+		return lacks("serves tenant " + k.Tenant)
+	}
+	known = slices.DeleteFunc(known, func(g *gateway) bool { return k.Region != "" && g.Region != k.Region })
+	if len(known) == 0 {
+		return lacks("is in region " + k.Region)
+	}
+	return lacks("has the capabilities " + strings.ReplaceAll(k.Capabilities, ",", ", ") + " together")
+}
