@@ -2,7 +2,6 @@ package persistence
 
 import (
 	"context"
-	"time"
 
 	"github.com/dash-fleet/dash/messages"
 )
@@ -31,39 +30,13 @@ type Pools interface {
 	Put(ctx context.Context, p messages.Pool) (messages.Pool, error)
 }
 
-// Key is an API key as stored: the bcrypt hash is the authority, KeyID finds it.
-type Key struct {
-	ID          string // public key_id, part of the key's text
-	Hash        []byte // bcrypt
-	Name        string
-	Tenant      string // empty: all tenants
-	Permissions []string
-	RateLimit   int // per minute
-	CreatedAt   time.Time
-	ExpiresAt   time.Time // zero: never
-	LastUsedAt  time.Time
-	Active      bool
-	Version     int64
-}
-
-// Keys is the repository of API keys.
-type Keys interface {
-	// Create stores a new key. ErrExists.
-	Create(ctx context.Context, k Key) error
-	// CreateFirst stores k only if there is no key at all and says whether it
-	// did: of many callers at once exactly one succeeds.
-	CreateFirst(ctx context.Context, k Key) (bool, error)
-	Get(ctx context.Context, id string) (Key, error)
-	List(ctx context.Context) ([]Key, error)
-	// Revoke makes the key inactive and raises its version. ErrNotFound.
-	Revoke(ctx context.Context, id string) error
-	// Touch records when keys were last used, in one write.
-	Touch(ctx context.Context, used map[string]time.Time) error
-}
-
 // Repositories is everything that is not written under a fence.
 type Repositories struct {
-	Gateways Gateways
-	Pools    Pools
-	Keys     Keys
+	Gateways      Gateways
+	Pools         Pools
+	Keys          Keys
+	Users         Users
+	LoginSessions LoginSessions
+	Tenants       Tenants
+	Audit         Audit
 }

@@ -34,3 +34,5 @@ func isUnique(err error) bool {
 	c := code(err)
 	return c == lib.SQLITE_CONSTRAINT_UNIQUE || c == lib.SQLITE_CONSTRAINT_PRIMARYKEY
 }
+
+func isForeignKey(err error) bool { return code(err) == lib.SQLITE_CONSTRAINT_FOREIGNKEY }

@@ -97,6 +97,20 @@ func (r keys) list(ctx context.Context, where string, args ...any) (list []persi
 	return list, err
 }
 
+// Versions returns the present versions of keys.
+func (r keys) Versions(ctx context.Context, ids []string) (map[string]int64, error) {
+	list, err := json.Marshal(append([]string{}, ids...))
+	if err != nil {
+		return nil, fmt.Errorf("encode ids: %w", err)
+	}
+	versions := make(map[string]int64, len(ids))
+	err = r.db.readRows(ctx, func(v []driver.Value) error {
+		versions[text(v[0])] = integer(v[1])
+		return nil
+	}, 2, `SELECT key_id, version FROM api_keys WHERE key_id IN (SELECT value FROM json_each(?))`, string(list))
+	return versions, err
+}
+
 // Revoke makes the key inactive. A second time changes nothing more.
 func (r keys) Revoke(ctx context.Context, id string) error {
 	return r.db.w.transact(ctx, func(c *conn) error {

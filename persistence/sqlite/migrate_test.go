@@ -41,7 +41,7 @@ func TestMigrate(t *testing.T) {
 	t.Parallel()
 	ctx, dir := t.Context(), t.TempDir()
 	steps, err := Migrate(ctx, dir, Up, 0, true)
-	if err != nil || len(steps) != 1 || steps[0].Name != "0001_init.sql" {
+	if err != nil || len(steps) != 2 || steps[0].Name != "0001_init.sql" || steps[1].Name != "0010_accounts.sql" {
 		t.Fatalf("plan %v, %v", steps, err)
 	}
 	if list := schema(t, dir); len(list) != 0 {
@@ -52,7 +52,7 @@ func TestMigrate(t *testing.T) {
 	}
 	first := schema(t, dir)
 	list, current, err := Status(ctx, dir)
-	if err != nil || current != 1 || len(list) != 1 || list[0].AppliedAt.IsZero() {
+	if err != nil || current != 10 || len(list) != 2 || list[0].AppliedAt.IsZero() {
 		t.Fatalf("status %v at %d, %v", list, current, err)
 	}
 	for _, bad := range []struct {
@@ -64,7 +64,7 @@ func TestMigrate(t *testing.T) {
 		}
 	}
 	steps, err = Migrate(ctx, dir, Down, 0, false)
-	if err != nil || len(steps) != 1 {
+	if err != nil || len(steps) != 2 {
 		t.Fatalf("down %v, %v", steps, err)
 	}
 	if list := schema(t, dir); len(list) != 0 {
@@ -87,10 +87,10 @@ func TestNewerSchema(t *testing.T) {
 		}
 	}
 	// A newer dash added to the schema only: this one still runs on it.
-	exec(`INSERT INTO schema_migrations (version_id, is_applied) VALUES (7, 1)`)
-	exec(`UPDATE schema_compat SET min_binary = 7`)
+	exec(`INSERT INTO schema_migrations (version_id, is_applied) VALUES (99, 1)`)
+	exec(`UPDATE schema_compat SET min_binary = 99`)
 	_, err := Open(t.Context(), Config{Dir: dir})
-	if err == nil || !strings.Contains(err.Error(), "needs a dash that knows version 7") || !strings.Contains(err.Error(), "newer dash") {
+	if err == nil || !strings.Contains(err.Error(), "needs a dash that knows version 99") || !strings.Contains(err.Error(), "newer dash") {
 		t.Fatalf("open of a newer store: %v", err)
 	}
 }

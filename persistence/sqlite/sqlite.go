@@ -121,7 +121,10 @@ func (db *DB) Store() persistence.Store { return db }
 
 // Repositories returns the configuration half of the store.
 func (db *DB) Repositories() persistence.Repositories {
-	return persistence.Repositories{Gateways: gateways{db}, Pools: pools{db}, Keys: keys{db}}
+	return persistence.Repositories{
+		Gateways: gateways{db}, Pools: pools{db}, Keys: keys{db},
+		Users: users{db}, LoginSessions: loginSessions{db}, Tenants: tenants{db}, Audit: audit{db},
+	}
 }
 
 // Close waits for the commit under way, ends the checkpointer, closes all

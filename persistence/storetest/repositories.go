@@ -17,7 +17,17 @@ var repositoryTests = map[string]func(*testing.T, Engine){
 	"gateway update race":  gatewayRace,
 	"pools":                poolRepo,
 	"keys":                 keyRepo,
+	"key versions":         keyVersions,
+	"key revoke race":      keyRace,
 	"the first key is one": firstKey,
+	"users":                userRepo,
+	"user race":            userRace,
+	"login sessions":       loginRepo,
+	"login sessions end":   loginsEnd,
+	"tenants":              tenantRepo,
+	"audit":                auditRepo,
+	"audit race":           auditRace,
+	"audit pages":          auditPages,
 }
 
 func gatewayRepo(t *testing.T, e Engine) {

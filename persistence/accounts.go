@@ -1,0 +1,130 @@
+package persistence
+
+import (
+	"context"
+	"crypto/sha256"
+	"time"
+)
+
+// Key is an API key as stored: the bcrypt hash is the authority, ID finds it.
+type Key struct {
+	ID          string // public key_id, part of the key's text
+	Hash        []byte // bcrypt
+	Name        string
+	Tenant      string // empty: all tenants
+	Permissions []string
+	RateLimit   int // per minute
+	CreatedAt   time.Time
+	ExpiresAt   time.Time // zero: never
+	LastUsedAt  time.Time
+	Active      bool
+	Version     int64 // grows with every change but Touch
+}
+
+// Keys is the repository of API keys.
+type Keys interface {
+	// Create stores a new key. ErrExists.
+	Create(ctx context.Context, k Key) error
+	// CreateFirst stores k only if there is no key at all and says whether it
+	// did: of many callers at once exactly one succeeds.
+	CreateFirst(ctx context.Context, k Key) (bool, error)
+	Get(ctx context.Context, id string) (Key, error)
+	// List returns all keys in the order of their creation.
+	List(ctx context.Context) ([]Key, error)
+	// Versions returns the present versions of those keys that exist, in one query.
+	Versions(ctx context.Context, ids []string) (map[string]int64, error)
+	// Revoke makes the key inactive and raises its version. ErrNotFound.
+	Revoke(ctx context.Context, id string) error
+	// Touch records when keys were last used, in one write.
+	Touch(ctx context.Context, used map[string]time.Time) error
+}
+
+// KeyWatcher is implemented by the Keys of an engine that several processes
+// share. It makes a change known sooner than polling Versions does; it may
+// lose one, so it never takes the place of polling.
+type KeyWatcher interface {
+	// WatchKeys calls changed with the id of each key that any process changes
+	// from the call of ready on, until ctx ends or the connection breaks,
+	// which is the error. Both are called on the caller's goroutine and must
+	// not block.
+	WatchKeys(ctx context.Context, ready func(), changed func(id string)) error
+}
+
+// User is a person with a password.
+type User struct {
+	ID           string
+	Email        string // in lower case, unique
+	PasswordHash []byte // bcrypt
+	Role         string // empty at Create: "user"
+	Tenant       string // empty: all tenants
+	CreatedAt    time.Time
+	Version      int64
+}
+
+// Users is the repository of users.
+type Users interface {
+	// Create stores a new user and returns it with Version 1. ErrExists for a
+	// taken id or email.
+	Create(ctx context.Context, u User) (User, error)
+	// Get returns one user. ErrNotFound.
+	Get(ctx context.Context, id string) (User, error)
+	// ByEmail returns the user with exactly this email. ErrNotFound.
+	ByEmail(ctx context.Context, email string) (User, error)
+	// List returns all users in the order of their ids.
+	List(ctx context.Context) ([]User, error)
+	// Update replaces the row whose Version is u.Version, except for its time
+	// of creation, and returns it with Version+1. Another password hash ends
+	// all login sessions of the user in the same step. ErrVersion,
+	// ErrNotFound, ErrExists for a taken email.
+	Update(ctx context.Context, u User) (User, error)
+	// Delete removes the user with all login sessions. ErrNotFound.
+	Delete(ctx context.Context, id string) error
+}
+
+// TokenHash is how the token of a login session is stored.
+type TokenHash = [sha256.Size]byte
+
+// LoginSession is what a user's login left behind.
+type LoginSession struct {
+	ID        string
+	UserID    string
+	TokenHash TokenHash
+	ExpiresAt time.Time
+	CreatedAt time.Time
+}
+
+// LoginSessions is the repository of login sessions.
+type LoginSessions interface {
+	// Create stores a new session. ErrExists for a taken id or token,
+	// ErrNotFound when there is no such user.
+	Create(ctx context.Context, s LoginSession) error
+	// ByToken returns the session of a token. ErrNotFound also when it is
+	// over, on the store's clock.
+	ByToken(ctx context.Context, h TokenHash) (LoginSession, error)
+	// List returns the sessions of a user that are not over, oldest first.
+	List(ctx context.Context, user string) ([]LoginSession, error)
+	// Delete ends one session. ErrNotFound.
+	Delete(ctx context.Context, id string) error
+	// DeleteOf ends all sessions of a user and says how many.
+	DeleteOf(ctx context.Context, user string) (int, error)
+	// Sweep removes at most limit sessions that are over and says how many.
+	Sweep(ctx context.Context, limit int) (int, error)
+}
+
+// Tenant owns gateways, pools, tasks, keys and users.
+type Tenant struct {
+	ID        string
+	Name      string
+	CreatedAt time.Time
+	Version   int64
+}
+
+// Tenants is the repository of tenants. A new store holds "default".
+type Tenants interface {
+	// Create stores a new tenant and returns it with Version 1. ErrExists.
+	Create(ctx context.Context, t Tenant) (Tenant, error)
+	// Get returns one tenant. ErrNotFound.
+	Get(ctx context.Context, id string) (Tenant, error)
+	// List returns all tenants in the order of their ids.
+	List(ctx context.Context) ([]Tenant, error)
+}

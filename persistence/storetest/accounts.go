@@ -1,0 +1,291 @@
+package storetest
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/persistence"
+)
+
+func user(id string) persistence.User {
+	return persistence.User{ID: id, Email: id + "@example.com", PasswordHash: []byte("$2a$12$" + id), Role: "admin", Tenant: "default", CreatedAt: messages.Now()}
+}
+
+func userRepo(t *testing.T, e Engine) {
+	ctx, r := t.Context(), e.Repositories().Users
+	a, b := user("a"), user("b")
+	b.Role, b.Tenant = "", ""
+	for _, u := range []*persistence.User{&b, &a} {
+		got, err := r.Create(ctx, *u)
+		if err != nil {
+			t.Fatal(err)
+		}
+		u.Version = 1
+		if u.Role == "" {
+			u.Role = "user"
+		}
+		same(t, got, *u)
+	}
+	sameEmail := user("c")
+	sameEmail.Email = a.Email
+	for _, u := range []persistence.User{user("a"), sameEmail} {
+		if _, err := r.Create(ctx, u); !errors.Is(err, persistence.ErrExists) {
+			t.Errorf("create %s %s twice: %v", u.ID, u.Email, err)
+		}
+	}
+	e.Restart(t)
+	r = e.Repositories().Users
+	list, err := r.List(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, list, []persistence.User{a, b})
+	got, err := r.ByEmail(ctx, b.Email)
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, got, b)
+	userUpdate(t, r, a, b)
+	if err := r.Delete(ctx, "a"); err != nil {
+		t.Fatal(err)
+	}
+	for what, err := range map[string]error{"delete twice": r.Delete(ctx, "a"), "get": second(r.Get(ctx, "a")), "by email": second(r.ByEmail(ctx, a.Email))} {
+		if !errors.Is(err, persistence.ErrNotFound) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
+func userUpdate(t *testing.T, r persistence.Users, a, b persistence.User) {
+	ctx := t.Context()
+	changed := a
+	changed.Email, changed.Role, changed.Tenant, changed.CreatedAt = "new@example.com", "user", "acme", time.Time{}
+	got, err := r.Update(ctx, changed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed.Version, changed.CreatedAt = 2, a.CreatedAt
+	same(t, got, changed)
+	if got, err = r.Get(ctx, "a"); err != nil {
+		t.Fatal(err)
+	}
+	same(t, got, changed)
+	if _, err := r.Update(ctx, a); !errors.Is(err, persistence.ErrVersion) {
+		t.Errorf("update of an old version: %v", err)
+	}
+	if _, err := r.Update(ctx, persistence.User{ID: "none", Email: "x", Version: 1}); !errors.Is(err, persistence.ErrNotFound) {
+		t.Errorf("update of nothing: %v", err)
+	}
+	changed.Email = b.Email
+	if _, err := r.Update(ctx, changed); !errors.Is(err, persistence.ErrExists) {
+		t.Errorf("update to a taken email: %v", err)
+	}
+}
+
+func second[T any](_ T, err error) error { return err }
+
+func login(id, user string, life time.Duration) persistence.LoginSession {
+	s := persistence.LoginSession{ID: id, UserID: user, CreatedAt: messages.Now(), ExpiresAt: messages.Now().Add(life)}
+	copy(s.TokenHash[:], "token of "+id)
+	return s
+}
+
+func loginRepo(t *testing.T, e Engine) {
+	ctx, r := t.Context(), e.Repositories().LoginSessions
+	for _, id := range []string{"a", "b"} {
+		if _, err := e.Repositories().Users.Create(ctx, user(id)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	one, two, over, other := login("s1", "a", time.Hour), login("s2", "a", time.Hour), login("s3", "a", -time.Hour), login("s4", "b", time.Hour)
+	for _, s := range []persistence.LoginSession{one, two, over, other} {
+		if err := r.Create(ctx, s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sameToken := login("s5", "a", time.Hour)
+	sameToken.TokenHash = one.TokenHash
+	for _, s := range []persistence.LoginSession{login("s1", "a", time.Hour), sameToken} {
+		if err := r.Create(ctx, s); !errors.Is(err, persistence.ErrExists) {
+			t.Errorf("create twice: %v", err)
+		}
+	}
+	if err := r.Create(ctx, login("s6", "nobody", time.Hour)); !errors.Is(err, persistence.ErrNotFound) {
+		t.Errorf("session of nobody: %v", err)
+	}
+	e.Restart(t)
+	r = e.Repositories().LoginSessions
+	got, err := r.ByToken(ctx, one.TokenHash)
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, got, one)
+	for _, h := range []persistence.TokenHash{over.TokenHash, {}} {
+		if _, err := r.ByToken(ctx, h); !errors.Is(err, persistence.ErrNotFound) {
+			t.Errorf("a session that is over or unknown: %v", err)
+		}
+	}
+	list, err := r.List(ctx, "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, list, []persistence.LoginSession{one, two})
+	if n, err := r.Sweep(ctx, 10); n != 1 || err != nil {
+		t.Errorf("swept %d, %v; want the one that is over", n, err)
+	}
+	if err := r.Delete(ctx, "s2"); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Delete(ctx, "s2"); !errors.Is(err, persistence.ErrNotFound) {
+		t.Errorf("delete twice: %v", err)
+	}
+	if n, err := r.DeleteOf(ctx, "a"); n != 1 || err != nil {
+		t.Errorf("deleted %d, %v", n, err)
+	}
+	if _, err := r.ByToken(ctx, other.TokenHash); err != nil {
+		t.Errorf("the session of another user: %v", err)
+	}
+}
+
+// loginsEnd checks what ends sessions by itself: another password, and the end
+// of the user.
+func loginsEnd(t *testing.T, e Engine) {
+	ctx, r := t.Context(), e.Repositories()
+	u, err := r.Users.Create(ctx, user("a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := login("s1", "a", time.Hour)
+	has := func() bool {
+		_, err := r.LoginSessions.ByToken(ctx, s.TokenHash)
+		if err != nil && !errors.Is(err, persistence.ErrNotFound) {
+			t.Fatal(err)
+		}
+		return err == nil
+	}
+	create := func() {
+		t.Helper()
+		if err := r.LoginSessions.Create(ctx, s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	create()
+	u.Role = "user"
+	if u, err = r.Users.Update(ctx, u); err != nil || !has() {
+		t.Fatalf("a change of role ended a session: %v", err)
+	}
+	u.PasswordHash = []byte("another")
+	if _, err := r.Users.Update(ctx, persistence.User{ID: "a", Email: "a", PasswordHash: u.PasswordHash, Version: 1}); err == nil || !has() {
+		t.Fatalf("a refused change ended a session: %v", err)
+	}
+	if _, err = r.Users.Update(ctx, u); err != nil || has() {
+		t.Fatalf("the session outlived the password: %v", err)
+	}
+	create()
+	if err := r.Users.Delete(ctx, "a"); err != nil || has() {
+		t.Fatalf("the session outlived the user: %v", err)
+	}
+}
+
+func tenantRepo(t *testing.T, e Engine) {
+	ctx, r := t.Context(), e.Repositories().Tenants
+	acme := persistence.Tenant{ID: "acme", Name: "Acme & Söhne", CreatedAt: messages.Now()}
+	got, err := r.Create(ctx, acme)
+	if err != nil {
+		t.Fatal(err)
+	}
+	acme.Version = 1
+	same(t, got, acme)
+	if _, err := r.Create(ctx, acme); !errors.Is(err, persistence.ErrExists) {
+		t.Errorf("create twice: %v", err)
+	}
+	if _, err := r.Create(ctx, persistence.Tenant{ID: messages.DefaultTenant}); !errors.Is(err, persistence.ErrExists) {
+		t.Errorf("create the default tenant: %v", err)
+	}
+	e.Restart(t)
+	r = e.Repositories().Tenants
+	list, err := r.List(ctx)
+	if err != nil || len(list) != 2 || list[1].ID != messages.DefaultTenant || list[1].CreatedAt.IsZero() || list[1].Version != 1 {
+		t.Fatalf("list %+v, %v", list, err)
+	}
+	same(t, list[0], acme)
+	if got, err = r.Get(ctx, "acme"); err != nil {
+		t.Fatal(err)
+	}
+	same(t, got, acme)
+	if _, err := r.Get(ctx, "none"); !errors.Is(err, persistence.ErrNotFound) {
+		t.Errorf("get nothing: %v", err)
+	}
+}
+
+func keyVersions(t *testing.T, e Engine) {
+	ctx, r := t.Context(), e.Repositories().Keys
+	for _, id := range []string{"a", "b", "c"} {
+		if err := r.Create(ctx, key(id)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := r.Revoke(ctx, "b"); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Touch(ctx, map[string]time.Time{"a": messages.Now()}); err != nil {
+		t.Fatal(err)
+	}
+	got, err := r.Versions(ctx, []string{"a", "b", "gone"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, got, map[string]int64{"a": 1, "b": 2})
+	if got, err = r.Versions(ctx, nil); err != nil || len(got) != 0 {
+		t.Errorf("versions of nothing: %v, %v", got, err)
+	}
+}
+
+// keyRace: of many revocations at once each leaves the key revoked, once.
+func keyRace(t *testing.T, e Engine) {
+	r := e.Repositories().Keys
+	if err := r.Create(t.Context(), key("a")); err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for range 16 {
+		wg.Go(func() {
+			if err := r.Revoke(t.Context(), "a"); err != nil {
+				t.Errorf("revoke: %v", err)
+			}
+		})
+	}
+	wg.Wait()
+	k, err := r.Get(t.Context(), "a")
+	if err != nil || k.Active || k.Version != 2 {
+		t.Errorf("%+v, %v", k, err)
+	}
+}
+
+// userRace: of many creations of one email exactly one succeeds.
+func userRace(t *testing.T, e Engine) {
+	var won atomic.Int64
+	var wg sync.WaitGroup
+	for i := range 16 {
+		wg.Go(func() {
+			u := user(fmt.Sprint("u", i))
+			u.Email = "one@example.com"
+			_, err := e.Repositories().Users.Create(t.Context(), u)
+			switch {
+			case err == nil:
+				won.Add(1)
+			case !errors.Is(err, persistence.ErrExists):
+				t.Errorf("create: %v", err)
+			}
+		})
+	}
+	wg.Wait()
+	if won.Load() != 1 {
+		t.Errorf("%d users with one email", won.Load())
+	}
+}
