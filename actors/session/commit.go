@@ -12,6 +12,9 @@ func (d *decision) change(t messages.Task, s *messages.Session, reason string) b
 		s.UpdatedAt = d.now
 		c.Session, c.FromGeneration = s, d.Session.Generation
 	}
+	if d.accepted && t.State != messages.Running {
+		c.Via = messages.Running
+	}
 	if e := d.end; e != nil && !t.State.AtGateway() {
 		c.unsure = e.unconfirmed || e.lost
 	}
@@ -23,6 +26,9 @@ func (d *decision) change(t messages.Task, s *messages.Session, reason string) b
 func (d *decision) toRunning(observed string, started bool) bool {
 	t := d.Task
 	t.State, t.BootID, t.ObservedRunID = messages.Running, d.boot, observed
+	if d.accepted {
+		t.BootID = d.sentBoot // the connection may be gone already
+	}
 	if started || t.StartedAt.IsZero() {
 		t.StartedAt = d.now
 	}
@@ -108,7 +114,8 @@ func (d *decision) applied(c *Commit) {
 	if c.Session != nil {
 		d.Session = c.Session
 	}
-	d.keepRow = false
+	d.keepRow, d.accepted = false, false
+	d.disarm(RunningTimer)
 	if !d.Task.State.AtGateway() {
 		d.report(from.SessionKey(), c.Session, c.unsure)
 		return

@@ -116,6 +116,7 @@ func (d *decision) answered(e Answer) {
 	switch e.Kind {
 	case Accepted:
 		d.send = sendAccepted
+		d.begun()
 	case InFlight:
 		if d.send != sendAccepted {
 			d.send = sendInFlight
@@ -130,6 +131,17 @@ func (d *decision) answered(e Answer) {
 	default:
 		d.ends(e.Kind, e.Result, e.Error)
 	}
+}
+
+// begun: the gateway has taken the run. That is written with the next step of
+// the task, or alone when none follows soon.
+func (d *decision) begun() {
+	if d.Task.State != messages.Claimed || d.accepted {
+		return
+	}
+	d.accepted = true
+	d.Task.StartedAt, d.Task.BootID = d.now, d.sentBoot
+	d.arm(RunningTimer, RunningWithin)
 }
 
 // ends keeps the first end that is known.
@@ -267,7 +279,8 @@ func (d *decision) hold(row messages.Task) {
 	if d.end != nil && d.end.unconfirmed {
 		d.end = nil
 	}
-	for _, t := range []TimerKind{PollTimer, GraceTimer, DeadlineTimer, StopTimer} {
+	d.accepted = false
+	for _, t := range []TimerKind{PollTimer, GraceTimer, DeadlineTimer, StopTimer, RunningTimer} {
 		d.disarm(t)
 	}
 	d.hurry()

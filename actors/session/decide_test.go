@@ -56,7 +56,17 @@ func TestSuccess(t *testing.T) {
 		t.Fatalf("send (-got +want):\n%s", diff)
 	}
 	r, out = drive(t, r, Sent{1}, Answer{Conn: 1, RunID: "t.1", Kind: Accepted})
+	if arm := find[Arm](t, out); arm != (Arm{RunningTimer, RunningWithin}) {
+		t.Fatalf("armed %+v", arm)
+	}
+	// The end comes at once: it takes RUNNING along.
+	_, out = drive(t, r, Answer{Conn: 1, RunID: "t.1", Kind: Success})
 	c := find[Commit](t, out)
+	if c.Task.State != messages.Succeeded || c.From != messages.Claimed || c.Via != messages.Running || !c.Task.StartedAt.Equal(t0) {
+		t.Fatalf("commit %+v", c)
+	}
+	r, out = drive(t, r, Fired{RunningTimer})
+	c = find[Commit](t, out)
 	if c.Task.State != messages.Running || c.From != messages.Claimed || c.Task.BootID != "b1" || !c.Task.StartedAt.Equal(t0) {
 		t.Fatalf("commit %+v", c)
 	}

@@ -63,6 +63,9 @@ type Commit struct {
 	Task      messages.Task
 	From      messages.TaskState
 	FromClaim int64
+	// Via is a state that the task has passed on the way without a write of its
+	// own, so that the event log tells of it; zero: none.
+	Via messages.TaskState
 	// Session is written in the same step if its stored generation is
 	// FromGeneration; nil: unchanged.
 	Session        *messages.Session

@@ -123,6 +123,7 @@ const (
 	DeadlineTimer                      // the run deadline
 	StopTimer                          // a stop stays unconfirmed
 	StoreTimer                         // commit again
+	RunningTimer                       // write RUNNING
 )
 
 // Fired: a timer that was armed and not disarmed went off.

@@ -46,7 +46,7 @@ func (k *keyWriter) run(r *Run, conn Conn) {
 	k.s(r.sentBoot)
 	k.s(r.track)
 	k.t(r.conn == 0, r.conn == conn, r.fresh, r.wrote, r.unsent, r.refused, r.stale, r.graceOver)
-	k.t(r.watching, r.gone, r.fenced, r.storeWait, r.keepRow, r.keyFree)
+	k.t(r.watching, r.gone, r.fenced, r.storeWait, r.keepRow, r.keyFree, r.accepted)
 	k.n(int(r.sends), int(r.send), int(r.ask), int(r.step), int(r.misses), int(r.stop), int(r.armed))
 	if e := r.end; e != nil {
 		k.n(int(e.kind))
@@ -63,7 +63,7 @@ func (k *keyWriter) run(r *Run, conn Conn) {
 
 func (k *keyWriter) commit(c *Commit) {
 	k.task(&c.Task)
-	k.n(int(c.From))
+	k.n(int(c.From), int(c.Via))
 	k.t(c.unsure, c.Session != nil)
 	if c.Session != nil {
 		k.n(int(c.Session.Generation), int(c.FromGeneration))

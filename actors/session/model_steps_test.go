@@ -303,6 +303,7 @@ func (w *world) timerSteps(i int, name string, step stepper) {
 	free := func(*world) {}
 	fire("polls", PollTimer, fair, free)
 	fire("tries the store again", StoreTimer, fair, free)
+	fire("writes that it runs", RunningTimer, fair, free)
 	if w.gws[o.gw].scanned { // 20 s against at most 10 s
 		fire("grace is over", GraceTimer, fair, free)
 	}

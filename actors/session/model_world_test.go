@@ -178,7 +178,11 @@ func (w *world) carryOut(i int, e Effect) string {
 		if o.commit != nil || o.done != nil {
 			return "two commits under way"
 		}
-		if !messages.Lawful(messages.TaskTransitions, e.From, e.Task.State) {
+		from := e.From
+		if e.Via != 0 && messages.Lawful(messages.TaskTransitions, from, e.Via) {
+			from = e.Via
+		}
+		if !messages.Lawful(messages.TaskTransitions, e.From, e.Task.State) || !messages.Lawful(messages.TaskTransitions, from, e.Task.State) {
 			return fmt.Sprintf("unlawful step %v -> %v (%s)", e.From, e.Task.State, e.Reason)
 		}
 		o.commit = &e

@@ -172,8 +172,15 @@ func (s *session) commit(ctx actor.Context, e Commit) {
 		Update: &persistence.TaskUpdate{Task: e.Task, From: e.From, FromClaim: e.FromClaim},
 	}
 	now := messages.Now()
-	if e.Task.State != e.From || e.Task.Claim != e.FromClaim {
-		op.Events = append(op.Events, e.Task.Event(e.From, now, e.Reason))
+	from := e.From
+	if e.Via != 0 {
+		via := e.Task
+		via.State, via.Error = e.Via, nil
+		op.Events = append(op.Events, via.Event(from, now, "accepted"))
+		from = e.Via
+	}
+	if e.Task.State != from || e.Task.Claim != e.FromClaim {
+		op.Events = append(op.Events, e.Task.Event(from, now, e.Reason))
 	}
 	if e.Session != nil {
 		op.Session = &persistence.SessionWrite{Session: *e.Session, FromGeneration: e.FromGeneration}

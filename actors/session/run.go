@@ -18,16 +18,21 @@ const (
 	pollFirst      = 250 * time.Millisecond
 	pollMax        = 5 * time.Second
 	answerWait     = 10 * time.Second // a Send is asked about again when it stays unanswered
-	heldPoll       = 30 * time.Second
-	storeRetry     = 500 * time.Millisecond
-	lostAfter      = 4 // rounds that find no trace of an accepted run
+	// RunningWithin is how long an accepted run may wait for its end before
+	// RUNNING is written alone: nobody waits for that write, and a run that
+	// ends sooner costs one write less.
+	RunningWithin = 10 * time.Millisecond
+	heldPoll      = 30 * time.Second
+	storeRetry    = 500 * time.Millisecond
+	lostAfter     = 4 // rounds that find no trace of an accepted run
 )
 
 // Run is one claimed task at its gateway's owner. It is a value: Decide
 // returns a new one and leaves the old as it was.
 type Run struct {
-	// Task and Session are the rows as last known durable. Session is nil for
-	// a throw-away session.
+	// Task and Session are the rows as last known durable; a cancel flag, and
+	// the start of an accepted run, are known a little earlier. Session is nil
+	// for a throw-away session.
 	Task    messages.Task
 	Session *messages.Session
 	History string // replay text that came with the claim
@@ -42,6 +47,7 @@ type Run struct {
 	send     sendState
 	unsent   bool // NotSent came
 	refused  bool // Refused came for the only Send
+	accepted bool // Accepted came, and RUNNING is not written yet
 
 	ask    askState
 	stale  bool // the answer to ask is worth nothing any more

@@ -65,7 +65,7 @@ func (r *Run) untouched() bool { return !r.wrote && r.send == sendNone }
 
 func (d *decision) release() bool {
 	d.over = true
-	for t := PollTimer; t <= StoreTimer; t++ {
+	for t := PollTimer; t <= RunningTimer; t++ {
 		d.disarm(t)
 	}
 	d.do(Release{})
@@ -88,6 +88,10 @@ func (d *decision) claimed() bool {
 	switch {
 	case d.refused:
 		return d.giveBack("the gateway refused the run")
+	case d.accepted && d.conn != 0 && d.isArmed(RunningTimer):
+		return false // its end may come first, and is then written with it
+	case d.accepted:
+		return d.toRunning("", false)
 	case d.untouched() && (d.conn == 0 || d.unsent):
 		return d.giveBack("nothing was sent to the gateway")
 	case d.untouched():
@@ -98,8 +102,8 @@ func (d *decision) claimed() bool {
 	case d.rules.c && d.send == sendNone && !d.unsent:
 		d.sendRun()
 		return true
-	case d.send == sendAccepted || d.send == sendInFlight:
-		return d.toRunning("", d.send == sendAccepted)
+	case d.send == sendInFlight:
+		return d.toRunning("", false)
 	case !d.sameBoot() && !d.rules.c:
 		return d.toRecovering()
 	case d.read == nil:

@@ -127,7 +127,8 @@ func (s *story) start(args map[string]string) {
 var (
 	kindNames = map[string]Kind{"accepted": Accepted, "in_flight": InFlight, "success": Success, "failed": Failed,
 		"aborted": Aborted, "timed_out": TimedOut, "refused": Refused, "open": Open}
-	timerNames  = map[string]TimerKind{"poll": PollTimer, "grace": GraceTimer, "deadline": DeadlineTimer, "stop": StopTimer, "store": StoreTimer}
+	timerNames = map[string]TimerKind{"poll": PollTimer, "grace": GraceTimer, "deadline": DeadlineTimer, "stop": StopTimer, "store": StoreTimer,
+		"running": RunningTimer}
 	commitNames = map[string]CommitStatus{"ok": CommitOK, "conflict": CommitConflict, "fenced": CommitFenced, "failed": CommitFailed}
 )
 
@@ -260,6 +261,9 @@ func describe(e Effect) string {
 
 func describeCommit(c Commit) string {
 	s := fmt.Sprintf("commit %v -> %v (%s)", c.From, c.Task.State, c.Reason)
+	if c.Via != 0 {
+		s = fmt.Sprintf("commit %v -> %v -> %v (%s)", c.From, c.Via, c.Task.State, c.Reason)
+	}
 	if c.Task.BootID != "" {
 		s += " boot=" + c.Task.BootID
 	}
