@@ -1,0 +1,74 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// DB is an open store. Its methods are safe for concurrent use.
+type DB struct {
+	cfg Config
+	// pool serves reads and the repositories.
+	pool *pgxpool.Pool
+	// leases has connections of its own: a renewal never waits behind a commit
+	// or a long read.
+	leases  *pgxpool.Pool
+	commits *pgxpool.Pool
+	metrics *metrics
+	closing sync.Once
+}
+
+// Open connects, brings the schema up to date and returns the store.
+func Open(ctx context.Context, cfg Config) (*DB, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	if err := ensureSchema(ctx, cfg); err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	db := &DB{cfg: cfg}
+	if err := db.open(ctx); err != nil {
+		db.shut()
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	return db, nil
+}
+
+func (db *DB) open(ctx context.Context) (err error) {
+	c := &db.cfg
+	if db.pool, err = c.pool(ctx, c.Readers, 10*time.Second, map[string]string{"jit": "off"}, nil); err != nil {
+		return err
+	}
+	if db.leases, err = c.pool(ctx, 2, c.StatementTimeout, nil, nil); err != nil {
+		return err
+	}
+	if err := db.pool.Ping(ctx); err != nil {
+		return readError(ctx, "ping", err)
+	}
+	db.metrics = newMetrics(c.Registerer)
+	return nil
+}
+
+// Close ends all connections, waiting for what runs on them. It may be called twice.
+func (db *DB) Close() error {
+	db.shut()
+	return nil
+}
+
+func (db *DB) shut() {
+	db.closing.Do(func() {
+		for _, p := range []*pgxpool.Pool{db.commits, db.leases, db.pool} {
+			if p != nil {
+				p.Close()
+			}
+		}
+		if db.metrics != nil {
+			db.metrics.unregister()
+		}
+	})
+}
