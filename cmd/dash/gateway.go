@@ -16,7 +16,7 @@ import (
 
 func gatewayCommand(t *terminal) *cobra.Command {
 	return noun("gateway", "Register gateways and look after them",
-		gatewayAddCommand(t), gatewayListCommand(t), gatewayShowCommand(t),
+		gatewayAddCommand(t), gatewayListCommand(t), gatewayShowCommand(t), gatewaySetCommand(t),
 		gatewayDrainCommand(t), gatewayResumeCommand(t), gatewayRestartCommand(t), gatewayRemoveCommand(t))
 }
 

@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dash-fleet/dash/http/api"
+)
+
+// gatewayChange is the flags of `dash gateway set`.
+type gatewayChange struct {
+	url, tokenFile, region string
+	tokenStdin             bool
+	maxConcurrency, weight int
+	capabilities, labels   []string
+}
+
+func gatewaySetCommand(t *terminal) *cobra.Command {
+	var g gatewayChange
+	var flags *cobra.Command
+	c := verb(t, &cobra.Command{
+		Use: "set ID", Short: "Change a gateway's settings", Args: exactArgs("a gateway id"), ValidArgsFunction: completeGateways(t),
+		Long: "Only what is given changes, and what runs at the gateway goes on. A new URL or token makes Dash\nconnect anew, also to a gateway that was quarantined for the old one.\n" +
+			"Somebody else's change in between is not overwritten: the command then exits 4.",
+		Example: "  dash gateway set gw-1 --max-concurrency 4 --region eu\n" +
+			"  dash gateway set gw-1 --token-file token.txt\n" +
+			"  pass show gw-1 | dash gateway set gw-1 --token-stdin\n" +
+			"  dash gateway set gw-1 --label rack=b --label old- --capability browser,gpu",
+	}, gatewayColumns, func(ctx context.Context, c *client, o output, args []string) error {
+		id, err := gatewayID(ctx, c, args[0])
+		if err != nil {
+			return err
+		}
+		var old, now api.Gateway
+		if err := c.call(ctx, get(gatewayPath(id), nil), &old); err != nil {
+			return err
+		}
+		body, err := g.body(t, old, flags.Flags().Changed)
+		if err != nil {
+			return err
+		}
+		header := post("", nil).header
+		header.Set("If-Match", strconv.Quote(fmt.Sprint(old.Version)))
+		if err := c.call(ctx, request{method: http.MethodPatch, path: gatewayPath(id), body: body, header: header}, &now); err != nil {
+			return err
+		}
+		return printOne(t, o, gatewayColumns, now)
+	})
+	flags = c
+	fs := c.Flags()
+	fs.StringVar(&g.url, "url", "", "new address, ws:// or wss://")
+	fs.StringVar(&g.tokenFile, "token-file", "", "file with its new token; - reads stdin")
+	fs.BoolVar(&g.tokenStdin, "token-stdin", false, "read its new token from stdin")
+	fs.IntVar(&g.maxConcurrency, "max-concurrency", 0, "runs it may hold at once")
+	fs.IntVar(&g.weight, "weight", 0, "share of the work among equals")
+	fs.StringVar(&g.region, "region", "", "region it is in; empty takes it away")
+	fs.StringSliceVar(&g.capabilities, "capability", nil, "what it can do, in place of what was said before; repeatable")
+	fs.StringArrayVar(&g.labels, "label", nil, "label as name=value; name- takes it away; repeatable")
+	c.MarkFlagsMutuallyExclusive("token-file", "token-stdin")
+	c.MarkFlagsOneRequired("url", "token-file", "token-stdin", "max-concurrency", "weight", "region", "capability", "label")
+	return c
+}
+
+// body holds the fields that were given. It is no api.UpdateGateway, which
+// cannot tell a region that goes from one that stays.
+func (g gatewayChange) body(t *terminal, old api.Gateway, given func(string) bool) (map[string]any, error) {
+	body := map[string]any{}
+	if g.tokenStdin {
+		g.tokenFile = "-"
+	}
+	token, err := readToken(t, "", g.tokenFile)
+	if err != nil {
+		return nil, err
+	}
+	if token != "" {
+		body["token"] = token
+	}
+	for flag, value := range map[string]any{"url": g.url, "max-concurrency": g.maxConcurrency, "weight": g.weight, "region": g.region} {
+		if given(flag) {
+			body[strings.ReplaceAll(flag, "-", "_")] = value
+		}
+	}
+	if given("region") && g.region == "" {
+		body["region"] = nil
+	}
+	if given("capability") {
+		body["capabilities"] = slices.DeleteFunc(slices.Clone(g.capabilities), func(s string) bool { return s == "" })
+	}
+	if given("label") {
+		marks, err := changedLabels(old.Labels, g.labels)
+		if err != nil {
+			return nil, err
+		}
+		body["labels"] = marks
+	}
+	return body, nil
+}
+
+// changedLabels applies name=value and name- to the labels there are.
+func changedLabels(old map[string]string, given []string) (map[string]string, error) {
+	marks := maps.Clone(old)
+	if marks == nil {
+		marks = map[string]string{}
+	}
+	for _, l := range given {
+		if name, ok := strings.CutSuffix(l, "-"); ok && !strings.Contains(l, "=") {
+			delete(marks, name)
+			continue
+		}
+		one, err := pairs("label", []string{l})
+		if err != nil {
+			return nil, err
+		}
+		maps.Copy(marks, one)
+	}
+	return marks, nil
+}
