@@ -23,9 +23,13 @@ type Section string
 // Sections of a snapshot and the Go type of their rows, in the order in which
 // Snapshot.Rows gives them.
 const (
+	SectionTenants   Section = "tenants"        // *Tenant
+	SectionUsers     Section = "users"          // *User
+	SectionLogins    Section = "login_sessions" // *LoginSession
+	SectionKeys      Section = "api_keys"       // *Key, in the order of their creation
+	SectionAudit     Section = "audit"          // *AuditEntry, by Seq
 	SectionGateways  Section = "gateways"       // *messages.Gateway
 	SectionPools     Section = "pools"          // *messages.Pool
-	SectionKeys      Section = "api_keys"       // *Key
 	SectionOwnership Section = "ownership"      // *Ownership
 	SectionPoolSeqs  Section = "pool_seqs"      // *PoolSeq
 	SectionStatuses  Section = "gateway_status" // *messages.GatewayStatus

@@ -26,9 +26,13 @@ type codec struct {
 // formatVersion: an older dash then refuses the archive and does not drop what
 // it does not know.
 var codecs = []codec{
+	plain[persistence.Tenant](persistence.SectionTenants),
+	plain[persistence.User](persistence.SectionUsers),
+	plain[persistence.LoginSession](persistence.SectionLogins),
+	plain[persistence.Key](persistence.SectionKeys),
+	plain[persistence.AuditEntry](persistence.SectionAudit),
 	as(persistence.SectionGateways, encodeGateway, decodeGateway),
 	plain[messages.Pool](persistence.SectionPools),
-	plain[persistence.Key](persistence.SectionKeys),
 	plain[persistence.Ownership](persistence.SectionOwnership),
 	plain[persistence.PoolSeq](persistence.SectionPoolSeqs),
 	plain[messages.GatewayStatus](persistence.SectionStatuses),

@@ -45,6 +45,9 @@ func watched(ctx context.Context, progress func(int64), each func(any) error) fu
 // counted in the store. Epochs of ownerships grow by one and owners are
 // emptied, so that whoever held one before the backup stays fenced.
 func Restore(ctx context.Context, to persistence.Restorer, archive io.ReadSeeker, ids []age.Identity, progress func(rows int64)) (*Manifest, error) {
+	if _, err := archive.Seek(0, io.SeekStart); err != nil {
+		return nil, fmt.Errorf("read archive: %w", err)
+	}
 	m, err := Verify(ctx, archive, ids, nil)
 	if err != nil {
 		return nil, err

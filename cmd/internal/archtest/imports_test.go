@@ -25,7 +25,8 @@ type rule struct {
 // rule that fits a package counts; a package without a rule fails the test.
 var rules = []rule{
 	{part: "messages/..."},
-	{part: "persistence/sqlite/...", may: []string{"messages", "persistence"}, tests: []string{"persistence/sqlite/...", "persistence/storetest"}},
+	{part: "persistence/sqlite/...", may: []string{"messages", "persistence"}, tests: []string{"persistence/sqlite/...", "persistence/storetest", "persistence/backup/..."}},
+	{part: "persistence/backup/...", may: []string{"messages", "persistence", "persistence/backup"}, tests: []string{"persistence/sqlite"}},
 	{part: "persistence/storetest/...", may: []string{"messages", "persistence"}, tests: []string{"persistence/..."}},
 	{part: "persistence/postgres/...", may: []string{"messages", "persistence"},
 		tests: []string{"persistence/postgres/...", "persistence/storetest", "persistence/testserver"}},
@@ -54,7 +55,7 @@ var rules = []rule{
 	{part: "cmd/internal/telemetry", may: []string{"messages"}},
 	{part: "cmd/internal/testcount"},
 	{part: "cmd/internal/archtest"},
-	{part: "cmd/dash/...", may: []string{"messages", "http/api", "actors/openclaw/openclawtest", "persistence", "persistence/sqlite",
+	{part: "cmd/dash/...", may: []string{"messages", "http/api", "actors/openclaw/openclawtest", "persistence", "persistence/backup", "persistence/sqlite",
 		"cmd/internal/app/...", "cmd/internal/config", "cmd/internal/telemetry"}},
 	{part: "bench/...", may: []string{"..."}},
 }
