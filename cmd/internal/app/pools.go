@@ -50,6 +50,9 @@ func (c poolCommands) Put(ctx context.Context, p messages.Pool) (messages.Pool, 
 	if err := c.app.onDuty(); err != nil {
 		return p, err
 	}
+	if err := c.keepsTenant(ctx, p); err != nil {
+		return p, err
+	}
 	if p.CreatedAt.IsZero() {
 		p.CreatedAt = messages.Now()
 	}
@@ -61,4 +64,62 @@ func (c poolCommands) Put(ctx context.Context, p messages.Pool) (messages.Pool, 
 		return stored, err
 	}
 	return stored, c.owners.SetPool(ctx, stored)
+}
+
+// keepsTenant refuses to give a pool that is in use to another tenant: its
+// gateways, sessions and tasks would stay with the old one.
+func (c poolCommands) keepsTenant(ctx context.Context, p messages.Pool) error {
+	old, err := c.app.fleet.poolConfig(ctx, p.ID)
+	if err != nil {
+		return refused(err, "pool", p.ID)
+	}
+	if old.Tenant == p.Tenant {
+		return nil
+	}
+	what, next, err := c.inUse(ctx, p.ID)
+	if err != nil || what == "" {
+		return refused(err, "pool", p.ID)
+	}
+	return &messages.Error{
+		Code: messages.CodeWrongState, Message: "the pool " + p.ID + " has " + what + ", so it must stay with tenant " + old.Tenant,
+		NextStep: next + ", or make another pool for tenant " + p.Tenant,
+		Fields:   []messages.FieldError{{Pointer: "/tenant", Detail: "belongs to another tenant"}},
+	}
+}
+
+// inUse names one thing that a pool has and what to do about it; what is empty
+// for a pool that nobody uses.
+func (c poolCommands) inUse(ctx context.Context, id string) (what, next string, err error) {
+	gateways, err := c.app.repos.Gateways.List(ctx)
+	if err != nil {
+		return "", "", err
+	}
+	for _, g := range gateways {
+		if g.Pool == id {
+			return "the gateway " + g.ID, "remove its gateways first", nil
+		}
+	}
+	open, err := c.app.store.OpenPools(ctx)
+	if err != nil {
+		return "", "", err
+	}
+	if slices.Contains(open, id) {
+		return "tasks that have not ended", "wait for them or cancel them first", nil
+	}
+	const page = 200
+	for after := ""; ; {
+		rows, err := c.app.store.Sessions(ctx, "", id, after, page)
+		if err != nil {
+			return "", "", err
+		}
+		for _, s := range rows {
+			if s.State != messages.SessionClosed {
+				return "the session " + s.ID, "close its sessions first", nil
+			}
+			after = s.ID
+		}
+		if len(rows) < page {
+			return "", "", nil
+		}
+	}
 }
