@@ -1,0 +1,53 @@
+package postgres
+
+import (
+	"context"
+	"time"
+
+	"github.com/dash-fleet/dash/persistence"
+	"github.com/jackc/pgx/v5"
+)
+
+type audit struct{ db *DB }
+
+const auditColumns = `seq, time, tenant, actor, action, target, request_id, detail, hash`
+
+func readAudit(row pgx.CollectableRow) (e persistence.AuditEntry, err error) {
+	var hash []byte
+	err = row.Scan(&e.Seq, &e.Time, &e.Tenant, &e.Actor, &e.Action, &e.Target, &e.RequestID, &e.Detail, &hash)
+	copy(e.Hash[:], hash)
+	e.Time = e.Time.UTC()
+	return e, err
+}
+
+// Append adds a row in one statement: the update of the chain's end makes
+// writers of all nodes go one after the other.
+func (r audit) Append(ctx context.Context, e persistence.AuditEntry) (persistence.AuditEntry, error) {
+	e.Time = e.Time.Truncate(time.Microsecond)
+	return rowOf(ctx, r.db, "append to the audit log", readAudit, `WITH head AS (
+  UPDATE audit_head SET seq = seq + 1, hash = sha256(hash || int8send(seq + 1) || $8::bytea) RETURNING seq, hash)
+ INSERT INTO audit (`+auditColumns+`) SELECT seq, $1, $2, $3, $4, $5, $6, $7, hash FROM head RETURNING `+auditColumns,
+		e.Time, e.Tenant, e.Actor, e.Action, e.Target, e.RequestID, e.Detail, e.Content())
+}
+
+// List returns rows, newest first.
+func (r audit) List(ctx context.Context, f persistence.AuditFilter) ([]persistence.AuditEntry, error) {
+	return rowsOf(ctx, r.db, "list the audit log", readAudit, `SELECT `+auditColumns+` FROM audit
+ WHERE ($1 = '' OR tenant = $1) AND ($2::bigint <= 0 OR seq < $2) ORDER BY seq DESC LIMIT $3`, f.Tenant, f.Before, f.Page())
+}
+
+// Verify walks the chain up to its end at the call.
+func (r audit) Verify(ctx context.Context) (persistence.AuditHead, error) {
+	head, err := rowOf(ctx, r.db, "read the end of the audit log", func(row pgx.CollectableRow) (h persistence.AuditHead, err error) {
+		var hash []byte
+		err = row.Scan(&h.Seq, &hash)
+		copy(h.Hash[:], hash)
+		return h, err
+	}, `SELECT seq, hash FROM audit_head`)
+	if err != nil {
+		return head, err
+	}
+	return persistence.VerifyAudit(ctx, head, func(ctx context.Context, seq int64) ([]persistence.AuditEntry, error) {
+		return rowsOf(ctx, r.db, "read the audit log", readAudit, `SELECT `+auditColumns+` FROM audit WHERE seq > $1 ORDER BY seq LIMIT $2`, seq, persistence.MaxAuditPage)
+	})
+}

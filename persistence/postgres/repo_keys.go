@@ -1,0 +1,164 @@
+package postgres
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/dash-fleet/dash/persistence"
+	"github.com/jackc/pgx/v5"
+)
+
+type keys struct{ db *DB }
+
+var _ persistence.KeyWatcher = keys{}
+
+const insertKey = `INSERT INTO api_keys (key_id, key_hash, name, tenant, permissions, rate_limit, created_at, expires_at, last_used_at, is_active, version) `
+
+func keyArgs(k *persistence.Key) ([]any, error) {
+	permissions, err := json.Marshal(append([]string{}, k.Permissions...))
+	if err != nil {
+		return nil, fmt.Errorf("encode permissions: %w", err)
+	}
+	return []any{k.ID, string(k.Hash), k.Name, k.Tenant, string(permissions), k.RateLimit, k.CreatedAt,
+		orNull(k.ExpiresAt), orNull(k.LastUsedAt), k.Active, max(k.Version, 1)}, nil
+}
+
+// Create stores a new key.
+func (r keys) Create(ctx context.Context, k persistence.Key) error {
+	_, err := r.insert(ctx, &k, insertKey+`VALUES ($1, $2, $3, $4, $5::jsonb, $6, $7, $8, $9, $10, $11) RETURNING 1`)
+	return err
+}
+
+// CreateFirst stores k only if there is no key at all. The lock of the table
+// lets one caller at a time look; it conflicts with no reader.
+func (r keys) CreateFirst(ctx context.Context, k persistence.Key) (made bool, err error) {
+	args, err := keyArgs(&k)
+	if err != nil {
+		return false, err
+	}
+	err = pgx.BeginFunc(ctx, r.db.pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, `LOCK TABLE api_keys IN SHARE ROW EXCLUSIVE MODE`); err != nil {
+			return err
+		}
+		tag, err := tx.Exec(ctx, insertKey+`SELECT $1, $2, $3, $4, $5::jsonb, $6::integer, $7::timestamptz, $8::timestamptz, $9::timestamptz, $10::boolean, $11::bigint
+ WHERE NOT EXISTS (SELECT 1 FROM api_keys)`, args...)
+		made = tag.RowsAffected() == 1
+		return err
+	})
+	if err != nil {
+		return false, repoError(ctx, "create the first key", err)
+	}
+	return made, nil
+}
+
+func (r keys) insert(ctx context.Context, k *persistence.Key, query string) (int, error) {
+	args, err := keyArgs(k)
+	if err != nil {
+		return 0, err
+	}
+	return r.db.exec(ctx, "create key "+k.ID, query, args...)
+}
+
+const selectKeys = `SELECT key_id, key_hash, name, tenant, permissions::text, rate_limit, created_at, expires_at, last_used_at, is_active, version FROM api_keys`
+
+func readKey(row pgx.CollectableRow) (k persistence.Key, err error) {
+	var hash, permissions string
+	var expires, used *time.Time
+	err = row.Scan(&k.ID, &hash, &k.Name, &k.Tenant, &permissions, &k.RateLimit, &k.CreatedAt, &expires, &used, &k.Active, &k.Version)
+	if err != nil {
+		return k, err
+	}
+	k.Hash, k.CreatedAt, k.ExpiresAt, k.LastUsedAt = []byte(hash), k.CreatedAt.UTC(), orZero(expires), orZero(used)
+	if err := json.Unmarshal([]byte(permissions), &k.Permissions); err != nil {
+		return k, fmt.Errorf("key %s: decode permissions: %w", k.ID, err)
+	}
+	if len(k.Permissions) == 0 {
+		k.Permissions = nil
+	}
+	return k, nil
+}
+
+// Get returns one key.
+func (r keys) Get(ctx context.Context, id string) (persistence.Key, error) {
+	return rowOf(ctx, r.db, "key "+id, readKey, selectKeys+` WHERE key_id = $1`, id)
+}
+
+// List returns all keys in the order of their creation.
+func (r keys) List(ctx context.Context) ([]persistence.Key, error) {
+	return rowsOf(ctx, r.db, "list keys", readKey, selectKeys+` ORDER BY id`)
+}
+
+// Versions returns the present versions of keys.
+func (r keys) Versions(ctx context.Context, ids []string) (map[string]int64, error) {
+	type pair struct {
+		id      string
+		version int64
+	}
+	list, err := rowsOf(ctx, r.db, "read key versions", func(row pgx.CollectableRow) (p pair, err error) {
+		return p, row.Scan(&p.id, &p.version)
+	}, `SELECT key_id, version FROM api_keys WHERE key_id = ANY($1)`, ids)
+	versions := make(map[string]int64, len(list))
+	for _, p := range list {
+		versions[p.id] = p.version
+	}
+	return versions, err
+}
+
+// Revoke makes the key inactive. A second time changes nothing more.
+func (r keys) Revoke(ctx context.Context, id string) error {
+	return r.db.remove(ctx, "key", `UPDATE api_keys SET version = version + is_active::int, is_active = false WHERE key_id = $1 RETURNING 1`, id)
+}
+
+// Touch records the last uses; an older time than the stored one is dropped,
+// and so is an unknown key. Rows are locked in the order of their numbers, so
+// that two nodes that write at once do not wait for each other in a circle.
+func (r keys) Touch(ctx context.Context, used map[string]time.Time) error {
+	if len(used) == 0 {
+		return nil
+	}
+	ids, at := make([]string, 0, len(used)), make([]time.Time, 0, len(used))
+	for id, t := range used {
+		ids, at = append(ids, id), append(at, t)
+	}
+	_, err := r.db.exec(ctx, "write last uses", `WITH used AS (
+  SELECT k.id, u.at FROM unnest($1::text[], $2::timestamptz[]) AS u (key_id, at) JOIN api_keys k USING (key_id) ORDER BY k.id FOR UPDATE OF k)
+ UPDATE api_keys k SET last_used_at = greatest(k.last_used_at, used.at) FROM used WHERE k.id = used.id RETURNING 1`, ids, at)
+	return err
+}
+
+// accountsChannel is where triggers tell of changed accounts, as "key:<id>"
+// and "user:<id>". It is one per database, so ids of another schema may come.
+const accountsChannel = "dash_accounts"
+
+// WatchKeys listens on a connection of its own.
+func (r keys) WatchKeys(ctx context.Context, ready func(), changed func(id string)) (err error) {
+	cc, err := r.db.cfg.connConfig()
+	if err != nil {
+		return err
+	}
+	conn, err := pgx.ConnectConfig(ctx, cc)
+	if err != nil {
+		return readError(ctx, "connect to listen for changed accounts", err)
+	}
+	defer func() {
+		bye, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		_ = conn.Close(bye) // it may be broken already; err says why
+	}()
+	if _, err := conn.Exec(ctx, `LISTEN `+accountsChannel); err != nil {
+		return readError(ctx, "listen for changed accounts", err)
+	}
+	ready()
+	for {
+		n, err := conn.WaitForNotification(ctx)
+		if err != nil {
+			return readError(ctx, "wait for changed accounts", err)
+		}
+		if id, ok := strings.CutPrefix(n.Payload, "key:"); ok {
+			changed(id)
+		}
+	}
+}
