@@ -1,7 +1,6 @@
 package testserver
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -33,14 +33,15 @@ func (e *MissingError) Error() string {
 
 // product is what a kind of server consists of.
 type product struct {
-	name, program string // as people and files call it
+	name, program string   // as people and files call it
+	also          []string // other programs that must lie beside it
 	binEnv        string
-	globs         []string // folders of distributions, newest version last
+	globs         []string // folders of distributions
 	image         string
 }
 
 var (
-	postgresProduct = product{name: "PostgreSQL", program: "postgres", binEnv: envPostgresBin, image: "postgres:17",
+	postgresProduct = product{name: "PostgreSQL", program: "postgres", also: []string{"initdb", "pg_basebackup"}, binEnv: envPostgresBin, image: "postgres:17",
 		globs: []string{"/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql*/bin", "/usr/local/opt/postgresql*/bin"}}
 	redisProduct = product{name: "Redis", program: "redis-server", binEnv: envRedisBin, image: "redis:7"}
 )
@@ -60,23 +61,38 @@ func (p product) find() (source, error) {
 	return source{image: p.image}, nil
 }
 
+// folder is the first that holds all programs of the product.
 func (p product) folder() (string, bool) {
-	if dir, ok := os.LookupEnv(p.binEnv); ok {
-		_, err := exec.LookPath(filepath.Join(dir, p.program))
-		return dir, err == nil
-	}
-	if path, err := exec.LookPath(p.program); err == nil {
-		return filepath.Dir(path), true
-	}
-	for _, glob := range p.globs {
-		// The pattern is a constant: it cannot be malformed.
-		dirs, _ := filepath.Glob(filepath.Join(glob, p.program))
-		slices.SortFunc(dirs, func(a, b string) int { return compareVersions(a, b) })
-		if len(dirs) > 0 {
-			return filepath.Dir(dirs[len(dirs)-1]), true
+	for _, dir := range p.folders() {
+		if !slices.ContainsFunc(append([]string{p.program}, p.also...), func(name string) bool {
+			_, err := exec.LookPath(filepath.Join(dir, name))
+			return err != nil
+		}) {
+			return dir, true
 		}
 	}
 	return "", false
+}
+
+// folders lists where to look, best first. PATH may hold links to some of the
+// programs only.
+func (p product) folders() []string {
+	if dir, ok := os.LookupEnv(p.binEnv); ok {
+		return []string{dir}
+	}
+	var all []string
+	if path, err := exec.LookPath(p.program); err == nil {
+		all = append(all, filepath.Dir(path))
+		if real, err := filepath.EvalSymlinks(path); err == nil {
+			all = append(all, filepath.Dir(real))
+		}
+	}
+	for _, glob := range p.globs {
+		dirs, _ := filepath.Glob(glob) // a constant: it cannot be malformed
+		slices.SortFunc(dirs, func(a, b string) int { return compareVersions(b, a) })
+		all = append(all, dirs...)
+	}
+	return all
 }
 
 // compareVersions orders paths that differ in a number: 9 before 15.
@@ -84,7 +100,7 @@ func compareVersions(a, b string) int {
 	if len(a) != len(b) {
 		return len(a) - len(b)
 	}
-	return bytes.Compare([]byte(a), []byte(b))
+	return strings.Compare(a, b)
 }
 
 // docker probes the daemon once per process; a client without one may hang.

@@ -182,8 +182,8 @@ func (s *RedisServer) Close() error {
 }
 
 // Do carries out one command in database 0 on a connection of its own and
-// returns its answer: the text of a string or number, "" for nil. It is for
-// commands about the server; arrays are errors.
+// returns its answer: the text of a string or number, "" for nil, the elements
+// of an array as lines. It is for commands about the server.
 func (s *RedisServer) Do(ctx context.Context, args ...string) (string, error) {
 	var answer string
 	err := s.session(ctx, func(do func(...string) (string, error)) (err error) {
@@ -275,7 +275,7 @@ func (s *RedisServer) session(ctx context.Context, f func(do func(...string) (st
 	return f(do)
 }
 
-// reply reads one answer that is no array.
+// reply reads one answer; an array becomes lines.
 func reply(r *bufio.Reader) (string, error) {
 	line, err := r.ReadString('\n')
 	if err != nil {
@@ -300,6 +300,20 @@ func reply(r *bufio.Reader) (string, error) {
 			return "", err
 		}
 		return string(body[:n]), nil
+	case '*':
+		n, err := strconv.Atoi(rest)
+		if err != nil {
+			return "", err
+		}
+		var lines []string
+		for range n {
+			element, err := reply(r)
+			if err != nil {
+				return "", err
+			}
+			lines = append(lines, element)
+		}
+		return strings.Join(lines, "\n"), nil
 	}
-	return "", fmt.Errorf("redis answered %q, which is no single value", line)
+	return "", fmt.Errorf("redis answered %q, which is no answer", line)
 }

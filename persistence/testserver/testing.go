@@ -39,7 +39,7 @@ func Postgres(t testing.TB) *PostgresServer {
 
 func openPostgres(ctx context.Context) (*PostgresServer, error) {
 	if named := os.Getenv(envPostgresURL); named != "" {
-		u, err := foreign(ctx, envPostgresURL, named, "postgres")
+		u, err := foreign(envPostgresURL, named, "postgres")
 		if err != nil {
 			return nil, err
 		}
@@ -68,7 +68,7 @@ func Redis(t testing.TB) *RedisServer {
 
 func openRedis(ctx context.Context) (*RedisServer, error) {
 	if named := os.Getenv(envRedisURL); named != "" {
-		u, err := foreign(ctx, envRedisURL, named, "redis")
+		u, err := foreign(envRedisURL, named, "redis")
 		if err != nil {
 			return nil, err
 		}
@@ -83,7 +83,7 @@ func openRedis(ctx context.Context) (*RedisServer, error) {
 
 // foreign checks the URL of a server that is not ours. Errors never quote it:
 // it holds a password.
-func foreign(_ context.Context, env, named, scheme string) (*url.URL, error) {
+func foreign(env, named, scheme string) (*url.URL, error) {
 	u, err := url.Parse(named)
 	if err != nil || !strings.HasPrefix(u.Scheme, scheme) || u.Port() == "" {
 		return nil, fmt.Errorf("%s must have the form %s://user:password@host:port/…", env, scheme)

@@ -1,16 +1,21 @@
 package testserver_test
 
 import (
+	"os"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"github.com/jackc/pgx/v5"
+	"go.uber.org/goleak"
 
 	"github.com/dash-fleet/dash/persistence/testserver"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(envOwner) != "" {
+		os.Exit(own())
+	}
+	goleak.VerifyTestMain(m)
+}
 
 func connect(t *testing.T, address string) *pgx.Conn {
 	t.Helper()
