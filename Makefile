@@ -31,9 +31,7 @@ run: build ## build and start a playground: three simulated gateways, API on 127
 	@exec bin/dash serve --dev
 
 test: build ## run every test with the race detector; ends with "N passed, N failed, N skipped"
-	@.ci/need cc
-	@CGO_ENABLED=0 go build -o $(CACHE)/bin/testcount ./cmd/internal/testcount
-	@CGO_ENABLED=1 $(CACHE)/bin/testcount -race -p $(JOBS) -parallel 8 -timeout 14m ./...
+	@.ci/test $(JOBS)
 
 check: format-check vet lint generated-check tidy-check ## format, vet, lint, generated code up to date
 
