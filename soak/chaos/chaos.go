@@ -21,13 +21,14 @@ type Env struct {
 	Dir    string // of this run, kept when it fails
 	Rounds int    // how often a repeated fault is injected in this run
 	Seed   uint64
+	Engine string // that stores Dash's data
 	Logf   func(format string, args ...any)
 }
 
 func (e *Env) rng() *rand.Rand { return rand.New(rand.NewPCG(e.Seed, 7)) }
 
 func (e *Env) bench(ctx context.Context, cfg harness.Config) (*harness.Bench, error) {
-	cfg.Binary, cfg.Dir = e.Binary, e.Dir
+	cfg.Binary, cfg.Dir, cfg.Engine = e.Binary, e.Dir, e.Engine
 	return harness.NewBench(ctx, cfg)
 }
 
@@ -40,29 +41,53 @@ type Scenario struct {
 	// run counts as one round.
 	PerRun int
 	Root   bool // needs root
+	// Engines on which it runs; none: SQLite. On another engine the name is
+	// "<name>/<engine>", see Scenarios.
+	Engines []string
+	// Engine on which this one runs.
+	Engine string
 	Run    func(context.Context, *Env) error
 }
 
-// Scenarios lists all of them.
+// Scenarios lists all of them, each once for every engine it runs on.
 func Scenarios() []Scenario {
+	var all []Scenario
+	for _, s := range scenarios() {
+		engines := s.Engines
+		if len(engines) == 0 {
+			engines = []string{harness.SQLite}
+		}
+		name := s.Name
+		for _, e := range engines {
+			if s.Engine = e; e != harness.SQLite {
+				s.Name = name + "/" + e
+			}
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+func scenarios() []Scenario {
+	every := []string{harness.SQLite}
 	return []Scenario{
-		{Name: "kill-dash", PerRun: 10, Run: killDash,
+		{Name: "kill-dash", PerRun: 10, Engines: every, Run: killDash,
 			Doc: "kill -9 of dash serve under load, same data folder: nothing lost, recorded twice or executed twice"},
-		{Name: "kill-gateways", PerRun: 10, Run: killGateways,
+		{Name: "kill-gateways", PerRun: 10, Engines: every, Run: killGateways,
 			Doc: "kill -9 of gateways under load, singly and all at once: nothing lost, nothing recorded twice"},
-		{Name: "order-one-slot", Run: orderOneSlot,
+		{Name: "order-one-slot", Engines: every, Run: orderOneSlot,
 			Doc: "400 tasks of random classes, submitted while the only slot is busy, run in strict classes, FIFO inside each"},
 		{Name: "order-five-gateways", Run: orderFiveGateways,
 			Doc: "five gateways, random run times, tasks arriving all the time: no inversion"},
-		{Name: "one-key", Run: oneKey,
+		{Name: "one-key", Engines: every, Run: oneKey,
 			Doc: "1,000 concurrent submits with one Idempotency-Key make one task"},
 		{Name: "queue-full", Run: queueFull,
 			Doc: "a full queue answers 429 with Retry-After, and clients that obey it lose nothing"},
 		{Name: "cancel", Run: cancelRunning,
 			Doc: "a cancel of a running task reaches the gateway within a second"},
-		{Name: "cancel-dying", PerRun: 5, Run: cancelDying,
+		{Name: "cancel-dying", PerRun: 5, Engines: every, Run: cancelDying,
 			Doc: "a cancel while the gateway dies ends in a state that is true"},
-		{Name: "span-restart", Run: spanRestart,
+		{Name: "span-restart", Engines: every, Run: spanRestart,
 			Doc: "20-second runs that span a restart of Dash finish with attempt 1, and a managed gateway keeps its pid"},
 		{Name: "full-disk", Root: true, Run: fullDisk,
 			Doc: "a full disk answers 503 and recovers without a restart; what was accepted stays"},
@@ -70,7 +95,7 @@ func Scenarios() []Scenario {
 			Doc: "provider errors or event-loop delay halve a gateway's window within 10 s, those of its neighbours stay"},
 		{Name: "failing", PerRun: 5, Run: failing,
 			Doc: "a session that keeps failing is restarted with growing delays, then parked; a crash-looping gateway is quarantined; both say why and what to do"},
-		{Name: "drain", Run: drain,
+		{Name: "drain", Engines: every, Run: drain,
 			Doc: "a drain finishes the run and takes no other"},
 	}
 }

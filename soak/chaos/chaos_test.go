@@ -57,7 +57,7 @@ func TestScenarios(t *testing.T) {
 			}
 			seed := uint64(time.Now().UnixNano())
 			t.Logf("%s; %d rounds, seed %d", s.Doc, n, seed)
-			e := &chaos.Env{Binary: binary, Dir: t.TempDir(), Rounds: n, Seed: seed, Logf: t.Logf}
+			e := &chaos.Env{Binary: binary, Dir: t.TempDir(), Rounds: n, Engine: s.Engine, Seed: seed, Logf: t.Logf}
 			if err := s.Run(t.Context(), e); err != nil {
 				t.Error(err)
 				tail(t, e.Dir)

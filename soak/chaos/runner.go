@@ -16,6 +16,7 @@ type RunConfig struct {
 	Binary string
 	Rounds int    // of each repeated fault; other scenarios run once
 	Only   string // run scenarios whose name contains this; empty: all
+	Engine string // run scenarios on this engine; empty: on all
 	Out    string // folder of report.json and of the logs of failed runs
 	Logf   func(format string, args ...any)
 }
@@ -52,7 +53,7 @@ func Run(ctx context.Context, cfg RunConfig) error {
 	}
 	matched := false
 	for _, s := range Scenarios() {
-		if !strings.Contains(s.Name, cfg.Only) {
+		if !cfg.wants(s) {
 			continue
 		}
 		matched = true
@@ -61,7 +62,7 @@ func Run(ctx context.Context, cfg RunConfig) error {
 		}
 	}
 	if !matched {
-		return fmt.Errorf("no scenario's name contains %q", cfg.Only)
+		return fmt.Errorf("no scenario's name contains %q on engine %q", cfg.Only, cfg.Engine)
 	}
 	return p.verdict(cfg, path)
 }
@@ -80,16 +81,20 @@ func resume(path string, cfg RunConfig) (*Progress, error) {
 	if err := json.Unmarshal(data, &old); err != nil {
 		return nil, fmt.Errorf("read report: %w; remove %s to begin anew", err, path)
 	}
-	if old.Rounds != cfg.Rounds || old.finished(cfg.Only) {
+	if old.Rounds != cfg.Rounds || old.finished(cfg) {
 		return fresh, nil
 	}
 	cfg.Logf("going on with the run of %s", old.Began.Format(time.RFC3339))
 	return &old, nil
 }
 
-func (p *Progress) finished(only string) bool {
+func (c RunConfig) wants(s Scenario) bool {
+	return strings.Contains(s.Name, c.Only) && (c.Engine == "" || c.Engine == s.Engine)
+}
+
+func (p *Progress) finished(cfg RunConfig) bool {
 	for _, s := range Scenarios() {
-		if strings.Contains(s.Name, only) && (p.Scenarios[s.Name] == nil || p.Scenarios[s.Name].Done < p.Scenarios[s.Name].Wanted) {
+		if cfg.wants(s) && (p.Scenarios[s.Name] == nil || p.Scenarios[s.Name].Done < p.Scenarios[s.Name].Wanted) {
 			return false
 		}
 	}
@@ -123,7 +128,7 @@ func (p *Progress) scenario(ctx context.Context, cfg RunConfig, s Scenario, path
 			r.Failed++
 			r.Failures = append(r.Failures, err.Error())
 		}
-		cfg.Logf("%-20s %3d of %d rounds, %5.1fs, %s", s.Name, r.Done, r.Wanted, time.Since(began).Seconds(), state)
+		cfg.Logf("%-24s %3d of %d rounds, %5.1fs, %s", s.Name, r.Done, r.Wanted, time.Since(began).Seconds(), state)
 		if err := p.save(path); err != nil {
 			return err
 		}
@@ -133,7 +138,7 @@ func (p *Progress) scenario(ctx context.Context, cfg RunConfig, s Scenario, path
 
 // once is one run; what it leaves is kept when it failed.
 func (r *Result) once(ctx context.Context, cfg RunConfig, s Scenario, rounds int) error {
-	dir, err := os.MkdirTemp(cfg.Out, s.Name+"-")
+	dir, err := os.MkdirTemp(cfg.Out, strings.ReplaceAll(s.Name, "/", "-")+"-")
 	if err != nil {
 		return fmt.Errorf("make folder: %w", err)
 	}
@@ -141,7 +146,7 @@ func (r *Result) once(ctx context.Context, cfg RunConfig, s Scenario, rounds int
 		return err
 	}
 	r.Notes = nil
-	e := &Env{Binary: cfg.Binary, Dir: dir, Rounds: rounds, Seed: uint64(time.Now().UnixNano()),
+	e := &Env{Binary: cfg.Binary, Dir: dir, Rounds: rounds, Engine: s.Engine, Seed: uint64(time.Now().UnixNano()),
 		Logf: func(format string, args ...any) { r.Notes = append(r.Notes, fmt.Sprintf(format, args...)) }}
 	if err := s.Run(ctx, e); err != nil {
 		return fmt.Errorf("seed %d, logs in %s: %w", e.Seed, dir, err)
@@ -168,11 +173,11 @@ func (p *Progress) verdict(cfg RunConfig, path string) error {
 	failed := 0
 	for _, s := range Scenarios() {
 		r := p.Scenarios[s.Name]
-		if r == nil || !strings.Contains(s.Name, cfg.Only) {
+		if r == nil || !cfg.wants(s) {
 			continue
 		}
 		failed += r.Failed
-		cfg.Logf("%-20s %d rounds, %d runs failed: %s", s.Name, r.Done, r.Failed, s.Doc)
+		cfg.Logf("%-24s %d rounds, %d runs failed: %s", s.Name, r.Done, r.Failed, s.Doc)
 	}
 	cfg.Logf("report: %s", path)
 	if failed > 0 {

@@ -31,11 +31,15 @@ type Config struct {
 	TimeScale float64
 	// Args are further arguments of dash serve.
 	Args []string
+	// Engine that stores Dash's data, default SQLite. The others get private
+	// servers of the bench.
+	Engine string
 }
 
 // Bench is one Dash node with its simulated gateways.
 type Bench struct {
 	cfg     Config
+	Servers *Servers
 	Dash    *Dash
 	Sim     *Sim
 	Client  *api.Client
@@ -52,6 +56,7 @@ func NewBench(ctx context.Context, cfg Config) (*Bench, error) {
 	setDefault(&cfg.Gateways, 3)
 	setDefault(&cfg.Slots, 8)
 	setDefault(&cfg.TimeScale, 1)
+	setDefault(&cfg.Engine, SQLite)
 	setDefault(&cfg.Data, filepath.Join(cfg.Dir, "data"))
 	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
 		return nil, fmt.Errorf("make data folder: %w", err)
@@ -79,7 +84,14 @@ func (b *Bench) open(ctx context.Context) error {
 	if err := b.Sim.Start(ctx); err != nil {
 		return err
 	}
-	b.Dash = &Dash{cfg: b.cfg, port: ports}
+	if b.Servers, err = startServers(ctx, b.cfg.Engine); err != nil {
+		return err
+	}
+	env, err := b.Servers.env(b.cfg.Engine)
+	if err != nil {
+		return err
+	}
+	b.Dash = &Dash{cfg: b.cfg, port: ports, env: env}
 	if err := b.Dash.Start(ctx); err != nil {
 		return err
 	}
@@ -161,6 +173,9 @@ func (b *Bench) Close() error {
 	if b.Sim != nil {
 		b.Sim.Kill()
 	}
+	if b.Servers != nil {
+		errs = append(errs, b.Servers.Close())
+	}
 	return errors.Join(errs...)
 }
 
@@ -169,6 +184,7 @@ func (b *Bench) Close() error {
 type Dash struct {
 	cfg  Config
 	port int
+	env  []string
 	proc *process
 }
 
@@ -190,7 +206,7 @@ func (d *Dash) Start(ctx context.Context) error {
 func (d *Dash) Launch() error {
 	args := append([]string{"serve", "--data", d.cfg.Data, "--listen", fmt.Sprintf("127.0.0.1:%d", d.port), "--metrics-public"}, d.cfg.Args...)
 	var err error
-	d.proc, err = start(d.logFile(), d.cfg.Binary, args...)
+	d.proc, err = start(d.logFile(), d.env, d.cfg.Binary, args...)
 	return err
 }
 

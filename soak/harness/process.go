@@ -18,8 +18,9 @@ type process struct {
 	err  error // of Wait, after done
 }
 
-// start runs a program whose output is appended to logFile.
-func start(logFile, program string, args ...string) (*process, error) {
+// start runs a program, with env on top of this process's environment, whose
+// output is appended to logFile.
+func start(logFile string, env []string, program string, args ...string) (*process, error) {
 	out, err := os.OpenFile(logFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open log of %s: %w", program, err)
@@ -27,6 +28,9 @@ func start(logFile, program string, args ...string) (*process, error) {
 	defer out.Close()
 	cmd := exec.Command(program, args...)
 	cmd.Stdout, cmd.Stderr = out, out
+	if len(env) > 0 {
+		cmd.Env = append(os.Environ(), env...)
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", program, err)

@@ -45,7 +45,7 @@ func (s *Sim) Start(ctx context.Context) error {
 		args = append(args, "--state", filepath.Join(s.cfg.Dir, "gateways"))
 	}
 	var err error
-	if s.proc, err = start(filepath.Join(s.cfg.Dir, "sim.log"), s.cfg.Binary, args...); err != nil {
+	if s.proc, err = start(filepath.Join(s.cfg.Dir, "sim.log"), nil, s.cfg.Binary, args...); err != nil {
 		return err
 	}
 	return await(ctx, bootPatience, "simulated gateways", func(ctx context.Context) error {

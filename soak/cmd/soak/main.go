@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/dash-fleet/dash/soak/chaos"
+	"github.com/dash-fleet/dash/soak/harness"
 )
 
 func main() {
@@ -54,6 +55,7 @@ func soakMain(ctx context.Context, args []string) error {
 	profile := fs.String("profile", "50", "how much: "+strings.Join(profileNames(), ", "))
 	faults := fs.String("faults", "", "faults to inject, separated by commas: "+strings.Join(faultNames(), ", "))
 	fs.StringVar(&o.binary, "dash", "bin/dash", "the dash binary")
+	fs.StringVar(&o.engine, "store", harness.SQLite, "engine that stores Dash's data: "+strings.Join(harness.Engines(), ", ")+"; private servers are started for it")
 	fs.DurationVar(&o.duration, "duration", 2*time.Minute, "how long the load lasts")
 	fs.StringVar(&o.out, "out", "soak/out", "folder for reports; each run gets one of its own in it")
 	fs.Float64Var(&o.rate, "rate", 0, "submits per second; 0: the profile's")
@@ -90,6 +92,7 @@ func chaosMain(ctx context.Context, args []string) error {
 	var cfg chaos.RunConfig
 	fs.StringVar(&cfg.Binary, "dash", "bin/dash", "the dash binary")
 	fs.IntVar(&cfg.Rounds, "rounds", 50, "how often each repeated fault is injected")
+	fs.StringVar(&cfg.Engine, "store", "", "run scenarios on this engine: "+strings.Join(harness.Engines(), ", ")+"; empty: on all")
 	fs.StringVar(&cfg.Only, "only", "", "run scenarios whose name contains this")
 	fs.StringVar(&cfg.Out, "out", "chaos/out", "folder for the report, which is also what an interrupted run resumes from")
 	if err := fs.Parse(args); err != nil {

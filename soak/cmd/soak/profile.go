@@ -55,7 +55,7 @@ func profileOf(name string) (profile, error) {
 
 func (o *options) benchConfig(dir string) harness.Config {
 	p := &o.profile
-	cfg := harness.Config{Binary: o.binary, Dir: dir, Gateways: p.gateways, Slots: p.slots, RunTime: p.runTime}
+	cfg := harness.Config{Binary: o.binary, Dir: dir, Gateways: p.gateways, Slots: p.slots, RunTime: p.runTime, Engine: o.engine}
 	if len(o.faults) > 0 {
 		// A gateway that comes back knows its sessions, and the protocol's
 		// minutes become seconds, so that faults end within the run.

@@ -22,6 +22,7 @@ type options struct {
 	profile  profile
 	faults   []string
 	binary   string
+	engine   string
 	out      string
 	duration time.Duration
 	rate     float64
