@@ -56,6 +56,7 @@ type App struct {
 	repos    persistence.Repositories
 	sims     func(context.Context) error // registers simulated gateways of this process; nil: none
 	feed     *feed.Feed
+	backups  *backups // nil: none are scheduled
 	node     *actors.Node
 	fleet    *fleet
 	server   *server.Server
@@ -128,6 +129,9 @@ func (a *App) setup(ctx context.Context) error {
 		return err
 	}
 	a.startSweeper()
+	if err := a.startBackups(); err != nil {
+		return err
+	}
 
 	// The API: last in, first out.
 	return a.startServer(ctx, listen)

@@ -46,6 +46,15 @@ type Config struct {
 	RedisAcceptLoss time.Duration `key:"redis-accept-loss" help:"run on a Redis server that may lose up to this much accepted work in a crash, and say so on /health; 0 refuses such a server"`
 	// Retention is how long finished tasks are kept; 0 keeps them for ever.
 	Retention time.Duration `key:"retention" help:"how long finished tasks are kept; 0 keeps them for ever"`
+	// BackupEvery is the interval of backups of the store; 0 makes none.
+	BackupEvery time.Duration `key:"backup-every" help:"back the store up this often, for example 4h; 0 does not. Of nodes that share a store set it on one"`
+	// BackupKeep is how many of them are kept.
+	BackupKeep int `key:"backup-keep" help:"how many scheduled backups are kept"`
+	// BackupDir is their folder; empty means backups in Data.
+	BackupDir string `key:"backup-dir" help:"folder of scheduled backups, better on another disk (default <data>/backups)"`
+	// BackupEncryptTo are public keys of age; empty leaves backups readable for
+	// whoever has the file.
+	BackupEncryptTo []string `key:"backup-encrypt-to" help:"public keys of age (age1…) that scheduled backups are encrypted to"`
 	// AdminKeyFile receives the API key made at the first start, mode 0600.
 	// Empty means admin.key in Data; see KeyFile.
 	AdminKeyFile string `key:"admin-key-file" help:"file that receives the API key made at the first start (default <data>/admin.key)"`
@@ -106,6 +115,7 @@ func Default() Config {
 		Listen:                 "127.0.0.1:7373",
 		Store:                  EngineSQLite,
 		Retention:              7 * 24 * time.Hour,
+		BackupKeep:             12,
 		OpenClawStartupTimeout: 3 * time.Minute,
 		OpenClawProbeInterval:  5 * time.Second,
 		OpenClawRetryWindow:    10 * time.Minute,

@@ -26,7 +26,7 @@ func invalid(key, what, next string) *messages.Error {
 
 // Validate checks what can be checked without touching the network or the disk.
 func (c Config) Validate() error {
-	for _, check := range []func() *messages.Error{c.checkServer, c.checkStore, c.checkNode, c.checkOpenClaw, c.checkLog} {
+	for _, check := range []func() *messages.Error{c.checkServer, c.checkStore, c.checkBackup, c.checkNode, c.checkOpenClaw, c.checkLog} {
 		if e := check(); e != nil {
 			return e
 		}
@@ -90,6 +90,32 @@ func checkURL(key string, value messages.Secret, engine, example string, schemes
 	scheme, _, found := strings.Cut(value.Reveal(), "://")
 	if !found || !slices.Contains(schemes, scheme) {
 		return invalid(key, fmt.Sprintf("%s: is not a URL that begins with %s://", key, schemes[0]), "write it like "+example)
+	}
+	return nil
+}
+
+// Bounds of scheduled backups: more than daily files over ten years are no
+// plan, and an interval below a minute leaves no time for anything else.
+const (
+	minBackupEvery = time.Minute
+	maxBackupEvery = 31 * 24 * time.Hour
+	maxBackupKeep  = 10_000
+)
+
+func (c Config) checkBackup() *messages.Error {
+	if c.BackupEvery != 0 && (c.BackupEvery < minBackupEvery || c.BackupEvery > maxBackupEvery) {
+		return invalid("backup-every", fmt.Sprintf("backup-every: %s is out of range", c.BackupEvery), fmt.Sprintf("give %s to %s, or 0 for no scheduled backups", minBackupEvery, maxBackupEvery))
+	}
+	if c.BackupKeep < 1 || c.BackupKeep > maxBackupKeep {
+		return invalid("backup-keep", fmt.Sprintf("backup-keep: %d is out of range", c.BackupKeep), fmt.Sprintf("give 1 to %d", maxBackupKeep))
+	}
+	for _, k := range c.BackupEncryptTo {
+		if !strings.HasPrefix(k, "age1") {
+			return invalid("backup-encrypt-to", "backup-encrypt-to: what is given is not a public key of age", "give what `age-keygen -y` prints: age1…")
+		}
+	}
+	if c.Dev && c.BackupEvery > 0 && c.Data == "" && c.BackupDir == "" {
+		return invalid("backup-dir", "backup-dir: the data folder of --dev is removed at the end, and backups in it too", "give --backup-dir, or --data")
 	}
 	return nil
 }
