@@ -81,8 +81,8 @@ func (b *broker) Receive(ctx actor.Context) {
 		b.ready(ctx, m.in)
 	case messages.Demand:
 		b.demand(ctx, &m)
-	case messages.Ended:
-		b.ended(ctx, &m)
+	case *messages.Ended:
+		b.ended(ctx, m)
 	case messages.Proof:
 		b.proven(ctx, &m.Task)
 	case messages.SessionChangedByG:

@@ -21,7 +21,7 @@ func TestCancelByState(t *testing.T) {
 		}
 		g := b.gateway("gw-1")
 		g.demand(1)
-		none[messages.Assign](g)
+		none[*messages.Assign](g)
 
 		running := b.submit(newTask(messages.Low, ""))
 		a := g.assign()
@@ -62,7 +62,7 @@ func TestCancelBeforeTheClaimIsNeverStarted(t *testing.T) {
 		}
 		g := b.gateway("gw-1")
 		g.demand(1)
-		none[messages.Assign](g)
+		none[*messages.Assign](g)
 		wantRow(b, task.ID, messages.Cancelled, 0)
 	})
 }

@@ -76,7 +76,7 @@ func (b *broker) assign(ctx actor.Context, g *gate, e *entry) {
 	if e.row.State != messages.Claimed {
 		return // ended or taken back already
 	}
-	m := messages.Assign{Task: e.row}
+	m := &messages.Assign{Task: e.row}
 	if e.item.Session != "" {
 		s := b.session(e.item.Session)
 		if s.row.Replay && !b.historyKnown(s) {

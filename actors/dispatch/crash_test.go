@@ -66,7 +66,7 @@ func (w *worker) Receive(ctx actor.Context) {
 	case workerDemand:
 		w.demand(ctx)
 		w.later(messages.DemandInterval, workerDemand{})
-	case messages.Assign:
+	case *messages.Assign:
 		ref := messages.ClaimRef{Task: m.Task.ID, Claim: m.Task.Claim}
 		if w.seen[ref] {
 			return
@@ -95,7 +95,7 @@ func (w *worker) done(ctx actor.Context, t messages.Task) {
 	}
 	delete(w.runs, messages.ClaimRef{Task: t.ID, Claim: t.Claim})
 	if out[0].Status == persistence.OK {
-		ctx.Send(w.b.pool, messages.Ended{Task: end})
+		ctx.Send(w.b.pool, &messages.Ended{Task: end})
 	}
 	w.demand(ctx)
 }
@@ -287,7 +287,7 @@ func TestReadsBackAndServes(t *testing.T) {
 	}
 	none2(g) // the claim read back holds the other slot
 	b.eventually("the flag is acted on", func() bool { return b.row(ops[2].Insert.Task.ID).State == messages.Cancelled })
-	g.end(messages.Assign{Task: b.row(first)}, messages.Succeeded)
+	g.end(&messages.Assign{Task: b.row(first)}, messages.Succeeded)
 	if a := g.assign(); a.Task.Seq != 4 {
 		t.Fatalf("assigned seq %d, want 4", a.Task.Seq)
 	}
@@ -299,7 +299,7 @@ func none2(g *fakeGateway) {
 	g.b.stats()
 	select {
 	case m := <-g.got:
-		if a, ok := m.(messages.Assign); ok {
+		if a, ok := m.(*messages.Assign); ok {
 			g.b.Fatalf("assigned %s", a.Task.ID)
 		}
 	default:

@@ -81,7 +81,7 @@ func TestLostEndIsFound(t *testing.T) {
 	play(t, nil, func(t *testing.T, b *bench) {
 		g := b.gateway("gw-1")
 		g.demand(2)
-		write := func(a messages.Assign, state messages.TaskState) {
+		write := func(a *messages.Assign, state messages.TaskState) {
 			end := a.Task
 			end.State, end.DueAt = state, messages.Now().Add(time.Hour)
 			delete(g.running, messages.ClaimRef{Task: end.ID, Claim: end.Claim})

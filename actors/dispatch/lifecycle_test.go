@@ -153,14 +153,14 @@ func TestClaimIsRepeatedUntilListed(t *testing.T) {
 		b.submit(newTask(messages.Low, ""))
 		g := b.gateway("gw-1")
 		g.demand(1)
-		first := next[messages.Assign](g) // and lost by its receiver
+		first := next[*messages.Assign](g) // and lost by its receiver
 		time.Sleep(messages.DemandInterval)
 		g.demand(1)
 		if again := g.assign(); again.Task.ID != first.Task.ID || again.Task.Claim != first.Task.Claim {
 			t.Fatalf("got %+v, want the same claim again", again.Task)
 		}
 		b.pass(10*time.Second, g)
-		none[messages.Assign](g)
+		none[*messages.Assign](g)
 	})
 }
 
@@ -175,13 +175,13 @@ func TestDemandRules(t *testing.T) {
 		a := g.assign()
 		g.epoch = 1
 		g.demand(4) // an owner of the past
-		none[messages.Assign](g)
+		none[*messages.Assign](g)
 		g.epoch = 2
 		g.demand(2)
 		g.assign()
 		g.demand(1) // the window shrinks below what runs
 		g.end(a, messages.Succeeded)
-		none[messages.Assign](g)
+		none[*messages.Assign](g)
 		time.Sleep(messages.DemandTimeout + 2*time.Second) // silence closes it
 		if s := b.stats(); s.Gateways[0].Window != 0 || !s.Gateways[0].Silent {
 			t.Fatalf("silent gateway: %+v", s.Gateways[0])
@@ -197,7 +197,7 @@ func TestFencedGatewayGetsNothingAndItsTaskStaysQueued(t *testing.T) {
 		})
 		g := b.gateway("gw-1")
 		g.demand(1)
-		none[messages.Assign](g)
+		none[*messages.Assign](g)
 		wantRow(b, task.ID, messages.Queued, 0)
 		g.epoch = 2
 		g.demand(1)
@@ -236,10 +236,10 @@ func TestBudgetIsSharedByPools(t *testing.T) {
 		g := b.gateway("gw-1")
 		g.demand(8)
 		a := g.assign()
-		none[messages.Assign](g)
+		none[*messages.Assign](g)
 		g.end(a, messages.Succeeded)
 		g.assign()
-		none[messages.Assign](g)
+		none[*messages.Assign](g)
 		budget.room("other", 0, other, b.system.Root) // the other pool's run ends
 		g.assign()
 		_ = b.system.Root.StopFuture(other).Wait()
@@ -254,13 +254,13 @@ func TestPoolCapAndLimitsChangeAtOnce(t *testing.T) {
 		g := b.gateway("gw-1")
 		g.demand(8)
 		g.assign()
-		none[messages.Assign](g)
+		none[*messages.Assign](g)
 		p := messages.Pool{ID: "default", Tenant: "default", MaxConcurrency: 2, Limits: map[messages.Class]messages.ClassLimit{messages.Low: {Count: 1}}}
 		if err := b.client.SetPool(b.ctx(), p); err != nil {
 			t.Fatal(err)
 		}
 		g.assign()
-		none[messages.Assign](g)
+		none[*messages.Assign](g)
 		synctest.Wait()
 		_, _, err := b.client.Submit(b.ctx(), "default", Submit{Task: newTask(messages.Low, "")})
 		if messages.CodeOf(err) != messages.CodeQueueFull {
@@ -285,7 +285,7 @@ func TestReservedSlotsAndAging(t *testing.T) {
 		g := b.gateway("gw-1")
 		g.demand(2)
 		a := g.assign()
-		none[messages.Assign](g) // the other slot is kept for critical work
+		none[*messages.Assign](g) // the other slot is kept for critical work
 		urgent := b.submit(newTask(messages.Critical, ""))
 		if got := g.assign(); got.Task.ID != urgent.ID {
 			t.Fatalf("assigned %s, want the critical task", got.Task.Class)

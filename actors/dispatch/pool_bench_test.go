@@ -43,7 +43,7 @@ func (b *bench) noop(id string, window int, ended chan<- struct{}) *actor.PID {
 			}
 			ctx.Request(b.pool, d)
 			ctx.SetReceiveTimeout(messages.DemandInterval)
-		case messages.Assign:
+		case *messages.Assign:
 			running[messages.ClaimRef{Task: m.Task.ID, Claim: m.Task.Claim}] = true
 			end := m.Task
 			end.State, end.StartedAt = messages.Succeeded, messages.Now()
@@ -55,7 +55,7 @@ func (b *bench) noop(id string, window int, ended chan<- struct{}) *actor.PID {
 		case commit.Done:
 			end := m.Tag.(messages.Task)
 			delete(running, messages.ClaimRef{Task: end.ID, Claim: end.Claim})
-			ctx.Send(b.pool, messages.Ended{Task: end})
+			ctx.Send(b.pool, &messages.Ended{Task: end})
 			ended <- struct{}{}
 		}
 	}))

@@ -158,7 +158,7 @@ func (b *bench) gateway(id string) *fakeGateway {
 	g := &fakeGateway{b: b, id: id, got: make(chan any, 100000), epoch: 1, running: map[messages.ClaimRef]bool{}}
 	g.pid = b.system.Root.Spawn(actor.PropsFromFunc(func(ctx actor.Context) {
 		switch m := ctx.Message().(type) {
-		case messages.Assign, messages.StopRun, messages.Withdraw, messages.Taken:
+		case *messages.Assign, messages.StopRun, messages.Withdraw, messages.Taken:
 			g.got <- m
 		}
 	}))
@@ -187,9 +187,9 @@ func (b *bench) pass(d time.Duration, gateways ...*fakeGateway) {
 }
 
 // assign waits for the next assignment and holds it.
-func (g *fakeGateway) assign() messages.Assign {
+func (g *fakeGateway) assign() *messages.Assign {
 	g.b.Helper()
-	a := next[messages.Assign](g)
+	a := next[*messages.Assign](g)
 	g.running[messages.ClaimRef{Task: a.Task.ID, Claim: a.Task.Claim}] = true
 	return a
 }
@@ -228,7 +228,7 @@ func next[T any](g *fakeGateway) T {
 }
 
 // end makes the end of a claim durable, as a gateway's owner does, and tells the pool.
-func (g *fakeGateway) end(a messages.Assign, state messages.TaskState, change ...func(*messages.Task)) messages.Task {
+func (g *fakeGateway) end(a *messages.Assign, state messages.TaskState, change ...func(*messages.Task)) messages.Task {
 	g.b.Helper()
 	t := a.Task
 	t.State = state
@@ -249,7 +249,7 @@ func (g *fakeGateway) end(a messages.Assign, state messages.TaskState, change ..
 	if err != nil || out[0].Status != persistence.OK {
 		g.b.Fatalf("end of %s: %v %v", t.ID, out, err)
 	}
-	g.b.system.Root.Send(g.b.pool, messages.Ended{Task: t})
+	g.b.system.Root.Send(g.b.pool, &messages.Ended{Task: t})
 	return t
 }
 
@@ -280,7 +280,7 @@ func runFromSubmitToEnd(t *testing.T, b *bench) {
 	low, high := b.submit(newTask(messages.Low, "")), b.submit(newTask(messages.High, ""))
 	g := b.gateway("gw-1")
 	g.demand(1)
-	first := next[messages.Assign](g)
+	first := next[*messages.Assign](g)
 	if first.Task.ID != high.ID || first.Task.Claim != 1 || first.Task.Attempt != 1 || first.Task.State != messages.Claimed {
 		t.Fatalf("first assignment %+v, want claim 1 of %s", first.Task, high.ID)
 	}
@@ -288,7 +288,7 @@ func runFromSubmitToEnd(t *testing.T, b *bench) {
 		t.Fatalf("assigned before the claim was durable: %+v", got)
 	}
 	g.end(first, messages.Succeeded)
-	second := next[messages.Assign](g)
+	second := next[*messages.Assign](g)
 	if second.Task.ID != low.ID {
 		t.Fatalf("second assignment %s, want %s", second.Task.ID, low.ID)
 	}

@@ -34,8 +34,8 @@ func TestSessionRunsInOrderOneAtATime(t *testing.T) {
 			t.Fatalf("assigned %+v with session %+v", a.Task, a.Session)
 		}
 		other.demand(4)
-		none[messages.Assign](g)
-		none[messages.Assign](other) // busy here, and bound there
+		none[*messages.Assign](g)
+		none[*messages.Assign](other) // busy here, and bound there
 		if why, err := b.client.Explain(b.ctx(), "default", "default", low1.ID); err != nil || why.BlockedBy != high.ID {
 			t.Fatalf("explain: %+v, %v", why, err)
 		}
@@ -45,7 +45,7 @@ func TestSessionRunsInOrderOneAtATime(t *testing.T) {
 			t.Fatalf("then %s, want %s", a.Task.ID, low1.ID)
 		}
 		g.end(a, messages.RetryWait, func(t *messages.Task) { t.DueAt = messages.Now().Add(20 * time.Second) })
-		none[messages.Assign](g) // the retry holds the later one back
+		none[*messages.Assign](g) // the retry holds the later one back
 		if why, _ := b.client.Explain(b.ctx(), "default", "", low2.ID); why.BlockedBy != low1.ID {
 			t.Fatalf("explain: %+v", why)
 		}
@@ -60,7 +60,7 @@ func TestSessionRunsInOrderOneAtATime(t *testing.T) {
 		if s := b.session("s"); s.State != messages.SessionIdle || s.Gateway != "gw-1" || s.Generation != 0 {
 			t.Fatalf("session at rest %+v", s)
 		}
-		none[messages.Assign](other)
+		none[*messages.Assign](other)
 	})
 }
 
@@ -122,7 +122,7 @@ func TestMoveCarriesTheHistoryOnce(t *testing.T) {
 		}
 		b.submit(newTask(messages.Low, "s"))
 		b.pass(4*time.Second, g, other)
-		none[messages.Assign](other) // it waits for the turn
+		none[*messages.Assign](other) // it waits for the turn
 		g.end(a, messages.Succeeded)
 		b.pass(2*time.Second, g, other)
 		a = other.assign()
@@ -191,7 +191,7 @@ func TestSessionLeavesAGatewayThatIsGone(t *testing.T) {
 			}
 		}
 		_, _ = first, fourth
-		none[messages.Assign](other) // the third waits for the second
+		none[*messages.Assign](other) // the third waits for the second
 	})
 }
 
@@ -208,7 +208,7 @@ func TestGatewayOwnersSessionChangesAreTakenOver(t *testing.T) {
 		b.system.Root.Send(b.pool, messages.SessionChangedByG{Session: next})
 		g.end(a, messages.DeadLetter)
 		b.submit(newTask(messages.Low, "s"))
-		none[messages.Assign](g) // a failed session runs nothing
+		none[*messages.Assign](g) // a failed session runs nothing
 		next.State = messages.SessionIdle
 		b.store.set(func(m *memory) { m.sessions[sessionID("default", "s")] = next })
 		b.system.Root.Send(b.pool, messages.SessionChangedByG{Session: next})
@@ -298,7 +298,7 @@ func TestSuspendedSessionGoesOn(t *testing.T) {
 		g.end(a, messages.Cancelled)
 		b.submit(newTask(messages.Low, "s"))
 		b.pass(50*time.Second, g)
-		none[messages.Assign](g)
+		none[*messages.Assign](g)
 		b.pass(15*time.Second, g)
 		if a = g.assign(); a.Session.Generation != 2 {
 			t.Fatalf("goes on in %+v", a.Session)

@@ -89,7 +89,7 @@ func newSQLWorker(b *bench, epoch int64) *actor.PID {
 			ctx.SetReceiveTimeout(200 * time.Millisecond)
 		case *actor.ReceiveTimeout:
 			demand(ctx)
-		case messages.Assign:
+		case *messages.Assign:
 			ref := messages.ClaimRef{Task: m.Task.ID, Claim: m.Task.Claim}
 			if seen[ref] {
 				return
@@ -106,7 +106,7 @@ func newSQLWorker(b *bench, epoch int64) *actor.PID {
 		case commit.Done:
 			end := m.Tag.(messages.Task)
 			delete(runs, messages.ClaimRef{Task: end.ID, Claim: end.Claim})
-			ctx.Send(b.pool, messages.Ended{Task: end})
+			ctx.Send(b.pool, &messages.Ended{Task: end})
 		}
 	}))
 }

@@ -109,7 +109,8 @@ type gateway struct {
 	claims   map[messages.ClaimRef]*claim
 	order    []*claim // fresh claims whose frame is not written yet, in claim order
 	returned map[messages.ClaimRef]messages.Returned
-	early    []messages.Assign // came before the claims were loaded
+	early    []*messages.Assign // came before the claims were loaded
+	idle     []*actor.PID       // session actors without a run, at most maxIdle
 	routes   *routes
 	deletes  sweeper
 	demanded time.Time
@@ -164,7 +165,7 @@ func (g *gateway) Receive(ctx actor.Context) {
 		g.parkAll(ctx)
 
 	// from the pool's owner
-	case messages.Assign:
+	case *messages.Assign:
 		g.assign(ctx, m)
 	case messages.StopRun:
 		g.tell(ctx, m.ClaimRef, m)
@@ -174,7 +175,7 @@ func (g *gateway) Receive(ctx actor.Context) {
 		g.taken(m)
 
 	// from session actors
-	case session.SendRun:
+	case *session.SendRun:
 		g.sendRun(ctx, m)
 	case session.Track:
 		g.track(m)
@@ -182,13 +183,10 @@ func (g *gateway) Receive(ctx actor.Context) {
 		g.report(ctx, m)
 	case session.Watching:
 		g.watchOnly(ctx, m.Ref)
-	case session.Over:
-		g.over(ctx, m.Ref)
+	case *session.Over:
+		g.over(ctx, m)
 	case session.Again:
 		g.again(ctx, m.Ref)
-	case session.Delete:
-		g.deletes.add(m.Key)
-		g.sweep(ctx)
 	case session.Troubled:
 		g.troubled(ctx, m.Trouble)
 
@@ -286,7 +284,7 @@ func (g *gateway) countOff() {
 	g.cfg.Metrics.running.DeleteLabelValues(g.cfg.Gateway.ID)
 	g.cfg.Metrics.moved(g.status.State, 0)
 	for _, c := range g.claims {
-		g.cfg.Metrics.sessions.WithLabelValues("busy").Dec()
+		g.cfg.Metrics.busy.Dec()
 		g.mended(c)
 	}
 }

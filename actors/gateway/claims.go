@@ -18,7 +18,8 @@ import (
 // claim is one task that the gateway holds, with the session actor below it.
 type claim struct {
 	ref     messages.ClaimRef
-	task    messages.Task // as it came
+	task    *messages.Task // as it came; never changed in place
+	runs    []string       // run ids whose events belong here
 	pid     *actor.PID
 	fresh   bool // its first frame is not written yet
 	want    *session.SendRun
@@ -106,12 +107,12 @@ func (g *gateway) claimsLoaded(ctx actor.Context, m claimsLoaded) {
 		return
 	}
 	slices.SortFunc(m.tasks, func(a, b messages.Task) int { return a.ClaimedAt.Compare(b.ClaimedAt) })
-	for _, t := range m.tasks {
+	for i := range m.tasks {
+		t := &m.tasks[i]
 		ref := messages.ClaimRef{Task: t.ID, Claim: t.Claim}
 		c := &claim{ref: ref, task: t, watched: t.State == messages.Held}
-		g.claims[ref] = c
-		g.spawn(ctx, c)
-		ctx.Send(c.pid, session.Begin{Task: t, Session: m.sessions[t.ID]})
+		g.employ(ctx, c)
+		ctx.Send(c.pid, &session.Begin{Task: t, Session: m.sessions[t.ID]})
 	}
 	g.loaded = true
 	early := g.early
@@ -132,24 +133,43 @@ func (g *gateway) claimsLoaded(ctx actor.Context, m claimsLoaded) {
 
 type reload struct{ inc uint64 }
 
-// spawn starts the session actor of a claim.
-func (g *gateway) spawn(ctx actor.Context, c *claim) {
+// maxIdle bounds the session actors that wait for their next run.
+const maxIdle = 64
+
+// employ gives a claim its session actor: one whose run is over, else a new one.
+func (g *gateway) employ(ctx actor.Context, c *claim) {
+	if n := len(g.idle); n > 0 {
+		c.pid, g.idle = g.idle[n-1], g.idle[:n-1]
+	} else {
+		c.pid = g.spawn(ctx)
+	}
+	g.claims[c.ref] = c
+	g.listen(c, messages.RunID(c.ref.Task, c.ref.Claim), true)
+	g.cfg.Metrics.busy.Inc()
+}
+
+// listen routes the events of a run id to the claim.
+func (g *gateway) listen(c *claim, runID string, own bool) {
+	c.runs = append(c.runs, runID)
+	g.routes.add(runID, route{ref: c.ref, own: own})
+}
+
+// spawn starts a session actor.
+func (g *gateway) spawn(ctx actor.Context) *actor.PID {
 	g.spawned++
 	cfg := session.Config{
 		Committer: g.cfg.Committer, Fence: g.cfg.Fence, History: g.cfg.History,
 		Timing: g.cfg.Timing.Session, Logger: g.cfg.Logger, Dispatcher: g.cfg.Dispatcher,
 	}
-	pid, err := ctx.SpawnNamed(session.Props(cfg, c.ref), "session-"+strconv.FormatUint(g.spawned, 36))
+	pid, err := ctx.SpawnNamed(session.Props(cfg), "session-"+strconv.FormatUint(g.spawned, 36))
 	if err != nil {
 		panic(err) // the number is new: a bug
 	}
-	c.pid = pid
-	g.routes.add(messages.RunID(c.ref.Task, c.ref.Claim), route{ref: c.ref, pid: pid, own: true})
-	g.cfg.Metrics.sessions.WithLabelValues("busy").Inc()
+	return pid
 }
 
 // assign takes a durable claim. It goes back at once when nothing can be sent now.
-func (g *gateway) assign(ctx actor.Context, a messages.Assign) {
+func (g *gateway) assign(ctx actor.Context, a *messages.Assign) {
 	if !g.loaded {
 		g.early = append(g.early, a)
 		return
@@ -166,12 +186,11 @@ func (g *gateway) assign(ctx actor.Context, a messages.Assign) {
 		g.giveBack(ctx, messages.Returned{ClaimRef: ref, Reason: "the gateway takes no work now"})
 		return
 	}
-	c := &claim{ref: ref, task: a.Task, fresh: true}
-	g.claims[ref] = c
+	c := &claim{ref: ref, task: &a.Task, fresh: true}
 	g.order = append(g.order, c)
-	g.spawn(ctx, c)
-	ctx.Send(c.pid, session.Begin{
-		Task: a.Task, Session: a.Session, History: a.History, Fresh: true,
+	g.employ(ctx, c)
+	ctx.Send(c.pid, &session.Begin{
+		Task: &a.Task, Session: a.Session, History: a.History, Fresh: true,
 		Conn: g.conn, BootID: g.status.BootID, Link: g.link,
 	})
 }
@@ -185,7 +204,7 @@ func (g *gateway) tell(ctx actor.Context, ref messages.ClaimRef, m any) {
 
 // sendRun writes a run's frame: a fresh claim's not before those of the claims
 // that came earlier.
-func (g *gateway) sendRun(ctx actor.Context, m session.SendRun) {
+func (g *gateway) sendRun(ctx actor.Context, m *session.SendRun) {
 	c := g.claims[m.Ref]
 	if c == nil {
 		return
@@ -194,7 +213,7 @@ func (g *gateway) sendRun(ctx actor.Context, m session.SendRun) {
 		g.write(ctx, c, m)
 		return
 	}
-	c.want = &m
+	c.want = m
 	g.writeReady(ctx)
 }
 
@@ -208,7 +227,7 @@ func (g *gateway) writeReady(ctx actor.Context) {
 		g.order = g.order[1:]
 		if c.fresh {
 			c.fresh = false
-			g.write(ctx, c, *c.want)
+			g.write(ctx, c, c.want)
 			c.want = nil
 		}
 	}
@@ -222,14 +241,14 @@ func (g *gateway) skip(ctx actor.Context, c *claim) {
 	}
 }
 
-func (g *gateway) write(ctx actor.Context, c *claim, m session.SendRun) {
+func (g *gateway) write(ctx actor.Context, c *claim, m *session.SendRun) {
 	if g.link == nil || m.Conn != g.conn {
 		ctx.Send(c.pid, session.NotSent{Conn: m.Conn})
 		return
 	}
-	root, pid, conn := ctx.ActorSystem().Root, c.pid, m.Conn
+	root, pid, ref, conn := ctx.ActorSystem().Root, c.pid, c.ref, m.Conn
 	err := g.link.Agent(m.Request, func(a openclaw.AgentAnswer) {
-		root.Send(pid, session.AgentAnswer(conn, a))
+		root.Send(pid, session.AgentAnswer(ref, conn, a))
 	})
 	if err != nil {
 		g.cfg.Logger.Warn("frame was not written", slog.String("task", c.ref.Task), slog.Any("err", err))
@@ -241,7 +260,7 @@ func (g *gateway) write(ctx actor.Context, c *claim, m session.SendRun) {
 
 func (g *gateway) track(m session.Track) {
 	if c := g.claims[m.Ref]; c != nil {
-		g.routes.add(m.RunID, route{ref: m.Ref, pid: c.pid})
+		g.listen(c, m.RunID, false)
 	}
 }
 
@@ -249,15 +268,11 @@ func (g *gateway) track(m session.Track) {
 func (g *gateway) report(ctx actor.Context, m session.Report) {
 	pool := g.cfg.Pool(g.cfg.Gateway.Pool)
 	switch {
-	case m.Ended != nil:
-		g.free(ctx, m.Ref)
-		ctx.Request(pool, *m.Ended)
-	case m.Returned != nil:
-		g.free(ctx, m.Ref)
-		g.giveBack(ctx, *m.Returned)
 	case m.Changed != nil:
 		if c := g.claims[m.Ref]; c != nil {
-			c.task.Generation = m.Changed.Session.Generation
+			task := *c.task
+			task.Generation = m.Changed.Session.Generation
+			c.task = &task
 		}
 		ctx.Request(pool, *m.Changed)
 	case m.Proof != nil:
@@ -301,22 +316,41 @@ func (g *gateway) free(ctx actor.Context, ref messages.ClaimRef) {
 	}
 }
 
-// over ends the claim's session actor.
-func (g *gateway) over(ctx actor.Context, ref messages.ClaimRef) {
-	c := g.claims[ref]
-	if c == nil {
+// over takes the end of a run: the pool's owner hears of it, the session actor
+// is free for another.
+func (g *gateway) over(ctx actor.Context, m *session.Over) {
+	g.free(ctx, m.Ref)
+	if m.Ended != nil {
+		ctx.Request(g.cfg.Pool(g.cfg.Gateway.Pool), m.Ended)
+	}
+	if m.Returned != nil {
+		g.giveBack(ctx, *m.Returned)
+	}
+	if m.Delete != "" {
+		g.deletes.add(m.Delete)
+		g.sweep(ctx)
+	}
+	if c := g.claims[m.Ref]; c != nil {
+		g.retire(ctx, c)
+		g.forget(ctx, c)
+	}
+}
+
+// retire keeps a healthy session actor for the next claim and ends any other.
+func (g *gateway) retire(ctx actor.Context, c *claim) {
+	if c.failing != "" || len(g.idle) >= maxIdle {
+		ctx.Stop(c.pid)
 		return
 	}
-	g.forget(ctx, c)
-	ctx.Stop(c.pid)
+	g.idle = append(g.idle, c.pid)
 }
 
 func (g *gateway) forget(ctx actor.Context, c *claim) {
 	delete(g.claims, c.ref)
-	g.routes.remove(c.ref)
+	g.routes.remove(c.ref, c.runs)
 	g.skip(ctx, c)
 	g.supervisor.Forget(c.pid)
-	g.cfg.Metrics.sessions.WithLabelValues("busy").Dec()
+	g.cfg.Metrics.busy.Dec()
 	g.mended(c)
 	if g.status.State == messages.GatewayRecovering && g.open && g.recoveringClaims() == 0 {
 		g.setState(ctx, messages.GatewayReady, "", "")

@@ -134,7 +134,7 @@ func newRig(t *testing.T, change func(*gateway.Config)) *rig {
 	r.commit = r.system.Root.Spawn(commit.Props(commit.Config{Store: r.store, Logger: logger}))
 	r.pool = r.system.Root.Spawn(actor.PropsFromFunc(func(c actor.Context) {
 		switch m := c.Message().(type) {
-		case messages.Demand, messages.Ended, messages.SessionChangedByG:
+		case messages.Demand, *messages.Ended, messages.SessionChangedByG:
 			select {
 			case r.fromG <- m:
 			default:
@@ -228,7 +228,7 @@ func (r *rig) until(state messages.GatewayState) gateway.Snapshot {
 func (r *rig) claim(id, session string) messages.Task {
 	r.t.Helper()
 	c := r.row(id, session)
-	r.system.Root.RequestWithCustomSender(r.pid, messages.Assign{Task: c.task, Session: c.session}, r.pool)
+	r.system.Root.RequestWithCustomSender(r.pid, &messages.Assign{Task: c.task, Session: c.session}, r.pool)
 	return c.task
 }
 
@@ -320,7 +320,7 @@ func TestProviderFailureHalvesTheWindow(t *testing.T) {
 	r := newRig(t, func(c *gateway.Config) { c.Dial = dialer(l) })
 	await(r, "a window", open)
 	r.claim("t1", "")
-	e := await(r, "the end", func(messages.Ended) bool { return true })
+	e := await(r, "the end", func(*messages.Ended) bool { return true })
 	if e.Task.State != messages.RetryWait || e.Task.Error.GetCode() != string(messages.CodeProvider) {
 		t.Fatalf("task = %s %v", e.Task.State, e.Task.Error)
 	}
@@ -380,7 +380,7 @@ func TestFailingSessionIsParked(t *testing.T) {
 	r.claim("t1", "s1")
 	await(r, "the run", func(d messages.Demand) bool { return len(d.Running) == 1 })
 	first.Close() // now the run has to be looked up, and cannot be
-	e := await(r, "the end of the parked session's task", func(messages.Ended) bool { return true })
+	e := await(r, "the end of the parked session's task", func(*messages.Ended) bool { return true })
 	if e.Task.State != messages.DeadLetter || e.Task.Error.GetCode() != string(messages.CodeSessionFailed) {
 		t.Fatalf("task = %s %v", e.Task.State, e.Task.Error)
 	}
@@ -493,7 +493,7 @@ func TestDrainWaitsForTheRunAndResumeOpens(t *testing.T) {
 	r.system.Root.Send(r.pid, gateway.Drain{})
 	r.until(messages.GatewayDraining)
 	close(finish)
-	if e := await(r, "the end", func(messages.Ended) bool { return true }); e.Task.State != messages.Succeeded {
+	if e := await(r, "the end", func(*messages.Ended) bool { return true }); e.Task.State != messages.Succeeded {
 		t.Fatalf("task = %s", e.Task.State)
 	}
 	r.until(messages.GatewayDrained)

@@ -10,6 +10,7 @@ import (
 type Metrics struct {
 	gateways *prometheus.GaugeVec
 	sessions *prometheus.GaugeVec
+	busy     prometheus.Gauge // of sessions: those with a run
 	window   *prometheus.GaugeVec
 	running  *prometheus.GaugeVec
 	returned prometheus.Counter
@@ -42,6 +43,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Name: "dash_gateway_unlawful_transitions_total", Help: "State changes outside the table: a bug in Dash.",
 		}),
 	}
+	m.busy = m.sessions.WithLabelValues("busy")
 	if r != nil {
 		r.MustRegister(m.gateways, m.sessions, m.window, m.running, m.returned, m.orphans, m.unlawful)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -83,13 +84,14 @@ func (g *gateway) rowLoaded(ctx actor.Context, m rowLoaded) {
 	case m.task.Claim != m.ref.Claim || !m.task.State.AtGateway() && (m.task.State != messages.Held || m.park != ""):
 		// It ended while the actor was down, and the pool's sweep tells the rest;
 		// or it is HELD, and nobody looks for its proof any more.
-		g.over(ctx, m.ref)
+		ctx.Stop(c.pid)
+		g.forget(ctx, c)
 	case m.park != "":
 		g.commitParked(ctx, m)
 	default:
 		g.mended(c)
-		c.task = m.task
-		b := session.Begin{Task: m.task, Session: m.session}
+		c.task = &m.task
+		b := &session.Begin{Task: &m.task, Session: m.session}
 		if g.link != nil {
 			b.Conn, b.BootID, b.Link = g.conn, g.status.BootID, g.link
 		}
@@ -112,6 +114,7 @@ type park struct {
 // parkLater runs inside the supervisor; the work is done on an ordinary turn.
 func (g *gateway) parkLater(pid *actor.PID, reason any) {
 	g.toPark = append(g.toPark, park{pid: pid, reason: fmt.Sprint(reason)})
+	g.idle = slices.DeleteFunc(g.idle, pid.Equal)
 }
 
 // parkAll is called whenever a child has ended.
@@ -192,5 +195,5 @@ func (g *gateway) parked(ctx actor.Context, tag parkTag, d commit.Done) {
 	}
 	g.cfg.Logger.Error("session parked", slog.String("task", tag.ref.Task), slog.String("session", c.task.Session), slog.String("reason", tag.reason))
 	g.forget(ctx, c)
-	ctx.Request(g.cfg.Pool(g.cfg.Gateway.Pool), messages.Ended{Task: tag.task, Session: tag.session})
+	ctx.Request(g.cfg.Pool(g.cfg.Gateway.Pool), &messages.Ended{Task: tag.task, Session: tag.session})
 }

@@ -3,8 +3,6 @@ package gateway
 import (
 	"sync"
 
-	"github.com/asynkron/protoactor-go/actor"
-
 	"github.com/dash-fleet/dash/actors/openclaw"
 	"github.com/dash-fleet/dash/actors/session"
 	"github.com/dash-fleet/dash/messages"
@@ -20,7 +18,6 @@ type routes struct {
 
 type route struct {
 	ref messages.ClaimRef
-	pid *actor.PID
 	own bool // the id is Dash's own run id, not the gateway's
 }
 
@@ -37,14 +34,12 @@ func (r *routes) add(runID string, to route) {
 	r.runs[runID] = to
 }
 
-// remove ends the events of a claim; the last text of one is empty.
-func (r *routes) remove(ref messages.ClaimRef) {
+// remove ends the events of a claim and its runs; the last text of one is empty.
+func (r *routes) remove(ref messages.ClaimRef, runs []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for id, to := range r.runs {
-		if to.ref == ref {
-			delete(r.runs, id)
-		}
+	for _, id := range runs {
+		delete(r.runs, id)
 	}
 	r.text(ref.Task, ref.Claim, "")
 }

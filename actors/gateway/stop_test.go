@@ -133,7 +133,7 @@ func TestFrameThatWaitsIsGivenBackWithTheConnection(t *testing.T) {
 	await(r, "a window", open)
 	head := r.row("head", "s1")
 	head.session.Replay = true
-	r.system.Root.RequestWithCustomSender(r.pid, messages.Assign{Task: head.task, Session: head.session}, r.pool)
+	r.system.Root.RequestWithCustomSender(r.pid, &messages.Assign{Task: head.task, Session: head.session}, r.pool)
 	<-reading
 	behind := r.claim("behind", "")
 	if s := r.inspect(); len(s.Running) != 2 {

@@ -11,6 +11,9 @@ import (
 // oldest are forgotten beyond it (they cost the gateway disk, nothing else).
 const maxDeletes = 4096
 
+// sweepChunk is how many of them one deadline covers.
+const sweepChunk = 32
+
 // sweeper removes throw-away sessions at the gateway, one call at a time.
 type sweeper struct {
 	keys []string
@@ -24,6 +27,17 @@ func (s *sweeper) add(key string) {
 	s.keys = append(s.keys, key)
 }
 
+// take returns the keys of the next chunk.
+func (s *sweeper) take() []string {
+	n := min(len(s.keys), sweepChunk)
+	chunk := s.keys[:n:n]
+	if s.keys = s.keys[n:]; len(s.keys) == 0 {
+		s.keys = nil
+	}
+	return chunk
+}
+
+// swept ends a chunk; err is the last of its errors.
 type swept struct {
 	inc uint64
 	err error
@@ -34,15 +48,19 @@ func (g *gateway) sweep(ctx actor.Context) {
 	if g.deletes.busy || len(g.deletes.keys) == 0 || g.link == nil || g.draining || g.managed.stopping {
 		return
 	}
-	key := g.deletes.keys[0]
-	g.deletes.keys = g.deletes.keys[1:]
+	keys := g.deletes.take()
 	g.deletes.busy = true
-	root, self, inc, link, base, limit := ctx.ActorSystem().Root, ctx.Self(), g.inc, g.link, g.ctx, g.cfg.Timing.CallTimeout
+	root, self, link, base, limit := ctx.ActorSystem().Root, ctx.Self(), g.link, g.ctx, g.cfg.Timing.CallTimeout
+	out := swept{inc: g.inc}
 	go func() {
 		c, cancel := context.WithTimeout(base, limit)
 		defer cancel()
-		_, err := link.DeleteSession(c, key)
-		root.Send(self, swept{inc: inc, err: err})
+		for _, key := range keys {
+			if _, err := link.DeleteSession(c, key); err != nil {
+				out.err = err
+			}
+		}
+		root.Send(self, out)
 	}()
 }
 
@@ -52,7 +70,7 @@ func (g *gateway) swept(ctx actor.Context, m swept) {
 	}
 	g.deletes.busy = false
 	if m.err != nil {
-		g.cfg.Logger.Debug("throw-away session was not removed", slog.Any("err", m.err))
+		g.cfg.Logger.Debug("throw-away sessions were not removed", slog.Any("err", m.err))
 	}
 	g.sweep(ctx)
 }

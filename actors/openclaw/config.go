@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"net/url"
+	"syscall"
 	"time"
 
 	"github.com/dash-fleet/dash/messages"
@@ -64,6 +66,10 @@ type Config struct {
 	// SilenceFloor is the shortest silence after which the link counts as dead.
 	// The rule is two tick intervals of the gateway's policy without any frame.
 	SilenceFloor time.Duration
+
+	// Allow decides about each address right before it is connected to, so that
+	// a name that means another machine today is refused; nil allows all.
+	Allow func(netip.Addr) bool
 
 	// Metrics counts what is ignored and lost; nil counts into nothing.
 	Metrics *Metrics
@@ -150,6 +156,22 @@ func (c Config) Loopback() bool {
 	}
 	ip := net.ParseIP(u.Hostname())
 	return ip != nil && ip.IsLoopback()
+}
+
+// control lets a socket be connected only to an allowed address.
+func (c Config) control(_, address string, _ syscall.RawConn) error {
+	at, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return fmt.Errorf("address of the gateway: %w", err)
+	}
+	if c.Allow == nil || c.Allow(at.Addr().Unmap()) {
+		return nil
+	}
+	return &RefusedError{
+		Reason: ReasonAddress, Permanent: true,
+		Message:  "the address " + at.Addr().String() + " is neither on this machine nor in the networks that gateways may be in",
+		NextStep: "correct the gateway's URL, or name the network with --gateway-networks",
+	}
 }
 
 // safeURL is the part of the URL that may appear in errors.

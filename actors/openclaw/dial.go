@@ -55,7 +55,7 @@ func Dial(ctx context.Context, cfg Config, handler Handler) (*Conn, error) {
 
 // open does TCP, the upgrade and the handshake.
 func (c *Conn) open(ctx context.Context) error {
-	dialer := &net.Dialer{}
+	dialer := &net.Dialer{Control: c.cfg.control}
 	transport := &http.Transport{
 		Proxy:             nil, // a gateway is reached directly, whatever the environment says
 		DisableKeepAlives: true,

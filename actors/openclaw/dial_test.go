@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -234,6 +235,33 @@ func TestUnreachableAndSilent(t *testing.T) {
 	cancel()
 	if _, err := Dial(ctx, cfg, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("given up: %v", err)
+	}
+}
+
+func TestForbiddenAddressIsNotConnectedTo(t *testing.T) {
+	t.Parallel()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	asked := make(chan netip.Addr, 8)
+	_, port, _ := net.SplitHostPort(ln.Addr().String())
+	for _, host := range []string{"127.0.0.1", "localhost", "[::ffff:127.0.0.1]"} {
+		r := refusal(t, Config{URL: "ws://" + host + ":" + port, Token: testToken, Allow: func(a netip.Addr) bool { asked <- a; return false }})
+		if a := <-asked; r.Reason != ReasonAddress || !r.Permanent || r.NextStep == "" || !a.IsLoopback() || a.Is4In6() {
+			t.Errorf("%s: %+v, asked about %s", host, r, a)
+		}
+		for len(asked) > 0 { // a name may have several addresses
+			<-asked
+		}
+	}
+	if err := ln.(*net.TCPListener).SetDeadline(time.Now().Add(50 * time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := ln.Accept(); err == nil {
+		c.Close()
+		t.Error("a forbidden address was connected to")
 	}
 }
 

@@ -35,6 +35,7 @@ const (
 	ReasonOrigin   Reason = "origin"   // taken for a browser
 	ReasonPolicy   Reason = "policy"   // refused by rule for another reason
 	ReasonMethods  Reason = "methods"  // proven to lack a method we need
+	ReasonAddress  Reason = "address"  // Config.Allow is against it
 
 	ReasonStarting    Reason = "starting"    // boots, try again soon
 	ReasonDraining    Reason = "draining"    // stops or is suspended

@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"math/rand/v2"
-	"sync/atomic"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -41,10 +40,10 @@ type Timing struct {
 // DefaultTiming is used for zero fields.
 var DefaultTiming = Timing{Call: 15 * time.Second, Unreadable: 3}
 
-// Begin gives the actor its run (from the gateway actor), at its start and
-// after each restart.
+// Begin gives the actor a run (from the gateway actor): when the last one is
+// over, and again after a restart.
 type Begin struct {
-	Task    messages.Task
+	Task    *messages.Task // stays as it is
 	Session *messages.Session
 	History string
 	Fresh   bool
@@ -78,20 +77,21 @@ type Track struct {
 	RunID string
 }
 
-// Report carries what the run tells the pool's owner: exactly one is set.
+// Report carries what the run tells the pool's owner while it goes on: exactly
+// one is set.
 type Report struct {
-	Ref      messages.ClaimRef
-	Ended    *messages.Ended
-	Returned *messages.Returned
-	Changed  *messages.SessionChangedByG
-	Proof    *messages.Task
+	Ref     messages.ClaimRef
+	Changed *messages.SessionChangedByG
+	Proof   *messages.Task
 }
 
-// Delete asks for the removal of a throw-away session.
-type Delete struct{ Key string }
-
-// Over says that the run needs its actor no more.
-type Over struct{ Ref messages.ClaimRef }
+// Over says that the run is over, and how; the actor is free for another.
+type Over struct {
+	Ref      messages.ClaimRef
+	Ended    *messages.Ended    // for the pool's owner; nil: nothing to report
+	Returned *messages.Returned // likewise
+	Delete   string             // key of a throw-away session to be removed
+}
 
 // Watching says that the run holds no slot any more: its task is HELD.
 type Watching struct{ Ref messages.ClaimRef }
@@ -99,76 +99,79 @@ type Watching struct{ Ref messages.ClaimRef }
 // Troubled tells the gateway actor of a failure that should shrink its window.
 type Troubled struct{ Trouble Trouble }
 
-// Props returns the props of the actor for one claim. A restarted actor asks
-// its parent for the run again.
-func Props(cfg Config, ref messages.ClaimRef) *actor.Props {
+// Props returns the props of a session actor. It has nothing to do until a
+// Begin; a restarted one asks its parent for the run that it had.
+func Props(cfg Config) *actor.Props {
 	if cfg.Timing.Call == 0 {
 		cfg.Timing.Call = DefaultTiming.Call
 	}
 	if cfg.Timing.Unreadable == 0 {
 		cfg.Timing.Unreadable = DefaultTiming.Unreadable
 	}
-	var incarnations atomic.Uint64
 	var opts []actor.PropsOption
 	if cfg.Dispatcher != nil {
 		opts = append(opts, actor.WithDispatcher(cfg.Dispatcher))
 	}
+	known := &known{}
 	return actor.PropsFromProducer(func() actor.Actor {
-		return &session{cfg: cfg, ref: ref, inc: incarnations.Add(1), timers: map[TimerKind]*armed{}}
+		return &session{cfg: &cfg, known: known, fences: []persistence.Fence{cfg.Fence}}
 	}, opts...)
 }
 
-// session drives one Run: inputs in, effects out.
+// known is what survives a restart of the actor. Only its turns touch it.
+type known struct {
+	ref  messages.ClaimRef // the run it has, or had last
+	life uint64            // grows with every Begin and every restart
+}
+
+// session drives one Run after the other: inputs in, effects out.
 type session struct {
-	cfg        Config
+	cfg        *Config
+	known      *known
+	fences     []persistence.Fence
 	ref        messages.ClaimRef
-	inc        uint64
+	life       uint64 // results of slow work that name another are void
 	run        Run
 	have       bool
 	link       Link
 	tracked    string
 	watching   bool
 	unreadable int
-	timers     map[TimerKind]*armed
+	over       Over // what is known of it so far
+	clock      clock
+	ctx        context.Context // ends with the run; nil until it is needed
 	cancel     context.CancelFunc
-	ctx        context.Context
 }
 
-type armed struct {
-	timer *time.Timer
-	n     uint64
-}
-
-// The results of slow work, addressed to one incarnation.
+// The results of slow work, addressed to one life.
 type (
 	happened struct {
-		inc   uint64
+		life  uint64
 		event Event
 		err   error
 	}
-	fired struct {
-		inc, n uint64
-		kind   TimerKind
-	}
 	loaded struct {
-		inc  uint64
+		life uint64
 		send Send
 		text string
 		err  error
 	}
 	commitTag struct {
-		inc uint64
-		op  int64
+		life uint64
+		op   int64
 	}
 	// agentAnswer comes from the reader of a connection.
 	agentAnswer struct {
+		ref  messages.ClaimRef
 		conn Conn
 		a    openclaw.AgentAnswer
 	}
 )
 
 // AgentAnswer wraps an answer for the actor that owns the run.
-func AgentAnswer(conn Conn, a openclaw.AgentAnswer) any { return agentAnswer{conn: conn, a: a} }
+func AgentAnswer(ref messages.ClaimRef, conn Conn, a openclaw.AgentAnswer) any {
+	return &agentAnswer{ref: ref, conn: conn, a: a}
+}
 
 func (s *session) Receive(ctx actor.Context) {
 	defer supervise.LogPanic(s.cfg.Logger, ctx)
@@ -177,21 +180,21 @@ func (s *session) Receive(ctx actor.Context) {
 		s.started(ctx)
 	case *actor.Stopping, *actor.Restarting:
 		s.stop()
-	case Begin:
+	case *Begin:
 		s.begin(ctx, m)
 	case Linked:
 		s.link = m.Link
 		s.decide(ctx, Connected{Conn: m.Conn, BootID: m.BootID})
 	case Event: // Disconnected, Sent, NotSent, RunEnded, Withdrawn, from the gateway actor
 		s.decide(ctx, m)
-	case agentAnswer:
+	case *agentAnswer:
 		s.answered(ctx, m)
 	case messages.StopRun:
 		s.decide(ctx, StopRequested{At: messages.Now(), Reason: "cancel requested"})
 	case happened:
 		s.happened(ctx, m)
-	case fired:
-		s.fired(ctx, m)
+	case rung:
+		s.rung(ctx, m)
 	case loaded:
 		s.loaded(ctx, m)
 	case commit.Done:
@@ -200,26 +203,48 @@ func (s *session) Receive(ctx actor.Context) {
 }
 
 func (s *session) started(ctx actor.Context) {
-	s.ctx, s.cancel = context.WithCancel(context.Background())
-	if s.inc > 1 {
+	root, self := ctx.ActorSystem().Root, ctx.Self()
+	s.clock.ring = func() { root.Send(self, rung{of: s}) }
+	s.known.life++
+	s.life, s.ref = s.known.life, s.known.ref
+	if s.life > 1 {
 		ctx.Send(ctx.Parent(), Again{Ref: s.ref})
 	}
 }
 
 func (s *session) stop() {
-	s.cancel()
-	for _, t := range s.timers {
-		t.timer.Stop()
+	s.clock.reset()
+	s.endCalls()
+}
+
+// calls is the context of slow work for the run; it ends with it.
+func (s *session) calls() context.Context {
+	if s.ctx == nil {
+		s.ctx, s.cancel = context.WithCancel(context.Background())
+	}
+	return s.ctx
+}
+
+func (s *session) endCalls() {
+	if s.cancel != nil {
+		s.cancel()
+		s.ctx, s.cancel = nil, nil
 	}
 }
 
-func (s *session) begin(ctx actor.Context, b Begin) {
-	if s.have {
+// begin starts a run. Whatever may still come of the one before is void: it
+// names another life or claim.
+func (s *session) begin(ctx actor.Context, b *Begin) {
+	if s.have && !s.run.Over() {
 		return
 	}
-	s.have = true
-	s.link = b.Link
-	s.run = Start(b.Task, b.Session, b.History, b.Fresh)
+	s.endCalls()
+	s.clock.reset()
+	s.known.life++
+	s.known.ref = messages.ClaimRef{Task: b.Task.ID, Claim: b.Task.Claim}
+	s.life, s.ref, s.over = s.known.life, s.known.ref, Over{Ref: s.known.ref}
+	s.have, s.link, s.tracked, s.watching, s.unreadable = true, b.Link, "", false, 0
+	s.run = Start(*b.Task, b.Session, b.History, b.Fresh)
 	if b.Link != nil {
 		s.decide(ctx, Connected{Conn: b.Conn, BootID: b.BootID})
 		return
@@ -250,7 +275,10 @@ func (s *session) decide(ctx actor.Context, e Event) {
 	}
 }
 
-func (s *session) answered(ctx actor.Context, m agentAnswer) {
+func (s *session) answered(ctx actor.Context, m *agentAnswer) {
+	if m.ref != s.ref {
+		return
+	}
 	e, trouble := answer(m.conn, m.a)
 	if trouble != NoTrouble {
 		ctx.Send(ctx.Parent(), Troubled{Trouble: trouble})

@@ -2,12 +2,16 @@ package session
 
 import (
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/persistence"
 )
 
 // change asks for a durable step of the task. Nothing follows before Committed.
 func (d *decision) change(t messages.Task, s *messages.Session, reason string) bool {
 	d.op++
-	c := Commit{Op: d.op, Task: t, From: d.Task.State, FromClaim: d.Task.Claim, Reason: reason}
+	c := &Commit{
+		Op: d.op, Reason: reason,
+		TaskUpdate: persistence.TaskUpdate{Task: t, From: d.Task.State, FromClaim: d.Task.Claim},
+	}
 	if s != nil && !d.keepRow {
 		s.UpdatedAt = d.now
 		c.Session, c.FromGeneration = s, d.Session.Generation
@@ -18,7 +22,7 @@ func (d *decision) change(t messages.Task, s *messages.Session, reason string) b
 	if e := d.end; e != nil && !t.State.AtGateway() {
 		c.unsure = e.unconfirmed || e.lost
 	}
-	d.commit = &c
+	d.commit = c
 	d.do(c)
 	return false
 }
@@ -140,7 +144,7 @@ func (d *decision) applied(c *Commit) {
 // report tells the pool's owner that the claim is over and leaves the session
 // key tidy.
 func (d *decision) report(key string, s *messages.Session, unsure bool) {
-	d.do(Ended{messages.Ended{Task: d.Task, Session: s}})
+	d.do(Ended{&messages.Ended{Task: d.Task, Session: s}})
 	switch {
 	case unsure:
 		d.do(Fence{Key: key})

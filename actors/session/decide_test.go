@@ -61,12 +61,12 @@ func TestSuccess(t *testing.T) {
 	}
 	// The end comes at once: it takes RUNNING along.
 	_, out = drive(t, r, Answer{Conn: 1, RunID: "t.1", Kind: Success})
-	c := find[Commit](t, out)
+	c := find[*Commit](t, out)
 	if c.Task.State != messages.Succeeded || c.From != messages.Claimed || c.Via != messages.Running || !c.Task.StartedAt.Equal(t0) {
 		t.Fatalf("commit %+v", c)
 	}
 	r, out = drive(t, r, Fired{RunningTimer})
-	c = find[Commit](t, out)
+	c = find[*Commit](t, out)
 	if c.Task.State != messages.Running || c.From != messages.Claimed || c.Task.BootID != "b1" || !c.Task.StartedAt.Equal(t0) {
 		t.Fatalf("commit %+v", c)
 	}
@@ -77,7 +77,7 @@ func TestSuccess(t *testing.T) {
 		t.Fatalf("effects while a commit is under way: %v", out)
 	}
 	r, out = drive(t, r, Committed{Op: c.Op, Status: CommitOK})
-	c = find[Commit](t, out)
+	c = find[*Commit](t, out)
 	if c.Task.State != messages.Succeeded || c.From != messages.Running {
 		t.Fatalf("commit %+v", c)
 	}
@@ -98,7 +98,7 @@ func TestUnsentIsGivenBackOrCancelled(t *testing.T) {
 	_, out = drive(t, r, Connected{1, "b1"}, NotSent{1})
 	find[Returned](t, out)
 	_, out = drive(t, r, StopRequested{At: t0})
-	c := find[Commit](t, out)
+	c := find[*Commit](t, out)
 	if c.Task.State != messages.Cancelled || c.Task.Cancel.Confirmed != messages.Confirmed || c.Reason != "cancel_unsent" {
 		t.Errorf("commit %+v", c)
 	}

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/persistence"
 )
 
 // Effect is something to do. The set is closed. Effects are carried out in
@@ -59,10 +60,8 @@ type Disarm struct{ Timer TimerKind }
 // Commit makes a change of the task durable under the gateway's fence. At most
 // one is under way; it is answered by Committed with its Op.
 type Commit struct {
-	Op        int64
-	Task      messages.Task
-	From      messages.TaskState
-	FromClaim int64
+	Op int64
+	persistence.TaskUpdate
 	// Via is a state that the task has passed on the way without a write of its
 	// own, so that the event log tells of it; zero: none.
 	Via messages.TaskState
@@ -77,7 +76,7 @@ type Commit struct {
 }
 
 // Ended reports to the pool's owner that the claim is over. It is durable.
-type Ended struct{ messages.Ended }
+type Ended struct{ *messages.Ended }
 
 // Returned reports that the claim was certainly not executed.
 type Returned struct{ messages.Returned }
@@ -107,7 +106,7 @@ func (Wait) effect()           {}
 func (Abort) effect()          {}
 func (Arm) effect()            {}
 func (Disarm) effect()         {}
-func (Commit) effect()         {}
+func (*Commit) effect()        {}
 func (Ended) effect()          {}
 func (Returned) effect()       {}
 func (SessionChanged) effect() {}

@@ -174,7 +174,7 @@ func (w *world) carryOut(i int, e Effect) string {
 			o.out, o.unsent = append(o.out, *o.unsent), nil
 		}
 		o.out = append(o.out, frame{kind: fAbort, gen: genOf(e.Key)})
-	case Commit:
+	case *Commit:
 		if o.commit != nil || o.done != nil {
 			return "two commits under way"
 		}
@@ -185,7 +185,7 @@ func (w *world) carryOut(i int, e Effect) string {
 		if !messages.Lawful(messages.TaskTransitions, e.From, e.Task.State) || !messages.Lawful(messages.TaskTransitions, from, e.Task.State) {
 			return fmt.Sprintf("unlawful step %v -> %v (%s)", e.From, e.Task.State, e.Reason)
 		}
-		o.commit = &e
+		o.commit = e
 	case Returned:
 		o.returned = e.Claim
 	case Proof:

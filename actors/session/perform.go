@@ -26,15 +26,15 @@ func (s *session) perform(ctx actor.Context, eff Effect) {
 	case Abort:
 		s.ask(ctx, e.Conn, s.cfg.Timing.Call, func(c context.Context, l Link) (Event, error) { return abort(c, l, e) })
 	case Arm:
-		s.arm(ctx, e)
+		s.clock.set(e.Timer, time.Now().Add(e.After))
 	case Disarm:
-		s.disarm(e.Timer)
-	case Commit:
+		s.clock.set(e.Timer, time.Time{})
+	case *Commit:
 		s.commit(ctx, e)
 	case Ended:
-		ctx.Send(ctx.Parent(), Report{Ref: s.ref, Ended: &e.Ended})
+		s.over.Ended = e.Ended
 	case Returned:
-		ctx.Send(ctx.Parent(), Report{Ref: s.ref, Returned: &e.Returned})
+		s.over.Returned = &e.Returned
 	case SessionChanged:
 		ctx.Send(ctx.Parent(), Report{Ref: s.ref, Changed: &e.SessionChangedByG})
 	case Proof:
@@ -42,9 +42,11 @@ func (s *session) perform(ctx actor.Context, eff Effect) {
 	case Fence:
 		s.fence(ctx, e.Key)
 	case DeleteSession:
-		ctx.Send(ctx.Parent(), Delete(e))
+		s.over.Delete = e.Key
 	case Release:
-		ctx.Send(ctx.Parent(), Over{Ref: s.ref})
+		s.endCalls()
+		over := s.over
+		ctx.Send(ctx.Parent(), &over)
 	default:
 		panic(fmt.Sprintf("session: unknown effect %T", eff))
 	}
@@ -57,18 +59,18 @@ func (s *session) send(ctx actor.Context, e Send) {
 		s.write(ctx, e, e.History)
 		return
 	}
-	root, self, inc := ctx.ActorSystem().Root, ctx.Self(), s.inc
+	root, self, life, base := ctx.ActorSystem().Root, ctx.Self(), s.life, s.calls()
 	tenant, id := s.run.Task.Tenant, s.run.Task.Session
 	go func() {
-		c, cancel := context.WithTimeout(s.ctx, s.cfg.Timing.Call)
+		c, cancel := context.WithTimeout(base, s.cfg.Timing.Call)
 		defer cancel()
 		text, err := s.cfg.History(c, tenant, id)
-		root.Send(self, loaded{inc: inc, send: e, text: text, err: err})
+		root.Send(self, loaded{life: life, send: e, text: text, err: err})
 	}()
 }
 
 func (s *session) loaded(ctx actor.Context, m loaded) {
-	if m.inc != s.inc {
+	if m.life != s.life {
 		return
 	}
 	if m.err != nil {
@@ -85,7 +87,7 @@ func (s *session) write(ctx actor.Context, e Send, history string) {
 	if history != "" {
 		message = history + "\n\n" + e.Message
 	}
-	ctx.Send(ctx.Parent(), SendRun{Ref: s.ref, Conn: e.Conn, Request: openclaw.AgentRequest{
+	ctx.Send(ctx.Parent(), &SendRun{Ref: s.ref, Conn: e.Conn, Request: openclaw.AgentRequest{
 		RunID: e.RunID, SessionKey: e.SessionKey, Message: message, Model: e.Model, Timeout: max(e.Timeout, time.Second),
 	}})
 }
@@ -93,24 +95,25 @@ func (s *session) write(ctx actor.Context, e Send, history string) {
 // ask does one slow question on its own goroutine, at most one at a time by
 // the machine's rules.
 func (s *session) ask(ctx actor.Context, conn Conn, limit time.Duration, question func(context.Context, Link) (Event, error)) {
-	root, self, inc, link := ctx.ActorSystem().Root, ctx.Self(), s.inc, s.link
+	root, self, life, link := ctx.ActorSystem().Root, ctx.Self(), s.life, s.link
 	if link == nil {
-		ctx.Send(self, happened{inc: inc, event: AskFailed{Conn: conn}})
+		ctx.Send(self, happened{life: life, event: AskFailed{Conn: conn}})
 		return
 	}
+	base := s.calls()
 	go func() {
-		c, cancel := context.WithTimeout(s.ctx, limit)
+		c, cancel := context.WithTimeout(base, limit)
 		defer cancel()
 		e, err := question(c, link)
 		if err != nil {
 			e = AskFailed{Conn: conn}
 		}
-		root.Send(self, happened{inc: inc, event: e, err: err})
+		root.Send(self, happened{life: life, event: e, err: err})
 	}()
 }
 
 func (s *session) happened(ctx actor.Context, m happened) {
-	if m.inc != s.inc {
+	if m.life != s.life {
 		return
 	}
 	if m.err == nil || !unreadable(m.err) {
@@ -139,38 +142,8 @@ func (s *session) fence(ctx actor.Context, key string) {
 	}()
 }
 
-func (s *session) arm(ctx actor.Context, e Arm) {
-	root, self, inc := ctx.ActorSystem().Root, ctx.Self(), s.inc
-	a := s.timers[e.Timer]
-	if a == nil {
-		a = &armed{}
-		s.timers[e.Timer] = a
-	} else {
-		a.timer.Stop()
-	}
-	a.n++
-	n := a.n
-	a.timer = time.AfterFunc(e.After, func() { root.Send(self, fired{inc: inc, n: n, kind: e.Timer}) })
-}
-
-func (s *session) disarm(k TimerKind) {
-	if a := s.timers[k]; a != nil {
-		a.timer.Stop()
-		a.n++
-	}
-}
-
-func (s *session) fired(ctx actor.Context, m fired) {
-	if a := s.timers[m.kind]; m.inc == s.inc && a != nil && a.n == m.n {
-		s.decide(ctx, Fired{Timer: m.kind})
-	}
-}
-
-func (s *session) commit(ctx actor.Context, e Commit) {
-	op := persistence.Op{
-		Fences: []persistence.Fence{s.cfg.Fence},
-		Update: &persistence.TaskUpdate{Task: e.Task, From: e.From, FromClaim: e.FromClaim},
-	}
+func (s *session) commit(ctx actor.Context, e *Commit) {
+	op := persistence.Op{Fences: s.fences, Update: &e.TaskUpdate}
 	now := messages.Now()
 	from := e.From
 	if e.Via != 0 {
@@ -186,12 +159,12 @@ func (s *session) commit(ctx actor.Context, e Commit) {
 		op.Session = &persistence.SessionWrite{Session: *e.Session, FromGeneration: e.FromGeneration}
 		op.Events = append(op.Events, e.Session.Event(0, now))
 	}
-	ctx.Send(s.cfg.Committer, commit.Request{Op: op, ReplyTo: ctx.Self(), Tag: commitTag{inc: s.inc, op: e.Op}})
+	ctx.Send(s.cfg.Committer, commit.Request{Op: op, ReplyTo: ctx.Self(), Tag: commitTag{life: s.life, op: e.Op}})
 }
 
 func (s *session) committed(ctx actor.Context, d commit.Done) {
 	tag, ok := d.Tag.(commitTag)
-	if !ok || tag.inc != s.inc {
+	if !ok || tag.life != s.life {
 		return
 	}
 	c := Committed{Op: tag.op, Current: d.Outcome.Current}

@@ -170,14 +170,14 @@ func (p *probe) feed(t *rapid.T, e Event) {
 
 func (p *probe) judge(e Effect, untouched, last bool) string {
 	switch e := e.(type) {
-	case Commit:
+	case *Commit:
 		if p.commit != nil {
 			return "a commit is under way"
 		}
 		if !messages.Lawful(messages.TaskTransitions, e.From, e.Task.State) {
 			return fmt.Sprintf("unlawful step %v -> %v", e.From, e.Task.State)
 		}
-		p.commit = &e
+		p.commit = e
 	case Send:
 		if e.Conn != p.conn || !untouched && !p.readOn[e.Conn] {
 			return "sent without a look at the session"

@@ -239,7 +239,7 @@ func describe(e Effect) string {
 		return fmt.Sprintf("arm %s %v", name(timerNames, e.Timer), e.After)
 	case Disarm:
 		return "disarm " + name(timerNames, e.Timer)
-	case Commit:
+	case *Commit:
 		return describeCommit(e)
 	case Ended:
 		return "report ended " + e.Ended.Task.State.String()
@@ -259,7 +259,7 @@ func describe(e Effect) string {
 	return fmt.Sprintf("unknown effect %T", e)
 }
 
-func describeCommit(c Commit) string {
+func describeCommit(c *Commit) string {
 	s := fmt.Sprintf("commit %v -> %v (%s)", c.From, c.Task.State, c.Reason)
 	if c.Via != 0 {
 		s = fmt.Sprintf("commit %v -> %v -> %v (%s)", c.From, c.Via, c.Task.State, c.Reason)
