@@ -141,7 +141,8 @@ type GatewayChange struct {
 type Gateways interface {
 	// Create registers a gateway. A taken id is CodeConflict. Tenant and Pool
 	// are never empty; an empty Node means this node. The URL was not checked
-	// beyond its form: which networks are allowed is for the implementation.
+	// beyond its form: which networks are allowed is for the implementation,
+	// which refuses others as CodeInvalid, also in Update.
 	Create(ctx context.Context, g messages.Gateway) (Gateway, error)
 	// List returns all gateways in the order of their ids.
 	List(ctx context.Context, tenant string) ([]Gateway, error)

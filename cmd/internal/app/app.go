@@ -173,6 +173,9 @@ func (a *App) startFleet(ctx context.Context) error {
 		dispatch: dispatch.NewMetrics(a.deps.Registry), gateways: gateway.NewMetrics(a.deps.Registry),
 		openclaw: openclaw.NewMetrics(a.deps.Registry),
 	}
+	if a.fleet.networks, err = a.cfg.Networks(); err != nil {
+		return err
+	}
 	if err := a.startSims(ctx); err != nil {
 		return err
 	}

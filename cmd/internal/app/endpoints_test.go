@@ -26,7 +26,7 @@ func TestOneProcessIsOneGateway(t *testing.T) {
 	if err := add("b", "ws://127.0.0.1:1", "t2", ""); messages.CodeOf(err) != messages.CodeConflict {
 		t.Errorf("other tenant: %v", err)
 	}
-	for id, url := range map[string]string{"c": "ws://127.0.0.1:2/", "d": "ws://127.0.0.1:1/other", "e": "ws://gw.example/"} {
+	for id, url := range map[string]string{"c": "ws://127.0.0.1:2/", "d": "ws://127.0.0.1:1/other", "e": "ws://127.0.0.1/"} {
 		if err := add(id, url, "default", ""); err != nil {
 			t.Errorf("%s: %v", url, err)
 		}
@@ -57,7 +57,7 @@ func TestARefusalNamesWhatItRefuses(t *testing.T) {
 			return err
 		},
 		`the gateway "gw-0" exists`: func() error {
-			_, err := gatewayCommands{c}.Create(t.Context(), messages.Gateway{ID: "gw-0", Tenant: "default", Pool: "default", URL: "ws://h:9"})
+			_, err := gatewayCommands{c}.Create(t.Context(), messages.Gateway{ID: "gw-0", Tenant: "default", Pool: "default", URL: "ws://127.0.0.1:9"})
 			return err
 		},
 	} {

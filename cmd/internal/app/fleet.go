@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -27,7 +28,8 @@ type fleet struct {
 	gateways *gateway.Metrics
 	openclaw *openclaw.Metrics
 
-	endpoints sync.Mutex // held while a gateway's URL is compared with the others' and written
+	networks  []netip.Prefix // that gateways may be in besides this machine
+	endpoints sync.Mutex     // held while a gateway's URL is compared with the others' and written
 
 	mu sync.Mutex // one start of a pool at a time
 }
@@ -121,7 +123,7 @@ func (f *fleet) startGateway(ctx context.Context, g messages.Gateway, last messa
 	cfg := gateway.Config{
 		Gateway: g, Fence: fence, Last: last, Store: f.app.store, Committer: f.app.node.Committer(),
 		Pool: f.pool, History: f.history, Text: f.app.feed.Text, Dial: f.app.deps.Dial,
-		OpenClaw: openclaw.Config{Version: f.app.deps.Version, Metrics: f.openclaw},
+		OpenClaw: openclaw.Config{Version: f.app.deps.Version, Metrics: f.openclaw, Allow: f.allowed},
 		Timing:   gateway.Timing{RetryWindow: f.app.cfg.OpenClawRetryWindow},
 		Logger:   f.app.logger, Metrics: f.gateways, Restarts: f.app.node.Restarts(),
 		Lost: func(id string) { f.app.logger.Warn("gateway is owned elsewhere", slog.String("gateway", id)) },

@@ -33,6 +33,9 @@ func (c gatewayCommands) Create(ctx context.Context, g messages.Gateway) (server
 	if g.MaxConcurrency == 0 {
 		g.MaxConcurrency = defaultConcurrency
 	}
+	if err := c.reachable(ctx, g.URL); err != nil {
+		return server.Gateway{}, err
+	}
 	g.CreatedAt = messages.Now()
 	g, err := c.add(ctx, g)
 	if err != nil {
@@ -165,6 +168,9 @@ func (c gatewayCommands) Update(ctx context.Context, tenant, id string, ch serve
 	set(&g.Capabilities, ch.Capabilities)
 	set(&g.Labels, ch.Labels)
 	if ch.URL != nil {
+		if err := c.reachable(ctx, g.URL); err != nil {
+			return server.Gateway{}, err
+		}
 		c.app.fleet.endpoints.Lock()
 		defer c.app.fleet.endpoints.Unlock()
 		if err := c.exclusive(ctx, &g); err != nil {

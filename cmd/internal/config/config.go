@@ -64,6 +64,10 @@ type Config struct {
 	// Region is where the node is; tasks and gateways may ask for one.
 	Region string `key:"region" help:"region of this node"`
 
+	// GatewayNetworks are the networks outside of this machine that gateways may
+	// be in, as CIDR; none: gateways are on this machine only. See Networks.
+	GatewayNetworks []string `key:"gateway-networks" help:"networks that gateways may be in besides this machine, such as 10.1.0.0/16"`
+
 	// SimGateways starts that many simulated gateways inside this process.
 	SimGateways int `key:"sim-gateways" help:"simulated gateways to start in this process (development and tests)"`
 

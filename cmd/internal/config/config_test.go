@@ -2,6 +2,7 @@ package config_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -159,6 +160,7 @@ func TestRefusals(t *testing.T) {
 		{"engine", []string{"--store=mysql"}, "", nil, `no engine "mysql"`},
 		{"node", []string{"--node=a b"}, "", nil, "not a valid name"},
 		{"region", []string{"--region=a b"}, "", nil, "not a valid name"},
+		{"networks", []string{"--gateway-networks=10.0.0.0/8 everywhere"}, "", nil, `"everywhere" is not a network`},
 		{"sim gateways", []string{"--sim-gateways=-1"}, "", nil, "out of range"},
 		{"relative command", []string{"--openclaw-command=openclaw gateway"}, "", nil, "not an absolute path"},
 		{"open quotation", []string{"--openclaw-command='/x"}, "", nil, "inside a quotation"},
@@ -187,6 +189,20 @@ func TestRefusals(t *testing.T) {
 				t.Errorf("error %q (next step %q), want it to hold %q and a next step", text, e.NextStep, tt.want)
 			}
 		})
+	}
+}
+
+func TestGatewayNetworks(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{"10.1.2.3/16 fd00::/8", "10.1.2.3/16,fd00::/8", " 10.1.0.0/16, fd00::/8 "} {
+		l, err := config.Load(config.Sources{Flags: flags(t, "--data=/d", "--gateway-networks="+text), Environ: []string{"HOME=/h"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := l.Networks()
+		if want := "[10.1.0.0/16 fd00::/8]"; err != nil || fmt.Sprint(got) != want {
+			t.Errorf("%q: %v, %v, want %s", text, got, err, want)
+		}
 	}
 }
 

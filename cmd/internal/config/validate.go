@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -127,10 +128,31 @@ func (c Config) checkNode() *messages.Error {
 	if c.Region != "" && messages.CheckID(c.Region) != nil {
 		return invalid("region", fmt.Sprintf("region: %q is not a valid name: %v", c.Region, messages.ErrBadID), "give --region a name such as eu-1, or leave it out")
 	}
+	if _, err := c.Networks(); err != nil {
+		return invalid("gateway-networks", "gateway-networks: "+err.Error(), "give networks such as 10.1.0.0/16 or fd00::/8, with blanks between them")
+	}
 	if c.SimGateways < 0 || c.SimGateways > maxSimGateways {
 		return invalid("sim-gateways", fmt.Sprintf("sim-gateways: %d is out of range", c.SimGateways), fmt.Sprintf("give 0 to %d", maxSimGateways))
 	}
 	return nil
+}
+
+// Networks parses GatewayNetworks.
+func (c Config) Networks() ([]netip.Prefix, error) {
+	var all []netip.Prefix
+	for _, text := range c.GatewayNetworks {
+		for one := range strings.SplitSeq(text, ",") {
+			if one = strings.TrimSpace(one); one == "" {
+				continue
+			}
+			p, err := netip.ParsePrefix(one)
+			if err != nil {
+				return nil, fmt.Errorf("%q is not a network", one)
+			}
+			all = append(all, p.Masked())
+		}
+	}
+	return all, nil
 }
 
 func (c Config) checkOpenClaw() *messages.Error {
