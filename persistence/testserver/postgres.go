@@ -40,7 +40,6 @@ type PostgresServer struct {
 	p        *process // nil when the server is not ours
 	admin    *url.URL // of its first database, as superuser
 	settings map[string]string
-	standby  bool
 }
 
 // postgresSettings keep the server small and every commit durable.

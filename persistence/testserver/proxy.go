@@ -309,6 +309,5 @@ func (pr *pair) reset() {
 
 // reset closes a connection with RST.
 func reset(c *net.TCPConn) {
-	_ = c.SetLinger(0) // the peer may have closed it already
-	c.Close()
+	_, _ = c.SetLinger(0), c.Close() // the peer may have closed it already
 }

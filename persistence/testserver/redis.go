@@ -243,7 +243,7 @@ func (s *RedisServer) session(ctx context.Context, f func(do func(...string) (st
 	if err != nil {
 		return err
 	}
-	defer c.Close()
+	defer func() { _ = c.Close() }() // everything was answered, or the answer is an error already
 	deadline, ok := ctx.Deadline()
 	if !ok {
 		deadline = time.Now().Add(stopTimeout)
