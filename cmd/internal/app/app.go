@@ -54,6 +54,7 @@ type App struct {
 	lastSeq  int64                          // of the event log when this node started
 	store    persistence.Store
 	repos    persistence.Repositories
+	keys     *keyStore
 	sims     func(context.Context) error // registers simulated gateways of this process; nil: none
 	feed     *feed.Feed
 	backups  *backups // nil: none are scheduled
@@ -191,7 +192,7 @@ func (a *App) serverConfig() server.Config {
 
 // startServer opens the API.
 func (a *App) startServer(ctx context.Context, listen net.Listener) error {
-	keys, err := auth.NewKeys(auth.KeysConfig{}, newKeyStore(a.repos.Keys), a.logger, a.deps.Registry)
+	keys, err := auth.NewKeys(auth.KeysConfig{}, a.startKeyStore(ctx), a.logger, a.deps.Registry)
 	if err != nil {
 		return err
 	}

@@ -2,13 +2,10 @@ package app
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
-	"sync"
-	"time"
 
 	"github.com/dash-fleet/dash/http/auth"
 	"github.com/dash-fleet/dash/messages"
@@ -55,50 +52,10 @@ func (a *App) firstKey(ctx context.Context) error {
 	return nil
 }
 
-// keyStore gives the API's authenticator its view of the keys. The embedded
-// store has one process, so versions can be kept in memory.
-type keyStore struct {
-	repo persistence.Keys
-
-	mu       sync.RWMutex
-	versions map[string]int64
-}
-
-func newKeyStore(repo persistence.Keys) *keyStore {
-	return &keyStore{repo: repo, versions: map[string]int64{}}
-}
-
-// Version implements auth.KeyStore.
-func (k *keyStore) Version(ctx context.Context, id string) (int64, error) {
-	k.mu.RLock()
-	v, ok := k.versions[id]
-	k.mu.RUnlock()
-	if ok {
-		return v, nil
-	}
-	key, err := k.Key(ctx, id)
-	return key.Version, err
-}
-
-// Key implements auth.KeyStore.
-func (k *keyStore) Key(ctx context.Context, id string) (auth.Key, error) {
-	row, err := k.repo.Get(ctx, id)
-	if errors.Is(err, persistence.ErrNotFound) {
-		return auth.Key{}, &messages.Error{Code: messages.CodeNotFound, Message: "there is no such key"}
-	}
-	if err != nil {
-		return auth.Key{}, fmt.Errorf("read api key: %w", err)
-	}
-	k.mu.Lock()
-	k.versions[id] = row.Version
-	k.mu.Unlock()
-	return auth.Key{
-		ID: row.ID, Hash: row.Hash, Name: row.Name, Tenant: row.Tenant, Permissions: row.Permissions,
-		ExpiresAt: row.ExpiresAt, Active: row.Active, Version: row.Version,
-	}, nil
-}
-
-// Touch implements auth.KeyStore.
-func (k *keyStore) Touch(ctx context.Context, used map[string]time.Time) error {
-	return k.repo.Touch(ctx, used)
+// startKeyStore gives the API the keys as the store has them.
+func (a *App) startKeyStore(ctx context.Context) *keyStore {
+	a.keys = newKeyStore(a.repos.Keys, a.logger)
+	a.keys.start(context.WithoutCancel(ctx))
+	a.cleanup.add("key store", func(context.Context) error { a.keys.stop(); return nil })
+	return a.keys
 }

@@ -1,0 +1,294 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+
+	"github.com/dash-fleet/dash/http/auth"
+	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/persistence"
+)
+
+// How long what the store said about a key is believed. A key that another
+// process revoked is refused after at most keyFresh while the store answers:
+// pollEvery + pollTimeout stay below it, and below the second that is promised.
+const (
+	keyFresh    = 900 * time.Millisecond
+	pollEvery   = 500 * time.Millisecond
+	pollTimeout = 400 * time.Millisecond
+	// keyGrace is how long a key that the store confirmed is believed while the
+	// store does not answer: a restart or a fail-over of the database locks
+	// nobody out, and one that is cut off cannot keep a revoked key alive.
+	// It is also how long an unused key is remembered.
+	keyGrace = 5 * time.Minute
+	// keyRead bounds the read of a key that nothing is known about.
+	keyRead = 2 * time.Second
+	// maxKnownKeys bounds the memory; past it any key makes room.
+	maxKnownKeys = 10_000
+	// maxKeyReads bounds the reads of single keys under way: wrong key ids must
+	// not take the store from others.
+	maxKeyReads = 8
+	// watchPause is waited before listening again.
+	watchPause = time.Second
+)
+
+// keyStore gives the API's authenticator its view of the keys, which other
+// processes may change at any time. It remembers versions and has them
+// confirmed by one query for all; an engine that tells of changes makes it
+// forget a key at once. Its goroutines run from start to stop.
+type keyStore struct {
+	repo   persistence.Keys
+	logger *slog.Logger
+	flight singleflight.Group
+	reads  chan struct{}
+
+	mu      sync.RWMutex
+	known   map[string]*knownKey
+	forgets uint64 // grows with every forget, so that a read under way is not remembered
+	failing bool   // the store did not answer last time
+
+	run    sync.WaitGroup
+	cancel context.CancelFunc
+}
+
+// knownKey is what the store said. version and read belong to keyStore.mu.
+type knownKey struct {
+	version int64
+	read    time.Time    // when the read began
+	used    atomic.Int64 // when it was last asked for, in nanoseconds
+}
+
+func newKeyStore(repo persistence.Keys, logger *slog.Logger) *keyStore {
+	return &keyStore{repo: repo, logger: logger, reads: make(chan struct{}, maxKeyReads), known: map[string]*knownKey{}}
+}
+
+// start begins to have versions confirmed.
+func (k *keyStore) start(ctx context.Context) {
+	ctx, k.cancel = context.WithCancel(ctx)
+	k.run.Go(func() { k.pollLoop(ctx) })
+	if w, ok := k.repo.(persistence.KeyWatcher); ok {
+		k.run.Go(func() { k.watchLoop(ctx, w) })
+	}
+}
+
+// stop ends the goroutines and waits for them.
+func (k *keyStore) stop() {
+	k.cancel()
+	k.run.Wait()
+}
+
+// Version implements auth.KeyStore.
+func (k *keyStore) Version(ctx context.Context, id string) (int64, error) {
+	now := time.Now()
+	k.mu.RLock()
+	e, failing := k.known[id], k.failing
+	var version int64
+	var age time.Duration
+	if e != nil {
+		e.used.Store(now.UnixNano())
+		version, age = e.version, now.Sub(e.read)
+	}
+	k.mu.RUnlock()
+	if e != nil && (age <= keyFresh || failing && age <= keyGrace) {
+		return version, nil
+	}
+	if e == nil || age > keyGrace {
+		key, err := k.read(ctx, id)
+		return key.Version, err
+	}
+	brief, cancel := context.WithTimeout(ctx, pollTimeout)
+	defer cancel()
+	key, err := k.read(brief, id)
+	if err != nil && messages.CodeOf(err) != messages.CodeNotFound && ctx.Err() == nil {
+		return version, nil
+	}
+	return key.Version, err
+}
+
+// Key implements auth.KeyStore.
+func (k *keyStore) Key(ctx context.Context, id string) (auth.Key, error) {
+	return k.read(ctx, id)
+}
+
+// read asks the store for one key; callers at once share the answer.
+func (k *keyStore) read(ctx context.Context, id string) (auth.Key, error) {
+	ch := k.flight.DoChan(id, func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), keyRead)
+		defer cancel()
+		return k.fetch(ctx, id)
+	})
+	select {
+	case <-ctx.Done():
+		return auth.Key{}, fmt.Errorf("read api key: %w", ctx.Err())
+	case r := <-ch:
+		key, _ := r.Val.(auth.Key)
+		return key, r.Err
+	}
+}
+
+func (k *keyStore) fetch(ctx context.Context, id string) (auth.Key, error) {
+	select {
+	case k.reads <- struct{}{}:
+		defer func() { <-k.reads }()
+	case <-ctx.Done():
+		return auth.Key{}, fmt.Errorf("read api key: %w", ctx.Err())
+	}
+	k.mu.RLock()
+	forgets := k.forgets
+	k.mu.RUnlock()
+	began := time.Now()
+	row, err := k.repo.Get(ctx, id)
+	if errors.Is(err, persistence.ErrNotFound) {
+		k.forget(id)
+		return auth.Key{}, &messages.Error{Code: messages.CodeNotFound, Message: "there is no such key"}
+	}
+	k.answered(err)
+	if err != nil {
+		return auth.Key{}, fmt.Errorf("read api key: %w", err)
+	}
+	k.remember(id, row.Version, began, forgets)
+	return auth.Key{
+		ID: row.ID, Hash: row.Hash, Name: row.Name, Tenant: row.Tenant, Permissions: row.Permissions,
+		ExpiresAt: row.ExpiresAt, Active: row.Active, Version: row.Version,
+	}, nil
+}
+
+func (k *keyStore) remember(id string, version int64, began time.Time, forgets uint64) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.forgets != forgets {
+		return // it may be what was to be forgotten
+	}
+	if len(k.known) >= maxKnownKeys && k.known[id] == nil {
+		for other := range k.known {
+			delete(k.known, other)
+			break
+		}
+	}
+	e := &knownKey{version: version, read: began}
+	e.used.Store(began.UnixNano())
+	k.known[id] = e
+}
+
+// forget makes the next use of a key ask the store.
+func (k *keyStore) forget(id string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.forgets++
+	delete(k.known, id)
+	k.flight.Forget(id)
+}
+
+// answered notes whether the store could be reached.
+func (k *keyStore) answered(err error) {
+	k.mu.Lock()
+	before := k.failing
+	k.failing = err != nil
+	k.mu.Unlock()
+	switch {
+	case err != nil && !before:
+		k.logger.Warn("the key store does not answer; keys that it confirmed stay valid for now", slog.Duration("at_most", keyGrace), slog.Any("err", err))
+	case err == nil && before:
+		k.logger.Info("the key store answers again")
+	}
+}
+
+// Touch implements auth.KeyStore.
+func (k *keyStore) Touch(ctx context.Context, used map[string]time.Time) error {
+	return k.repo.Touch(ctx, used)
+}
+
+func (k *keyStore) pollLoop(ctx context.Context) {
+	t := time.NewTicker(pollEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			k.poll(ctx)
+		}
+	}
+}
+
+// poll has all versions confirmed in one query.
+func (k *keyStore) poll(ctx context.Context) {
+	began := time.Now()
+	asked, failing := k.askable(began)
+	if len(asked) == 0 && !failing {
+		return
+	}
+	limit := pollTimeout
+	if failing {
+		limit = keyRead // slow is better than none
+	}
+	ids := make([]string, 0, len(asked))
+	for id := range asked {
+		ids = append(ids, id)
+	}
+	qctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	versions, err := k.repo.Versions(qctx, ids)
+	if ctx.Err() != nil {
+		return
+	}
+	k.answered(err)
+	if err != nil {
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for id, e := range asked {
+		if k.known[id] != e {
+			continue // forgotten or read anew meanwhile
+		}
+		version, ok := versions[id]
+		if !ok {
+			delete(k.known, id)
+			continue
+		}
+		e.version, e.read = version, began
+	}
+}
+
+// askable lists the keys in use and forgets the others.
+func (k *keyStore) askable(now time.Time) (asked map[string]*knownKey, failing bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	asked = make(map[string]*knownKey, len(k.known))
+	for id, e := range k.known {
+		if now.Sub(time.Unix(0, e.used.Load())) > keyGrace {
+			delete(k.known, id)
+			continue
+		}
+		asked[id] = e
+	}
+	return asked, k.failing
+}
+
+// watchLoop forgets keys as soon as the store says that they changed. What it
+// misses, poll finds.
+func (k *keyStore) watchLoop(ctx context.Context, w persistence.KeyWatcher) {
+	for told := false; ; {
+		err := w.WatchKeys(ctx, func() { told = false }, k.forget)
+		if ctx.Err() != nil {
+			return
+		}
+		if !told {
+			k.logger.Warn("changed keys are not announced for now; they are found by asking", slog.Any("err", err))
+			told = true
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(watchPause):
+		}
+	}
+}

@@ -1,0 +1,304 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/crypto/bcrypt"
+
+	"github.com/dash-fleet/dash/http/auth"
+	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/persistence"
+	"github.com/dash-fleet/dash/persistence/postgres"
+	"github.com/dash-fleet/dash/persistence/testserver"
+)
+
+// keyRows is a table of keys that other processes change, and that can be cut off.
+type keyRows struct {
+	persistence.Keys
+	mu       sync.Mutex
+	versions map[string]int64
+	err      error
+	hang     bool          // answers never come
+	slow     chan struct{} // answers of Versions wait for it, when set
+	gets     int
+	changed  func(string)
+}
+
+func (r *keyRows) enter(ctx context.Context) error {
+	r.mu.Lock()
+	err, hang := r.err, r.hang
+	r.mu.Unlock()
+	if hang {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return err
+}
+
+func (r *keyRows) Get(ctx context.Context, id string) (persistence.Key, error) {
+	if err := r.enter(ctx); err != nil {
+		return persistence.Key{}, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.gets++
+	v, ok := r.versions[id]
+	if !ok {
+		return persistence.Key{}, persistence.ErrNotFound
+	}
+	return persistence.Key{ID: id, Version: v}, nil
+}
+
+func (r *keyRows) Versions(ctx context.Context, ids []string) (map[string]int64, error) {
+	if err := r.enter(ctx); err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	m := map[string]int64{}
+	for _, id := range ids {
+		if v, ok := r.versions[id]; ok {
+			m[id] = v
+		}
+	}
+	slow := r.slow
+	r.mu.Unlock()
+	if slow != nil {
+		<-slow
+	}
+	return m, nil
+}
+
+func (r *keyRows) set(change func(*keyRows)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	change(r)
+}
+
+// announcing is keyRows of an engine that tells of changes.
+type announcing struct{ *keyRows }
+
+func (a announcing) WatchKeys(ctx context.Context, ready func(), changed func(string)) error {
+	a.set(func(r *keyRows) { r.changed = changed })
+	ready()
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+
+// withKeyStore runs a test in a bubble of time, over a key "k" of version 1.
+func withKeyStore(t *testing.T, watch bool, test func(t *testing.T, s *keyStore, rows *keyRows)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		rows := &keyRows{versions: map[string]int64{"k": 1}}
+		var repo persistence.Keys = rows
+		if watch {
+			repo = announcing{rows}
+		}
+		s := newKeyStore(repo, quiet())
+		s.start(t.Context())
+		defer s.stop()
+		synctest.Wait()
+		test(t, s, rows)
+	})
+}
+
+func wantVersion(t *testing.T, s *keyStore, want int64, when string) {
+	t.Helper()
+	if v, err := s.Version(t.Context(), "k"); err != nil || v != want {
+		t.Errorf("%s: version %d, %v; want %d", when, v, err, want)
+	}
+}
+
+func TestKeyStoreFindsChanges(t *testing.T) {
+	t.Parallel()
+	withKeyStore(t, false, func(t *testing.T, s *keyStore, rows *keyRows) {
+		for range 100 { // 10 s of constant use cost one read of the row
+			wantVersion(t, s, 1, "in use")
+			time.Sleep(100 * time.Millisecond)
+		}
+		if rows.gets != 1 {
+			t.Errorf("%d reads of the row", rows.gets)
+		}
+		rows.set(func(r *keyRows) { r.versions["k"] = 2 })
+		time.Sleep(time.Second)
+		wantVersion(t, s, 2, "a second after another process changed it")
+		rows.set(func(r *keyRows) { delete(r.versions, "k") })
+		time.Sleep(time.Second)
+		if _, err := s.Version(t.Context(), "k"); messages.CodeOf(err) != messages.CodeNotFound {
+			t.Errorf("a removed key: %v", err)
+		}
+	})
+}
+
+func TestKeyStoreHearsOfChanges(t *testing.T) {
+	t.Parallel()
+	withKeyStore(t, true, func(t *testing.T, s *keyStore, rows *keyRows) {
+		wantVersion(t, s, 1, "first")
+		rows.set(func(r *keyRows) { r.versions["k"] = 2 })
+		wantVersion(t, s, 1, "not told yet")
+		rows.changed("k")
+		wantVersion(t, s, 2, "told")
+	})
+}
+
+func TestKeyStoreWithoutStore(t *testing.T) {
+	t.Parallel()
+	withKeyStore(t, false, func(t *testing.T, s *keyStore, rows *keyRows) {
+		wantVersion(t, s, 1, "first")
+		rows.set(func(r *keyRows) { r.err = persistence.ErrUnavailable })
+		for range 29 { // almost all of the grace
+			time.Sleep(keyGrace / 30)
+			wantVersion(t, s, 1, "the store is down")
+		}
+		if _, err := s.Version(t.Context(), "unknown"); !errors.Is(err, persistence.ErrUnavailable) {
+			t.Errorf("a key that nobody confirmed: %v", err)
+		}
+		rows.set(func(r *keyRows) { r.err = nil; r.versions["k"] = 2 })
+		time.Sleep(time.Second)
+		wantVersion(t, s, 2, "a second after the store is back")
+		rows.set(func(r *keyRows) { r.err = persistence.ErrUnavailable })
+		time.Sleep(keyGrace + time.Second)
+		if _, err := s.Version(t.Context(), "k"); !errors.Is(err, persistence.ErrUnavailable) {
+			t.Errorf("beyond the grace: %v", err)
+		}
+	})
+}
+
+// A store that takes questions and never answers costs a request little, once.
+func TestKeyStoreCutOff(t *testing.T) {
+	t.Parallel()
+	withKeyStore(t, false, func(t *testing.T, s *keyStore, rows *keyRows) {
+		wantVersion(t, s, 1, "first")
+		rows.set(func(r *keyRows) { r.hang = true })
+		var longest time.Duration
+		for range 600 {
+			start := time.Now()
+			wantVersion(t, s, 1, "cut off")
+			longest = max(longest, time.Since(start))
+			time.Sleep(100 * time.Millisecond)
+		}
+		if longest > pollTimeout {
+			t.Errorf("a request waited %v", longest)
+		}
+		start := time.Now()
+		if _, err := s.Version(t.Context(), "unknown"); err == nil || time.Since(start) > keyRead {
+			t.Errorf("an unknown key: %v after %v", err, time.Since(start))
+		}
+		rows.set(func(r *keyRows) { r.hang = false; r.versions["k"] = 2 })
+		time.Sleep(keyRead + time.Second) // the question under way must end first
+		wantVersion(t, s, 2, "connected again")
+	})
+}
+
+// What is forgotten while all versions are being read stays forgotten.
+func TestKeyStoreForgets(t *testing.T) {
+	t.Parallel()
+	withKeyStore(t, false, func(t *testing.T, s *keyStore, rows *keyRows) {
+		wantVersion(t, s, 1, "first")
+		slow := make(chan struct{})
+		rows.set(func(r *keyRows) { r.slow = slow })
+		time.Sleep(pollEvery)
+		synctest.Wait() // a poll has read version 1 and waits
+		rows.set(func(r *keyRows) { r.versions["k"], r.slow = 2, nil })
+		s.forget("k")
+		close(slow)
+		synctest.Wait()
+		wantVersion(t, s, 2, "forgotten")
+	})
+}
+
+func TestKeyStoreIsBounded(t *testing.T) {
+	t.Parallel()
+	s := newKeyStore(nil, quiet())
+	for i := range maxKnownKeys + 10 {
+		s.remember(string(rune(i)), 1, time.Now(), 0)
+	}
+	if len(s.known) != maxKnownKeys {
+		t.Errorf("%d keys in memory", len(s.known))
+	}
+	if asked, _ := s.askable(time.Now().Add(2 * keyGrace)); len(asked) != 0 || len(s.known) != 0 {
+		t.Errorf("%d unused keys stay", len(s.known))
+	}
+}
+
+// deaf is a store whose announcements are lost.
+type deaf struct{ persistence.Keys }
+
+// TestKeyRevokedElsewhere: two processes on one PostgreSQL.
+func TestKeyRevokedElsewhere(t *testing.T) {
+	t.Parallel()
+	url := messages.Secret(testserver.Postgres(t).Database(t))
+	for name, wrap := range map[string]func(persistence.Keys) persistence.Keys{
+		"announced": func(k persistence.Keys) persistence.Keys { return k },
+		"asked for": func(k persistence.Keys) persistence.Keys { return deaf{k} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			one, two := keyProcess(t, url, wrap), keyProcess(t, url, wrap)
+			for range 3 {
+				text, id, hash, err := auth.NewKey(bcrypt.MinCost)
+				if err != nil {
+					t.Fatal(err)
+				}
+				k := persistence.Key{ID: id, Hash: hash, Name: "k", Active: true, CreatedAt: messages.Now()}
+				if err := one.repo.Create(t.Context(), k); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := two.keys.Authenticate(t.Context(), text.Reveal()); err != nil {
+					t.Fatal(err)
+				}
+				if err := one.repo.Revoke(t.Context(), id); err != nil {
+					t.Fatal(err)
+				}
+				revoked := time.Now()
+				for {
+					asked := time.Now()
+					_, err := two.keys.Authenticate(t.Context(), text.Reveal())
+					if messages.CodeOf(err) == messages.CodeUnauthorized {
+						break
+					}
+					if err != nil || asked.Sub(revoked) > time.Second {
+						t.Fatalf("%v after it was revoked: %v", asked.Sub(revoked), err)
+					}
+					time.Sleep(5 * time.Millisecond)
+				}
+				t.Logf("refused after %v", time.Since(revoked))
+			}
+		})
+	}
+}
+
+type keyProc struct {
+	repo persistence.Keys
+	keys *auth.Keys
+}
+
+func keyProcess(t *testing.T, url messages.Secret, wrap func(persistence.Keys) persistence.Keys) keyProc {
+	t.Helper()
+	db, err := postgres.Open(t.Context(), postgres.Config{URL: url})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	repo := db.Repositories().Keys
+	s := newKeyStore(wrap(repo), quiet())
+	s.start(context.WithoutCancel(t.Context()))
+	t.Cleanup(s.stop)
+	keys, err := auth.NewKeys(auth.KeysConfig{}, s, quiet(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return keyProc{repo, keys}
+}
