@@ -157,7 +157,8 @@ type Gateways interface {
 	Drain(ctx context.Context, tenant, id string) (Gateway, error)
 	// Resume ends a drain or a quarantine. Repeatable.
 	Resume(ctx context.Context, tenant, id string) (Gateway, error)
-	// Restart stops and starts a managed gateway after its runs, or connects anew to another.
+	// Restart stops and starts a managed gateway after its runs, or connects
+	// anew to another. One that is drained or being drained is CodeWrongState.
 	Restart(ctx context.Context, tenant, id string) (Gateway, error)
 }
 

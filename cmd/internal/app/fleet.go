@@ -67,7 +67,9 @@ func (f *fleet) takeUp(ctx context.Context) error {
 	}
 	last := make(map[string]messages.GatewayStatus, len(statuses))
 	for _, s := range statuses {
-		last[s.ID] = s
+		if s.State != messages.GatewayRemoved { // else of an earlier gateway with that id
+			last[s.ID] = s
+		}
 	}
 	for _, g := range gateways {
 		if _, ok := f.app.node.Gateway(g.ID); ok {

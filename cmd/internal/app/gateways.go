@@ -79,7 +79,7 @@ func (c gatewayCommands) shown(ctx context.Context, g messages.Gateway) server.G
 	if err != nil {
 		return out
 	}
-	if i := slices.IndexFunc(rows, func(s messages.GatewayStatus) bool { return s.ID == g.ID }); i >= 0 {
+	if i := slices.IndexFunc(rows, func(s messages.GatewayStatus) bool { return s.ID == g.ID && s.State != messages.GatewayRemoved }); i >= 0 {
 		out.Status = rows[i]
 	}
 	return out
@@ -250,6 +250,13 @@ func (c gatewayCommands) Restart(ctx context.Context, tenant, id string) (server
 	g, err := c.changing(ctx, tenant, id)
 	if err != nil {
 		return server.Gateway{}, err
+	}
+	// A restart would leave it drained: that is what is wanted of it.
+	if s := c.shown(ctx, g).Status.State; s == messages.GatewayDrained || s == messages.GatewayDraining {
+		return server.Gateway{}, &messages.Error{
+			Code: messages.CodeWrongState, Message: "the gateway is " + s.String() + ", so a restart would not give it work",
+			NextStep: "open it with `dash gateway resume " + id + "`, which starts the process of a managed gateway anew",
+		}
 	}
 	if pid, ok := c.app.node.Gateway(id); ok {
 		c.tell(pid, gateway.Restart{})

@@ -3,6 +3,7 @@ package app
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/dash-fleet/dash/http/server"
 	"github.com/dash-fleet/dash/messages"
@@ -18,6 +19,89 @@ func refusedFor(t *testing.T, err error, code messages.Code, words ...string) {
 		if !strings.Contains(err.Error(), w) {
 			t.Errorf("%q does not say %q", err, w)
 		}
+	}
+}
+
+// reaches waits until a gateway is in a state.
+func reaches(t *testing.T, c gatewayCommands, id string, want messages.GatewayState) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(2 * time.Millisecond) {
+		g, err := c.Get(t.Context(), "", id)
+		if err == nil && g.Status.State == want {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("gateway %s is %s (%v), want %s", id, g.Status.State, err, want)
+		}
+	}
+}
+
+func TestADrainedGatewayIsNotRestarted(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	c := gatewayCommands{newCommands(benchNode(t, t.TempDir(), 1, 1, nil))}
+	reaches(t, c, "gw-0", messages.GatewayReady)
+	if _, err := c.Drain(ctx, "", "gw-0"); err != nil {
+		t.Fatal(err)
+	}
+	reaches(t, c, "gw-0", messages.GatewayDrained)
+	_, err := c.Restart(ctx, "", "gw-0")
+	refusedFor(t, err, messages.CodeWrongState, "is drained", "dash gateway resume gw-0")
+	if _, err := c.Resume(ctx, "", "gw-0"); err != nil {
+		t.Fatal(err)
+	}
+	reaches(t, c, "gw-0", messages.GatewayReady)
+	if _, err := c.Restart(ctx, "", "gw-0"); err != nil {
+		t.Fatalf("a gateway at work: %v", err)
+	}
+}
+
+// TestARemovedGatewayLeavesNoTrace: neither in the list nor in the metrics, and
+// what it was last is not what a new gateway of its name is.
+func TestARemovedGatewayLeavesNoTrace(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	a := benchNode(t, t.TempDir(), 2, 1, nil)
+	c := gatewayCommands{newCommands(a)}
+	reaches(t, c, "gw-0", messages.GatewayReady)
+	reaches(t, c, "gw-1", messages.GatewayReady)
+	if err := c.Delete(ctx, "", "gw-0", false); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(2 * time.Millisecond) {
+		if _, alive := a.node.Gateway("gw-0"); !alive {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the removed gateway's owner did not end")
+		}
+	}
+	if all, err := c.List(ctx, ""); err != nil || len(all) != 1 || all[0].Config.ID != "gw-1" {
+		t.Errorf("list %+v, %v", all, err)
+	}
+	families, err := a.deps.Registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			for _, l := range m.GetLabel() {
+				if l.GetName() == "gateway" && l.GetValue() == "gw-0" {
+					t.Errorf("%s still has gw-0", f.GetName())
+				}
+			}
+			if f.GetName() == "dash_gateways" {
+				seen += int(m.GetGauge().GetValue())
+			}
+		}
+	}
+	if seen != 1 {
+		t.Errorf("dash_gateways counts %d gateways, want 1", seen)
+	}
+	row := messages.Gateway{ID: "gw-0", Tenant: "default", Pool: "default"}
+	if s := c.shown(ctx, row).Status.State; s != messages.GatewayRegistered {
+		t.Errorf("a new gateway of that name that nobody has taken up is %s", s)
 	}
 }
 
