@@ -200,12 +200,8 @@ func (a *App) startServer(ctx context.Context, listen net.Listener) error {
 		return err
 	}
 	a.cleanup.add("keys", keys.Stop)
-	c := newCommands(a)
 	api, err := server.New(a.serverConfig(), server.Deps{
-		Commands: server.Commands{
-			Tasks: taskCommands{c}, Gateways: gatewayCommands{c}, Sessions: sessionCommands{c}, Pools: poolCommands{c},
-			Nodes: nodeCommands{c}, Health: &healthChecks{commands: c}, Events: eventLog{c}, Runs: runTexts{c},
-		},
+		Commands: a.Commands(),
 		Auth: keys, Logger: a.logger, Registerer: a.deps.Registry, Gatherer: a.deps.Registry, Listener: listen,
 	})
 	if err != nil {
@@ -221,6 +217,16 @@ func (a *App) startServer(ctx context.Context, listen net.Listener) error {
 		return a.server.Stop(ctx)
 	})
 	return nil
+}
+
+// Commands are what the API calls, for a caller in this process. They are valid
+// from the return of Start until Stop.
+func (a *App) Commands() server.Commands {
+	c := newCommands(a)
+	return server.Commands{
+		Tasks: taskCommands{c}, Gateways: gatewayCommands{c}, Sessions: sessionCommands{c}, Pools: poolCommands{c},
+		Nodes: nodeCommands{c}, Health: &healthChecks{commands: c}, Events: eventLog{c}, Runs: runTexts{c},
+	}
 }
 
 // fail ends the node: it cannot keep its promises any more.
