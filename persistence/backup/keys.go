@@ -10,6 +10,12 @@ import (
 	"filippo.io/age"
 )
 
+// Recipient is who can read an encrypted archive; Identity opens one.
+type (
+	Recipient = age.Recipient
+	Identity  = age.Identity
+)
+
 // maxKeyFile bounds files with identities, recipients or a passphrase.
 const maxKeyFile = 1 << 20
 

@@ -11,7 +11,6 @@ import (
 
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
-	"github.com/pressly/goose/v3"
 )
 
 // EngineName is the engine as archives name it.
@@ -145,20 +144,4 @@ func (s *snapshot) each(ctx context.Context, query string, columns int, read row
 		}
 	}
 	return readError(ctx, rows.Err())
-}
-
-// newestVersion is the newest migration that this binary knows.
-func newestVersion() (newest int64, err error) {
-	files, err := migrationFiles.ReadDir("migrations")
-	if err != nil {
-		return 0, fmt.Errorf("read migrations: %w", err)
-	}
-	for _, f := range files {
-		v, err := goose.NumericComponent(f.Name())
-		if err != nil {
-			return 0, fmt.Errorf("read migrations: %w", err)
-		}
-		newest = max(newest, v)
-	}
-	return newest, nil
 }

@@ -53,22 +53,6 @@ func Migrate(ctx context.Context, dir string, d Direction, to int64, dryRun bool
 	return steps, err
 }
 
-// Status lists the migrations of this binary and the version of the store in dir.
-func Status(ctx context.Context, dir string) (list []MigrationStatus, current int64, err error) {
-	err = withProvider(ctx, dir, func(p *goose.Provider, _ *sql.DB) error {
-		all, err := p.Status(ctx)
-		if err != nil {
-			return fmt.Errorf("read migrations: %w", err)
-		}
-		for _, s := range all {
-			list = append(list, MigrationStatus{s.Source.Version, path.Base(s.Source.Path), s.AppliedAt})
-		}
-		current, err = p.GetDBVersion(ctx)
-		return err
-	})
-	return list, current, err
-}
-
 func migrate(ctx context.Context, p *goose.Provider, d Direction, to int64, dryRun bool) ([]Step, error) {
 	if d != Up && d != Down {
 		return nil, fmt.Errorf("unknown direction %q: use up or down", d)

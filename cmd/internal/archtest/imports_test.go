@@ -55,7 +55,7 @@ var rules = []rule{
 	{part: "cmd/internal/telemetry", may: []string{"messages"}},
 	{part: "cmd/internal/testcount"},
 	{part: "cmd/internal/archtest"},
-	{part: "cmd/dash/...", may: []string{"messages", "http/api", "actors/openclaw/openclawtest", "persistence", "persistence/backup", "persistence/sqlite",
+	{part: "cmd/dash/...", may: []string{"messages", "http/api", "actors/openclaw/openclawtest", "persistence", "persistence/backup", "persistence/sqlite", "persistence/postgres",
 		"cmd/internal/app/...", "cmd/internal/config", "cmd/internal/telemetry"}},
 	{part: "bench/...", may: []string{"..."}},
 }

@@ -1,0 +1,206 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dash-fleet/dash/cmd/internal/app"
+	"github.com/dash-fleet/dash/cmd/internal/config"
+	"github.com/dash-fleet/dash/persistence"
+	"github.com/dash-fleet/dash/persistence/backup"
+	"github.com/dash-fleet/dash/persistence/sqlite"
+)
+
+// archiveView is an archive as printed.
+type archiveView struct {
+	File      string                        `json:"file"`
+	Engine    string                        `json:"engine"`
+	Schema    int64                         `json:"schema"`
+	MarkTime  string                        `json:"mark_time"`
+	MarkSeq   int64                         `json:"mark_seq"`
+	Rows      int64                         `json:"rows"`
+	Bytes     int64                         `json:"bytes"`
+	Encrypted bool                          `json:"encrypted"`
+	SHA256    string                        `json:"content_sha256"`
+	Seconds   float64                       `json:"took_seconds"`
+	Sections  map[persistence.Section]int64 `json:"sections"`
+}
+
+var archiveColumns = []column[archiveView]{
+	{name: "FILE", value: func(a archiveView) string { return a.File }},
+	{name: "ENGINE", value: func(a archiveView) string { return fmt.Sprintf("%s, schema %d", a.Engine, a.Schema) }},
+	{name: "MARK", value: func(a archiveView) string { return fmt.Sprintf("%s, event %d", a.MarkTime, a.MarkSeq) }},
+	{name: "ROWS", value: func(a archiveView) string { return fmt.Sprint(a.Rows) }},
+	{name: "TASKS", value: func(a archiveView) string { return fmt.Sprint(a.Sections[persistence.SectionTasks]) }},
+	{name: "BYTES", value: func(a archiveView) string { return fmt.Sprint(a.Bytes) }},
+	{name: "ENCRYPTED", value: func(a archiveView) string { return yesNo(a.Encrypted) }},
+	{name: "TOOK", value: func(a archiveView) string { return age(seconds(a.Seconds)) }},
+}
+
+func viewArchive(f *backup.File, sealed bool, took time.Duration) archiveView {
+	return archiveView{
+		File: f.Path, Engine: f.Source.Engine, Schema: f.Source.Schema,
+		MarkTime: f.Source.Mark.Time.UTC().Format(time.RFC3339Nano), MarkSeq: f.Source.Mark.Seq,
+		Rows: f.Rows(), Bytes: f.Bytes, Encrypted: sealed, SHA256: f.SHA256, Seconds: took.Seconds(), Sections: f.Counts,
+	}
+}
+
+func backupCommand(t *terminal) *cobra.Command {
+	var o output
+	var to []string
+	var passphrase string
+	c := &cobra.Command{
+		Use: "backup [FILE|FOLDER]", Short: "Copy the store into an archive, also while nodes run on it",
+		Long: "Copies everything that is in the store as of one moment, the mark, into a compressed\n" +
+			"archive with a checksum. Whatever was answered before the mark is in it. The archive\n" +
+			"is made beside running nodes and holds API key hashes and gateway tokens: keep it as you\n" +
+			"keep those, or encrypt it. Not in it: the folders of managed gateways, and key files.\n\n" +
+			"A node makes backups by itself with `dash serve --backup-every 4h`.",
+		Example: "  dash backup --data /var/lib/dash\n  dash backup /mnt/backups --encrypt-to age1…\n" +
+			"  dash backup /mnt/dash.backup.zst.age --passphrase-file pass --store postgres --postgres-url postgres://dash@db/dash",
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := check(o, archiveColumns); err != nil {
+				return err
+			}
+			recipients, err := recipientsFrom(to, passphrase)
+			if err != nil {
+				return err
+			}
+			l, err := storeConfig(t, cmd, true)
+			if err != nil {
+				return err
+			}
+			return runBackup(cmd.Context(), t, o, l, archivePath(l, args, len(recipients) > 0), recipients)
+		},
+	}
+	storeFlags(c)
+	o.addFlags(c)
+	c.Flags().StringArrayVar(&to, "encrypt-to", nil, "public key of age (age1…) that may read the archive; may be given several times")
+	c.Flags().StringVar(&passphrase, "passphrase-file", "", "encrypt with the passphrase in the first line of this file")
+	c.MarkFlagsMutuallyExclusive("encrypt-to", "passphrase-file")
+	return c
+}
+
+func runBackup(ctx context.Context, t *terminal, o output, l *config.Loaded, path string, recipients []backup.Recipient) (err error) {
+	src, err := app.OpenSource(ctx, l.Config)
+	if err != nil {
+		return storeFailure(l, err)
+	}
+	defer func() { err = errors.Join(err, src.Close()) }()
+	begun := time.Now()
+	p := newProgress(t, "rows copied")
+	f, err := backup.Create(ctx, path, src, backup.Options{By: version, Recipients: recipients, Progress: p.show})
+	p.end()
+	if err != nil {
+		return archiveFailure(path, err)
+	}
+	return printOne(t, o, archiveColumns, viewArchive(f, len(recipients) > 0, time.Since(begun)))
+}
+
+// archivePath is where the archive goes: FILE, or a name with the time in it.
+func archivePath(l *config.Loaded, args []string, sealed bool) string {
+	name := backup.Name(l.Node, time.Now(), sealed)
+	if len(args) == 0 {
+		return name
+	}
+	if info, err := os.Stat(args[0]); err == nil && info.IsDir() {
+		return filepath.Join(args[0], name)
+	}
+	return args[0]
+}
+
+func recipientsFrom(keys []string, passphraseFile string) ([]backup.Recipient, error) {
+	if passphraseFile != "" {
+		to, _, err := backup.ReadPassphrase(passphraseFile)
+		if err != nil {
+			return nil, usage("give --passphrase-file a file that this user can read", "%s", err)
+		}
+		return []backup.Recipient{to}, nil
+	}
+	to, err := backup.ParseRecipients(keys)
+	if err != nil {
+		return nil, usage("make a key pair with age-keygen", "%s", err)
+	}
+	return to, nil
+}
+
+// archiveFailure puts what can go wrong with an archive into a user's words.
+func archiveFailure(path string, err error) error {
+	var broken *backup.CorruptError
+	switch {
+	case errors.Is(err, backup.ErrExists):
+		return &failure{code: exitConflict, what: err.Error(), next: "give another name", err: err}
+	case errors.As(err, &broken):
+		return &failure{code: exitFailed, what: path + ": " + err.Error(), next: "use another archive: what this one holds cannot be trusted", err: err}
+	case errors.Is(err, backup.ErrEncrypted):
+		return usage("give --identity-file, or --passphrase-file", "%s: %s", path, err)
+	case errors.Is(err, backup.ErrIdentity):
+		return &failure{code: exitAuth, what: path + ": " + err.Error(), next: "give the identity or passphrase that it was encrypted to", err: err}
+	case errors.Is(err, backup.ErrNotArchive):
+		return usage("give a file that `dash backup` made", "%s: %s", path, err)
+	case errors.Is(err, fs.ErrPermission):
+		return &failure{code: exitFailed, what: err.Error(), next: "run it as a user who may use that file and folder", err: err}
+	}
+	return storeError(err)
+}
+
+// storeFailure is a store that cannot be opened.
+func storeFailure(l *config.Loaded, err error) error {
+	if l.Store == config.EngineSQLite && errors.Is(err, fs.ErrNotExist) {
+		return &failure{code: exitNotFound, what: "there is no store in " + l.Data, next: "give the node's folder with --data", err: err}
+	}
+	return storeError(err)
+}
+
+// storeError is a store that is in use, full, or away.
+func storeError(err error) error {
+	var locked *sqlite.LockedError
+	var full *persistence.NotEmptyError
+	switch {
+	case errors.As(err, &locked):
+		return storeInUse(locked)
+	case errors.As(err, &full):
+		return &failure{code: exitConflict, what: full.Error(), next: "a restore never overwrites: give an empty store, for example another folder with --data", err: err}
+	case errors.Is(err, persistence.ErrUnavailable):
+		return &failure{code: exitUnavailable, what: err.Error(), next: "look at the store and its disk, then try again", err: err}
+	}
+	return err
+}
+
+// progress is a line that is overwritten, on a terminal only.
+type progress struct {
+	t    *terminal
+	what string
+	any  bool
+}
+
+func newProgress(t *terminal, what string) *progress { return &progress{t: t, what: what} }
+
+func (p *progress) show(n int64) {
+	if !p.t.person {
+		return
+	}
+	p.any = true
+	fmt.Fprintf(p.t.err, "\r%d %s ", n, p.what)
+}
+
+func (p *progress) end() {
+	if p.any {
+		fmt.Fprintln(p.t.err)
+	}
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}

@@ -1,0 +1,165 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dash-fleet/dash/cmd/internal/app"
+	"github.com/dash-fleet/dash/cmd/internal/config"
+	"github.com/dash-fleet/dash/persistence"
+	"github.com/dash-fleet/dash/persistence/backup"
+)
+
+// sectionView is what a section of an archive came to.
+type sectionView struct {
+	Section  persistence.Section `json:"section"`
+	Archived int64               `json:"archived"`
+	Restored *int64              `json:"restored,omitempty"`
+}
+
+var sectionColumns = []column[sectionView]{
+	{name: "SECTION", value: func(s sectionView) string { return string(s.Section) }},
+	{name: "ARCHIVED", value: func(s sectionView) string { return fmt.Sprint(s.Archived) }},
+	{name: "RESTORED", value: func(s sectionView) string {
+		if s.Restored == nil {
+			return ""
+		}
+		return fmt.Sprint(*s.Restored)
+	}},
+}
+
+func restoreCommand(t *terminal) *cobra.Command {
+	var o output
+	var identities, passphrase string
+	var dryRun bool
+	c := &cobra.Command{
+		Use: "restore FILE", Short: "Fill an empty store with an archive of `dash backup`",
+		Long: "Checks the archive to its end, fills the store in one step, counts what arrived, and prints\n" +
+			"both counts. The store must be empty and no node may run on it; it may be of another\n" +
+			"engine than the archive. Epochs grow, so a node that still runs on the old store cannot\n" +
+			"write to this one. Runs that were in flight are settled by the next `dash serve`.\n\n" +
+			"Keys, users and logins are as they were at the mark: revoke again what was revoked since.",
+		Example: "  dash restore dash-node-1-20261121T040000Z.backup.zst --data /var/lib/dash-new\n" +
+			"  dash restore --dry-run /mnt/backups/dash-node-1-20261121T040000Z.backup.zst.age --identity-file key.txt",
+		Args: exactArgs("FILE"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := check(o, sectionColumns); err != nil {
+				return err
+			}
+			ids, err := identitiesFrom(identities, passphrase)
+			if err != nil {
+				return err
+			}
+			if dryRun {
+				return verifyArchive(cmd.Context(), t, o, args[0], ids)
+			}
+			l, err := storeConfig(t, cmd, false)
+			if err != nil {
+				return err
+			}
+			return runRestore(cmd.Context(), t, o, l, args[0], ids)
+		},
+	}
+	storeFlags(c)
+	o.addFlags(c)
+	c.Flags().StringVar(&identities, "identity-file", "", "file with the identity (AGE-SECRET-KEY-1…) of an encrypted archive")
+	c.Flags().StringVar(&passphrase, "passphrase-file", "", "file whose first line is the passphrase of the archive")
+	c.Flags().BoolVar(&dryRun, "dry-run", false, "only check the archive and say what it holds")
+	c.MarkFlagsMutuallyExclusive("identity-file", "passphrase-file")
+	return c
+}
+
+func identitiesFrom(file, passphraseFile string) ([]backup.Identity, error) {
+	switch {
+	case passphraseFile != "":
+		_, id, err := backup.ReadPassphrase(passphraseFile)
+		if err != nil {
+			return nil, usage("give --passphrase-file a file that this user can read", "%s", err)
+		}
+		return []backup.Identity{id}, nil
+	case file != "":
+		ids, err := backup.ReadIdentities(file)
+		if err != nil {
+			return nil, usage("give --identity-file a file that age-keygen made", "%s", err)
+		}
+		return ids, nil
+	}
+	return nil, nil
+}
+
+func openArchive(path string) (*os.File, error) {
+	in, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, &failure{code: exitNotFound, what: "there is no file " + path, next: "give an archive of `dash backup`", err: err}
+	}
+	if err != nil {
+		return nil, archiveFailure(path, err)
+	}
+	return in, nil
+}
+
+func verifyArchive(ctx context.Context, t *terminal, o output, path string, ids []backup.Identity) (err error) {
+	in, err := openArchive(path)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, in.Close()) }()
+	p := newProgress(t, "rows checked")
+	m, err := backup.Verify(ctx, in, ids, p.show)
+	p.end()
+	if err != nil {
+		return archiveFailure(path, err)
+	}
+	if err := printList(t, o, sectionColumns, sections(m, false)); err != nil {
+		return err
+	}
+	fmt.Fprintf(t.err, "the archive is whole: %s, mark %s (event %d)\n", m.Source.Engine, m.Source.Mark.Time.Format(time.RFC3339), m.Source.Mark.Seq)
+	return nil
+}
+
+func runRestore(ctx context.Context, t *terminal, o output, l *config.Loaded, path string, ids []backup.Identity) (err error) {
+	in, err := openArchive(path)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, in.Close()) }()
+	to, err := app.OpenTarget(ctx, l.Config)
+	if err != nil {
+		return storeFailure(l, err)
+	}
+	defer func() { err = errors.Join(err, to.Close()) }()
+	p := newProgress(t, "rows restored")
+	m, err := backup.Restore(ctx, to, in, ids, p.show)
+	p.end()
+	if err != nil {
+		return archiveFailure(path, err)
+	}
+	if err := printList(t, o, sectionColumns, sections(m, true)); err != nil {
+		return err
+	}
+	fmt.Fprintf(t.err, "restored %d rows as of %s (event %d)\nnext: start the node on it; its API keys are those of the archive. Revoke again what was revoked after that time.\n",
+		m.Rows(), m.Source.Mark.Time.Format(time.RFC3339), m.Source.Mark.Seq)
+	return nil
+}
+
+// sections lists the counts of an archive. Restore returns only when the store
+// holds the same, so restored repeats them.
+func sections(m *backup.Manifest, restored bool) []sectionView {
+	var out []sectionView
+	for s, n := range m.Counts {
+		v := sectionView{Section: s, Archived: n}
+		if restored {
+			v.Restored = &n
+		}
+		out = append(out, v)
+	}
+	slices.SortFunc(out, func(a, b sectionView) int { return cmp.Compare(a.Section, b.Section) })
+	return out
+}
