@@ -126,11 +126,12 @@ func (d *dispatcher) submit(ctx actor.Context, m Submit) {
 	} else {
 		t.DueAt = time.Time{}
 	}
+	in := &intake{task: t, insert: &m, reply: m.Reply}
 	if !t.NotAfter.IsZero() && !t.NotAfter.After(now) {
-		d.refuse(m.Reply, "expired", refuse(messages.CodeInvalid, "not_after has passed already", "submit with a later not_after"))
+		d.turnAway(ctx, in, "expired", refuse(messages.CodeInvalid, "not_after has passed already", "submit with a later not_after"))
 		return
 	}
-	d.take(ctx, &intake{task: t, insert: &m, reply: m.Reply})
+	d.take(ctx, in)
 }
 
 func (d *dispatcher) replay(ctx actor.Context, m Replay) {
@@ -150,7 +151,7 @@ func (d *dispatcher) replay(ctx actor.Context, m Replay) {
 
 func (d *dispatcher) take(ctx actor.Context, in *intake) {
 	if err := d.room(&in.task); err != nil {
-		d.refuse(in.reply, string(err.Code), err)
+		d.turnAway(ctx, in, string(err.Code), err)
 		return
 	}
 	d.count++
@@ -188,7 +189,7 @@ func (d *dispatcher) refuse(to chan<- SubmitReply, reason string, err error) {
 func (d *dispatcher) admitted(ctx actor.Context, m admitted) {
 	if m.err != nil {
 		d.release(m.in)
-		d.refuse(m.in.reply, string(messages.CodeOf(m.err)), m.err)
+		d.turnAway(ctx, m.in, string(messages.CodeOf(m.err)), m.err)
 		return
 	}
 	d.enqueue(ctx, m.in)
@@ -211,6 +212,10 @@ func (d *dispatcher) enqueue(ctx actor.Context, in *intake) {
 }
 
 func (d *dispatcher) enqueued(ctx actor.Context, m commit.Done) {
+	if p, ok := m.Tag.(*inquiry); ok {
+		d.known(p, m)
+		return
+	}
 	in := m.Tag.(*intake)
 	if m.Err == nil && m.Outcome.Status == persistence.OK {
 		ctx.Send(d.arbiter, ready{in})

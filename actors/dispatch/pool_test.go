@@ -324,6 +324,36 @@ func submitErrors(t *testing.T, b *bench) {
 	if !errors.As(err, &full) || full.Code != messages.CodeQueueFull || full.Position != 2 || full.Limit != 2 || full.RetryAfter <= 0 {
 		t.Fatalf("full queue: %#v", err)
 	}
+	// The full queue keeps nobody from the task that he has.
+	m.IdemHash = []byte("a")
+	if got, existing, err := b.client.Submit(b.ctx(), "default", m); err != nil || !existing || got.ID != one.ID {
+		t.Fatalf("same key at a full queue: %s existing %v err %v, want %s", got.ID, existing, err, one.ID)
+	}
+	m.Task.NotAfter = messages.Now().Add(-time.Second)
+	if got, existing, err := b.client.Submit(b.ctx(), "default", m); err != nil || !existing || got.ID != one.ID {
+		t.Fatalf("same key, and it has expired since: %s existing %v err %v, want %s", got.ID, existing, err, one.ID)
+	}
+	m.Task.NotAfter = time.Time{}
+	m.IdemHash = []byte("b")
+	if _, _, err = b.client.Submit(b.ctx(), "default", m); messages.CodeOf(err) != messages.CodeKeyReused {
+		t.Fatalf("other body at a full queue: %v", err)
+	}
+	m.IdemKey = "k2"
+	if _, _, err = b.client.Submit(b.ctx(), "default", m); messages.CodeOf(err) != messages.CodeQueueFull {
+		t.Fatalf("new key at a full queue: %v", err)
+	}
+	if n := len(b.store.sessionsNow()); n != 0 {
+		t.Fatalf("the questions left %d sessions", n)
+	}
+	if s := b.stats(); s.Classes[3].Queued != 2 || s.Classes[3].Admitted != 2 {
+		t.Fatalf("the refused are counted: %+v", s.Classes[3])
+	}
+	b.store.set(func(m *memory) { m.err = persistence.ErrUnavailable })
+	m.IdemKey = "k"
+	if _, _, err = b.client.Submit(b.ctx(), "default", m); messages.CodeOf(err) != messages.CodeQueueFull {
+		t.Fatalf("full queue and no store to ask: %v", err)
+	}
+	b.store.set(func(m *memory) { m.err = nil })
 	b.submit(newTask(messages.High, "")) // another class has its own limit
 	b.store.set(func(m *memory) { m.err = persistence.ErrUnavailable })
 	_, _, err = b.client.Submit(b.ctx(), "default", Submit{Task: newTask(messages.High, "")})

@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -123,6 +124,12 @@ func (m *memory) one(op *persistence.Op) persistence.Outcome {
 		m.events = append(m.events, e)
 	}
 	return out
+}
+
+func (m *memory) sessionsNow() map[string]messages.Session {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return maps.Clone(m.sessions)
 }
 
 // judge keeps every change that the tables of messages do not allow.

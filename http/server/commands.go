@@ -78,8 +78,8 @@ type TaskFilter struct {
 type Tasks interface {
 	// Submit returns when the task is durable and in the order. The same
 	// (tenant, IdemKey) returns the task it named before; another IdemHash is
-	// CodeKeyReused. A full queue is CodeQueueFull with Position, Limit and
-	// RetryAfter. A session of another pool is CodeWrongPool. Calls of one
+	// CodeKeyReused; both come before what the queue and the session say.
+	// A full queue is CodeQueueFull with Position, Limit and RetryAfter. A session of another pool is CodeWrongPool. Calls of one
 	// key may run at once: exactly one task comes of them.
 	Submit(ctx context.Context, r SubmitRequest) (Submitted, error)
 	// Task returns one task. CodeNotFound.

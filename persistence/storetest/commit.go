@@ -16,6 +16,7 @@ var commitTests = map[string]func(*testing.T, Engine){
 	"insert of a taken id is a conflict":   insertTakenID,
 	"idempotency key":                      idempotencyKey,
 	"idempotency key in one batch":         idempotencyInBatch,
+	"idempotency key is asked for":         idempotencyAsked,
 	"update compares state and claim":      updateCompares,
 	"unknown task is missing":              unknownIsMissing,
 	"cancel sets the flag once":            cancelOnce,
@@ -113,6 +114,30 @@ func idempotencyKey(t *testing.T, e Engine) {
 	must(t, e, keyed(b, "", ""), keyed(newTask(), "", "")) // no key takes none
 	e.Restart(t)
 	one(t, e, keyed(newTask(), "k", "body"), persistence.Duplicate)
+}
+
+// idempotencyAsked: an insert beside a session that cannot fit keeps nothing
+// and still tells who has the key, as the first part that does not fit.
+func idempotencyAsked(t *testing.T, e Engine) {
+	a, b := newTask(), newTask()
+	must(t, e, keyed(a, "k", "body"))
+	ask := func(key string) persistence.Op {
+		op := keyed(b, key, "body")
+		op.Session = &persistence.SessionWrite{Session: messages.Session{Tenant: b.Tenant, ID: b.ID, Pool: b.Pool}, FromGeneration: -2}
+		return op
+	}
+	out := one(t, e, ask("k"), persistence.Duplicate)
+	if same(t, out.Current, &a); !out.SameBody {
+		t.Error("same body was not recognised")
+	}
+	one(t, e, ask("new"), persistence.Conflict)
+	if _, err := e.Store().Task(t.Context(), "", b.ID); !errors.Is(err, persistence.ErrNotFound) {
+		t.Errorf("the question was stored as a task: %v", err)
+	}
+	if _, err := e.Store().Session(t.Context(), b.Tenant, b.ID); !errors.Is(err, persistence.ErrNotFound) {
+		t.Errorf("the question was stored as a session: %v", err)
+	}
+	must(t, e, keyed(b, "new", "body"))
 }
 
 func idempotencyInBatch(t *testing.T, e Engine) {
