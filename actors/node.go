@@ -106,6 +106,7 @@ func (n *Node) Restarts() *prometheus.CounterVec { return n.restarts }
 
 // AddPool starts the owner of a pool.
 func (n *Node) AddPool(ctx context.Context, cfg dispatch.Config) error {
+	cfg.Dispatcher = n.workers
 	reply := make(chan error, 1)
 	return n.add(ctx, spawnPool{cfg: cfg, reply: reply}, reply)
 }

@@ -124,7 +124,7 @@ func (b *bench) submit(class messages.Class, session, text string) messages.Task
 	b.t.Helper()
 	pid, _ := b.node.Pool(messages.DefaultPool)
 	reply := make(chan dispatch.SubmitReply, 1)
-	b.node.Root().Send(pid, dispatch.Submit{Reply: reply, Task: messages.Task{
+	b.node.Root().Send(pid, &dispatch.Submit{Reply: reply, Task: messages.Task{
 		ID: messages.NewID(), Tenant: messages.DefaultTenant, Pool: messages.DefaultPool, Class: class, Session: session,
 		Spec: &messages.TaskSpec{Message: text, TimeoutSeconds: 60, MaxAttempts: 3}, CreatedAt: messages.Now(),
 	}})

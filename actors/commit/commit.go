@@ -32,6 +32,10 @@ type Request struct {
 	Tag      any        // comes back in Done
 }
 
+// Requests asks for several operations that belong together: those that fit
+// are in one batch. Each is answered by itself.
+type Requests []Request
+
 // Done answers a Request. With Err set nothing is known to be durable; after
 // ErrStopped it may be all the same, so the sender has to look.
 type Done struct {
@@ -124,6 +128,14 @@ func (c *committer) Receive(ctx actor.Context) {
 		c.start(ctx)
 	case Request:
 		c.add(ctx, m)
+		c.flushIf(m.FailFast)
+	case Requests:
+		failFast := false
+		for _, r := range m {
+			c.add(ctx, r)
+			failFast = failFast || r.FailFast
+		}
+		c.flushIf(failFast)
 	case flushed:
 		c.finish(ctx, m)
 	case retry:
@@ -161,7 +173,12 @@ func (c *committer) add(ctx actor.Context, r Request) {
 	}
 	c.pending = append(c.pending, r)
 	c.cfg.Metrics.pending.Set(float64(len(c.pending) + len(c.flying)))
-	if !c.down || r.FailFast {
+}
+
+// flushIf flushes what has arrived; while the store is down only on behalf of
+// somebody who wants to know that at once.
+func (c *committer) flushIf(failFast bool) {
+	if !c.down || failFast {
 		c.flush()
 	}
 }

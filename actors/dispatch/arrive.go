@@ -16,19 +16,17 @@ import (
 // in the log behind a smaller task that it did not know of. Its client is
 // answered, and its gateway told, when the respective write is durable.
 func (b *broker) arrive(ctx actor.Context, in *intake) {
-	in.task.Seq = b.s.seq.Add(1)
+	in.Task.Seq = b.s.seq.Add(1)
 	op := persistence.Op{
-		Fences: []persistence.Fence{b.s.Fence},
-		Insert: &persistence.TaskInsert{Task: in.task, IdemKey: in.insert.IdemKey, IdemHash: in.insert.IdemHash},
-		Events: []*messages.Event{in.task.Event(0, b.now, "")},
+		Fences: b.s.fences,
+		Insert: &in.TaskInsert,
+		Events: []*messages.Event{in.Task.Event(0, b.now, "")},
 	}
-	e := b.add(in.task)
+	e := b.add(in.Task)
 	e.arriving = true
 	// Its dispatcher has counted it at admission.
-	f := &b.flows[in.task.Class]
-	f.count--
-	f.bytes -= weight(&in.task)
-	b.request(ctx, op, true, func(ctx actor.Context, d commit.Done) { b.arrived(ctx, e, in, d) })
+	b.s.loads[in.Task.Class].add(&in.Task, -1)
+	b.request(op, true, func(ctx actor.Context, d commit.Done) { b.arrived(ctx, e, in, d) })
 }
 
 // arrived answers the client. A task that was not written leaves the order; a
@@ -36,8 +34,8 @@ func (b *broker) arrive(ctx actor.Context, in *intake) {
 func (b *broker) arrived(ctx actor.Context, e *entry, in *intake, d commit.Done) {
 	e.arriving = false
 	if d.Err == nil && d.Outcome.Status == persistence.OK {
-		b.s.Metrics.tasks.WithLabelValues(in.task.Class.String(), in.task.State.String()).Inc()
-		reply(in.reply, SubmitReply{Task: in.task})
+		b.s.Metrics.entered(&in.Task)
+		reply(in.reply, SubmitReply{Task: in.Task})
 		b.settle(ctx, e)
 		return
 	}
@@ -50,9 +48,7 @@ func (b *broker) arrived(ctx actor.Context, e *entry, in *intake, d commit.Done)
 func (b *broker) unmake(e *entry) {
 	b.arb.Set(&e.item, Gone, "")
 	b.states[e.row.Class][e.row.State]--
-	f := &b.flows[e.row.Class]
-	f.count--
-	f.bytes -= weight(&e.row)
+	b.s.loads[e.row.Class].add(&e.row, -1)
 	delete(b.tasks, e.row.ID)
 	if e.armed != 0 {
 		b.s.send.Send(b.classes[e.row.Class], arm{task: e.row.ID})
@@ -75,7 +71,7 @@ func (s *shared) notEnqueued(in *intake, d commit.Done) SubmitReply {
 		s.send.Send(s.root, fencedOut{})
 	}
 	if errors.Is(d.Err, commit.ErrBusy) {
-		s.Metrics.refused.WithLabelValues(s.Pool.ID, in.task.Class.String(), "store_busy").Inc()
+		s.Metrics.refused.WithLabelValues(s.Pool.ID, in.Task.Class.String(), "store_busy").Inc()
 	}
 	return SubmitReply{Err: interpret(d.Outcome, d.Err)}
 }

@@ -23,7 +23,7 @@ type broker struct {
 	tasks    map[string]*entry
 	sessions map[string]*session
 	gates    map[string]*gate
-	flows    [numClasses]flow
+	requests commit.Requests            // of the present turn
 	states   [numClasses][numStates]int // open tasks by class and state
 	changes  uint64                     // grows with every change of a row in memory
 	began    time.Time
@@ -163,32 +163,28 @@ func (b *broker) apply(e *entry, row messages.Task) {
 	b.armFor(e)
 }
 
-// count keeps the numbers by state and tells the dispatcher how its queue changed.
+// count keeps the numbers by state, and what counts against the class's limits.
 func (b *broker) count(e *entry, old, row *messages.Task) {
 	c := row.Class
 	if old.ID == "" || old.State != row.State {
 		if old.ID != "" {
 			b.states[c][old.State]--
-			b.s.Metrics.tasks.WithLabelValues(c.String(), row.State.String()).Inc()
+			b.s.Metrics.entered(row)
 		}
 		if !row.State.Terminal() {
 			b.states[c][row.State]++
 		}
 	}
 	was, is := old.ID != "" && old.State.Waiting(), row.State.Waiting()
-	if was == is {
-		return
-	}
-	f, w := &b.flows[c], weight(row)
-	if is {
-		f.count++
-		f.bytes += w
-		return
-	}
-	f.count--
-	f.bytes -= w
-	if row.State == messages.Claimed {
-		f.left++
+	l := &b.s.loads[c]
+	switch {
+	case is && !was:
+		l.add(row, 1)
+	case was && !is:
+		l.add(row, -1)
+		if row.State == messages.Claimed {
+			l.left.Add(1)
+		}
 	}
 }
 
@@ -217,16 +213,6 @@ func (b *broker) armFor(e *entry) {
 	}
 	e.armed = at
 	b.s.send.Send(b.classes[e.row.Class], arm{task: e.row.ID, at: at})
-}
-
-// flush sends what has to be told to the dispatchers after a message.
-func (b *broker) flush(ctx actor.Context) {
-	for _, c := range messages.Classes {
-		if f := b.flows[c]; f != (flow{}) {
-			b.flows[c] = flow{}
-			ctx.Send(b.classes[c], f)
-		}
-	}
 }
 
 // settle takes the next step that the row itself asks for.
@@ -268,19 +254,13 @@ func (b *broker) wake(ctx actor.Context, ids []string) {
 // ready takes a durable task into the order and answers its client: whatever is
 // decided after the answer has seen the task.
 func (b *broker) ready(ctx actor.Context, in *intake) {
-	e := b.tasks[in.task.ID]
+	e := b.tasks[in.Task.ID]
 	if e == nil {
-		b.s.Metrics.tasks.WithLabelValues(in.task.Class.String(), in.task.State.String()).Inc()
-		e = b.add(in.task)
-		// Its dispatcher has counted it at admission.
-		f := &b.flows[in.task.Class]
-		f.count--
-		f.bytes -= weight(&in.task)
-	} else {
-		b.flows[in.task.Class].count--
-		b.flows[in.task.Class].bytes -= weight(&in.task)
+		b.s.Metrics.entered(&in.Task)
+		e = b.add(in.Task)
 	}
-	reply(in.reply, SubmitReply{Task: in.task})
+	b.s.loads[in.Task.Class].add(&in.Task, -1) // its dispatcher has counted it at admission
+	reply(in.reply, SubmitReply{Task: in.Task})
 	b.settle(ctx, e)
 }
 

@@ -6,7 +6,6 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/dash-fleet/dash/messages"
-	"github.com/dash-fleet/dash/persistence"
 )
 
 // pump claims whatever the arbiter assigns. The number of claims under way is
@@ -42,7 +41,7 @@ func (b *broker) claim(ctx actor.Context, e *entry, g *gate) {
 	var s *session
 	// The claim of a task that may not be written fails with its insert, so that
 	// what waits for the store stays bounded.
-	c := &change{fences: []persistence.Fence{g.fence()}, failFast: e.arriving && !e.tried}
+	c := &change{fences: b.fences(g), failFast: e.arriving && !e.tried}
 	c.update.UnlessCancelled = true
 	if e.item.Session != "" {
 		s = b.session(e.item.Session)
@@ -98,6 +97,7 @@ func (b *broker) tick(ctx actor.Context) {
 	b.s.after(tickEvery, b.self, tick{})
 	for _, c := range messages.Classes {
 		class := c.String()
+		ctx.Send(b.classes[c], pulse{})
 		b.s.Metrics.depth.WithLabelValues(b.pool.ID, class).Set(float64(b.arb.Queued(c)))
 		age := 0.0
 		if at := b.arb.Oldest(c); at != 0 {

@@ -19,8 +19,7 @@ type dispatcher struct {
 	class    messages.Class
 	limit    messages.ClassLimit
 	arbiter  *actor.PID
-	count    int // tasks that wait, the reserved ones included
-	bytes    int64
+	load     *load // tasks that wait, those on their way in included
 	rate     drain
 	alarms   alarms
 	timer    *time.Timer
@@ -29,7 +28,7 @@ type dispatcher struct {
 }
 
 func newDispatcher(s *shared, c messages.Class) *dispatcher {
-	return &dispatcher{s: s, class: c, limit: s.Pool.Limit(c)}
+	return &dispatcher{s: s, class: c, limit: s.Pool.Limit(c), load: &s.loads[c]}
 }
 
 // Messages between the dispatchers and the arbiter actor of one incarnation.
@@ -38,9 +37,9 @@ type (
 	meet struct{ arbiter *actor.PID }
 	// intake is a task on its way in.
 	intake struct {
-		task   messages.Task
-		insert *Submit // nil: a replay
-		from   int64   // claim of the dead letter
+		persistence.TaskInsert
+		replay bool  // of a dead letter, instead of an insert
+		from   int64 // its claim
 		reply  chan<- SubmitReply
 	}
 	// admit asks the arbiter whether the task's session may take it. A new task
@@ -52,12 +51,8 @@ type (
 	}
 	// ready gives a durable task to the arbiter, which then answers the client.
 	ready struct{ in *intake }
-	// flow tells a dispatcher how its queue changed without it.
-	flow struct {
-		count int
-		bytes int64
-		left  int // how many went to a gateway
-	}
+	// pulse comes every second: time to see how many tasks went to a gateway.
+	pulse struct{}
 	// arm sets the moment at which the arbiter wants to be told of the task.
 	arm struct {
 		task string
@@ -84,7 +79,7 @@ func (d *dispatcher) Receive(ctx actor.Context) {
 	switch m := ctx.Message().(type) {
 	case meet:
 		d.arbiter = m.arbiter
-	case Submit:
+	case *Submit:
 		d.submit(ctx, m)
 	case Replay:
 		d.replay(ctx, m)
@@ -92,10 +87,8 @@ func (d *dispatcher) Receive(ctx actor.Context) {
 		d.admitted(ctx, m)
 	case commit.Done:
 		d.enqueued(ctx, m)
-	case flow:
-		d.count += m.count
-		d.bytes += m.bytes
-		d.rate.add(time.Now(), m.left)
+	case pulse:
+		d.rate.add(time.Now(), int(d.load.left.Swap(0)))
 	case arm:
 		d.alarms.set(m.task, m.at)
 		d.wind(ctx)
@@ -113,9 +106,12 @@ func (d *dispatcher) Receive(ctx actor.Context) {
 }
 
 // submit reserves a place, then has the session checked, then writes.
-func (d *dispatcher) submit(ctx actor.Context, m Submit) {
-	t := m.Task
-	now := messages.Now()
+func (d *dispatcher) submit(ctx actor.Context, m *Submit) {
+	in := &intake{
+		TaskInsert: persistence.TaskInsert{Task: m.Task, IdemKey: m.IdemKey, IdemHash: m.IdemHash},
+		reply:      m.Reply,
+	}
+	t, now := &in.Task, messages.Now()
 	t.Pool, t.Class = d.s.Pool.ID, d.class
 	t.State = messages.Queued
 	if t.CreatedAt.IsZero() {
@@ -126,9 +122,8 @@ func (d *dispatcher) submit(ctx actor.Context, m Submit) {
 	} else {
 		t.DueAt = time.Time{}
 	}
-	in := &intake{task: t, insert: &m, reply: m.Reply}
 	if !t.NotAfter.IsZero() && !t.NotAfter.After(now) {
-		d.turnAway(ctx, in, "expired", refuse(messages.CodeInvalid, "not_after has passed already", "submit with a later not_after"))
+		d.refuse(m.Reply, "expired", refuse(messages.CodeInvalid, "not_after has passed already", "submit with a later not_after"))
 		return
 	}
 	d.take(ctx, in)
@@ -145,18 +140,17 @@ func (d *dispatcher) replay(ctx actor.Context, m Replay) {
 		reply(m.Reply, SubmitReply{Task: t, Err: refuse(messages.CodeWrongState,
 			"the task's not_after has passed", "submit a new task")})
 	default:
-		d.take(ctx, &intake{task: t, from: t.Claim, reply: m.Reply})
+		d.take(ctx, &intake{TaskInsert: persistence.TaskInsert{Task: t}, replay: true, from: t.Claim, reply: m.Reply})
 	}
 }
 
 func (d *dispatcher) take(ctx actor.Context, in *intake) {
-	if err := d.room(&in.task); err != nil {
-		d.turnAway(ctx, in, string(err.Code), err)
+	if err := d.room(&in.Task); err != nil {
+		d.refuse(in.reply, string(err.Code), err)
 		return
 	}
-	d.count++
-	d.bytes += weight(&in.task)
-	if in.insert != nil || in.task.Session != "" {
+	d.load.add(&in.Task, 1)
+	if !in.replay || in.Task.Session != "" {
 		ctx.Request(d.arbiter, admit{in})
 		return
 	}
@@ -168,17 +162,18 @@ func (d *dispatcher) room(t *messages.Task) *messages.Error {
 		return &messages.Error{Code: messages.CodeUnavailable, Message: "the pool is being drained and takes no tasks",
 			NextStep: "submit to another pool or wait", RetryAfter: maxRetryAfter}
 	}
-	full := &messages.Error{Code: messages.CodeQueueFull, Position: d.count, Limit: d.limit.Count, NextStep: "send it again after Retry-After"}
+	count, bytes := int(d.load.count.Load()), d.load.bytes.Load()
+	var message string
 	switch {
-	case d.count >= d.limit.Count:
-		full.Message = fmt.Sprintf("%d tasks of class %s wait in pool %s, its limit is %d", d.count, d.class, d.s.Pool.ID, d.limit.Count)
-	case d.bytes+weight(t) > d.limit.Bytes:
-		full.Message = fmt.Sprintf("the inputs of class %s in pool %s hold %d bytes, their limit is %d", d.class, d.s.Pool.ID, d.bytes, d.limit.Bytes)
+	case count >= d.limit.Count:
+		message = fmt.Sprintf("%d tasks of class %s wait in pool %s, its limit is %d", count, d.class, d.s.Pool.ID, d.limit.Count)
+	case bytes+weight(t) > d.limit.Bytes:
+		message = fmt.Sprintf("the inputs of class %s in pool %s hold %d bytes, their limit is %d", d.class, d.s.Pool.ID, bytes, d.limit.Bytes)
 	default:
 		return nil
 	}
-	full.RetryAfter = retryAfter(d.limit.Count, d.rate.perSecond(time.Now()))
-	return full
+	return &messages.Error{Code: messages.CodeQueueFull, Message: message, Position: count, Limit: d.limit.Count,
+		NextStep: "send it again after Retry-After", RetryAfter: retryAfter(d.limit.Count, d.rate.perSecond(time.Now()))}
 }
 
 func (d *dispatcher) refuse(to chan<- SubmitReply, reason string, err error) {
@@ -189,33 +184,28 @@ func (d *dispatcher) refuse(to chan<- SubmitReply, reason string, err error) {
 func (d *dispatcher) admitted(ctx actor.Context, m admitted) {
 	if m.err != nil {
 		d.release(m.in)
-		d.turnAway(ctx, m.in, string(messages.CodeOf(m.err)), m.err)
+		d.refuse(m.in.reply, string(messages.CodeOf(m.err)), m.err)
 		return
 	}
 	d.enqueue(ctx, m.in)
 }
 
 func (d *dispatcher) release(in *intake) {
-	d.count--
-	d.bytes -= weight(&in.task)
+	d.load.add(&in.Task, -1)
 }
 
 // enqueue gives a replayed task its place in the order and asks for it to be made durable.
 func (d *dispatcher) enqueue(ctx actor.Context, in *intake) {
-	in.task = replayed(in.task, d.s.seq.Add(1))
+	in.Task = replayed(in.Task, d.s.seq.Add(1))
 	op := persistence.Op{
 		Fences: []persistence.Fence{d.s.Fence},
-		Update: &persistence.TaskUpdate{Task: in.task, From: messages.DeadLetter, FromClaim: in.from, ClearCancel: true},
-		Events: []*messages.Event{in.task.Event(messages.DeadLetter, messages.Now(), "replay")},
+		Update: &persistence.TaskUpdate{Task: in.Task, From: messages.DeadLetter, FromClaim: in.from, ClearCancel: true},
+		Events: []*messages.Event{in.Task.Event(messages.DeadLetter, messages.Now(), "replay")},
 	}
 	ctx.Send(d.s.Committer, commit.Request{Op: op, FailFast: true, ReplyTo: ctx.Self(), Tag: in})
 }
 
 func (d *dispatcher) enqueued(ctx actor.Context, m commit.Done) {
-	if p, ok := m.Tag.(*inquiry); ok {
-		d.known(p, m)
-		return
-	}
 	in := m.Tag.(*intake)
 	if m.Err == nil && m.Outcome.Status == persistence.OK {
 		ctx.Send(d.arbiter, ready{in})
@@ -265,7 +255,7 @@ func (d *dispatcher) ring(ctx actor.Context) {
 func (d *dispatcher) measure(ctx actor.Context, m measure) {
 	for i := range m.stats.Classes {
 		if s := &m.stats.Classes[i]; s.Class == d.class {
-			s.Limit, s.Admitted, s.Bytes = d.limit, d.count, d.bytes
+			s.Limit, s.Admitted, s.Bytes = d.limit, int(d.load.count.Load()), d.load.bytes.Load()
 		}
 	}
 	if len(m.rest) == 0 {

@@ -27,7 +27,7 @@ type Client struct {
 // durable and in the order; existing says that an earlier request with the same
 // idempotency key made it.
 func (c *Client) Submit(ctx context.Context, pool string, m Submit) (task messages.Task, existing bool, err error) {
-	r, err := ask(ctx, c, pool, func(ch chan SubmitReply) any { m.Reply = ch; return m })
+	r, err := ask(ctx, c, pool, func(ch chan SubmitReply) any { m.Reply = ch; return &m })
 	if err != nil {
 		return messages.Task{}, false, err
 	}

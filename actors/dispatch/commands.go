@@ -53,10 +53,10 @@ func (b *broker) wait(e *entry, m any, full func(error)) {
 // cancel writes the flag first; what follows from it is read from the row.
 func (b *broker) cancel(ctx actor.Context, m Cancel) {
 	op := persistence.Op{
-		Fences: []persistence.Fence{b.s.Fence},
+		Fences: b.s.fences,
 		Cancel: &persistence.CancelRequest{Tenant: m.Tenant, Task: m.Task, At: b.now, Reason: m.Reason},
 	}
-	b.request(ctx, op, true, func(ctx actor.Context, d commit.Done) {
+	b.request(op, true, func(ctx actor.Context, d commit.Done) {
 		current := d.Outcome.Current
 		switch {
 		case d.Err == nil && current != nil && d.Outcome.Status == persistence.OK:

@@ -24,7 +24,8 @@ type Reader interface {
 	Transcript(ctx context.Context, tenant, session string, limit int) ([]messages.Task, error)
 }
 
-// Config of one pool's owner. All fields are needed, except Budget and Metrics.
+// Config of one pool's owner. All fields are needed, except Budget, Metrics and
+// Dispatcher.
 type Config struct {
 	Pool      messages.Pool
 	Fence     persistence.Fence // the shard that P owns
@@ -33,6 +34,8 @@ type Config struct {
 	Logger    *slog.Logger
 	Metrics   *Metrics // shared by all pools; nil: not registered anywhere
 	Budget    *Budget  // runs at once over all pools of the node; nil: no cap
+	// Dispatcher runs the actors' turns; nil: protoactor's own.
+	Dispatcher actor.Dispatcher
 }
 
 // Fenced tells the parent of a pool's root (P to its shard) that another owner
@@ -75,8 +78,29 @@ type shared struct {
 	root *actor.PID
 	send *actor.RootContext
 	seq  *atomic.Int64 // greatest sequence number given
+	// fences is the pool's alone.
+	fences []persistence.Fence
+	// loads are what waits, by class.
+	loads *[numClasses]load
 	// reads bounds how many reads of the store are under way; the others wait.
 	reads chan struct{}
+}
+
+// load is what waits in one class. The class's dispatcher reserves a place for
+// a task on its way in, the arbiter actor frees it.
+type load struct{ count, bytes, left atomic.Int64 }
+
+func (l *load) add(t *messages.Task, n int64) {
+	l.count.Add(n)
+	l.bytes.Add(n * weight(t))
+}
+
+// props are the props of one of the pool's actors.
+func (c *Config) props(produce actor.Producer) *actor.Props {
+	if c.Dispatcher == nil {
+		return actor.PropsFromProducer(produce)
+	}
+	return actor.PropsFromProducer(produce, actor.WithDispatcher(c.Dispatcher))
 }
 
 // read runs f on its own goroutine with a deadline and sends what it returns

@@ -16,16 +16,22 @@ type gate struct {
 	offer  Offer
 	owner  string
 	epoch  int64
-	boot   string    // process that the window belongs to
-	heard  time.Time // last Demand
-	away   time.Time // its AwaySince
-	shut   bool      // a claim was fenced: closed until a Demand with another epoch
-	closed time.Time // since when the window is 0
+	boot   string              // process that the window belongs to
+	fences []persistence.Fence // see broker.fences
+	heard  time.Time           // last Demand
+	away   time.Time           // its AwaySince
+	shut   bool                // a claim was fenced: closed until a Demand with another epoch
+	closed time.Time           // since when the window is 0
 	tasks  map[string]*entry
 }
 
-func (g *gate) fence() persistence.Fence {
-	return persistence.Fence{Scope: persistence.GatewayScope, Key: g.id, Owner: g.owner, Epoch: g.epoch}
+// fences are those of the pool and of the gateway's owner.
+func (b *broker) fences(g *gate) []persistence.Fence {
+	f := persistence.Fence{Scope: persistence.GatewayScope, Key: g.id, Owner: g.owner, Epoch: g.epoch}
+	if len(g.fences) == 0 || g.fences[1] != f {
+		g.fences = []persistence.Fence{b.s.Fence, f}
+	}
+	return g.fences
 }
 
 // silent reports whether its owner has stopped asking for work.
@@ -148,7 +154,7 @@ func (b *broker) takeBack(ctx actor.Context, g *gate, returned []messages.Return
 		c := to(requeued(e.row), "refused: "+r.Reason)
 		// Evidence counts only while the owner that gave it is the owner: a later
 		// one may have sent the claim again.
-		c.fences = []persistence.Fence{g.fence()}
+		c.fences = b.fences(g)
 		c.then = func(ctx actor.Context, ok bool, _ error) {
 			if ok {
 				b.tell(ctx, g, messages.Taken{Claims: []messages.ClaimRef{ref}})

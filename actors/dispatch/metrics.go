@@ -17,6 +17,11 @@ type Metrics struct {
 	corrections *prometheus.CounterVec   // pool, what
 	stale       *prometheus.CounterVec   // pool, what
 	stashed     prometheus.Counter
+
+	// Of tasks, start and run, looked up once.
+	states [numClasses][numStates]prometheus.Counter
+	starts [numClasses]prometheus.Observer
+	runs   [numClasses]prometheus.Observer
 }
 
 var startBuckets = []float64{.001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10, 30, 60, 300, 900, 3600}
@@ -47,10 +52,21 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Name: "dash_queue_stash_full_total", Help: "Messages dropped because too many waited for a pool to read itself back.",
 		}),
 	}
+	for _, c := range messages.Classes {
+		m.starts[c], m.runs[c] = m.start.WithLabelValues(c.String()), m.run.WithLabelValues(c.String())
+		for s := messages.Scheduled; s <= messages.Expired; s++ {
+			m.states[c][s] = m.tasks.WithLabelValues(c.String(), s.String())
+		}
+	}
 	if r != nil {
 		r.MustRegister(m.depth, m.oldest, m.tasks, m.start, m.run, m.refused, m.corrections, m.stale, m.stashed)
 	}
 	return m
+}
+
+// entered counts a task that is in a new state.
+func (m *Metrics) entered(t *messages.Task) {
+	m.states[t.Class][t.State].Inc()
 }
 
 // ended observes a task whose attempt is over.
@@ -58,11 +74,10 @@ func (m *Metrics) ended(t *messages.Task) {
 	if t.StartedAt.IsZero() {
 		return
 	}
-	class := t.Class.String()
 	if t.Attempt <= 1 {
-		m.start.WithLabelValues(class).Observe(max(0, t.StartedAt.Sub(since(t)).Seconds()))
+		m.starts[t.Class].Observe(max(0, t.StartedAt.Sub(since(t)).Seconds()))
 	}
 	if !t.FinishedAt.IsZero() {
-		m.run.WithLabelValues(class).Observe(max(0, t.FinishedAt.Sub(t.StartedAt).Seconds()))
+		m.runs[t.Class].Observe(max(0, t.FinishedAt.Sub(t.StartedAt).Seconds()))
 	}
 }

@@ -26,7 +26,7 @@ func Props(cfg Config) (*actor.Props, error) {
 		cfg.Metrics = NewMetrics(nil)
 	}
 	incarnations := &atomic.Uint64{}
-	return actor.PropsFromProducer(func() actor.Actor {
+	return cfg.props(func() actor.Actor {
 		return &group{cfg: cfg, incarnation: incarnations.Add(1)}
 	}), nil
 }
@@ -97,7 +97,7 @@ func (g *group) start(ctx actor.Context) {
 	runCtx, cancel := context.WithCancel(context.Background())
 	g.cancel = cancel
 	g.s = &shared{Config: g.cfg, ctx: runCtx, root: ctx.Self(), send: ctx.ActorSystem().Root, seq: &atomic.Int64{},
-		reads: make(chan struct{}, maxReads)}
+		fences: []persistence.Fence{g.cfg.Fence}, loads: &[numClasses]load{}, reads: make(chan struct{}, maxReads)}
 	g.raiseBarrier(ctx)
 }
 
@@ -123,10 +123,10 @@ func (g *group) barrierDown(ctx actor.Context, d commit.Done) {
 
 func (g *group) spawn(ctx actor.Context) {
 	for _, c := range messages.Classes {
-		g.classes[c] = ctx.Spawn(actor.PropsFromProducer(func() actor.Actor { return newDispatcher(g.s, c) }))
+		g.classes[c] = ctx.Spawn(g.cfg.props(func() actor.Actor { return newDispatcher(g.s, c) }))
 	}
 	classes := g.classes
-	g.arbiter = ctx.Spawn(actor.PropsFromProducer(func() actor.Actor { return newBroker(g.s, classes) }))
+	g.arbiter = ctx.Spawn(g.cfg.props(func() actor.Actor { return newBroker(g.s, classes) }))
 	for _, c := range messages.Classes {
 		ctx.Send(g.classes[c], meet{arbiter: g.arbiter})
 	}
@@ -167,7 +167,7 @@ func (g *group) route(ctx actor.Context, m any) {
 func (g *group) target(m any) *actor.PID {
 	var c messages.Class
 	switch m := m.(type) {
-	case Submit:
+	case *Submit:
 		c = m.Task.Class
 	case Replay:
 		c = m.Task.Class
@@ -207,7 +207,7 @@ func turnAway(m any) {
 		NextStep: "send the same request again", RetryAfter: time.Second,
 	}
 	switch m := m.(type) {
-	case Submit:
+	case *Submit:
 		if !m.Task.Class.Valid() {
 			err = refuse(messages.CodeInvalid, "the task has no valid priority", "use critical, high, medium or low")
 		}

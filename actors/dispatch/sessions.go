@@ -107,8 +107,8 @@ func (b *broker) sessionWritten(s *session, w *persistence.SessionWrite, ok bool
 func (b *broker) writeSession(ctx actor.Context, s *session, next messages.Session, failFast bool, then func(actor.Context, error)) {
 	w, events := b.sessionWrite(s, next)
 	b.bind(s)
-	op := persistence.Op{Fences: []persistence.Fence{b.s.Fence}, Session: w, Events: events}
-	b.request(ctx, op, failFast, func(ctx actor.Context, d commit.Done) {
+	op := persistence.Op{Fences: b.s.fences, Session: w, Events: events}
+	b.request(op, failFast, func(ctx actor.Context, d commit.Done) {
 		ok := d.Err == nil && d.Outcome.Status == persistence.OK
 		b.sessionWritten(s, w, ok)
 		if d.Err == nil && d.Outcome.Status == persistence.Fenced {
@@ -145,16 +145,16 @@ func (b *broker) renewed(s *session, gateway, reason string) messages.Session {
 // admit takes a new task into the order, or answers a dispatcher whether the
 // session may take it. A session that nobody knows is created first.
 func (b *broker) admit(ctx actor.Context, in *intake, to *actor.PID) {
-	if in.task.Session == "" {
+	if in.Task.Session == "" {
 		b.arrive(ctx, in)
 		return
 	}
 	var labels map[string]string
-	b.open(ctx, in.task.Tenant, in.task.Session, labels, func(ctx actor.Context, s *session, _ bool, err error) {
+	b.open(ctx, in.Task.Tenant, in.Task.Session, labels, func(ctx actor.Context, s *session, _ bool, err error) {
 		if err == nil {
 			err = accepts(&s.row)
 		}
-		if err == nil && in.insert != nil {
+		if err == nil && !in.replay {
 			b.arrive(ctx, in)
 			return
 		}
@@ -205,11 +205,11 @@ func (b *broker) create(ctx actor.Context, s *session, labels map[string]string,
 		CreatedAt: b.now, UpdatedAt: b.now,
 	}
 	op := persistence.Op{
-		Fences:  []persistence.Fence{b.s.Fence},
+		Fences:  b.s.fences,
 		Session: &persistence.SessionWrite{Session: row, FromGeneration: -1},
 		Events:  []*messages.Event{row.Event(0, b.now)},
 	}
-	b.request(ctx, op, true, func(ctx actor.Context, d commit.Done) {
+	b.request(op, true, func(ctx actor.Context, d commit.Done) {
 		s.busy = false
 		switch {
 		case d.Err == nil && d.Outcome.Status == persistence.OK:

@@ -9,8 +9,18 @@ import (
 )
 
 // request asks the committer for an operation; then runs on this actor's turn.
-func (b *broker) request(ctx actor.Context, op persistence.Op, failFast bool, then func(actor.Context, commit.Done)) {
-	ctx.Send(b.s.Committer, commit.Request{Op: op, FailFast: failFast, ReplyTo: b.self, Tag: then})
+// It leaves at the end of the present turn.
+func (b *broker) request(op persistence.Op, failFast bool, then func(actor.Context, commit.Done)) {
+	b.requests = append(b.requests, commit.Request{Op: op, FailFast: failFast, ReplyTo: b.self, Tag: then})
+}
+
+// flush sends what a turn has asked for in one message: so a task's insert and
+// its claim, which follows from it, share a batch.
+func (b *broker) flush(ctx actor.Context) {
+	if len(b.requests) > 0 {
+		ctx.Send(b.s.Committer, b.requests)
+		b.requests = nil
+	}
 }
 
 // change is one step of a task.
@@ -18,7 +28,7 @@ type change struct {
 	update   persistence.TaskUpdate // step fills in what it is compared with
 	gateway  string                 // of the row before, likewise
 	reason   string
-	fences   []persistence.Fence // beside the pool's
+	fences   []persistence.Fence // nil: the pool's
 	session  *persistence.SessionWrite
 	events   []*messages.Event
 	failFast bool
@@ -40,13 +50,16 @@ func (b *broker) step(ctx actor.Context, e *entry, c *change) {
 	if e.item.Phase() == Waiting {
 		b.arb.Set(&e.item, Blocking, "")
 	}
+	if c.fences == nil {
+		c.fences = b.s.fences
+	}
 	op := persistence.Op{
-		Fences:  append([]persistence.Fence{b.s.Fence}, c.fences...),
+		Fences:  c.fences,
 		Update:  &c.update,
 		Session: c.session,
 		Events:  append([]*messages.Event{c.update.Task.Event(c.update.From, b.now, c.reason)}, c.events...),
 	}
-	b.request(ctx, op, c.failFast, func(ctx actor.Context, d commit.Done) { b.stepped(ctx, e, c, d) })
+	b.request(op, c.failFast, func(ctx actor.Context, d commit.Done) { b.stepped(ctx, e, c, d) })
 }
 
 func (b *broker) stepped(ctx actor.Context, e *entry, c *change, d commit.Done) {
@@ -118,7 +131,7 @@ func (b *broker) fenced(ctx actor.Context, gateway string) {
 		g.shut = true
 		b.offer(g)
 	}
-	b.request(ctx, persistence.Op{Fences: []persistence.Fence{b.s.Fence}}, false, func(ctx actor.Context, d commit.Done) {
+	b.request(persistence.Op{Fences: b.s.fences}, false, func(ctx actor.Context, d commit.Done) {
 		if d.Err == nil && d.Outcome.Status == persistence.Fenced {
 			ctx.Send(b.s.root, fencedOut{})
 		}

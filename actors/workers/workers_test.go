@@ -32,7 +32,7 @@ func TestEveryTurnRunsAndIdleWorkersEnd(t *testing.T) {
 		if n != 1000 {
 			t.Errorf("%d of 1000 turns ran", n)
 		}
-		time.Sleep(2 * idleFor)
+		time.Sleep(2 * sweepEvery)
 	})
 }
 
