@@ -53,6 +53,7 @@ var rules = []rule{
 	{part: "cmd/internal/app/...", may: []string{"..."}},
 	{part: "cmd/internal/config", may: []string{"messages"}},
 	{part: "cmd/internal/telemetry", may: []string{"messages"}},
+	{part: "cmd/internal/benchnode", may: []string{"messages", "http/server", "http/events", "actors/gateway", "actors/openclaw", "cmd/internal/app", "cmd/internal/config"}},
 	{part: "cmd/internal/testcount"},
 	{part: "cmd/internal/archtest"},
 	{part: "cmd/dash/...", may: []string{"messages", "http/api", "actors/openclaw/openclawtest", "persistence", "persistence/backup", "persistence/sqlite", "persistence/postgres",
