@@ -31,7 +31,7 @@ var rules = []rule{
 	{part: "persistence/postgres/...", may: []string{"messages", "persistence"},
 		tests: []string{"persistence/postgres/...", "persistence/storetest", "persistence/testserver"}},
 	{part: "persistence/redis/...", may: []string{"messages", "persistence"},
-		tests: []string{"persistence/redis/...", "persistence/storetest", "persistence/testserver"}},
+		tests: []string{"persistence/redis/...", "persistence/storetest", "persistence/testserver", "persistence/sqlite", "persistence/postgres"}},
 	{part: "persistence/testserver/...", tests: []string{"persistence/testserver/..."}},
 	{part: "persistence", may: []string{"messages"}},
 	{part: "cluster/...", may: []string{"messages", "cluster/..."}},
