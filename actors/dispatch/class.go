@@ -123,7 +123,7 @@ func (d *dispatcher) submit(ctx actor.Context, m *Submit) {
 		t.DueAt = time.Time{}
 	}
 	if !t.NotAfter.IsZero() && !t.NotAfter.After(now) {
-		d.refuse(m.Reply, "expired", refuse(messages.CodeInvalid, "not_after has passed already", "submit with a later not_after"))
+		d.turnAway(ctx, in, "expired", refuse(messages.CodeInvalid, "not_after has passed already", "submit with a later not_after"))
 		return
 	}
 	d.take(ctx, in)
@@ -146,7 +146,7 @@ func (d *dispatcher) replay(ctx actor.Context, m Replay) {
 
 func (d *dispatcher) take(ctx actor.Context, in *intake) {
 	if err := d.room(&in.Task); err != nil {
-		d.refuse(in.reply, string(err.Code), err)
+		d.turnAway(ctx, in, string(err.Code), err)
 		return
 	}
 	d.load.add(&in.Task, 1)
@@ -184,7 +184,7 @@ func (d *dispatcher) refuse(to chan<- SubmitReply, reason string, err error) {
 func (d *dispatcher) admitted(ctx actor.Context, m admitted) {
 	if m.err != nil {
 		d.release(m.in)
-		d.refuse(m.in.reply, string(messages.CodeOf(m.err)), m.err)
+		d.turnAway(ctx, m.in, string(messages.CodeOf(m.err)), m.err)
 		return
 	}
 	d.enqueue(ctx, m.in)
@@ -206,6 +206,10 @@ func (d *dispatcher) enqueue(ctx actor.Context, in *intake) {
 }
 
 func (d *dispatcher) enqueued(ctx actor.Context, m commit.Done) {
+	if q, ok := m.Tag.(*inquiry); ok {
+		d.known(q, m)
+		return
+	}
 	in := m.Tag.(*intake)
 	if m.Err == nil && m.Outcome.Status == persistence.OK {
 		ctx.Send(d.arbiter, ready{in})

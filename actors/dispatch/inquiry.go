@@ -23,14 +23,15 @@ type inquiry struct {
 // that does not fit: the store checks the key first, and behind all inserts
 // that are under way.
 func (d *dispatcher) turnAway(ctx actor.Context, in *intake, reason string, err error) {
-	if in.insert == nil || in.insert.IdemKey == "" {
+	if in.replay || in.IdemKey == "" {
 		d.refuse(in.reply, reason, err)
 		return
 	}
+	t := &in.Task
 	op := persistence.Op{
-		Fences:  []persistence.Fence{d.s.Fence},
-		Insert:  &persistence.TaskInsert{Task: in.task, IdemKey: in.insert.IdemKey, IdemHash: in.insert.IdemHash},
-		Session: &persistence.SessionWrite{Session: messages.Session{Tenant: in.task.Tenant, ID: in.task.ID, Pool: in.task.Pool}, FromGeneration: noGeneration},
+		Fences:  d.s.fences,
+		Insert:  &in.TaskInsert,
+		Session: &persistence.SessionWrite{Session: messages.Session{Tenant: t.Tenant, ID: t.ID, Pool: t.Pool}, FromGeneration: noGeneration},
 	}
 	ctx.Send(d.s.Committer, commit.Request{Op: op, FailFast: true, ReplyTo: ctx.Self(), Tag: &inquiry{in: in, reason: reason, err: err}})
 }
