@@ -2,10 +2,12 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/dash-fleet/dash/http/auth"
 	"github.com/dash-fleet/dash/messages"
@@ -19,12 +21,13 @@ func (a *App) firstKey(ctx context.Context) error {
 	if a.keyFile == "" {
 		a.keyFile = filepath.Join(a.cfg.Data, "admin.key")
 	}
+	draft := a.keyFile + ".new"
 	keys, err := a.repos.Keys.List(ctx)
 	if err != nil {
 		return fmt.Errorf("list api keys: %w", err)
 	}
 	if len(keys) > 0 {
-		return nil
+		return a.finishKey(draft, keys)
 	}
 	cost := a.deps.BcryptCost
 	if cost == 0 {
@@ -34,8 +37,9 @@ func (a *App) firstKey(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// The file comes first: a key that nobody can read would lock everybody out.
-	if err := os.WriteFile(a.keyFile, []byte(text.Reveal()+"\n"), 0o600); err != nil {
+	// The file comes first: a key that nobody can read would lock everybody
+	// out. It gets its name when the key counts: another process may be first.
+	if err := os.WriteFile(draft, []byte(text.Reveal()+"\n"), 0o600); err != nil {
 		return fmt.Errorf("write admin key: %w; give another place with --admin-key-file", err)
 	}
 	made, err := a.repos.Keys.CreateFirst(ctx, persistence.Key{
@@ -45,11 +49,33 @@ func (a *App) firstKey(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("store admin key: %w", err)
 	}
-	if made {
-		a.adminKey = text
-		a.logger.Info("made the first admin key", slog.String("key_id", id), slog.String("file", a.keyFile))
+	if !made {
+		return os.Remove(draft)
 	}
+	if err := os.Rename(draft, a.keyFile); err != nil {
+		return fmt.Errorf("name admin key: %w; it is in %s", err, draft)
+	}
+	a.adminKey = text
+	a.logger.Info("made the first admin key", slog.String("key_id", id), slog.String("file", a.keyFile))
 	return nil
+}
+
+// finishKey names the file of a key that counts, after a crash just before
+// that, and forgets one that does not.
+func (a *App) finishKey(draft string, keys []persistence.Key) error {
+	text, err := os.ReadFile(draft)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read admin key: %w", err)
+	}
+	for _, k := range keys {
+		if strings.Contains(string(text), k.ID) {
+			return os.Rename(draft, a.keyFile)
+		}
+	}
+	return os.Remove(draft)
 }
 
 // startKeyStore gives the API the keys as the store has them.
