@@ -31,6 +31,7 @@ type options struct {
 	mode            string
 	producers       int
 	tasks           int
+	duration        time.Duration
 	rate            int
 	gateways, slots int
 	cfg             config.Config
@@ -50,6 +51,7 @@ func parse(args []string) (options, error) {
 	f.StringVar(&o.mode, "mode", "throughput", "throughput: submit and complete; latency: from submit to start; load: restart with a full queue")
 	f.IntVar(&o.producers, "producers", 64, "callers that submit one task after the other")
 	f.IntVar(&o.tasks, "tasks", 10000, "tasks in all")
+	f.DurationVar(&o.duration, "duration", 0, "mode throughput: submit for this long instead of a number of tasks")
 	f.IntVar(&o.rate, "rate", 100, "tasks per second of mode latency")
 	f.IntVar(&o.gateways, "gateways", 8, "gateways")
 	f.IntVar(&o.slots, "slots", 64, "runs at once of each gateway")

@@ -37,6 +37,19 @@ func TestModesMeasure(t *testing.T) {
 	}
 }
 
+func TestThroughputForATime(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	if err := run(t.Context(), []string{"--duration", "100ms", "--producers", "2", "--gateways", "1"}, strings.NewReader("go\n"), &out); err != nil {
+		t.Fatal(err)
+	}
+	_, line, _ := strings.Cut(out.String(), "\n")
+	var r result
+	if err := json.Unmarshal([]byte(line), &r); err != nil || r.Tasks == 0 || r.EnqueueSeconds < 0.1 {
+		t.Fatalf("it printed %q: %v", out.String(), err)
+	}
+}
+
 func TestUnknownModeIsRefused(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer

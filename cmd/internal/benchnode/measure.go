@@ -55,40 +55,57 @@ func (b *bench) measure(ctx context.Context) (result, error) {
 	default:
 		err = fmt.Errorf("there is no mode %q", b.mode)
 	}
-	r.Tasks, r.CPUSeconds = b.tasks, cpuSeconds()-cpu
+	r.CPUSeconds = cpuSeconds() - cpu
 	return r, err
 }
 
 // throughput: producers submit one task after the other; it ends with the
 // durable end of the last.
 func (b *bench) throughput(ctx context.Context) (result, error) {
-	ended := b.ends()
+	total, ended := b.ends()
 	began := time.Now()
-	if err := b.produce(ctx, messages.High); err != nil {
-		return result{}, err
-	}
+	n, err := b.produce(ctx, messages.High)
+	total <- n
 	enqueued := time.Since(began)
-	if err := <-ended; err != nil {
+	if err := errors.Join(err, <-ended); err != nil {
 		return result{}, err
 	}
-	return result{EnqueueSeconds: enqueued.Seconds(), Seconds: time.Since(began).Seconds()}, nil
+	return result{Tasks: n, EnqueueSeconds: enqueued.Seconds(), Seconds: time.Since(began).Seconds()}, nil
 }
 
-// produce submits all tasks from all producers. A full queue is waited out.
-func (b *bench) produce(ctx context.Context, class messages.Class) error {
-	var left atomic.Int64
-	left.Store(int64(b.tasks))
-	errs := make([]error, b.producers)
+// produce submits from all producers: for a time, or a number of tasks. A full
+// queue is waited out. It returns how many tasks were accepted.
+func (b *bench) produce(ctx context.Context, class messages.Class) (int, error) {
+	more := b.more()
+	counts, errs := make([]int, b.producers), make([]error, b.producers)
 	var wg sync.WaitGroup
 	for i := range b.producers {
 		wg.Go(func() {
-			for left.Add(-1) >= 0 && errs[i] == nil {
-				errs[i] = b.submit(ctx, class, "hello")
+			for more() {
+				if errs[i] = b.submit(ctx, class, "hello"); errs[i] != nil {
+					return
+				}
+				counts[i]++
 			}
 		})
 	}
 	wg.Wait()
-	return errors.Join(errs...)
+	n := 0
+	for _, c := range counts {
+		n += c
+	}
+	return n, errors.Join(errs...)
+}
+
+// more tells a producer whether to go on.
+func (b *bench) more() func() bool {
+	if b.duration > 0 {
+		until := time.Now().Add(b.duration)
+		return func() bool { return time.Now().Before(until) }
+	}
+	var left atomic.Int64
+	left.Store(int64(b.tasks))
+	return func() bool { return left.Add(-1) >= 0 }
 }
 
 func (b *bench) submit(ctx context.Context, class messages.Class, text string) error {
@@ -102,23 +119,27 @@ func (b *bench) submit(ctx context.Context, class messages.Class, text string) e
 	}
 }
 
-// ends delivers nil when as many tasks have succeeded as are submitted.
-func (b *bench) ends() <-chan error {
+// ends counts tasks that succeeded; once it was told how many there are in all
+// it delivers when they are reached.
+func (b *bench) ends() (total chan<- int, done <-chan error) {
 	sub := b.commands.Events.Subscribe(1 << 20)
-	done := make(chan error, 1)
-	go func() { done <- b.count(sub) }()
-	return done
+	want, result := make(chan int, 1), make(chan error, 1)
+	go func() { result <- count(sub, want) }()
+	return want, result
 }
 
-func (b *bench) count(sub events.Subscription) error {
+func count(sub events.Subscription, want <-chan int) error {
 	defer sub.Close()
-	for n := 0; n < b.tasks; {
-		e, ok := <-sub.C()
-		if !ok {
-			return errors.New("the watch of events was cut")
-		}
-		if e.GetTask().GetState() == "succeeded" {
-			n++
+	for n, total := 0, -1; n != total; {
+		select {
+		case total = <-want:
+		case e, ok := <-sub.C():
+			if !ok {
+				return errors.New("the watch of events was cut")
+			}
+			if e.GetTask().GetState() == "succeeded" {
+				n++
+			}
 		}
 	}
 	return nil
@@ -126,7 +147,8 @@ func (b *bench) count(sub events.Subscription) error {
 
 // latency submits at a steady rate, whatever the answers do.
 func (b *bench) latency(ctx context.Context) (result, error) {
-	ended := b.ends()
+	total, ended := b.ends()
+	total <- b.tasks
 	tick := time.NewTicker(time.Second / time.Duration(b.rate))
 	defer tick.Stop()
 	began := time.Now()
@@ -150,17 +172,17 @@ func (b *bench) latency(ctx context.Context) (result, error) {
 	if len(b.took) == 0 {
 		return result{}, errors.New("no task was started")
 	}
-	return result{EnqueueSeconds: enqueued.Seconds(), Seconds: time.Since(began).Seconds(),
+	return result{Tasks: b.tasks, EnqueueSeconds: enqueued.Seconds(), Seconds: time.Since(began).Seconds(),
 		P50: ms(b.took[len(b.took)/2]), P99: ms(b.took[min(len(b.took)-1, len(b.took)*99/100)])}, nil
 }
 
 // load fills the queue, starts a node on it anew and then lets the first task run.
 func (b *bench) load(ctx context.Context) (result, error) {
 	began := time.Now()
-	if err := b.produce(ctx, messages.Low); err != nil {
+	if _, err := b.produce(ctx, messages.Low); err != nil {
 		return result{}, err
 	}
-	r := result{EnqueueSeconds: time.Since(began).Seconds()}
+	r := result{Tasks: b.tasks, EnqueueSeconds: time.Since(began).Seconds()}
 	if err := b.stop(); err != nil {
 		return r, err
 	}
