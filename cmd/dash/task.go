@@ -169,7 +169,7 @@ func taskShowCommand(t *terminal) *cobra.Command {
 			return err
 		}
 		if task.State == api.TaskStateHeld && o.format == "table" {
-			fmt.Fprintf(t.err, "its gateway was lost and nobody can learn whether it ran; when due it becomes a dead letter\n  next: `dash task release %s` with --requeue or --fail\n", clean(id))
+			fmt.Fprintf(t.err, "its gateway was lost and nobody can learn whether it ran; after 24 hours it becomes a dead letter\n  next: `dash task release %s` with --requeue or --fail\n", clean(id))
 		}
 		return nil
 	})

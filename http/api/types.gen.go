@@ -832,7 +832,7 @@ type Task struct {
 	State     TaskState  `json:"state"`
 	Tenant    string     `json:"tenant"`
 
-	// WaitingReason why a queued task does not run yet; only in the answer for one task, null in lists
+	// WaitingReason why a queued task does not run yet, or until when a held one waits; only in the answer for one task, null in lists
 	WaitingReason *string `json:"waiting_reason"`
 }
 

@@ -335,6 +335,22 @@ func TestLongPoll(t *testing.T) {
 	}
 }
 
+// TestAHeldTaskIsNotDue: what is kept as the end of its wait is no time at
+// which it becomes due.
+func TestAHeldTaskIsNotDue(t *testing.T) {
+	t.Parallel()
+	n := start(t, server.Config{})
+	end := time.Now().Add(time.Hour)
+	for state, due := range map[messages.TaskState]bool{messages.Held: false, messages.Scheduled: true, messages.RetryWait: true} {
+		task := messages.Task{ID: messages.NewID(), Tenant: "default", Pool: "default", Class: messages.Low, State: state, DueAt: end, Spec: &messages.TaskSpec{Message: "m"}}
+		n.PutTask(task)
+		_, body := n.call("GET", "/api/v1/tasks/"+task.ID, admin, "")
+		if got := read[api.Task](t, body); (got.DueAt != nil) != due {
+			t.Errorf("%s: due_at %v", state, got.DueAt)
+		}
+	}
+}
+
 func TestLongPollEndsInTimeAndAtStop(t *testing.T) {
 	t.Parallel()
 	n := start(t, server.Config{})

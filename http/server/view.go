@@ -62,6 +62,9 @@ func viewTask(t Task) api.Task {
 		CreatedAt: t.CreatedAt.UTC(), DueAt: moment(t.DueAt), NotAfter: moment(t.NotAfter),
 		StartedAt: moment(t.StartedAt), FinishedAt: moment(t.FinishedAt),
 	}
+	if t.State == messages.Held {
+		v.DueAt = nil // that of a held task is the end of its wait for an answer
+	}
 	if t.Claim > 0 {
 		v.RunId = text(t.RunID())
 	}

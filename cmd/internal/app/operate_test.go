@@ -99,9 +99,27 @@ func TestARemovedGatewayLeavesNoTrace(t *testing.T) {
 	if seen != 1 {
 		t.Errorf("dash_gateways counts %d gateways, want 1", seen)
 	}
+	// Its last word is written a little later.
 	row := messages.Gateway{ID: "gw-0", Tenant: "default", Pool: "default"}
-	if s := c.shown(ctx, row).Status.State; s != messages.GatewayRegistered {
-		t.Errorf("a new gateway of that name that nobody has taken up is %s", s)
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(2 * time.Millisecond) {
+		s := c.shown(ctx, row).Status.State
+		if s == messages.GatewayRegistered {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("a new gateway of that name that nobody has taken up is %s", s)
+		}
+	}
+}
+
+func TestAHeldTaskSaysUntilWhen(t *testing.T) {
+	t.Parallel()
+	task := messages.Task{ID: messages.NewID(), State: messages.Held, DueAt: time.Date(2026, 12, 1, 8, 0, 0, 0, time.UTC)}
+	got := taskCommands{}.explained(t.Context(), task).WaitingReason
+	for _, w := range []string{"until 2026-12-01T08:00:00Z", "dash task release " + task.ID} {
+		if !strings.Contains(got, w) {
+			t.Errorf("%q does not say %q", got, w)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/dash-fleet/dash/actors/dispatch"
 	"github.com/dash-fleet/dash/http/server"
@@ -58,6 +59,9 @@ func (c taskCommands) Task(ctx context.Context, tenant, id string) (server.Task,
 // is shown without it.
 func (c taskCommands) explained(ctx context.Context, t messages.Task) server.Task {
 	out := server.Task{Task: t}
+	if t.State == messages.Held {
+		out.WaitingReason = heldReason(t)
+	}
 	if !t.State.Waiting() {
 		return out
 	}
@@ -65,6 +69,11 @@ func (c taskCommands) explained(ctx context.Context, t messages.Task) server.Tas
 		out.BlockedBy, out.WaitingReason = e.BlockedBy, e.Reason
 	}
 	return out
+}
+
+func heldReason(t messages.Task) string {
+	return "nobody knows how its run ended: it is held for an answer until " + t.DueAt.UTC().Format(time.RFC3339) +
+		", then it is a dead letter; `dash task release " + t.ID + "` with --requeue or --fail decides now"
 }
 
 // listed adds what blocks a task of a session. Nothing else is asked for the
