@@ -1,0 +1,257 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/dash-fleet/dash/persistence"
+	goredis "github.com/redis/go-redis/v9"
+)
+
+// Windows that a flag must at least name for weaker settings.
+const (
+	windowEverysec = 2 * time.Second  // the server may put an fsync off once
+	windowNoFsync  = 30 * time.Second // the kernel's own write-back
+	windowNoAOF    = time.Hour        // everything since the newest snapshot
+)
+
+// durability is what the server says about keeping what it acknowledges.
+type durability struct {
+	version, role          string
+	known                  bool // CONFIG GET was answered
+	aof, fsync, evict      string
+	rewrite                string // no-appendfsync-on-rewrite
+	aofEnabled, aofWriteOK bool
+	run                    string
+}
+
+// DurabilityError says why a server is refused and what to set.
+type DurabilityError struct {
+	Problem string
+	Next    string
+}
+
+func (e *DurabilityError) Error() string { return "redis: " + e.Problem + "; " + e.Next }
+
+// Unwrap makes the refusal of a server whose settings were changed while Dash
+// ran an unavailable store.
+func (e *DurabilityError) Unwrap() error { return persistence.ErrUnavailable }
+
+func (db *DB) readDurability(ctx context.Context) (durability, error) {
+	info, err := db.reader.Info(ctx, "server", "replication", "persistence").Result()
+	if err != nil {
+		return durability{}, unavailable(ctx, "read the server's state", err)
+	}
+	d := durability{}
+	for line := range strings.Lines(info) {
+		k, v, _ := strings.Cut(strings.TrimSpace(line), ":")
+		switch k {
+		case "redis_version":
+			d.version = v
+		case "run_id":
+			d.run = v
+		case "role":
+			d.role = v
+		case "aof_enabled":
+			d.aofEnabled = v == "1"
+		case "aof_last_write_status":
+			d.aofWriteOK = v == "ok"
+		}
+	}
+	for name, to := range map[string]*string{"appendonly": &d.aof, "appendfsync": &d.fsync, "maxmemory-policy": &d.evict, "no-appendfsync-on-rewrite": &d.rewrite} {
+		res, err := db.reader.ConfigGet(ctx, name).Result()
+		var server goredis.Error
+		switch {
+		case errors.As(err, &server):
+			return d, nil // a managed server forbids CONFIG
+		case err != nil:
+			return d, unavailable(ctx, "read the server's settings", err)
+		}
+		*to = res[name]
+	}
+	d.known = true
+	return d, nil
+}
+
+// window is the span of acknowledged writes that a loss of power may take with
+// these settings; problem and next are for the operator. 0: none.
+func (d *durability) window() (window time.Duration, problem, next string) {
+	switch {
+	case !d.known:
+		return time.Second, "it does not let Dash read its durability settings (CONFIG GET is forbidden or unknown)",
+			"allow CONFIG GET, or name the window of writes that its operator says may be lost"
+	case d.aof != "yes" || !d.aofEnabled:
+		return windowNoAOF, "it keeps no append-only file, so what it acknowledged is gone when it stops",
+			"run `redis-cli CONFIG SET appendonly yes`, `redis-cli CONFIG SET appendfsync always` and `redis-cli CONFIG REWRITE`"
+	case d.fsync == "everysec":
+		return windowEverysec, "appendfsync is everysec, so up to two seconds of acknowledged writes are lost with the power",
+			"run `redis-cli CONFIG SET appendfsync always` and `redis-cli CONFIG REWRITE`"
+	case d.fsync != "always":
+		return windowNoFsync, "appendfsync is " + d.fsync + ", so what the kernel has not written back is lost with the power",
+			"run `redis-cli CONFIG SET appendfsync always` and `redis-cli CONFIG REWRITE`"
+	case d.rewrite != "no" && d.rewrite != "":
+		return windowNoFsync, "no-appendfsync-on-rewrite is on, so nothing is synced while the append-only file is rewritten",
+			"run `redis-cli CONFIG SET no-appendfsync-on-rewrite no` and `redis-cli CONFIG REWRITE`"
+	}
+	return 0, "", ""
+}
+
+// check refuses a server that cannot hold the store, or that may lose more
+// than was accepted.
+func (d *durability) check(accept time.Duration) error {
+	major, minor := version(d.version)
+	switch {
+	case major < 6 || (major == 6 && minor < 2):
+		return &DurabilityError{"version " + d.version + " is too old", "use Redis 6.2 or newer, or Valkey"}
+	case d.role != "master":
+		return &DurabilityError{"this server is a replica (role " + d.role + ")", "name the primary in --redis"}
+	case d.aofEnabled && !d.aofWriteOK:
+		return &DurabilityError{"it cannot write its append-only file", "free space on its disk and look at its log"}
+	case d.known && d.evict != "noeviction":
+		return &DurabilityError{"maxmemory-policy is " + d.evict + ", so it may throw tasks away",
+			"run `redis-cli CONFIG SET maxmemory-policy noeviction` and `redis-cli CONFIG REWRITE`"}
+	}
+	window, problem, next := d.window()
+	switch {
+	case window == 0 || (accept > 0 && accept >= window):
+		return nil
+	case accept > 0:
+		return &DurabilityError{problem, fmt.Sprintf("%s, or accept at least --redis-accept-loss=%v instead of %v", next, window, accept)}
+	}
+	return &DurabilityError{problem, fmt.Sprintf("%s, or start Dash with --redis-accept-loss=%v to accept that loss", next, window)}
+}
+
+func version(s string) (major, minor int) {
+	a, rest, _ := strings.Cut(s, ".")
+	b, _, _ := strings.Cut(rest, ".")
+	major, _ = strconv.Atoi(a) // not a number counts as too old
+	minor, _ = strconv.Atoi(b)
+	return major, minor
+}
+
+// Loss is the window of acknowledged writes that may be lost.
+type Loss struct {
+	// Window is 0 if nothing that was acknowledged can be lost.
+	Window time.Duration
+	// Reason and Next are for the operator; empty when Window is 0.
+	Reason, Next string
+}
+
+// durableState is what the monitor last saw.
+type durableState struct {
+	loss  atomic.Pointer[Loss]
+	wrong atomic.Pointer[DurabilityError]
+}
+
+// set takes over settings that are acceptable.
+func (s *durableState) set(d durability, accept time.Duration) {
+	l := Loss{}
+	if w, problem, next := d.window(); w > 0 {
+		l = Loss{accept, problem, next}
+	}
+	s.loss.Store(&l)
+	s.wrong.Store(nil)
+}
+
+func (s *durableState) refusal() error {
+	if e := s.wrong.Load(); e != nil {
+		return e
+	}
+	return nil
+}
+
+func (s *durableState) tell(ctx context.Context, log *slog.Logger) {
+	if l := s.loss.Load(); l.Window > 0 {
+		log.WarnContext(ctx, "redis may lose acknowledged writes; this was accepted", slog.Duration("window", l.Window), slog.String("reason", l.Reason), slog.String("next", l.Next))
+	}
+}
+
+// Loss tells what may be lost with the server's present settings.
+func (db *DB) Loss() Loss {
+	if l := db.durable.loss.Load(); l != nil {
+		return *l
+	}
+	return Loss{}
+}
+
+// monitor looks at the server's settings now and then, and at once after each
+// new connection. It ends with ctx.
+func (db *DB) monitor(ctx context.Context) {
+	tick := time.NewTicker(db.cfg.WatchEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case <-db.poke:
+		}
+		db.watch(ctx)
+	}
+}
+
+// watch compares the settings with what is accepted. A server that cannot be
+// asked is left to those who write to it.
+func (db *DB) watch(ctx context.Context) {
+	wctx, cancel := context.WithTimeout(ctx, readLimit)
+	defer cancel()
+	d, err := db.readDurability(wctx)
+	if err != nil {
+		return
+	}
+	before := db.Loss()
+	var wrong *DurabilityError
+	if err := d.check(db.cfg.AcceptLoss); errors.As(err, &wrong) {
+		if old := db.durable.wrong.Swap(wrong); old == nil || *old != *wrong {
+			db.cfg.Logger.ErrorContext(ctx, "redis is not durable any more; writes are refused", slog.Any("err", wrong))
+		}
+		return
+	}
+	if db.durable.wrong.Load() != nil {
+		db.cfg.Logger.InfoContext(ctx, "redis is durable again; writes go on")
+	}
+	db.durable.set(d, db.cfg.AcceptLoss)
+	if db.Loss() != before {
+		db.durable.tell(ctx, db.cfg.Logger)
+	}
+	db.compare(wctx)
+}
+
+// compare looks for a loss of data while nothing is being written. It holds
+// the writer, so that what it compares with stands still; a batch under way
+// compares more than this.
+func (db *DB) compare(ctx context.Context) {
+	select {
+	case db.w.sem <- struct{}{}:
+	default:
+		return
+	}
+	defer db.w.release()
+	if db.lost.err() != nil {
+		return
+	}
+	res, err := db.readTexts(ctx, "HMGET", db.key("meta"), "dataset", "batch")
+	if err != nil || len(res) < 2 {
+		return
+	}
+	batch, _ := strconv.ParseInt(res[1], 10, 64) // nothing: an empty store
+	e := &LossError{Dataset: db.dataset(), Found: res[0], Batch: db.batchSeen(), FoundBatch: batch}
+	switch {
+	case e.Found == "":
+		e.Cause = "the server is empty"
+	case e.Found != e.Dataset:
+		e.Cause = "the server holds another store than before"
+	case batch < e.Batch:
+		e.Cause = "the server's newest batch is older than one that it had acknowledged"
+	default:
+		raise(&db.w.least, batch)
+		return
+	}
+	_ = db.lose(e)
+}

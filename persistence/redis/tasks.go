@@ -1,0 +1,195 @@
+package redis
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/persistence"
+	goredis "github.com/redis/go-redis/v9"
+)
+
+const (
+	// maxPage bounds one page of any list.
+	maxPage = 10_000
+	// walk is how many entries of an index are read at once: the server is
+	// busy with them for less than a millisecond.
+	walk = 500
+)
+
+func page(limit int) int {
+	if limit <= 0 || limit > maxPage {
+		return maxPage
+	}
+	return limit
+}
+
+// rows reads the parts of the tasks as of one moment. Ids without a row are left out.
+func (db *DB) rows(ctx context.Context, ids []string) ([]row, error) {
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	var parts [3]*goredis.SliceCmd
+	_, err := db.reader.TxPipelined(ctx, func(p goredis.Pipeliner) error {
+		for i, key := range [...]string{"task", "spec", "cancel"} {
+			parts[i] = p.HMGet(ctx, db.key(key), ids...)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, unavailable(ctx, "read tasks", err)
+	}
+	list := make([]row, 0, len(ids))
+	for i, id := range ids {
+		r := row{id, text(parts[0].Val()[i]), text(parts[1].Val()[i]), text(parts[2].Val()[i])}
+		if r.task != "" {
+			list = append(list, r)
+		}
+	}
+	return list, nil
+}
+
+func (db *DB) decoded(ctx context.Context, ids []string) ([]messages.Task, error) {
+	rows, err := db.rows(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]messages.Task, len(rows))
+	for i := range rows {
+		if list[i], _, _, err = rows[i].decode(); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
+// Task returns one task.
+func (db *DB) Task(ctx context.Context, tenant, id string) (messages.Task, error) {
+	if err := ctx.Err(); err != nil {
+		return messages.Task{}, err
+	}
+	list, err := db.decoded(ctx, []string{id})
+	if err != nil {
+		return messages.Task{}, err
+	}
+	if len(list) == 0 || (tenant != "" && list[0].Tenant != tenant) {
+		return messages.Task{}, fmt.Errorf("task %s: %w", id, persistence.ErrNotFound)
+	}
+	return list[0], nil
+}
+
+// Tasks pages through the matching tasks, newest first: in falling order of
+// their commit, which nothing changes later.
+func (db *DB) Tasks(ctx context.Context, f persistence.TaskFilter, cursor string, limit int) (tasks []messages.Task, next string, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, "", err
+	}
+	limit = page(limit)
+	before := int64(0)
+	if cursor != "" {
+		if before, err = strconv.ParseInt(cursor, 36, 64); err != nil || before <= 0 {
+			return nil, "", &messages.Error{Code: messages.CodeInvalid, Message: "the cursor is not one that this store gave out", NextStep: "start again without a cursor", Err: err}
+		}
+	}
+	last := int64(0)
+	err = db.matching(ctx, &f, before, func(t messages.Task, no int64) bool {
+		if len(tasks) < limit {
+			tasks, last = append(tasks, t), no
+			return true
+		}
+		next = strconv.FormatInt(last, 36)
+		return false
+	})
+	return tasks, next, err
+}
+
+// CountTasks counts the matching tasks. With other filters than open states or
+// failures it reads every task in the range.
+func (db *DB) CountTasks(ctx context.Context, f persistence.TaskFilter) (n int, err error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	if isZero(&f) {
+		res, err := db.reader.ZCard(ctx, db.key("order")).Result()
+		return int(res), unavailable(ctx, "count tasks", err)
+	}
+	err = db.matching(ctx, &f, 0, func(messages.Task, int64) bool { n++; return true })
+	return n, err
+}
+
+// OpenTasks pages by id through the open tasks of a pool.
+func (db *DB) OpenTasks(ctx context.Context, pool, after string, limit int) ([]messages.Task, error) {
+	from := "-"
+	if after != "" {
+		from = "(" + after
+	}
+	for {
+		ids, err := db.readTexts(ctx, "ZRANGEBYLEX", db.key("open:"+pool), from, "+", "LIMIT", 0, page(limit))
+		if err != nil || len(ids) == 0 {
+			return nil, err
+		}
+		list, err := db.decoded(ctx, ids)
+		if err != nil {
+			return nil, err
+		}
+		// A task may have ended since its id was read.
+		list = slices.DeleteFunc(list, func(t messages.Task) bool { return t.State.Terminal() })
+		if len(list) > 0 {
+			return list, nil
+		}
+		from = "(" + ids[len(ids)-1] // an empty page would look like the end
+	}
+}
+
+// OpenPools lists the pools with an open task.
+func (db *DB) OpenPools(ctx context.Context) (list []string, err error) {
+	pools, err := db.readTexts(ctx, "HKEYS", db.key("pool"))
+	if err != nil || len(pools) == 0 {
+		return nil, err
+	}
+	exists := make([]*goredis.IntCmd, len(pools))
+	_, err = db.reader.Pipelined(ctx, func(p goredis.Pipeliner) error {
+		for i, pool := range pools {
+			exists[i] = p.Exists(ctx, db.key("open:"+pool))
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, unavailable(ctx, "read open pools", err)
+	}
+	for i, pool := range pools {
+		if exists[i].Val() > 0 {
+			list = append(list, pool)
+		}
+	}
+	return list, nil
+}
+
+// MaxSeq is the greatest queue sequence number that a pool ever used.
+func (db *DB) MaxSeq(ctx context.Context, pool string) (int64, error) {
+	res, err := db.readTexts(ctx, "HMGET", db.key("pool"), pool)
+	if err != nil || len(res) == 0 || res[0] == "" {
+		return 0, err
+	}
+	n, err := strconv.ParseInt(res[0], 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("sequence of pool %s: %w", pool, err)
+	}
+	return n, nil
+}
+
+// Transcript returns the succeeded tasks of a session in the order of their ends.
+func (db *DB) Transcript(ctx context.Context, tenant, session string, limit int) ([]messages.Task, error) {
+	if session == "" {
+		return nil, nil
+	}
+	ids, err := db.readTexts(ctx, "ZREVRANGE", db.key("ended:"+sessionField(tenant, session)), 0, page(limit)-1)
+	if err != nil {
+		return nil, err
+	}
+	slices.Reverse(ids)
+	list, err := db.decoded(ctx, ids)
+	return slices.DeleteFunc(list, func(t messages.Task) bool { return t.State != messages.Succeeded }), err
+}
