@@ -106,6 +106,7 @@ type committer struct {
 	cfg     Config
 	pending []Request
 	flying  []Request // the batch under way or not answered yet, nil when the worker is idle
+	spare   []Request // room of the batch before
 	down    bool      // the last commit failed
 	work    chan []persistence.Op
 	cancel  context.CancelFunc
@@ -190,7 +191,11 @@ func (c *committer) flush() {
 	}
 	n := min(len(c.pending), c.cfg.MaxBatch)
 	c.flying = c.pending[:n:n]
-	c.pending = c.pending[n:]
+	if n == len(c.pending) {
+		c.pending, c.spare = c.spare, nil
+	} else {
+		c.pending = c.pending[n:]
+	}
 	ops := make([]persistence.Op, n)
 	for i := range c.flying {
 		ops[i] = c.flying[i].Op
@@ -216,7 +221,8 @@ func (c *committer) finish(ctx actor.Context, f flushed) {
 	for i, r := range batch {
 		answer(ctx, r, f.outcomes[i], nil)
 	}
-	c.flying = nil
+	clear(batch) // nobody is kept alive by an old batch
+	c.flying, c.spare = nil, batch[:0]
 	c.flush()
 	c.cfg.Metrics.pending.Set(float64(len(c.pending) + len(c.flying)))
 }

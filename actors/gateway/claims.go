@@ -321,7 +321,7 @@ func (g *gateway) free(ctx actor.Context, ref messages.ClaimRef) {
 func (g *gateway) over(ctx actor.Context, m *session.Over) {
 	g.free(ctx, m.Ref)
 	if m.Ended != nil {
-		ctx.Request(g.cfg.Pool(g.cfg.Gateway.Pool), m.Ended)
+		ctx.Send(g.cfg.Pool(g.cfg.Gateway.Pool), m.Ended)
 	}
 	if m.Returned != nil {
 		g.giveBack(ctx, *m.Returned)

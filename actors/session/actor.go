@@ -130,8 +130,8 @@ type session struct {
 	known      *known
 	fences     []persistence.Fence
 	ref        messages.ClaimRef
-	life       uint64 // results of slow work that name another are void
-	run        Run
+	life       uint64   // results of slow work that name another are void
+	d          decision // the run, and what it asked for last
 	have       bool
 	link       Link
 	tracked    string
@@ -162,15 +162,16 @@ type (
 	}
 	// agentAnswer comes from the reader of a connection.
 	agentAnswer struct {
-		ref  messages.ClaimRef
-		conn Conn
-		a    openclaw.AgentAnswer
+		ref     messages.ClaimRef
+		event   Event // nil: it says nothing new
+		trouble Trouble
 	}
 )
 
 // AgentAnswer wraps an answer for the actor that owns the run.
 func AgentAnswer(ref messages.ClaimRef, conn Conn, a openclaw.AgentAnswer) any {
-	return &agentAnswer{ref: ref, conn: conn, a: a}
+	e, trouble := answer(conn, a)
+	return &agentAnswer{ref: ref, event: e, trouble: trouble}
 }
 
 func (s *session) Receive(ctx actor.Context) {
@@ -235,7 +236,7 @@ func (s *session) endCalls() {
 // begin starts a run. Whatever may still come of the one before is void: it
 // names another life or claim.
 func (s *session) begin(ctx actor.Context, b *Begin) {
-	if s.have && !s.run.Over() {
+	if s.have && !s.d.Over() {
 		return
 	}
 	s.endCalls()
@@ -244,7 +245,7 @@ func (s *session) begin(ctx actor.Context, b *Begin) {
 	s.known.ref = messages.ClaimRef{Task: b.Task.ID, Claim: b.Task.Claim}
 	s.life, s.ref, s.over = s.known.life, s.known.ref, Over{Ref: s.known.ref}
 	s.have, s.link, s.tracked, s.watching, s.unreadable = true, b.Link, "", false, 0
-	s.run = Start(*b.Task, b.Session, b.History, b.Fresh)
+	s.d.Run = Start(*b.Task, b.Session, b.History, b.Fresh)
 	if b.Link != nil {
 		s.decide(ctx, Connected{Conn: b.Conn, BootID: b.BootID})
 		return
@@ -254,22 +255,21 @@ func (s *session) begin(ctx actor.Context, b *Begin) {
 
 // decide feeds one event to the machine and carries out what it says.
 func (s *session) decide(ctx actor.Context, e Event) {
-	if !s.have || s.run.Over() {
+	if !s.have || s.d.Over() {
 		return
 	}
 	if d, ok := e.(Disconnected); ok && d.Conn != 0 {
 		s.link = nil
 	}
-	next, effects := Decide(s.run, Input{Now: messages.Now(), Rand: rand.Float64(), Event: e})
-	s.run = next
-	for _, eff := range effects {
+	s.d.take(Input{Now: messages.Now(), Rand: rand.Float64(), Event: e})
+	for _, eff := range s.d.effects {
 		s.perform(ctx, eff)
 	}
-	if id := s.run.rerun(); id != "" && id != s.tracked {
+	if id := s.d.rerun(); id != "" && id != s.tracked {
 		s.tracked = id
 		ctx.Send(ctx.Parent(), Track{Ref: s.ref, RunID: id})
 	}
-	if s.run.Held() && !s.watching {
+	if s.d.Held() && !s.watching {
 		s.watching = true
 		ctx.Send(ctx.Parent(), Watching{Ref: s.ref})
 	}
@@ -279,11 +279,10 @@ func (s *session) answered(ctx actor.Context, m *agentAnswer) {
 	if m.ref != s.ref {
 		return
 	}
-	e, trouble := answer(m.conn, m.a)
-	if trouble != NoTrouble {
-		ctx.Send(ctx.Parent(), Troubled{Trouble: trouble})
+	if m.trouble != NoTrouble {
+		ctx.Send(ctx.Parent(), Troubled{Trouble: m.trouble})
 	}
-	if e != nil {
-		s.decide(ctx, e)
+	if m.event != nil {
+		s.decide(ctx, m.event)
 	}
 }

@@ -12,13 +12,18 @@ import (
 // commit are ignored, so repeating one is harmless. While a Commit is under
 // way facts are kept and nothing else is decided.
 func Decide(r Run, in Input) (Run, []Effect) {
-	if r.over {
-		return r, nil
-	}
-	d := decision{Run: r, now: in.Now, rand: in.Rand}
-	d.absorb(in.Event)
-	d.settle()
+	d := decision{Run: r}
+	d.take(in)
 	return d.Run, d.effects
+}
+
+// take is Decide in place: the Run changes, and effects are those of this input.
+func (d *decision) take(in Input) {
+	d.now, d.rand, d.effects = in.Now, in.Rand, d.effects[:0]
+	if !d.over {
+		d.absorb(in.Event)
+		d.settle()
+	}
 }
 
 // decision is a Run while one input is decided. Facts first (absorb), then
@@ -107,7 +112,7 @@ func (d *decision) dropConn() {
 
 // answered takes what the gateway said to the Send.
 func (d *decision) answered(e Answer) {
-	if !d.onConn(e.Conn) || e.RunID != d.Task.RunID() && !d.rules.a {
+	if !d.onConn(e.Conn) || e.RunID != d.id && !d.rules.a {
 		return
 	}
 	if d.send == sendAsked {
@@ -196,7 +201,7 @@ func (d *decision) aborted(e AbortAnswer) {
 		return
 	}
 	d.askAnswered(e.Conn, askAbort, stepRead)
-	own := slices.Contains(e.Runs, d.Task.RunID())
+	own := slices.Contains(e.Runs, d.id)
 	if own || d.rules.proof || d.sameBoot() && slices.Contains(e.Runs, d.tracked()) {
 		d.ends(Aborted, nil, nil)
 	}

@@ -55,12 +55,12 @@ func (s *session) perform(ctx actor.Context, eff Effect) {
 // send hands the frame to the gateway actor, which writes all frames in the
 // order of their claims. A new generation starts with the session's history.
 func (s *session) send(ctx actor.Context, e Send) {
-	if !e.Replay || e.History != "" || s.run.Task.Session == "" {
+	if !e.Replay || e.History != "" || s.d.Task.Session == "" {
 		s.write(ctx, e, e.History)
 		return
 	}
 	root, self, life, base := ctx.ActorSystem().Root, ctx.Self(), s.life, s.calls()
-	tenant, id := s.run.Task.Tenant, s.run.Task.Session
+	tenant, id := s.d.Task.Tenant, s.d.Task.Session
 	go func() {
 		c, cancel := context.WithTimeout(base, s.cfg.Timing.Call)
 		defer cancel()

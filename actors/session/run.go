@@ -36,6 +36,7 @@ type Run struct {
 	Task    messages.Task
 	Session *messages.Session
 	History string // replay text that came with the claim
+	id      string // run id of the claim
 
 	conn, lastConn Conn
 	boot           string // of conn
@@ -130,7 +131,7 @@ type ending struct {
 // the claim and wrote no byte of it; a task found at a take-over or restart
 // counts as sent. The first Input of a Run is Connected or Disconnected.
 func Start(task messages.Task, sess *messages.Session, history string, fresh bool) Run {
-	r := Run{Task: task, Session: sess, History: history, fresh: fresh, wrote: !fresh}
+	r := Run{Task: task, Session: sess, History: history, id: task.RunID(), fresh: fresh, wrote: !fresh}
 	if !fresh {
 		r.sends = 2
 		r.sentBoot = task.BootID
@@ -160,7 +161,7 @@ func (r *Run) Held() bool { return r.watching }
 // Owns reports whether an event that names this run id is about this Run: its
 // own id or that of the gateway's own re-run.
 func (r *Run) Owns(runID string) bool {
-	return runID != "" && (runID == r.Task.RunID() || runID == r.Task.ObservedRunID || runID == r.track)
+	return runID != "" && (runID == r.id || runID == r.Task.ObservedRunID || runID == r.track)
 }
 
 // sameBoot reports whether the present process is the one that may hold the run.
@@ -179,7 +180,7 @@ func (r *Run) tracked() string {
 	if id := r.rerun(); id != "" {
 		return id
 	}
-	return r.Task.RunID()
+	return r.id
 }
 
 func (r *Run) timeout() time.Duration {
@@ -202,7 +203,7 @@ type trace struct {
 // never used again, so every turn after the run's own is the gateway's re-run
 // of it.
 func (r *Run) look(s *SessionRead) trace {
-	own := r.Task.RunID()
+	own := r.id
 	t := trace{pending: slices.Contains(s.Pending, own), busy: s.Busy || s.AbortedLastRun || len(s.ActiveRuns) > 0}
 	for i, turn := range s.Turns {
 		if turn.RunID == own {

@@ -279,7 +279,7 @@ func (d *decision) sendRun() {
 	d.sends = min(d.sends+1, 2)
 	d.sentBoot = d.boot
 	s := Send{
-		Conn: d.conn, RunID: d.Task.RunID(), SessionKey: d.Task.SessionKey(),
+		Conn: d.conn, RunID: d.id, SessionKey: d.Task.SessionKey(),
 		Message: d.Task.Spec.GetMessage(), Model: d.Task.Spec.GetModel(), Timeout: d.timeout(),
 	}
 	if d.rules.a {
