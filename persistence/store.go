@@ -23,6 +23,14 @@ var (
 	// ErrUnavailable: the store cannot take writes now (full disk, I/O error,
 	// lost connection). Nothing of the batch was made durable.
 	ErrUnavailable = errors.New("store unavailable")
+	// ErrUnknown: the connection was lost while a Commit was under way and its
+	// outcome could not be read back before ctx ended: the batch may or may not
+	// be durable, whole either way. A Commit of the same slice (same backing
+	// array, unchanged) goes on with it: it returns the outcomes if the batch was
+	// kept, and commits it if not. A Commit of another batch first makes sure
+	// that the old one has come to its end; then only the rows tell what became
+	// of it. Engines without a connection never return it.
+	ErrUnknown = errors.New("outcome unknown")
 )
 
 // Shards is the number of shards; it is kept in the store and never changes.
@@ -193,7 +201,8 @@ type Store interface {
 	// Commit makes a batch durable in one round trip: when it returns nil,
 	// every OK op survives the loss of the process and of power. Ops whose
 	// fence or compare fails are skipped and answered one by one; their
-	// neighbours commit. An error means that nothing of the batch was kept.
+	// neighbours commit. An error means that nothing of the batch was kept,
+	// except ErrUnknown.
 	Commit(ctx context.Context, batch []Op) ([]Outcome, error)
 
 	// Task returns one task; an empty tenant means any. ErrNotFound.

@@ -46,7 +46,7 @@ type Config struct {
 	Registerer prometheus.Registerer
 }
 
-var schemaName = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,62}$`)
+var schemaName = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,40}$`)
 
 func (c Config) withDefaults() (Config, error) {
 	if c.URL.Empty() {

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dash-fleet/dash/persistence"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -19,8 +20,15 @@ type DB struct {
 	leases  *pgxpool.Pool
 	commits *pgxpool.Pool
 	metrics *metrics
-	closing sync.Once
+	slots   *slots
+	seqs    seqs
+	wary    wary
+	// unfenced leaves the fences out of a batch; only a test sets it.
+	unfenced bool
+	closing  sync.Once
 }
+
+var _ persistence.Store = (*DB)(nil)
 
 // Open connects, brings the schema up to date and returns the store.
 func Open(ctx context.Context, cfg Config) (*DB, error) {
@@ -47,11 +55,29 @@ func (db *DB) open(ctx context.Context) (err error) {
 	if db.leases, err = c.pool(ctx, 2, c.StatementTimeout, nil, nil); err != nil {
 		return err
 	}
+	if db.commits, err = c.pool(ctx, c.Committers, c.StatementTimeout, commitParams, prepareCommit); err != nil {
+		return err
+	}
 	if err := db.pool.Ping(ctx); err != nil {
 		return readError(ctx, "ping", err)
 	}
 	db.metrics = newMetrics(c.Registerer)
+	db.slots = newSlots(c.Committers)
+	for _, s := range db.slots.free {
+		if err := db.register(ctx, s); err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+// Store returns the fenced half of the store.
+func (db *DB) Store() persistence.Store { return db }
+
+// Ping proves that the store can take a write now: it commits a batch without ops.
+func (db *DB) Ping(ctx context.Context) error {
+	_, err := db.Commit(ctx, nil)
+	return err
 }
 
 // Close ends all connections, waiting for what runs on them. It may be called twice.

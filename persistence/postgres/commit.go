@@ -1,0 +1,368 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/persistence"
+)
+
+const (
+	// maxTries bounds how often one batch is sent: after dead-locks, lost
+	// connections and rows that changed between two tries.
+	maxTries = 12
+	// waryBatches is how many batches look before they write after one that did
+	// not fit: looking costs a little, not having looked costs a second try.
+	waryBatches = 32
+)
+
+// Commit makes a batch durable. While everything fits, which is the rule, that
+// is one round trip; a fence that does not hold, or a group of several ops that
+// does not fit, costs one more. Nothing is locked between two of them.
+//
+// After persistence.ErrUnknown, a Commit of the same slice (same backing array,
+// unchanged) goes on with that batch: it returns the outcomes if the batch
+// turns out to be kept, and commits it if not.
+func (db *DB) Commit(ctx context.Context, ops []persistence.Op) ([]persistence.Outcome, error) {
+	start := time.Now()
+	for i := range ops {
+		if err := checkOp(&ops[i]); err != nil {
+			return nil, err
+		}
+	}
+	s, err := db.slots.acquire(ctx, ops)
+	if err != nil {
+		return nil, err
+	}
+	defer db.slots.release(s)
+	outcomes, err := db.commitOn(ctx, s, ops)
+	if err != nil {
+		db.metrics.failed.Inc()
+		return nil, fmt.Errorf("commit: %w", err)
+	}
+	db.metrics.commit.Observe(time.Since(start).Seconds())
+	db.metrics.batch.Observe(float64(len(ops)))
+	return outcomes, nil
+}
+
+// checkOp refuses what no engine can give a meaning to.
+func checkOp(op *persistence.Op) error {
+	n := 0
+	for _, set := range [...]bool{op.Insert != nil, op.Update != nil, op.Cancel != nil} {
+		if set {
+			n++
+		}
+	}
+	if n > 1 {
+		return errors.New("an op holds at most one of Insert, Update and Cancel: put the others into ops of their own")
+	}
+	if op.Insert != nil && (op.Insert.Task.ID == "" || op.Insert.Task.Tenant == "") {
+		return errors.New("a task to insert needs an id and a tenant")
+	}
+	return nil
+}
+
+func (db *DB) commitOn(ctx context.Context, s *slot, ops []persistence.Op) ([]persistence.Outcome, error) {
+	if s.lost != nil {
+		same := s.lost.is(ops)
+		out, err := db.resolve(ctx, s)
+		switch {
+		case err != nil && same:
+			return nil, fmt.Errorf("%w: %w", persistence.ErrUnknown, err)
+		case err != nil:
+			return nil, fmt.Errorf("%w: the outcome of an earlier batch cannot be read back: %w", persistence.ErrUnavailable, err)
+		case same && out != nil:
+			return out, nil
+		}
+	}
+	b := &attempt{ops: ops, skip: make([]bool, len(ops))}
+	for try := 0; ; {
+		out, err := db.try(ctx, s, b)
+		if err == nil && out != nil {
+			return out, nil
+		}
+		if err == nil { // played again with what the server said
+			db.metrics.retries.Inc()
+			if b.fenced > 0 { // each of these settles an op
+				b.fenced = 0
+				continue
+			}
+			err = errChanged
+		}
+		if try++; try >= maxTries || !errors.Is(err, errRetry) {
+			return nil, commitError(ctx, err)
+		}
+		if !errors.Is(err, errChanged) {
+			db.metrics.retries.Inc()
+			if err := pause(ctx, try); err != nil {
+				return nil, commitError(ctx, err)
+			}
+		}
+	}
+}
+
+// commitError is the last word on a batch of which nothing was kept, or of
+// which that is not known.
+func commitError(ctx context.Context, err error) error {
+	if errors.Is(err, persistence.ErrUnknown) {
+		return err
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return unavailable("batch", err)
+}
+
+var (
+	// errRetry: nothing was kept and the same again may well succeed.
+	errRetry   = errors.New("try again")
+	errChanged = fmt.Errorf("%w: the rows change faster than they can be read", errRetry)
+)
+
+// pause waits before another try: a random time up to 2, 4, … 256 ms.
+func pause(ctx context.Context, try int) error {
+	t := time.NewTimer(time.Duration(rand.Int64N(int64(time.Millisecond) << min(try, 8))))
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// attempt is a batch over its tries.
+type attempt struct {
+	ops    []persistence.Op
+	skip   []bool // refused by a fence
+	known  *bases
+	fenced int // ops that the last try refused by a fence
+}
+
+// try plays and sends the batch once. Without outcomes and without error the
+// server has said something new and it is to be played again.
+func (db *DB) try(ctx context.Context, s *slot, b *attempt) ([]persistence.Outcome, error) {
+	g := play(b.ops, b.skip, b.known)
+	r, err := newRequest(g, db.seqs.stored)
+	if err != nil {
+		return nil, err
+	}
+	if db.wary.Load() > 0 {
+		db.wary.Add(-1)
+		r.check = true
+	}
+	a, err := db.send(ctx, s, r)
+	if err == nil && a.status == statusFenced {
+		b.fence(r.fences, a.held)
+	}
+	requests.Put(r)
+	switch {
+	case errors.Is(err, errLost):
+		s.lost = &lost{ops: b.ops, game: g, batch: s.next, cause: err}
+		out, err := db.resolve(ctx, s)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", persistence.ErrUnknown, err)
+		}
+		if out == nil {
+			err = fmt.Errorf("%w: the connection was cut before the batch was kept", errRetry)
+		}
+		return out, err
+	case err != nil:
+		return nil, db.refusal(ctx, s, err)
+	case a.status == statusMismatch:
+		db.wary.Store(waryBatches)
+		b.learn(g, a)
+		return nil, nil
+	case a.status == statusFenced:
+		return nil, nil
+	}
+	if len(a.bad) > 0 {
+		db.wary.Store(waryBatches)
+	}
+	s.prev = s.next
+	return db.finish(g, a), nil
+}
+
+// refusal sorts the errors after which nothing was kept.
+func (db *DB) refusal(ctx context.Context, s *slot, err error) error {
+	switch sqlState(err) {
+	case codeMismatch, codeUnique:
+		db.wary.Store(waryBatches)
+	case codeSerialization, codeDeadlock:
+	case codeStale:
+		if err := db.register(ctx, s); err != nil {
+			return err
+		}
+	default:
+		return err
+	}
+	return fmt.Errorf("%w: %w", errRetry, err)
+}
+
+// fence refuses the ops of which a fence does not hold.
+func (b *attempt) fence(sent []persistence.Fence, held []int) {
+	holds := make(map[persistence.Fence]bool, len(held))
+	for _, i := range held {
+		if i >= 1 && i <= len(sent) {
+			holds[sent[i-1]] = true
+		}
+	}
+	for i := range b.ops {
+		for _, f := range b.ops[i].Fences {
+			if !b.skip[i] && !holds[f] {
+				b.skip[i] = true
+				b.fenced++
+			}
+		}
+	}
+}
+
+// learn takes over the rows of the groups that did not fit.
+func (b *attempt) learn(g *game, a *answer) {
+	if b.known == nil {
+		b.known = &bases{tasks: map[string]*base{}, keys: map[idemKey]*base{}, sessions: map[sessionKey]int64{}, ops: make([]bool, len(b.ops))}
+	}
+	bad := groupSet(a.bad)
+	for i := range b.ops {
+		if !b.skip[i] && bad[g.group(i)] {
+			b.known.ops[i] = true
+			b.known.forget(&b.ops[i])
+		}
+	}
+	b.known.add(a)
+}
+
+// forget drops what is known of the rows of an op; newer rows follow.
+func (k *bases) forget(op *persistence.Op) {
+	switch {
+	case op.Insert != nil:
+		delete(k.tasks, op.Insert.Task.ID)
+		delete(k.keys, idemKey{op.Insert.Task.Tenant, op.Insert.IdemKey})
+	case op.Update != nil:
+		delete(k.tasks, op.Update.Task.ID)
+	case op.Cancel != nil:
+		delete(k.tasks, op.Cancel.Task)
+	}
+	if op.Session != nil {
+		delete(k.sessions, sessionKey{op.Session.Session.Tenant, op.Session.Session.ID})
+	}
+}
+
+func (k *bases) add(a *answer) {
+	for i := range a.tasks {
+		t := &a.tasks[i]
+		k.tasks[t.task.ID] = t
+		if t.key != nil {
+			k.keys[idemKey{t.task.Tenant, string(t.key)}] = t
+		}
+	}
+	for key, gen := range a.generations {
+		k.sessions[key] = gen
+	}
+}
+
+func groupSet(list []int) map[int]bool {
+	set := make(map[int]bool, len(list))
+	for _, g := range list {
+		set[g] = true
+	}
+	return set
+}
+
+// finish turns the answer to a committed batch into outcomes.
+func (db *DB) finish(g *game, a *answer) []persistence.Outcome {
+	bad := groupSet(a.bad)
+	out := db.number(g, a, bad)
+	if shown := g.shown(bad); shown != nil {
+		again := g.replay(shown, a)
+		for i := range shown {
+			if !shown[i] {
+				continue
+			}
+			if out[i] = again.outcomes[i]; out[i].Status == persistence.Duplicate && bad[g.group(i)] {
+				out[i].Current = g.asOf(out[i].Current, i, bad)
+			}
+		}
+	}
+	return out
+}
+
+// number gives the events of what was kept their places in the log.
+func (db *DB) number(g *game, a *answer, bad map[int]bool) []persistence.Outcome {
+	seq := a.first
+	for i := range g.ops {
+		op := &g.ops[i]
+		switch {
+		case g.skip[i]:
+			g.outcomes[i] = persistence.Outcome{Status: persistence.Fenced}
+			db.metrics.fenced.Inc()
+			continue
+		case g.outcomes[i].Status != persistence.OK || (len(bad) > 0 && bad[g.group(i)]):
+			continue
+		case op.Insert != nil:
+			db.seqs.raise(op.Insert.Task.Pool, op.Insert.Task.Seq)
+		case op.Update != nil:
+			db.seqs.raise(op.Update.Task.Pool, op.Update.Task.Seq)
+		}
+		for _, e := range op.Events {
+			seq++
+			e.Seq = seq
+		}
+	}
+	return g.outcomes
+}
+
+// asOf is a row as the ops before op i have left it. Its key kept an insert out
+// that did not know of it, so the two are in different groups.
+func (g *game) asOf(row *messages.Task, i int, bad map[int]bool) *messages.Task {
+	for k := range g.ops[:i] {
+		op := &g.ops[k]
+		if g.skip[k] || g.outcomes[k].Status != persistence.OK || bad[g.group(k)] || taskID(op) != row.ID {
+			continue
+		}
+		t := taskNode{state: row.State, row: row}
+		switch {
+		case op.Update != nil:
+			t.cancel = flagUnknown
+			t.update(k, op.Update)
+		case op.Cancel != nil && !row.CancelRequested():
+			t.setFlag(op.Cancel)
+		}
+		row = t.row
+	}
+	return row
+}
+
+// shown marks the ops whose rows the server returned: those of the groups that
+// did not fit, and those that carry a row nobody here knew. nil: none.
+func (g *game) shown(bad map[int]bool) []bool {
+	show := make(map[int]bool, len(bad))
+	for i := range g.ops {
+		if !g.skip[i] && (g.want[i] || bad[g.group(i)]) {
+			show[g.group(i)] = true
+		}
+	}
+	if len(show) == 0 {
+		return nil
+	}
+	list := make([]bool, len(g.ops))
+	for i := range g.ops {
+		list[i] = !g.skip[i] && show[g.group(i)]
+	}
+	return list
+}
+
+// replay plays the shown ops on the rows that the server met.
+func (g *game) replay(shown []bool, a *answer) *game {
+	k := &bases{tasks: map[string]*base{}, keys: map[idemKey]*base{}, sessions: map[sessionKey]int64{}, ops: shown}
+	k.add(a)
+	skip := make([]bool, len(shown))
+	for i := range shown {
+		skip[i] = !shown[i]
+	}
+	return play(g.ops, skip, k)
+}

@@ -1,0 +1,139 @@
+package postgres
+
+import (
+	"fmt"
+
+	"github.com/dash-fleet/dash/messages"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+)
+
+// The fields of tasks.run, in protobuf encoding; zero values are left out and
+// unknown fields are skipped. Numbers are added, never used again.
+const (
+	runAttempt   protowire.Number = 1
+	runReplays   protowire.Number = 2
+	runGen       protowire.Number = 3
+	runBoot      protowire.Number = 4
+	runObserved  protowire.Number = 5
+	runStopping  protowire.Number = 6
+	runConfirmed protowire.Number = 7
+	runDue       protowire.Number = 8
+	runNotAfter  protowire.Number = 9
+	runClaimed   protowire.Number = 10
+	runStarted   protowire.Number = 11
+	runError     protowire.Number = 12 // dash.v1.TaskError
+	runResult    protowire.Number = 13 // dash.v1.TaskResult
+)
+
+func encodeRun(t *messages.Task) ([]byte, error) {
+	b := make([]byte, 0, 128)
+	for _, f := range [...]struct {
+		n protowire.Number
+		v int64
+	}{
+		{runAttempt, int64(t.Attempt)}, {runReplays, int64(t.Replays)}, {runGen, t.Generation}, {runStopping, int64(t.Stopping)},
+		{runConfirmed, int64(t.Cancel.Confirmed)}, {runDue, micros(t.DueAt)}, {runNotAfter, micros(t.NotAfter)},
+		{runClaimed, micros(t.ClaimedAt)}, {runStarted, micros(t.StartedAt)},
+	} {
+		if f.v != 0 {
+			b = protowire.AppendVarint(protowire.AppendTag(b, f.n, protowire.VarintType), uint64(f.v))
+		}
+	}
+	if t.BootID != "" {
+		b = protowire.AppendString(protowire.AppendTag(b, runBoot, protowire.BytesType), t.BootID)
+	}
+	if t.ObservedRunID != "" {
+		b = protowire.AppendString(protowire.AppendTag(b, runObserved, protowire.BytesType), t.ObservedRunID)
+	}
+	var err error
+	if t.Error != nil {
+		if b, err = appendMessage(b, runError, t.Error); err != nil {
+			return nil, err
+		}
+	}
+	if t.Result != nil {
+		b, err = appendMessage(b, runResult, t.Result)
+	}
+	return b, err
+}
+
+func appendMessage(b []byte, n protowire.Number, m proto.Message) ([]byte, error) {
+	enc, err := marshal(m)
+	if err != nil {
+		return nil, err
+	}
+	return protowire.AppendBytes(protowire.AppendTag(b, n, protowire.BytesType), enc), nil
+}
+
+func decodeRun(t *messages.Task, b []byte) error {
+	for len(b) > 0 {
+		n, typ, size := protowire.ConsumeTag(b)
+		if size < 0 {
+			return fmt.Errorf("decode run: %w", protowire.ParseError(size))
+		}
+		b = b[size:]
+		var err error
+		switch typ {
+		case protowire.VarintType:
+			var v uint64
+			if v, size = protowire.ConsumeVarint(b); size >= 0 {
+				setRunNumber(t, n, int64(v))
+			}
+		case protowire.BytesType:
+			var v []byte
+			if v, size = protowire.ConsumeBytes(b); size >= 0 {
+				err = setRunBytes(t, n, v)
+			}
+		default:
+			size = protowire.ConsumeFieldValue(n, typ, b)
+		}
+		switch {
+		case size < 0:
+			return fmt.Errorf("decode run: %w", protowire.ParseError(size))
+		case err != nil:
+			return fmt.Errorf("decode run: %w", err)
+		}
+		b = b[size:]
+	}
+	return nil
+}
+
+func setRunNumber(t *messages.Task, n protowire.Number, v int64) {
+	switch n {
+	case runAttempt:
+		t.Attempt = int32(v)
+	case runReplays:
+		t.Replays = int32(v)
+	case runGen:
+		t.Generation = v
+	case runStopping:
+		t.Stopping = messages.StopReason(v)
+	case runConfirmed:
+		t.Cancel.Confirmed = messages.Confirmation(v)
+	case runDue:
+		t.DueAt = fromMicros(v)
+	case runNotAfter:
+		t.NotAfter = fromMicros(v)
+	case runClaimed:
+		t.ClaimedAt = fromMicros(v)
+	case runStarted:
+		t.StartedAt = fromMicros(v)
+	}
+}
+
+func setRunBytes(t *messages.Task, n protowire.Number, v []byte) error {
+	switch n {
+	case runBoot:
+		t.BootID = string(v)
+	case runObserved:
+		t.ObservedRunID = string(v)
+	case runError:
+		t.Error = &messages.TaskError{}
+		return proto.Unmarshal(v, t.Error)
+	case runResult:
+		t.Result = &messages.TaskResult{}
+		return proto.Unmarshal(v, t.Result)
+	}
+	return nil
+}
