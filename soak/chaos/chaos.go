@@ -69,7 +69,7 @@ func Scenarios() []Scenario {
 }
 
 func scenarios() []Scenario {
-	every := []string{harness.SQLite}
+	every := []string{harness.SQLite, harness.Postgres}
 	return []Scenario{
 		{Name: "kill-dash", PerRun: 10, Engines: every, Run: killDash,
 			Doc: "kill -9 of dash serve under load, same data folder: nothing lost, recorded twice or executed twice"},

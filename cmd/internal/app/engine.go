@@ -6,6 +6,7 @@ import (
 
 	"github.com/dash-fleet/dash/cmd/internal/config"
 	"github.com/dash-fleet/dash/persistence"
+	"github.com/dash-fleet/dash/persistence/postgres"
 	"github.com/dash-fleet/dash/persistence/sqlite"
 )
 
@@ -27,6 +28,12 @@ func (a *App) openEngine(ctx context.Context) (*engine, error) {
 			return nil, err
 		}
 		return &engine{store: db.Store(), repos: db.Repositories(), close: db.Close}, nil
+	case config.EnginePostgres:
+		db, err := postgres.Open(ctx, postgres.Config{URL: a.cfg.PostgresURL, Logger: a.logger, Registerer: a.deps.Registry})
+		if err != nil {
+			return nil, err
+		}
+		return &engine{store: db.Store(), repos: db.Repositories(), shared: true, close: db.Close}, nil
 	default:
 		return nil, fmt.Errorf("there is no storage engine %q", a.cfg.Store)
 	}
