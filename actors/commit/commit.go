@@ -72,6 +72,9 @@ type Config struct {
 // ErrBusy: too much waits for the store.
 var ErrBusy = fmt.Errorf("%w: too many operations wait for the store", persistence.ErrUnavailable)
 
+// errInDoubt refuses what cannot wait until the outcome of a batch is known.
+var errInDoubt = fmt.Errorf("%w: the outcome of the last batch is not known yet", persistence.ErrUnavailable)
+
 // ErrStopped: the committer ended before it knew the operation to be durable.
 var ErrStopped = errors.New("committer stopped")
 
@@ -108,6 +111,7 @@ type committer struct {
 	flying  []Request // the batch under way or not answered yet, nil when the worker is idle
 	spare   []Request // room of the batch before
 	down    bool      // the last commit failed
+	inDoubt bool      // nobody knows yet whether the batch under way was kept
 	work    chan []persistence.Op
 	cancel  context.CancelFunc
 }
@@ -122,6 +126,12 @@ type flushed struct {
 
 // retry ends the pause after a failed commit.
 type retry struct{}
+
+// doubt says that the outcome of the batch under way could not be learned yet.
+type doubt struct {
+	work <-chan []persistence.Op
+	err  error
+}
 
 func (c *committer) Receive(ctx actor.Context) {
 	switch m := ctx.Message().(type) {
@@ -139,6 +149,8 @@ func (c *committer) Receive(ctx actor.Context) {
 		c.flushIf(failFast)
 	case flushed:
 		c.finish(ctx, m)
+	case doubt:
+		c.doubted(m)
 	case retry:
 		c.flush()
 	case *actor.Stopping, *actor.Restarting:
@@ -156,9 +168,17 @@ func (c *committer) start(ctx actor.Context) {
 // run commits batch after batch until the channel is closed.
 func (c *committer) run(ctx context.Context, work <-chan []persistence.Op, root *actor.RootContext, self *actor.PID) {
 	for ops := range work {
-		commitCtx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
-		outcomes, err := c.cfg.Store.Commit(commitCtx, ops)
-		cancel()
+		outcomes, err := c.commit(ctx, ops)
+		for errors.Is(err, persistence.ErrUnknown) && ctx.Err() == nil {
+			// Neither an answer nor a new try would be true: ask for this batch
+			// until the store can tell.
+			root.Send(self, doubt{work: work, err: err})
+			select {
+			case <-time.After(retryAfter):
+			case <-ctx.Done():
+			}
+			outcomes, err = c.commit(ctx, ops)
+		}
 		if err == nil && len(outcomes) != len(ops) {
 			err = fmt.Errorf("store answered %d of %d operations", len(outcomes), len(ops))
 		}
@@ -166,10 +186,21 @@ func (c *committer) run(ctx context.Context, work <-chan []persistence.Op, root 
 	}
 }
 
+func (c *committer) commit(ctx context.Context, ops []persistence.Op) ([]persistence.Outcome, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
+	defer cancel()
+	return c.cfg.Store.Commit(ctx, ops)
+}
+
 func (c *committer) add(ctx actor.Context, r Request) {
 	if r.FailFast && len(c.pending) >= c.cfg.MaxPending {
 		c.cfg.Metrics.refused.Inc()
 		answer(ctx, r, persistence.Outcome{}, ErrBusy)
+		return
+	}
+	if r.FailFast && c.inDoubt {
+		c.cfg.Metrics.refused.Inc()
+		answer(ctx, r, persistence.Outcome{}, errInDoubt)
 		return
 	}
 	c.pending = append(c.pending, r)
@@ -208,6 +239,7 @@ func (c *committer) finish(ctx actor.Context, f flushed) {
 		return
 	}
 	batch := c.flying
+	c.inDoubt = false
 	if f.err != nil {
 		c.flying = nil
 		c.failed(ctx, batch, f.err)
@@ -225,6 +257,18 @@ func (c *committer) finish(ctx actor.Context, f flushed) {
 	c.flying, c.spare = nil, batch[:0]
 	c.flush()
 	c.cfg.Metrics.pending.Set(float64(len(c.pending) + len(c.flying)))
+}
+
+// doubted refuses from now on who cannot wait; the batch itself waits.
+func (c *committer) doubted(d doubt) {
+	if d.work != c.work {
+		return
+	}
+	if !c.inDoubt {
+		c.cfg.Metrics.failed.Inc()
+		c.cfg.Logger.Error("the outcome of a batch is unknown; submits are answered 503 until the store can tell", slog.Any("err", d.err))
+	}
+	c.inDoubt, c.down = true, true
 }
 
 // failed answers what may fail and keeps the rest at the head of the queue, in order.

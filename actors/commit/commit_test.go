@@ -3,6 +3,7 @@ package commit_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"testing"
@@ -177,6 +178,37 @@ func TestStoreDown(t *testing.T) {
 	get(t, f.store.in, "work as before")
 	f.store.let <- nil
 	if d := get(t, f.done, "submit-2"); d.Err != nil {
+		t.Fatalf("after recovery: %v", d.Err)
+	}
+}
+
+// TestUnknownOutcome: while nobody knows what became of a batch, it is asked
+// for again, the same slice, and nobody gets an answer that may be false; who
+// comes now is refused at once.
+func TestUnknownOutcome(t *testing.T) {
+	t.Parallel()
+	f := start(t, nil)
+	f.request("submit", true)
+	first := get(t, f.store.in, "the first batch")
+	f.store.let <- fmt.Errorf("connection lost: %w", persistence.ErrUnknown)
+	again := get(t, f.store.in, "the same batch")
+	if &first[0] != &again[0] {
+		t.Error("the batch was built anew, the store cannot know it again")
+	}
+	f.request("late", true)
+	if d := get(t, f.done, "refusal"); d.Tag != "late" || !errors.Is(d.Err, persistence.ErrUnavailable) {
+		t.Fatalf("first answer = %+v, want the refusal of the late one", d)
+	}
+	f.store.let <- fmt.Errorf("still down: %w", persistence.ErrUnknown)
+	get(t, f.store.in, "the same batch")
+	f.store.let <- nil
+	if d := get(t, f.done, "answer"); d.Tag != "submit" || d.Err != nil || d.Outcome.Status != persistence.OK {
+		t.Fatalf("answer = %+v", d)
+	}
+	f.request("next", true)
+	get(t, f.store.in, "work as before")
+	f.store.let <- nil
+	if d := get(t, f.done, "next"); d.Err != nil {
 		t.Fatalf("after recovery: %v", d.Err)
 	}
 }
