@@ -56,7 +56,8 @@ type Config struct {
 	TimeScale float64
 	// Seed makes the fault dice repeatable for a given order of requests.
 	Seed uint64
-	// Version is what hello-ok reports; default "2026.9.6".
+	// Version is what hello-ok reports; default "2026.9.6". One of 2026.8 names
+	// active runs in list rows and not in histories.
 	Version string
 	// ReportBytes is the size of systemPromptReport in a final answer; 0 means
 	// 12,000 as a real gateway, negative leaves it out.

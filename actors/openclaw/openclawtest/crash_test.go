@@ -30,10 +30,46 @@ func listRow(t testing.TB, c *client, key string) map[string]any {
 	return nil
 }
 
+// namesReruns is a release whose list rows tell the id of a re-run.
+const namesReruns = "2026.8.2"
+
+// TestARerunIsNamedByTheHistoryOnly: as since 2026.9, and not before it runs.
+func TestARerunIsNamedByTheHistoryOnly(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(c *Config) { c.TimeScale, c.Seed = 0.3, lateRerun })
+	c := dial(t, b.g)
+	const key = "agent:main:quiet"
+	c.startRun("q1.1", key, "work [[delay=1000]]", nil)
+	if err := b.g.Restart(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	c = dial(t, b.g)
+	look := func() (row map[string]any, named string) {
+		h := c.must("chat.history", obj{"sessionKey": key})
+		if f, ok := h.object(t)["inFlightRun"].(map[string]any); ok {
+			named, _ = f["runId"].(string)
+		}
+		return listRow(t, c, key), named
+	}
+	row, named := look()
+	if _, ids := row["activeRunIds"]; ids || row["status"] != "running" || row["hasActiveRun"] != true || named != "" {
+		t.Fatalf("before the re-run: row %v, history names %q", row, named)
+	}
+	eventually(t, "the history names the re-run", func() bool { row, named = look(); return named != "" })
+	if _, ids := row["activeRunIds"]; ids || row["hasActiveRun"] != true || named == "q1.1" || b.log.story(t, named) != "started" {
+		t.Fatalf("during the re-run: row %v, history names %q with story %q", row, named, b.log.story(t, named))
+	}
+	eventually(t, "the re-run is over", func() bool { row, named = look(); return row["hasActiveRun"] == false })
+	row, named = look() // the history was read before the row
+	if ids, ok := row["activeRunIds"].([]any); !ok || len(ids) != 0 || named != "" {
+		t.Fatalf("after the re-run: row %v, history names %q", row, named)
+	}
+}
+
 func TestCrashDuringTheModelCallIsRunAgain(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, dir string) {
-		b := setup(t, func(c *Config) { c.StateDir, c.TimeScale, c.Seed = dir, 0.3, lateRerun })
+		b := setup(t, func(c *Config) { c.StateDir, c.TimeScale, c.Seed, c.Version = dir, 0.3, lateRerun, namesReruns })
 		c := dial(t, b.g)
 		const key = "agent:main:crash"
 		c.startRun("x1.1", key, "work [[delay=400]]", nil)
@@ -110,7 +146,7 @@ func TestCrashBeforeTheModelCallStaysPending(t *testing.T) {
 
 func TestFencingKillsTheRerun(t *testing.T) {
 	t.Parallel()
-	b := setup(t, func(c *Config) { c.TimeScale, c.Seed = 1, lateRerun })
+	b := setup(t, func(c *Config) { c.TimeScale, c.Seed, c.Version = 1, lateRerun, namesReruns })
 	c := dial(t, b.g)
 	const key = "agent:main:fence"
 	c.startRun("f1", key, "moved away [[delay=60000]]", nil)
@@ -177,7 +213,7 @@ func TestSameKeyAfterARestart(t *testing.T) {
 
 func TestRerunsAreGivenUpAfterThree(t *testing.T) {
 	t.Parallel()
-	b := setup(t, nil)
+	b := setup(t, func(c *Config) { c.Version = namesReruns })
 	c := dial(t, b.g)
 	const key = "agent:main:loop"
 	c.startRun("g1", key, "[[delay=60000]]", nil)

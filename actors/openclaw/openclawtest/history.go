@@ -77,11 +77,20 @@ func (c *conn) chatHistory(_ string, p params) (any, *rpcError) {
 		pending = append(pending, map[string]any{"id": deriveID("pending:" + in.RunID), "acceptedAt": in.AcceptedAt, "state": state, "runId": in.RunID,
 			"message": map[string]any{"role": "user", "content": in.Message, "timestamp": in.AcceptedAt, "idempotencyKey": in.RunID + ":user"}})
 	}
-	return map[string]any{
+	out := map[string]any{
 		"sessionKey": key, "sessionId": s.ID, "messages": s.history(s.entries[from:to]),
 		"pendingInputs": map[string]any{"items": pending, "total": len(pending)},
 		"deltaCursor":   fmt.Sprintf("%s:%d", s.ID, s.Seq), "hasMore": from > 0, "totalMessages": len(s.entries), "sessionInfo": s.row(),
-	}, nil
+	}
+	if !c.g.is2026x8() {
+		info, active := s.row(), s.active != nil
+		info.HasActiveRun = &active
+		out["sessionInfo"] = info
+		if r := s.active; active && r.running() {
+			out["inFlightRun"] = map[string]any{"runId": r.id, "text": r.shownText(), "startedAt": r.started}
+		}
+	}
+	return out, nil
 }
 
 // chatInject adds an assistant message without a run.

@@ -67,6 +67,14 @@ func (r *run) stopTimer() {
 
 func (r *run) running() bool { return r.state == statePreparing || r.state == stateModel }
 
+// shownText is what of the reply was sent so far.
+func (r *run) shownText() string {
+	if r.plan == nil {
+		return ""
+	}
+	return r.plan.reply[:r.shown]
+}
+
 // arm runs next after d, or ends the run when its own time is over before that.
 // A run has at most one timer; it replaces the one before.
 func (g *Gateway) arm(l *life, r *run, d time.Duration, next func()) {

@@ -44,16 +44,34 @@ func (s *session) row() row {
 	}
 }
 
-func (s *session) listRow() row {
+// listRow says that a run is active, and of most runs which. Absent and empty
+// differ: without a run the list of ids is there and empty.
+func (g *Gateway) listRow(s *session) row {
 	out := s.row()
-	ids := []string{}
-	if s.active != nil {
+	active, ids := s.active != nil, []string{}
+	out.HasActiveRun = &active
+	if active && g.hidesRun(s.active) {
+		return out
+	}
+	if active {
 		ids = append(ids, s.active.id)
 	}
-	active := len(ids) > 0
-	out.HasActiveRun, out.ActiveRunIDs = &active, &ids
+	out.ActiveRunIDs = &ids
 	return out
 }
+
+// hidesRun reports whether list rows keep the id of an active run to
+// themselves, as since 2026.9 for turns of agent once they have a slot and for
+// the gateway's own re-runs. chat.history names those that run.
+func (g *Gateway) hidesRun(r *run) bool {
+	if g.is2026x8() {
+		return false
+	}
+	return r.via == viaRecovery || r.via == viaAgent && r.running()
+}
+
+// is2026x8 reports whether the gateway plays a release of 2026.8.
+func (g *Gateway) is2026x8() bool { return strings.HasPrefix(g.cfg.Version, "2026.8.") }
 
 func (c *conn) sessionsList(_ string, p params) (any, *rpcError) {
 	st := c.g.store
@@ -81,7 +99,7 @@ func (c *conn) sessionsList(_ string, p params) (any, *rpcError) {
 	to := min(from+limit, total)
 	rows := make([]row, 0, to-from)
 	for _, s := range found[from:to] {
-		rows = append(rows, s.listRow())
+		rows = append(rows, c.g.listRow(s))
 	}
 	out := map[string]any{"ts": nowMs(), "path": c.g.cfg.StateDir, "count": len(rows), "totalCount": total, "hasMore": to < total,
 		"nextOffset": nil, "defaults": map[string]any{"modelProvider": "fake", "model": "fake-1"}, "sessions": rows}

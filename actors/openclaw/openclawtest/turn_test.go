@@ -184,13 +184,40 @@ func TestSessionsAbortClearsTheQueue(t *testing.T) {
 
 func TestListKnowsRunsAndDescribeDoesNot(t *testing.T) {
 	t.Parallel()
-	b := setup(t, nil)
+	for _, version := range []string{"2026.8.2", "2026.9.6"} {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			listAndDescribe(t, setup(t, func(c *Config) { c.Version, c.MaxConcurrent = version, 1 }), version == "2026.8.2")
+		})
+	}
+}
+
+// listAndDescribe: rows name a running turn in old releases only, histories in
+// new ones only; a turn that waits for a slot and an idle session are told alike.
+func listAndDescribe(t *testing.T, b bundle, old bool) {
 	c := dial(t, b.g)
-	c.startRun("r1", "rows", "[[delay=60000]]", nil)
+	c.startRun("r1", "rows", "[[delay=60000]][[reply=abcdefgh]]", nil)
 	list := c.must("sessions.list", obj{})
 	if list.get(t, "sessions.0.key") != "agent:main:rows" || list.get(t, "sessions.0.hasActiveRun") != true ||
-		list.get(t, "sessions.0.activeRunIds.0") != "r1" || list.get(t, "sessions.0.status") != "running" {
+		list.get(t, "sessions.0.status") != "running" {
 		t.Fatalf("list %s", list.raw)
+	}
+	if got := strings.Contains(string(list.raw), `"activeRunIds":["r1"]`); got != old || strings.Contains(string(list.raw), "activeRunIds") != old {
+		t.Fatalf("the row names the run: %t, want %t: %s", got, old, list.raw)
+	}
+	h := c.must("chat.history", obj{"sessionKey": "rows"})
+	if got := strings.Contains(string(h.raw), `"inFlightRun"`); got == old {
+		t.Fatalf("the history names the run: %t, want %t: %s", got, !old, h.raw)
+	}
+	if !old && (h.get(t, "inFlightRun.runId") != "r1" || h.get(t, "inFlightRun.text") != "" || h.get(t, "sessionInfo.hasActiveRun") != true) {
+		t.Fatalf("history %s", h.raw)
+	}
+	c.startRun("r2", "waits", "[[delay=60000]]", nil)
+	if row := listRow(t, c, "agent:main:waits"); fmt.Sprint(row["activeRunIds"]) != "[r2]" {
+		t.Fatalf("row of a turn that waits for a slot %v", row)
+	}
+	if h := c.must("chat.history", obj{"sessionKey": "waits"}); strings.Contains(string(h.raw), "inFlightRun") {
+		t.Fatalf("history of a turn that waits for a slot %s", h.raw)
 	}
 	described := c.must("sessions.describe", obj{"key": "rows"})
 	row := described.get(t, "session").(map[string]any)
@@ -209,6 +236,7 @@ func TestListKnowsRunsAndDescribeDoesNot(t *testing.T) {
 	if f := c.must("sessions.delete", obj{"key": "rows"}); f.get(t, "deleted") != true {
 		t.Fatalf("delete %s", f.raw)
 	}
+	c.must("sessions.delete", obj{"key": "waits"})
 	if n := b.g.Stats().Sessions; n != 0 {
 		t.Fatalf("%d sessions left", n)
 	}
