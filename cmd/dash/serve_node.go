@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"runtime/debug"
 	"strings"
@@ -33,6 +34,17 @@ func serve(ctx context.Context, t *terminal, l *config.Loaded) error {
 		// a few MiB and save a tenth of its CPU.
 		debug.SetGCPercent(gcPercent)
 	}
+	for first := true; ; first = false {
+		err := serveOnce(ctx, t, l, logger, first)
+		if !errors.Is(err, app.ErrStartAnew) {
+			return err
+		}
+		logger.Warn("starting anew", "reason", err)
+	}
+}
+
+// serveOnce is one life of the node; only the first one introduces itself.
+func serveOnce(ctx context.Context, t *terminal, l *config.Loaded, logger *slog.Logger, first bool) error {
 	node, err := app.Start(ctx, l.Config, app.Deps{Logger: logger, Registry: telemetry.NewRegistry(version), Version: version})
 	if err != nil {
 		if ctx.Err() != nil {
@@ -45,7 +57,9 @@ func serve(ctx context.Context, t *terminal, l *config.Loaded) error {
 	if err != nil {
 		logger.Warn("clients on this machine need DASH_API_KEY", "err", err)
 	}
-	if err := write(t, banner(t, l, node.URL(), node.Data(), key.Reveal(), !key.Empty(), keyFile)); err != nil && !errors.Is(err, syscall.EPIPE) {
+	if !first {
+		logger.Info("serving again", "url", node.URL())
+	} else if err := write(t, banner(t, l, node.URL(), node.Data(), key.Reveal(), !key.Empty(), keyFile)); err != nil && !errors.Is(err, syscall.EPIPE) {
 		logger.Warn("nobody reads the output", "err", err)
 	}
 	var fatal error
@@ -53,6 +67,9 @@ func serve(ctx context.Context, t *terminal, l *config.Loaded) error {
 	case <-ctx.Done():
 		logger.Info("stopping")
 	case fatal = <-node.Fatal():
+		if errors.Is(fatal, app.ErrStartAnew) {
+			break
+		}
 		logger.Error("the node cannot go on", "err", fatal)
 		fatal = &failure{code: exitFailed, what: "the node stopped: " + fatal.Error(), next: "look at the log above, then start it again"}
 	}

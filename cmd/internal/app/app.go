@@ -47,22 +47,23 @@ type App struct {
 	cleanup cleanups
 	fatal   chan error
 
-	nodeID   string
-	engine   *engine
-	lease    lease
-	standing atomic.Pointer[messages.Error] // why this node only stands by; nil: it works
-	lastSeq  int64                          // of the event log when this node started
-	store    persistence.Store
-	repos    persistence.Repositories
-	keys     *keyStore
-	sims     func(context.Context) error // registers simulated gateways of this process; nil: none
-	feed     *feed.Feed
-	backups  *backups // nil: none are scheduled
-	node     *actors.Node
-	fleet    *fleet
-	server   *server.Server
-	adminKey messages.Secret
-	keyFile  string
+	nodeID     string
+	engine     *engine
+	lease      lease
+	standing   atomic.Pointer[messages.Error] // why this node only stands by; nil: it works
+	rebuilding atomic.Bool                    // the store lost data: every other failure follows from that
+	lastSeq    int64                          // of the event log when this node started
+	store      persistence.Store
+	repos      persistence.Repositories
+	keys       *keyStore
+	sims       func(context.Context) error // registers simulated gateways of this process; nil: none
+	feed       *feed.Feed
+	backups    *backups // nil: none are scheduled
+	node       *actors.Node
+	fleet      *fleet
+	server     *server.Server
+	adminKey   messages.Secret
+	keyFile    string
 }
 
 // Start brings a node up. When it returns without error the API answers.
@@ -103,6 +104,9 @@ func (a *App) setup(ctx context.Context) error {
 	}
 	a.cleanup.add("store", func(context.Context) error { return a.engine.close() })
 	a.store, a.repos = a.engine.store, a.engine.repos
+	if err := a.recoverLoss(ctx); err != nil {
+		return err
+	}
 	if err := a.firstKey(ctx); err != nil {
 		return err
 	}
@@ -130,6 +134,7 @@ func (a *App) setup(ctx context.Context) error {
 		return err
 	}
 	a.startSweeper()
+	a.watchLoss()
 	if err := a.startBackups(); err != nil {
 		return err
 	}
@@ -202,7 +207,7 @@ func (a *App) startServer(ctx context.Context, listen net.Listener) error {
 	a.cleanup.add("keys", keys.Stop)
 	api, err := server.New(a.serverConfig(), server.Deps{
 		Commands: a.Commands(),
-		Auth: keys, Logger: a.logger, Registerer: a.deps.Registry, Gatherer: a.deps.Registry, Listener: listen,
+		Auth:     keys, Logger: a.logger, Registerer: a.deps.Registry, Gatherer: a.deps.Registry, Listener: listen,
 	})
 	if err != nil {
 		return err
@@ -231,6 +236,10 @@ func (a *App) Commands() server.Commands {
 
 // fail ends the node: it cannot keep its promises any more.
 func (a *App) fail(err error) {
+	if a.rebuilding.Load() && !errors.Is(err, ErrStartAnew) {
+		a.logger.Warn("stopped by the loss of data", slog.Any("err", err))
+		return
+	}
 	select {
 	case a.fatal <- err:
 	default:

@@ -16,6 +16,7 @@ type engine struct {
 	repos persistence.Repositories
 	// shared: other processes may work on the same store, so ownership is real.
 	shared bool
+	loss   loss // nil: the engine cannot lose what it has acknowledged
 	close  func() error
 }
 

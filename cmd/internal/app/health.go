@@ -36,6 +36,9 @@ func (h *healthChecks) Checks(ctx context.Context) []server.Check {
 	if h.app.onDuty() == nil {
 		h.checks = append(h.checks, h.pools(ctx))
 	}
+	if c, ok := h.app.lossCheck(); ok {
+		h.checks = append(h.checks, c)
+	}
 	if h.app.backups != nil {
 		h.checks = append(h.checks, h.app.backups.check())
 	}

@@ -1,0 +1,105 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/dash-fleet/dash/http/server"
+	"github.com/dash-fleet/dash/messages"
+)
+
+// ErrStartAnew ends a node whose store was rebuilt under it: what its actors
+// know is void. Starting it again, in the same process or another, is all that
+// is needed.
+var ErrStartAnew = errors.New("the store was rebuilt after a loss of data; the node starts anew")
+
+// loss is what an engine knows of data that its server has lost.
+type loss interface {
+	// lost tells what is missing; nil: nothing. While it is not nil the engine
+	// refuses every write, so nothing is claimed or accepted.
+	lost() error
+	// recover rebuilds what this process and the task history know.
+	recover(ctx context.Context) error
+	// window is how much accepted work a crash of the server may cost with the
+	// settings that were accepted; 0: none.
+	window() time.Duration
+}
+
+const (
+	lossLook  = 200 * time.Millisecond // pause between two looks for a loss
+	lossRetry = time.Second            // pause between two tries to rebuild
+)
+
+// recoverLoss rebuilds a store that is found with less than it had before
+// anything relies on it.
+func (a *App) recoverLoss(ctx context.Context) error {
+	if a.engine.loss == nil || a.engine.loss.lost() == nil {
+		return nil
+	}
+	return a.engine.loss.recover(ctx)
+}
+
+// watchLoss rebuilds the store when it loses data under the running node, and
+// then ends the node with ErrStartAnew.
+func (a *App) watchLoss() {
+	if a.engine.loss == nil {
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		a.awaitLoss(ctx)
+	}()
+	a.cleanup.add("loss watch", func(context.Context) error { cancel(); <-done; return nil })
+}
+
+func (a *App) awaitLoss(ctx context.Context) {
+	t := time.NewTicker(lossLook)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		err := a.engine.loss.lost()
+		if err == nil {
+			continue
+		}
+		a.rebuilding.Store(true)
+		a.standing.Store(&messages.Error{
+			Code: messages.CodeUnavailable, Message: "the store has lost data, and this node rebuilds what is known of it",
+			NextStep: "submit again; the log names the tasks that were affected", RetryAfter: lossRetry, Err: err,
+		})
+		for ctx.Err() == nil {
+			if err := a.engine.loss.recover(ctx); err == nil {
+				a.fail(ErrStartAnew)
+				return
+			} else if ctx.Err() == nil {
+				a.logger.Error("the store could not be rebuilt yet", slog.Any("err", err))
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(lossRetry):
+			}
+		}
+		return
+	}
+}
+
+// lossCheck is on /health: a store that may lose accepted work says so.
+func (a *App) lossCheck() (server.Check, bool) {
+	if a.engine.loss == nil {
+		return server.Check{}, false
+	}
+	if err := a.engine.loss.lost(); err != nil {
+		return server.Check{Name: "durability", Detail: err.Error()}, true
+	}
+	if w := a.engine.loss.window(); w > 0 {
+		return server.Check{Name: "durability", OK: true, Detail: "accepted with --redis-accept-loss: a crash of the Redis server may lose up to " + w.String() + " of accepted work"}, true
+	}
+	return server.Check{Name: "durability", OK: true, Detail: "accepted work survives a crash of the store"}, true
+}
