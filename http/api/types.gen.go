@@ -89,6 +89,63 @@ func (e OnUnknown) Valid() bool {
 	}
 }
 
+// Defines values for Permission.
+const (
+	PermissionAdmin         Permission = "admin"
+	PermissionEventsRead    Permission = "events:read"
+	PermissionGatewaysRead  Permission = "gateways:read"
+	PermissionGatewaysWrite Permission = "gateways:write"
+	PermissionMetricsRead   Permission = "metrics:read"
+	PermissionNodesRead     Permission = "nodes:read"
+	PermissionOperate       Permission = "operate"
+	PermissionPoolsRead     Permission = "pools:read"
+	PermissionPoolsWrite    Permission = "pools:write"
+	PermissionRead          Permission = "read"
+	PermissionSessionsRead  Permission = "sessions:read"
+	PermissionSessionsWrite Permission = "sessions:write"
+	PermissionSubmit        Permission = "submit"
+	PermissionTasksRead     Permission = "tasks:read"
+	PermissionTasksWrite    Permission = "tasks:write"
+)
+
+// Valid indicates whether the value is a known member of the Permission enum.
+func (e Permission) Valid() bool {
+	switch e {
+	case PermissionAdmin:
+		return true
+	case PermissionEventsRead:
+		return true
+	case PermissionGatewaysRead:
+		return true
+	case PermissionGatewaysWrite:
+		return true
+	case PermissionMetricsRead:
+		return true
+	case PermissionNodesRead:
+		return true
+	case PermissionOperate:
+		return true
+	case PermissionPoolsRead:
+		return true
+	case PermissionPoolsWrite:
+		return true
+	case PermissionRead:
+		return true
+	case PermissionSessionsRead:
+		return true
+	case PermissionSessionsWrite:
+		return true
+	case PermissionSubmit:
+		return true
+	case PermissionTasksRead:
+		return true
+	case PermissionTasksWrite:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for Priority.
 const (
 	PriorityCritical Priority = "critical"
@@ -125,6 +182,30 @@ func (e ReleaseTaskAction) Valid() bool {
 	case ReleaseTaskActionFail:
 		return true
 	case ReleaseTaskActionRequeue:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for Role.
+const (
+	RoleAdmin    Role = "admin"
+	RoleOperator Role = "operator"
+	RoleUser     Role = "user"
+	RoleViewer   Role = "viewer"
+)
+
+// Valid indicates whether the value is a known member of the Role enum.
+func (e Role) Valid() bool {
+	switch e {
+	case RoleAdmin:
+		return true
+	case RoleOperator:
+		return true
+	case RoleUser:
+		return true
+	case RoleViewer:
 		return true
 	default:
 		return false
@@ -260,6 +341,82 @@ func (e PutPoolParamsIfNoneMatch) Valid() bool {
 	}
 }
 
+// ApiKey defines model for ApiKey.
+type ApiKey struct {
+	// Active false: revoked
+	Active    bool       `json:"active"`
+	CreatedAt time.Time  `json:"created_at"`
+	ExpiresAt *time.Time `json:"expires_at"`
+
+	// Id the public part of the key
+	Id string `json:"id"`
+
+	// Key the whole key, only in the answer that made it
+	Key *string `json:"key,omitempty"`
+
+	// LastUsedAt up to a minute late
+	LastUsedAt  *time.Time `json:"last_used_at"`
+	Name        string     `json:"name"`
+	Permissions []string   `json:"permissions"`
+	RateLimit   int        `json:"rate_limit"`
+
+	// Tenant null: all tenants
+	Tenant  *string `json:"tenant"`
+	Version int64   `json:"version"`
+}
+
+// ApiKeyPage defines model for ApiKeyPage.
+type ApiKeyPage struct {
+	Items      []ApiKey `json:"items"`
+	NextCursor *string  `json:"next_cursor"`
+}
+
+// AuditPage defines model for AuditPage.
+type AuditPage struct {
+	Items      []AuditRow `json:"items"`
+	NextCursor *string    `json:"next_cursor"`
+}
+
+// AuditRow defines model for AuditRow.
+type AuditRow struct {
+	// Action operationId of this document
+	Action string `json:"action"`
+
+	// Actor `key:<id>`, `user:<id>` or `system`
+	Actor string `json:"actor"`
+
+	// Detail what was asked for; of a field whose value is not kept only the name, with null
+	Detail map[string]interface{} `json:"detail"`
+
+	// Hash SHA-256 in hexadecimal digits
+	Hash      string `json:"hash"`
+	RequestId string `json:"request_id"`
+
+	// Seq 1, 2, 3 … without holes
+	Seq int64 `json:"seq"`
+
+	// Target id of what was changed
+	Target string `json:"target"`
+
+	// Tenant of the actor; null: all tenants
+	Tenant *string   `json:"tenant"`
+	Time   time.Time `json:"time"`
+}
+
+// AuditVerification defines model for AuditVerification.
+type AuditVerification struct {
+	// BrokenAt number of the first row that is missing or was changed
+	BrokenAt *int64 `json:"broken_at"`
+
+	// Head hash of the last row that fits
+	Head   string `json:"head"`
+	Intact bool   `json:"intact"`
+
+	// Rows how many fit
+	Rows int64   `json:"rows"`
+	Why  *string `json:"why"`
+}
+
 // Backoff the pause before attempt n+1: min(max, initial * factor^(n-1)), spread by +-jitter
 type Backoff struct {
 	Factor         *float64 `json:"factor,omitempty"`
@@ -308,6 +465,20 @@ type CreateGateway struct {
 	Weight *int    `json:"weight,omitempty"`
 }
 
+// CreateKey defines model for CreateKey.
+type CreateKey struct {
+	AllTenants *bool `json:"all_tenants,omitempty"`
+
+	// ExpiresAt never unless given
+	ExpiresAt   *time.Time   `json:"expires_at,omitempty"`
+	Name        string       `json:"name"`
+	Permissions []Permission `json:"permissions"`
+
+	// RateLimit requests per minute
+	RateLimit *int `json:"rate_limit,omitempty"`
+	Tenant    *Id  `json:"tenant,omitempty"`
+}
+
 // CreateManaged a gateway process that Dash starts and keeps alive
 type CreateManaged struct {
 	// Command absolute program and arguments; the node's default command unless given
@@ -335,6 +506,27 @@ type CreateSession struct {
 	Labels *Labels `json:"labels,omitempty"`
 	Pool   *Id     `json:"pool,omitempty"`
 	Tenant *Id     `json:"tenant,omitempty"`
+}
+
+// CreateTenant defines model for CreateTenant.
+type CreateTenant struct {
+	Id Id `json:"id"`
+
+	// Name the id unless given
+	Name *string `json:"name,omitempty"`
+}
+
+// CreateUser defines model for CreateUser.
+type CreateUser struct {
+	AllTenants *bool  `json:"all_tenants,omitempty"`
+	Email      string `json:"email"`
+
+	// Password at most 72 bytes
+	Password Password `json:"password"`
+
+	// Role viewer may `read`, user `submit`, operator `operate`, admin everything
+	Role   *Role `json:"role,omitempty"`
+	Tenant *Id   `json:"tenant,omitempty"`
 }
 
 // DeadLetterFilter defines model for DeadLetterFilter.
@@ -514,6 +706,13 @@ type NodeList struct {
 // (at least once), `hold` waits for a decision (at most once).
 type OnUnknown string
 
+// Password at most 72 bytes
+type Password = string
+
+// Permission `read`, `submit` (tasks and sessions), `operate` (also gateways and pools) and `admin` (everything) stand for
+// several others.
+type Permission string
+
 // Pool defines model for Pool.
 type Pool struct {
 	AgingSeconds   int        `json:"aging_seconds"`
@@ -651,6 +850,9 @@ type Reserved struct {
 	Low      *int `json:"low,omitempty"`
 	Medium   *int `json:"medium,omitempty"`
 }
+
+// Role viewer may `read`, user `submit`, operator `operate`, admin everything
+type Role string
 
 // RunDelta Text that a run produced. Deltas are merged for a watcher that is slower than the run.
 type RunDelta struct {
@@ -901,6 +1103,20 @@ type TaskResult struct {
 // TaskState defines model for TaskState.
 type TaskState string
 
+// TenantEntry defines model for TenantEntry.
+type TenantEntry struct {
+	CreatedAt time.Time `json:"created_at"`
+	Id        string    `json:"id"`
+	Name      string    `json:"name"`
+	Version   int64     `json:"version"`
+}
+
+// TenantPage defines model for TenantPage.
+type TenantPage struct {
+	Items      []TenantEntry `json:"items"`
+	NextCursor *string       `json:"next_cursor"`
+}
+
 // Transcript defines model for Transcript.
 type Transcript struct {
 	Items   []Turn `json:"items"`
@@ -933,10 +1149,40 @@ type UpdateGateway struct {
 	Weight *int    `json:"weight,omitempty"`
 }
 
+// UpdateUser defines model for UpdateUser.
+type UpdateUser struct {
+	AllTenants *bool `json:"all_tenants,omitempty"`
+
+	// Password at most 72 bytes
+	Password *Password `json:"password,omitempty"`
+
+	// Role viewer may `read`, user `submit`, operator `operate`, admin everything
+	Role   *Role `json:"role,omitempty"`
+	Tenant *Id   `json:"tenant,omitempty"`
+}
+
 // Usage defines model for Usage.
 type Usage struct {
 	InputTokens  int64 `json:"input_tokens"`
 	OutputTokens int64 `json:"output_tokens"`
+}
+
+// User defines model for User.
+type User struct {
+	CreatedAt time.Time `json:"created_at"`
+	Email     string    `json:"email"`
+	Id        string    `json:"id"`
+	Role      string    `json:"role"`
+
+	// Tenant null: all tenants
+	Tenant  *string `json:"tenant"`
+	Version int64   `json:"version"`
+}
+
+// UserPage defines model for UserPage.
+type UserPage struct {
+	Items      []User  `json:"items"`
+	NextCursor *string `json:"next_cursor"`
 }
 
 // WatchAuth first frame of a WebSocket client that sent no Authorization header
@@ -958,6 +1204,9 @@ type WatchSubscribe struct {
 
 // WatchSubscribeType defines model for WatchSubscribe.Type.
 type WatchSubscribeType string
+
+// ApiKeyId defines model for ApiKeyId.
+type ApiKeyId = Id
 
 // Cursor defines model for Cursor.
 type Cursor = string
@@ -1001,11 +1250,20 @@ type Tenant = Id
 // Topics defines model for Topics.
 type Topics = []EventTopic
 
+// UserId defines model for UserId.
+type UserId = Id
+
 // Verbose defines model for Verbose.
 type Verbose = bool
 
 // Full defines model for Full.
 type Full = Problem
+
+// ListAuditParams defines parameters for ListAudit.
+type ListAuditParams struct {
+	Limit  *Limit  `form:"limit,omitempty" json:"limit,omitempty"`
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
 
 // ReplayDeadLettersParams defines parameters for ReplayDeadLetters.
 type ReplayDeadLettersParams struct {
@@ -1083,6 +1341,24 @@ type GetHealthParams struct {
 // GetReadyParams defines parameters for GetReady.
 type GetReadyParams struct {
 	Verbose *Verbose `form:"verbose,omitempty" json:"verbose,omitempty"`
+}
+
+// ListKeysParams defines parameters for ListKeys.
+type ListKeysParams struct {
+	Limit  *Limit  `form:"limit,omitempty" json:"limit,omitempty"`
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// CreateKeyParams defines parameters for CreateKey.
+type CreateKeyParams struct {
+	// IdempotencyKey 1 to 255 printable ASCII characters, chosen by the client
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// RevokeKeyParams defines parameters for RevokeKey.
+type RevokeKeyParams struct {
+	// IdempotencyKey 1 to 255 printable ASCII characters, chosen by the client
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
 // ListPoolsParams defines parameters for ListPools.
@@ -1226,6 +1502,47 @@ type ReplayTaskParams struct {
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
+// ListTenantsParams defines parameters for ListTenants.
+type ListTenantsParams struct {
+	Limit  *Limit  `form:"limit,omitempty" json:"limit,omitempty"`
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// CreateTenantParams defines parameters for CreateTenant.
+type CreateTenantParams struct {
+	// IdempotencyKey 1 to 255 printable ASCII characters, chosen by the client
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// ListUsersParams defines parameters for ListUsers.
+type ListUsersParams struct {
+	// Email the one with this email
+	Email  *string `form:"email,omitempty" json:"email,omitempty"`
+	Limit  *Limit  `form:"limit,omitempty" json:"limit,omitempty"`
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// CreateUserParams defines parameters for CreateUser.
+type CreateUserParams struct {
+	// IdempotencyKey 1 to 255 printable ASCII characters, chosen by the client
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// DeleteUserParams defines parameters for DeleteUser.
+type DeleteUserParams struct {
+	// IdempotencyKey 1 to 255 printable ASCII characters, chosen by the client
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// UpdateUserParams defines parameters for UpdateUser.
+type UpdateUserParams struct {
+	// IfMatch the version the change is based on, as given by `ETag`: `"7"`
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+
+	// IdempotencyKey 1 to 255 printable ASCII characters, chosen by the client
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
 // ReplayDeadLettersJSONRequestBody defines body for ReplayDeadLetters for application/json ContentType.
 type ReplayDeadLettersJSONRequestBody = ReplayDeadLetters
 
@@ -1234,6 +1551,9 @@ type CreateGatewayJSONRequestBody = CreateGateway
 
 // UpdateGatewayJSONRequestBody defines body for UpdateGateway for application/json ContentType.
 type UpdateGatewayJSONRequestBody = UpdateGateway
+
+// CreateKeyJSONRequestBody defines body for CreateKey for application/json ContentType.
+type CreateKeyJSONRequestBody = CreateKey
 
 // PutPoolJSONRequestBody defines body for PutPool for application/json ContentType.
 type PutPoolJSONRequestBody = PutPool
@@ -1255,3 +1575,12 @@ type CancelTaskJSONRequestBody = CancelTask
 
 // ReleaseTaskJSONRequestBody defines body for ReleaseTask for application/json ContentType.
 type ReleaseTaskJSONRequestBody = ReleaseTask
+
+// CreateTenantJSONRequestBody defines body for CreateTenant for application/json ContentType.
+type CreateTenantJSONRequestBody = CreateTenant
+
+// CreateUserJSONRequestBody defines body for CreateUser for application/json ContentType.
+type CreateUserJSONRequestBody = CreateUser
+
+// UpdateUserJSONRequestBody defines body for UpdateUser for application/json ContentType.
+type UpdateUserJSONRequestBody = UpdateUser

@@ -22,9 +22,13 @@ import (
 // Permission names what a caller may do.
 type Permission string
 
-// The permissions. Admin includes all others.
+// The permissions. Admin includes all others; Read, Submit and Operate include
+// those that Expand lists.
 const (
 	Admin         Permission = "admin"
+	Read          Permission = "read"
+	Submit        Permission = "submit"
+	Operate       Permission = "operate"
 	TasksRead     Permission = "tasks:read"
 	TasksWrite    Permission = "tasks:write"
 	GatewaysRead  Permission = "gateways:read"
@@ -41,9 +45,53 @@ const (
 // Permissions lists all permissions.
 func Permissions() []Permission {
 	return []Permission{
-		Admin, TasksRead, TasksWrite, GatewaysRead, GatewaysWrite, SessionsRead, SessionsWrite,
+		Admin, Read, Submit, Operate, TasksRead, TasksWrite, GatewaysRead, GatewaysWrite, SessionsRead, SessionsWrite,
 		PoolsRead, PoolsWrite, NodesRead, EventsRead, MetricsRead,
 	}
+}
+
+// Expand adds to each permission those that it includes, so that what is
+// stored keeps its meaning when Dash learns new ones. Accounts, tenants and the
+// audit log are for Admin alone.
+func Expand(list []Permission) []Permission {
+	var all []Permission
+	for _, p := range list {
+		all = append(all, p)
+		switch p {
+		case Operate:
+			all = append(all, GatewaysWrite, PoolsWrite)
+			all = append(all, Expand([]Permission{Read, Submit})...)
+		case Submit:
+			all = append(all, TasksRead, TasksWrite, SessionsRead, SessionsWrite, PoolsRead, EventsRead)
+		case Read:
+			all = append(all, TasksRead, GatewaysRead, SessionsRead, PoolsRead, NodesRead, EventsRead, MetricsRead)
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// Roles of users.
+const (
+	RoleViewer   = "viewer"
+	RoleUser     = "user"
+	RoleOperator = "operator"
+	RoleAdmin    = "admin"
+)
+
+// RolePermissions is what a user with the role may do; nothing for an unknown role.
+func RolePermissions(role string) []Permission {
+	switch role {
+	case RoleViewer:
+		return Expand([]Permission{Read})
+	case RoleUser:
+		return Expand([]Permission{Submit})
+	case RoleOperator:
+		return Expand([]Permission{Operate})
+	case RoleAdmin:
+		return []Permission{Admin}
+	}
+	return nil
 }
 
 // Principal is an authenticated caller. It is shared and never changed.

@@ -283,6 +283,7 @@ func principal(key Key) *Principal {
 	for _, s := range key.Permissions {
 		p.Permissions = append(p.Permissions, Permission(s))
 	}
+	p.Permissions = Expand(p.Permissions)
 	return p
 }
 

@@ -11,6 +11,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"path"
 	"strconv"
 	"strings"
 	"sync"
@@ -36,7 +37,10 @@ type call struct {
 	principal *auth.Principal // nil on a public route
 	status    int             // answered, 0: not yet
 	raw       []byte          // the body, once read
-	copy      *bytes.Buffer   // the answer is copied here too, see idempotency.go
+	copy      *bytes.Buffer   // the answer is copied here too, see replies.go
+	kept      []byte          // what copy shall hold instead, when the answer is secret
+	made      string          // id of what was created
+	changes   bool            // its success goes into the audit log before it is answered
 }
 
 func (c *call) ctx() context.Context { return c.r.Context() }
@@ -222,6 +226,7 @@ func (c *call) ok(status int, v any) error {
 // created answers with a new thing and where it is.
 func (c *call) created(status int, location string, v any) error {
 	c.w.Header()["Location"] = []string{location}
+	c.made = path.Base(location)
 	return c.ok(status, v)
 }
 
@@ -275,8 +280,13 @@ func (c *call) bytes(status int, media string, b []byte) {
 		return
 	}
 	c.status = status
+	c.recordChange()
 	if c.copy != nil {
-		c.copy.Write(b)
+		if c.kept != nil {
+			c.copy.Write(c.kept)
+		} else {
+			c.copy.Write(b)
+		}
 	}
 	h := c.w.Header()
 	h["Content-Type"] = []string{media}

@@ -20,6 +20,8 @@ type Commands struct {
 	Gateways Gateways
 	Sessions Sessions
 	Pools    Pools
+	Accounts Accounts
+	Audit    Audit
 	Nodes    Nodes
 	Health   Health
 	Events   events.Log
@@ -198,6 +200,110 @@ type Pools interface {
 	// Put creates the pool (Version 0; existing: CodeVersionClash) or replaces
 	// the one whose Version is p.Version (another: CodeVersionClash, none: CodeNotFound).
 	Put(ctx context.Context, p messages.Pool) (messages.Pool, error)
+}
+
+// Key is an API key without its text and hash.
+type Key struct {
+	ID          string
+	Name        string
+	Tenant      string // empty: all tenants
+	Permissions []string
+	RateLimit   int // per minute
+	Active      bool
+	CreatedAt   time.Time
+	ExpiresAt   time.Time // zero: never
+	LastUsedAt  time.Time // zero: not yet
+	Version     int64
+}
+
+// User is a person with a password, which is never told.
+type User struct {
+	ID        string
+	Email     string
+	Role      string
+	Tenant    string // empty: all tenants
+	CreatedAt time.Time
+	Version   int64
+}
+
+// UserChange lists the fields that change; nil leaves one as it is.
+type UserChange struct {
+	Password *messages.Secret
+	Role     *string
+	Tenant   *string // empty: all tenants
+}
+
+// Tenant owns gateways, pools, tasks, keys and users.
+type Tenant struct {
+	ID        string
+	Name      string
+	CreatedAt time.Time
+	Version   int64
+}
+
+// Accounts are the commands about who may call. A key or user of a tenant that
+// does not exist is CodeInvalid.
+type Accounts interface {
+	// CreateKey makes a key with k's Name, Tenant, Permissions, RateLimit and
+	// ExpiresAt, and returns its text, which is kept nowhere.
+	CreateKey(ctx context.Context, k Key) (Key, messages.Secret, error)
+	// Keys returns all keys in the order of their ids.
+	Keys(ctx context.Context, tenant string) ([]Key, error)
+	// Key returns one key. CodeNotFound.
+	Key(ctx context.Context, tenant, id string) (Key, error)
+	// RevokeKey ends a key: at once here, within a second everywhere.
+	// Repeatable. The last active key with the permission admin over all
+	// tenants is CodeWrongState.
+	RevokeKey(ctx context.Context, tenant, id string) (Key, error)
+
+	// CreateUser makes a user with u's Email, Role and Tenant. A taken email
+	// is CodeConflict, a password that bcrypt cannot take CodeInvalid.
+	CreateUser(ctx context.Context, u User, password messages.Secret) (User, error)
+	// Users returns all users in the order of their ids, or the one with an email.
+	Users(ctx context.Context, tenant, email string) ([]User, error)
+	// User returns one user. CodeNotFound.
+	User(ctx context.Context, tenant, id string) (User, error)
+	// UpdateUser changes a user; version 0 means any, another than the present
+	// one is CodeVersionClash. Another password ends the user's login sessions.
+	UpdateUser(ctx context.Context, tenant, id string, c UserChange, version int64) (User, error)
+	// DeleteUser removes a user with all login sessions. CodeNotFound.
+	DeleteUser(ctx context.Context, tenant, id string) error
+
+	// CreateTenant makes a tenant. CodeConflict.
+	CreateTenant(ctx context.Context, t Tenant) (Tenant, error)
+	// Tenants returns all tenants in the order of their ids.
+	Tenants(ctx context.Context) ([]Tenant, error)
+}
+
+// AuditRow is one change: who did what to which thing.
+type AuditRow struct {
+	Seq       int64 // given by the log
+	Time      time.Time
+	Tenant    string // of the actor; empty: all tenants
+	Actor     string
+	Action    string // id of the operation
+	Target    string
+	RequestID string
+	Detail    string // JSON object, or empty
+	Hash      string // hexadecimal, given by the log
+}
+
+// AuditState is what a walk over the whole log found.
+type AuditState struct {
+	Rows     int64  // that fit
+	Head     string // hash of the last of them, hexadecimal
+	BrokenAt int64  // first row that does not fit; 0: all do
+	Why      string
+}
+
+// Audit is the log of changes.
+type Audit interface {
+	// Record adds a row. An error leaves open whether it was added.
+	Record(ctx context.Context, r AuditRow) error
+	// Rows returns rows with a smaller Seq than before (0: any), newest first.
+	Rows(ctx context.Context, tenant string, before int64, limit int) ([]AuditRow, error)
+	// Verify walks the whole log.
+	Verify(ctx context.Context) (AuditState, error)
 }
 
 // Node is a Dash process whose lease is valid.

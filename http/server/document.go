@@ -23,7 +23,9 @@ type operation struct {
 	method   string
 	path     string // as in the document: /tasks/{id}
 	public   bool
-	need     string // x-permission
+	need     string   // x-permission
+	audited  bool     // what it does is recorded
+	kept     []string // x-audit: fields of the body whose values are recorded
 	query    map[string]*openapi3.Parameter
 	headers  []*openapi3.Parameter
 	ids      []string // path parameters
@@ -77,6 +79,9 @@ func newOperation(method, path string, item *openapi3.PathItem, o *openapi3.Oper
 	}
 	op.public = o.Security != nil && len(*o.Security) == 0
 	op.need, _ = o.Extensions["x-permission"].(string)
+	if err := op.readAudit(o.Extensions["x-audit"]); err != nil {
+		return nil, err
+	}
 	for _, ref := range slices.Concat(item.Parameters, o.Parameters) {
 		switch p := ref.Value; p.In {
 		case openapi3.ParameterInPath:
@@ -95,6 +100,29 @@ func newOperation(method, path string, item *openapi3.PathItem, o *openapi3.Oper
 		op.body, op.needBody = media.Schema.Value, o.RequestBody.Value.Required
 	}
 	return op, nil
+}
+
+// readAudit takes x-audit: the fields of the body whose values are recorded, or
+// "none" for work that is on record as a task. Every write says one of them.
+func (op *operation) readAudit(v any) error {
+	fields, isList := v.([]any)
+	switch {
+	case op.method == http.MethodGet:
+		if v != nil {
+			return errors.New("x-audit is for writes")
+		}
+		return nil
+	case v == "none":
+		return nil
+	case !isList:
+		return errors.New("x-audit is missing: name the fields whose values may be recorded, none of them secret")
+	}
+	op.audited = true
+	for _, f := range fields {
+		name, _ := f.(string)
+		op.kept = append(op.kept, name)
+	}
+	return nil
 }
 
 // checkQuery checks the query string against the document.

@@ -95,7 +95,13 @@ func bodies(t *testing.T, op *openapi3.Operation) map[string]string {
 }
 
 func example(t *testing.T, method, prefix, path string, item *openapi3.PathItem, op *openapi3.Operation, body string) {
+	exampleOn(t, method, prefix, path, item, op, body, func(*node) {})
+}
+
+// exampleOn calls an operation as its example says and then looks at the node.
+func exampleOn(t *testing.T, method, prefix, path string, item *openapi3.PathItem, op *openapi3.Operation, body string, look func(*node)) {
 	n := start(t, server.Config{})
+	defer func() { look(n) }()
 	query, header := url.Values{}, []string{}
 	target := path
 	for _, ref := range slices.Concat(item.Parameters, op.Parameters) {

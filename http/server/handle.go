@@ -165,10 +165,14 @@ func (s *Server) admit(c *call, rt *route) error {
 	ctx, cancel := context.WithTimeout(c.r.Context(), wait+s.cfg.HandleTimeout)
 	defer cancel()
 	c.r = c.r.WithContext(ctx)
-	if rt.replayable {
-		return c.once(rt.handler)
+	h := rt.handler
+	if rt.op.audited {
+		h = c.audited(h)
 	}
-	return rt.handler(c)
+	if rt.replayable {
+		return c.once(h)
+	}
+	return h(c)
 }
 
 // authenticate finds out who calls and refuses whoever may not.

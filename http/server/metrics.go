@@ -39,7 +39,9 @@ func newMetrics(r prometheus.Registerer, s *Server) (*metrics, error) {
 	if r == nil {
 		return m, nil
 	}
-	all := []prometheus.Collector{m.seconds, m.panics}
+	all := []prometheus.Collector{m.seconds, m.panics, s.audit.lost, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "dash_http_audit_pending", Help: "Changes that took place and wait to be written to the audit log.",
+	}, s.audit.waiting)}
 	for kind, places := range map[string]chan struct{}{"request": s.requests, "wait": s.waits, "stream": s.streams} {
 		all = append(all, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "dash_http_in_flight", Help: "Requests being answered, by kind.", ConstLabels: prometheus.Labels{"kind": kind},

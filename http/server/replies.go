@@ -167,6 +167,7 @@ func (c *call) answerAgain(e *reply) {
 func (c *call) noContent(status int) {
 	if c.status == 0 {
 		c.status = status
+		c.recordChange()
 		c.w.WriteHeader(status)
 	}
 }

@@ -89,6 +89,20 @@ func (s *Server) endpoints() map[string]endpoint {
 		"putPool":   {access: need(auth.PoolsWrite), handler: s.putPool},
 		"listNodes": {access: need(auth.NodesRead), handler: s.listNodes},
 
+		"createKey":    {access: need(auth.Admin), handler: s.createKey},
+		"listKeys":     {access: need(auth.Admin), handler: s.listKeys},
+		"getKey":       {access: need(auth.Admin), handler: s.getKey},
+		"revokeKey":    {access: need(auth.Admin), handler: s.revokeKey},
+		"createUser":   {access: need(auth.Admin), handler: s.createUser},
+		"listUsers":    {access: need(auth.Admin), handler: s.listUsers},
+		"getUser":      {access: need(auth.Admin), handler: s.getUser},
+		"updateUser":   {access: need(auth.Admin), handler: s.updateUser},
+		"deleteUser":   {access: need(auth.Admin), handler: s.deleteUser},
+		"createTenant": {access: need(auth.Admin), handler: s.createTenant},
+		"listTenants":  {access: need(auth.Admin), handler: s.listTenants},
+		"listAudit":    {access: need(auth.Admin), handler: s.listAudit},
+		"verifyAudit":  {access: need(auth.Admin), handler: s.verifyAudit},
+
 		"streamEvents": {access: need(auth.EventsRead), handler: s.streamEvents, kind: streaming},
 
 		"getOpenAPI":   {access: auth.Public(), handler: s.getOpenAPI},

@@ -108,6 +108,7 @@ type Server struct {
 	metrics *metrics
 	events  *events.Server
 	replies *replies
+	audit   *auditor
 
 	requests, waits, streams chan struct{}
 
@@ -147,6 +148,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		replies: newReplies(cfg.MaxRemembered, cfg.RememberFor), fatal: make(chan error, 1),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background()) // ends with Stop; requests have their own
+	s.audit = newAuditor(deps.Commands.Audit, deps.Logger)
 	if s.metrics, err = newMetrics(deps.Registerer, s); err != nil {
 		return nil, err
 	}
@@ -166,6 +168,7 @@ func (d Deps) validate() error {
 	c := d.Commands
 	missing := map[string]bool{
 		"Tasks": c.Tasks == nil, "Gateways": c.Gateways == nil, "Sessions": c.Sessions == nil, "Pools": c.Pools == nil,
+		"Accounts": c.Accounts == nil, "Audit": c.Audit == nil,
 		"Nodes": c.Nodes == nil, "Health": c.Health == nil, "Events": c.Events == nil, "Runs": c.Runs == nil,
 		"Auth": d.Auth == nil, "Logger": d.Logger == nil,
 	}
@@ -219,6 +222,7 @@ func (s *Server) Start(ctx context.Context) error {
 		MaxHeaderBytes: s.cfg.MaxHeader, ErrorLog: slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug),
 		DisableGeneralOptionsHandler: true,
 	}
+	s.audit.start()
 	go s.serve(s.http, l)
 	return nil
 }
@@ -270,6 +274,7 @@ func (s *Server) Stop(ctx context.Context) error {
 	}
 	<-served
 	s.waitSockets(ctx)
+	s.audit.stop(ctx)
 	return errors.Join(stopEvents, err)
 }
 

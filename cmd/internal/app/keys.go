@@ -29,11 +29,7 @@ func (a *App) firstKey(ctx context.Context) error {
 	if len(keys) > 0 {
 		return a.finishKey(draft, keys)
 	}
-	cost := a.deps.BcryptCost
-	if cost == 0 {
-		cost = auth.DefaultCost
-	}
-	text, id, hash, err := auth.NewKey(cost)
+	text, id, hash, err := auth.NewKey(a.bcryptCost())
 	if err != nil {
 		return err
 	}
@@ -57,6 +53,12 @@ func (a *App) firstKey(ctx context.Context) error {
 	}
 	a.adminKey = text
 	a.logger.Info("made the first admin key", slog.String("key_id", id), slog.String("file", a.keyFile))
+	_, err = a.repos.Audit.Append(ctx, persistence.AuditEntry{
+		Time: messages.Now(), Actor: "system", Action: "createKey", Target: id, Detail: `{"all_tenants":true,"name":"admin","permissions":["admin"]}`,
+	})
+	if err != nil {
+		a.logger.Error("a change is missing in the audit log", slog.String("action", "createKey"), slog.String("target", id), slog.Any("err", err))
+	}
 	return nil
 }
 
@@ -76,6 +78,14 @@ func (a *App) finishKey(draft string, keys []persistence.Key) error {
 		}
 	}
 	return os.Remove(draft)
+}
+
+// bcryptCost is that of new keys and passwords.
+func (a *App) bcryptCost() int {
+	if a.deps.BcryptCost == 0 {
+		return auth.DefaultCost
+	}
+	return a.deps.BcryptCost
 }
 
 // startKeyStore gives the API the keys as the store has them.

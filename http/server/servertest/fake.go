@@ -33,6 +33,10 @@ type Fake struct {
 	gateways map[string]server.Gateway
 	sessions map[string]messages.Session
 	pools    map[string]messages.Pool
+	apiKeys  map[string]server.Key
+	users    map[string]server.User
+	tenants  map[string]server.Tenant
+	audit    []server.AuditRow // oldest first
 	checks   []server.Check
 	log      []*messages.Event
 	trimmed  int64 // entries up to here are gone
@@ -50,9 +54,11 @@ func New() *Fake {
 	return &Fake{
 		tasks: map[string]*server.Task{}, keys: map[string]idem{}, waiters: map[string][]chan struct{}{},
 		gateways: map[string]server.Gateway{}, sessions: map[string]messages.Session{},
-		pools:  map[string]messages.Pool{"default": {ID: "default", Tenant: "default", Version: 1, CreatedAt: messages.Now()}},
-		checks: []server.Check{{Name: "store", OK: true, Detail: "writes in 1 ms"}},
-		subs:   map[*subscription]struct{}{}, words: map[string]*words{},
+		pools:   map[string]messages.Pool{"default": {ID: "default", Tenant: "default", Version: 1, CreatedAt: messages.Now()}},
+		apiKeys: map[string]server.Key{}, users: map[string]server.User{},
+		tenants: map[string]server.Tenant{"default": {ID: "default", Name: "default", Version: 1, CreatedAt: messages.Now()}},
+		checks:  []server.Check{{Name: "store", OK: true, Detail: "writes in 1 ms"}},
+		subs:    map[*subscription]struct{}{}, words: map[string]*words{},
 	}
 }
 
@@ -60,6 +66,7 @@ func New() *Fake {
 func (f *Fake) Commands() server.Commands {
 	return server.Commands{
 		Tasks: (*tasks)(f), Gateways: (*gateways)(f), Sessions: (*sessions)(f), Pools: (*pools)(f),
+		Accounts: (*accounts)(f), Audit: (*auditLog)(f),
 		Nodes: (*nodes)(f), Health: (*health)(f), Events: (*eventLog)(f), Runs: (*runs)(f),
 	}
 }
@@ -110,6 +117,27 @@ func (f *Fake) PutPool(p messages.Pool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.pools[p.ID] = p
+}
+
+// PutKey stores an API key as it is.
+func (f *Fake) PutKey(k server.Key) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.apiKeys[k.ID] = k
+}
+
+// PutUser stores a user as it is.
+func (f *Fake) PutUser(u server.User) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.users[u.ID] = u
+}
+
+// Audit returns the changes that were recorded, oldest first.
+func (f *Fake) Audit() []server.AuditRow {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.audit)
 }
 
 // SetChecks replaces the readiness checks.

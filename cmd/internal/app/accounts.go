@@ -1,0 +1,265 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/dash-fleet/dash/http/auth"
+	"github.com/dash-fleet/dash/http/server"
+	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/persistence"
+)
+
+// accountCommands implements server.Accounts.
+type accountCommands struct{ *commands }
+
+// tenantExists refuses an account of a tenant that nobody made.
+func (c accountCommands) tenantExists(ctx context.Context, id string) error {
+	if id == "" {
+		return nil
+	}
+	_, err := c.app.repos.Tenants.Get(ctx, id)
+	if errors.Is(err, persistence.ErrNotFound) {
+		return &messages.Error{
+			Code: messages.CodeInvalid, Message: "there is no tenant " + id, NextStep: "make it with `dash tenant create " + id + "`, or choose one of `dash tenant list`",
+			Fields: []messages.FieldError{{Pointer: "/tenant", Detail: "unknown tenant"}},
+		}
+	}
+	return refused(err, "tenant", id)
+}
+
+// CreateKey implements server.Accounts.
+func (c accountCommands) CreateKey(ctx context.Context, k server.Key) (server.Key, messages.Secret, error) {
+	if err := c.tenantExists(ctx, k.Tenant); err != nil {
+		return k, "", err
+	}
+	text, id, hash, err := auth.NewKey(c.app.bcryptCost())
+	if err != nil {
+		return k, "", err
+	}
+	k.ID, k.Active, k.CreatedAt, k.Version = id, true, messages.Now(), 1
+	err = c.app.repos.Keys.Create(ctx, persistence.Key{
+		ID: id, Hash: hash, Name: k.Name, Tenant: k.Tenant, Permissions: k.Permissions, RateLimit: k.RateLimit,
+		CreatedAt: k.CreatedAt, ExpiresAt: k.ExpiresAt, Active: true, Version: 1,
+	})
+	if err != nil {
+		return k, "", refused(err, "key", id)
+	}
+	return k, text, nil
+}
+
+func keyView(k persistence.Key) server.Key {
+	return server.Key{
+		ID: k.ID, Name: k.Name, Tenant: k.Tenant, Permissions: k.Permissions, RateLimit: k.RateLimit, Active: k.Active,
+		CreatedAt: k.CreatedAt, ExpiresAt: k.ExpiresAt, LastUsedAt: k.LastUsedAt, Version: k.Version,
+	}
+}
+
+// Keys implements server.Accounts.
+func (c accountCommands) Keys(ctx context.Context, tenant string) ([]server.Key, error) {
+	rows, err := c.app.repos.Keys.List(ctx)
+	if err != nil {
+		return nil, refused(err, "key", "")
+	}
+	var list []server.Key
+	for _, k := range rows {
+		if tenant == "" || k.Tenant == tenant {
+			list = append(list, keyView(k))
+		}
+	}
+	slices.SortFunc(list, func(a, b server.Key) int { return strings.Compare(a.ID, b.ID) })
+	return list, nil
+}
+
+// Key implements server.Accounts.
+func (c accountCommands) Key(ctx context.Context, tenant, id string) (server.Key, error) {
+	k, err := c.app.repos.Keys.Get(ctx, id)
+	if err == nil && tenant != "" && k.Tenant != tenant {
+		err = persistence.ErrNotFound
+	}
+	return keyView(k), refused(err, "key", id)
+}
+
+// RevokeKey implements server.Accounts.
+func (c accountCommands) RevokeKey(ctx context.Context, tenant, id string) (server.Key, error) {
+	k, err := c.Key(ctx, tenant, id)
+	if err != nil || !k.Active {
+		return k, err
+	}
+	if err := c.notTheLastAdmin(ctx, id); err != nil {
+		return k, err
+	}
+	if err := c.app.repos.Keys.Revoke(ctx, id); err != nil {
+		return k, refused(err, "key", id)
+	}
+	c.app.keys.forget(id)
+	return c.Key(ctx, tenant, id)
+}
+
+// notTheLastAdmin keeps an operator from locking everybody out. Two that
+// revoke each other's key at the same moment are not kept from it.
+func (c accountCommands) notTheLastAdmin(ctx context.Context, id string) error {
+	rows, err := c.app.repos.Keys.List(ctx)
+	if err != nil {
+		return refused(err, "key", id)
+	}
+	now, others, itself := messages.Now(), 0, false
+	for _, k := range rows {
+		works := k.Active && k.Tenant == "" && slices.Contains(k.Permissions, string(auth.Admin)) && (k.ExpiresAt.IsZero() || k.ExpiresAt.After(now))
+		switch {
+		case works && k.ID == id:
+			itself = true
+		case works:
+			others++
+		}
+	}
+	if itself && others == 0 {
+		return &messages.Error{
+			Code: messages.CodeWrongState, Message: "this is the last key that may do everything",
+			NextStep: "make another one first: `dash key create NAME --permission admin --all-tenants`",
+		}
+	}
+	return nil
+}
+
+func userView(u persistence.User) server.User {
+	return server.User{ID: u.ID, Email: u.Email, Role: u.Role, Tenant: u.Tenant, CreatedAt: u.CreatedAt, Version: u.Version}
+}
+
+// CreateUser implements server.Accounts.
+func (c accountCommands) CreateUser(ctx context.Context, u server.User, password messages.Secret) (server.User, error) {
+	if err := c.tenantExists(ctx, u.Tenant); err != nil {
+		return u, err
+	}
+	hash, err := auth.HashPassword(password, c.app.bcryptCost())
+	if err != nil {
+		return u, err
+	}
+	made, err := c.app.repos.Users.Create(ctx, persistence.User{
+		ID: messages.NewID(), Email: u.Email, PasswordHash: hash, Role: u.Role, Tenant: u.Tenant, CreatedAt: messages.Now(),
+	})
+	return userView(made), refused(err, "user", u.Email)
+}
+
+// Users implements server.Accounts.
+func (c accountCommands) Users(ctx context.Context, tenant, email string) ([]server.User, error) {
+	rows, err := c.app.repos.Users.List(ctx)
+	if err != nil {
+		return nil, refused(err, "user", "")
+	}
+	var list []server.User
+	for _, u := range rows {
+		if (tenant == "" || u.Tenant == tenant) && (email == "" || u.Email == email) {
+			list = append(list, userView(u))
+		}
+	}
+	return list, nil
+}
+
+func (c accountCommands) user(ctx context.Context, tenant, id string) (persistence.User, error) {
+	u, err := c.app.repos.Users.Get(ctx, id)
+	if err == nil && tenant != "" && u.Tenant != tenant {
+		err = persistence.ErrNotFound
+	}
+	return u, refused(err, "user", id)
+}
+
+// User implements server.Accounts.
+func (c accountCommands) User(ctx context.Context, tenant, id string) (server.User, error) {
+	u, err := c.user(ctx, tenant, id)
+	return userView(u), err
+}
+
+// UpdateUser implements server.Accounts.
+func (c accountCommands) UpdateUser(ctx context.Context, tenant, id string, ch server.UserChange, version int64) (server.User, error) {
+	var hash []byte
+	if ch.Password != nil { // before the row is read: it takes long
+		var err error
+		if hash, err = auth.HashPassword(*ch.Password, c.app.bcryptCost()); err != nil {
+			return server.User{}, err
+		}
+	}
+	u, err := c.user(ctx, tenant, id)
+	if err != nil {
+		return server.User{}, err
+	}
+	if version != 0 && version != u.Version {
+		return userView(u), refused(persistence.ErrVersion, "user", id)
+	}
+	if ch.Tenant != nil {
+		if err := c.tenantExists(ctx, *ch.Tenant); err != nil {
+			return userView(u), err
+		}
+		u.Tenant = *ch.Tenant
+	}
+	if ch.Role != nil {
+		u.Role = *ch.Role
+	}
+	if hash != nil {
+		u.PasswordHash = hash
+	}
+	stored, err := c.app.repos.Users.Update(ctx, u)
+	return userView(stored), refused(err, "user", id)
+}
+
+// DeleteUser implements server.Accounts.
+func (c accountCommands) DeleteUser(ctx context.Context, tenant, id string) error {
+	if _, err := c.user(ctx, tenant, id); err != nil {
+		return err
+	}
+	return refused(c.app.repos.Users.Delete(ctx, id), "user", id)
+}
+
+// CreateTenant implements server.Accounts.
+func (c accountCommands) CreateTenant(ctx context.Context, t server.Tenant) (server.Tenant, error) {
+	made, err := c.app.repos.Tenants.Create(ctx, persistence.Tenant{ID: t.ID, Name: t.Name, CreatedAt: messages.Now()})
+	return server.Tenant(made), refused(err, "tenant", t.ID)
+}
+
+// Tenants implements server.Accounts.
+func (c accountCommands) Tenants(ctx context.Context) ([]server.Tenant, error) {
+	rows, err := c.app.repos.Tenants.List(ctx)
+	list := make([]server.Tenant, len(rows))
+	for i, t := range rows {
+		list[i] = server.Tenant(t)
+	}
+	return list, refused(err, "tenant", "")
+}
+
+// auditCommands implements server.Audit.
+type auditCommands struct{ *commands }
+
+// Record implements server.Audit.
+func (c auditCommands) Record(ctx context.Context, r server.AuditRow) error {
+	_, err := c.app.repos.Audit.Append(ctx, persistence.AuditEntry{
+		Time: r.Time, Tenant: r.Tenant, Actor: r.Actor, Action: r.Action, Target: r.Target, RequestID: r.RequestID, Detail: r.Detail,
+	})
+	return err
+}
+
+// Rows implements server.Audit.
+func (c auditCommands) Rows(ctx context.Context, tenant string, before int64, limit int) ([]server.AuditRow, error) {
+	rows, err := c.app.repos.Audit.List(ctx, persistence.AuditFilter{Tenant: tenant, Before: before, Limit: limit})
+	list := make([]server.AuditRow, len(rows))
+	for i, r := range rows {
+		list[i] = server.AuditRow{
+			Seq: r.Seq, Time: r.Time, Tenant: r.Tenant, Actor: r.Actor, Action: r.Action, Target: r.Target,
+			RequestID: r.RequestID, Detail: r.Detail, Hash: r.Hash.String(),
+		}
+	}
+	return list, refused(err, "audit log", "")
+}
+
+// Verify implements server.Audit.
+func (c auditCommands) Verify(ctx context.Context) (server.AuditState, error) {
+	head, err := c.app.repos.Audit.Verify(ctx)
+	state := server.AuditState{Rows: head.Seq, Head: head.Hash.String()}
+	var broken *persistence.AuditBroken
+	if errors.As(err, &broken) {
+		state.BrokenAt, state.Why = broken.Seq, broken.Why
+		return state, nil
+	}
+	return state, refused(err, "audit log", "")
+}

@@ -1,0 +1,40 @@
+package auth
+
+import (
+	"fmt"
+
+	"golang.org/x/crypto/bcrypt"
+
+	"github.com/dash-fleet/dash/messages"
+)
+
+// Bounds of a password in bytes. Go's bcrypt looks at no more than the first 72.
+const (
+	MinPassword = 12
+	MaxPassword = 72
+)
+
+// HashPassword returns the bcrypt hash to store. A password of a length that
+// it cannot take is CodeInvalid.
+func HashPassword(password messages.Secret, cost int) ([]byte, error) {
+	p := password.Reveal()
+	if len(p) < MinPassword || len(p) > MaxPassword {
+		why := fmt.Sprintf("must have %d to %d bytes, and has %d", MinPassword, MaxPassword, len(p))
+		return nil, &messages.Error{
+			Code: messages.CodeInvalid, Message: "the password " + why, NextStep: "choose another; a letter outside of ASCII counts as two to four bytes",
+			Fields: []messages.FieldError{{Pointer: "/password", Detail: why}},
+		}
+	}
+	hash, err := bcrypt.GenerateFromPassword([]byte(p), cost)
+	if err != nil {
+		return nil, fmt.Errorf("hash password: %w", err)
+	}
+	return hash, nil
+}
+
+// CheckPassword reports whether the hash was made of this password. It takes as
+// long as bcrypt does; the caller bounds how many run at once.
+func CheckPassword(hash []byte, password messages.Secret) bool {
+	p := password.Reveal()
+	return len(p) <= MaxPassword && bcrypt.CompareHashAndPassword(hash, []byte(p)) == nil
+}

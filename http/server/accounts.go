@@ -1,0 +1,226 @@
+package server
+
+import (
+	"encoding/json"
+	"net/http"
+	"strings"
+
+	"github.com/dash-fleet/dash/http/api"
+	"github.com/dash-fleet/dash/http/auth"
+	"github.com/dash-fleet/dash/messages"
+)
+
+const defaultRateLimit = 100 // per minute
+
+// accountTenant is the tenant of a new or changed account, empty for all:
+// nobody gives away more than he has.
+func (c *call) accountTenant(named *string, all *bool) (string, error) {
+	switch {
+	case !value(all):
+		return c.ownTenant(named)
+	case named != nil:
+		return "", invalid(messages.FieldError{Pointer: "/all_tenants", Detail: "must not be given together with tenant"})
+	case c.tenant() != "":
+		return "", otherTenant()
+	}
+	return "", nil
+}
+
+func (s *Server) createKey(c *call) error {
+	var b api.CreateKey
+	if err := c.body(&b); err != nil {
+		return err
+	}
+	tenant, err := c.accountTenant(b.Tenant, b.AllTenants)
+	if err != nil {
+		return err
+	}
+	k := Key{Name: b.Name, Tenant: tenant, RateLimit: defaultRateLimit}
+	if b.RateLimit != nil {
+		k.RateLimit = *b.RateLimit
+	}
+	for _, p := range b.Permissions {
+		k.Permissions = append(k.Permissions, string(p))
+	}
+	if b.ExpiresAt != nil {
+		if k.ExpiresAt = b.ExpiresAt.UTC(); !k.ExpiresAt.After(messages.Now()) {
+			return invalid(messages.FieldError{Pointer: "/expires_at", Detail: "is over already"})
+		}
+	}
+	k, text, err := s.cmd.Accounts.CreateKey(c.ctx(), k)
+	if err != nil {
+		return err
+	}
+	v := viewKey(k)
+	if c.kept, err = json.Marshal(v); err != nil { // a repetition tells all but the text
+		return err
+	}
+	shown := text.Reveal()
+	v.Key = &shown
+	return c.created(http.StatusCreated, prefix+"/keys/"+k.ID, v)
+}
+
+func viewKey(k Key) api.ApiKey {
+	return api.ApiKey{
+		Id: k.ID, Name: k.Name, Tenant: text(k.Tenant), Permissions: list(k.Permissions), RateLimit: k.RateLimit, Active: k.Active,
+		CreatedAt: k.CreatedAt.UTC(), ExpiresAt: moment(k.ExpiresAt), LastUsedAt: moment(k.LastUsedAt), Version: k.Version,
+	}
+}
+
+func (s *Server) listKeys(c *call) error {
+	all, err := s.cmd.Accounts.Keys(c.ctx(), c.tenant())
+	if err != nil {
+		return err
+	}
+	items, next, err := views(c, all, func(k Key) string { return k.ID }, viewKey)
+	if err != nil {
+		return err
+	}
+	return c.ok(http.StatusOK, api.ApiKeyPage{Items: items, NextCursor: next})
+}
+
+// views cuts a page out of a list and turns it into JSON.
+func views[T, V any](c *call, all []T, id func(T) string, view func(T) V) ([]V, *string, error) {
+	some, next, err := page(c, all, id)
+	items := make([]V, len(some))
+	for i, v := range some {
+		items[i] = view(v)
+	}
+	return items, next, err
+}
+
+func (s *Server) getKey(c *call) error {
+	k, err := s.cmd.Accounts.Key(c.ctx(), c.tenant(), c.param)
+	if err != nil {
+		return err
+	}
+	return c.ok(http.StatusOK, viewKey(k))
+}
+
+func (s *Server) revokeKey(c *call) error {
+	k, err := s.cmd.Accounts.RevokeKey(c.ctx(), c.tenant(), c.param)
+	if err != nil {
+		return err
+	}
+	return c.ok(http.StatusOK, viewKey(k))
+}
+
+func (s *Server) createUser(c *call) error {
+	var b api.CreateUser
+	if err := c.body(&b); err != nil {
+		return err
+	}
+	tenant, err := c.accountTenant(b.Tenant, b.AllTenants)
+	if err != nil {
+		return err
+	}
+	u := User{Email: strings.ToLower(b.Email), Tenant: tenant, Role: string(or(b.Role, auth.RoleUser))}
+	if u, err = s.cmd.Accounts.CreateUser(c.ctx(), u, messages.Secret(b.Password)); err != nil {
+		return err
+	}
+	c.etag(u.Version)
+	return c.created(http.StatusCreated, prefix+"/users/"+u.ID, viewUser(u))
+}
+
+func viewUser(u User) api.User {
+	return api.User{Id: u.ID, Email: u.Email, Role: u.Role, Tenant: text(u.Tenant), CreatedAt: u.CreatedAt.UTC(), Version: u.Version}
+}
+
+func (s *Server) listUsers(c *call) error {
+	all, err := s.cmd.Accounts.Users(c.ctx(), c.tenant(), strings.ToLower(c.query.Get("email")))
+	if err != nil {
+		return err
+	}
+	items, next, err := views(c, all, func(u User) string { return u.ID }, viewUser)
+	if err != nil {
+		return err
+	}
+	return c.ok(http.StatusOK, api.UserPage{Items: items, NextCursor: next})
+}
+
+func (s *Server) getUser(c *call) error {
+	u, err := s.cmd.Accounts.User(c.ctx(), c.tenant(), c.param)
+	if err != nil {
+		return err
+	}
+	c.etag(u.Version)
+	return c.ok(http.StatusOK, viewUser(u))
+}
+
+func (s *Server) updateUser(c *call) error {
+	var b api.UpdateUser
+	if err := c.body(&b); err != nil {
+		return err
+	}
+	var ch UserChange
+	if b.Tenant != nil || value(b.AllTenants) {
+		tenant, err := c.accountTenant(b.Tenant, b.AllTenants)
+		if err != nil {
+			return err
+		}
+		ch.Tenant = &tenant
+	}
+	if b.Role != nil {
+		role := string(*b.Role)
+		ch.Role = &role
+	}
+	if b.Password != nil {
+		p := messages.Secret(*b.Password)
+		ch.Password = &p
+	}
+	u, err := s.cmd.Accounts.UpdateUser(c.ctx(), c.tenant(), c.param, ch, c.ifMatch())
+	if err != nil {
+		return err
+	}
+	c.etag(u.Version)
+	return c.ok(http.StatusOK, viewUser(u))
+}
+
+func (s *Server) deleteUser(c *call) error {
+	if err := s.cmd.Accounts.DeleteUser(c.ctx(), c.tenant(), c.param); err != nil {
+		return err
+	}
+	c.noContent(http.StatusNoContent)
+	return nil
+}
+
+func (s *Server) createTenant(c *call) error {
+	var b api.CreateTenant
+	if err := c.body(&b); err != nil {
+		return err
+	}
+	if c.tenant() != "" {
+		return otherTenant()
+	}
+	t, err := s.cmd.Accounts.CreateTenant(c.ctx(), Tenant{ID: b.Id, Name: or(b.Name, b.Id)})
+	if err != nil {
+		return err
+	}
+	c.made = t.ID
+	return c.ok(http.StatusCreated, viewTenant(t))
+}
+
+func viewTenant(t Tenant) api.TenantEntry {
+	return api.TenantEntry{Id: t.ID, Name: t.Name, CreatedAt: t.CreatedAt.UTC(), Version: t.Version}
+}
+
+func (s *Server) listTenants(c *call) error {
+	all, err := s.cmd.Accounts.Tenants(c.ctx())
+	if err != nil {
+		return err
+	}
+	if own := c.tenant(); own != "" {
+		mine := all[:0:0]
+		for _, t := range all {
+			if t.ID == own {
+				mine = append(mine, t)
+			}
+		}
+		all = mine
+	}
+	items, next, err := views(c, all, func(t Tenant) string { return t.ID }, viewTenant)
+	if err != nil {
+		return err
+	}
+	return c.ok(http.StatusOK, api.TenantPage{Items: items, NextCursor: next})
+}

@@ -1,0 +1,245 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/dash-fleet/dash/http/api"
+	"github.com/dash-fleet/dash/messages"
+)
+
+const (
+	// auditTimeout bounds a write of one row.
+	auditTimeout = 2 * time.Second
+	// maxAuditPending bounds the rows that wait for a log that does not answer;
+	// what is beyond goes to the process's log alone.
+	maxAuditPending = 1000
+	auditRetry      = time.Second
+	// maxAuditText bounds a recorded value; a longer one is not kept.
+	maxAuditText = 1024
+)
+
+// auditor writes changes that took place to the audit log, each before it is
+// answered. A row that cannot be written then waits in memory and is tried
+// again in order: the change is done, and to answer that it failed would be
+// wrong. What is left at the end, or does not fit, is logged whole.
+type auditor struct {
+	log    Audit
+	logger *slog.Logger
+	lost   prometheus.Counter
+
+	mu      sync.Mutex
+	pending []AuditRow
+	quit    chan struct{}
+	run     sync.WaitGroup
+}
+
+func newAuditor(log Audit, logger *slog.Logger) *auditor {
+	return &auditor{log: log, logger: logger, lost: prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "dash_http_audit_lost_total", Help: "Changes that could not be written to the audit log; the process's log has them.",
+	})}
+}
+
+func (a *auditor) start() {
+	a.quit = make(chan struct{})
+	a.run.Go(a.retryLoop)
+}
+
+// stop tries what is pending for a last time. Nothing is recorded afterwards.
+func (a *auditor) stop(ctx context.Context) {
+	if a.quit == nil {
+		return
+	}
+	select {
+	case <-a.quit:
+		return
+	default:
+		close(a.quit)
+	}
+	a.run.Wait()
+	a.retry(context.WithoutCancel(ctx))
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, r := range a.pending {
+		a.lose(r)
+	}
+	a.pending = nil
+}
+
+func (a *auditor) waiting() float64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return float64(len(a.pending))
+}
+
+// record writes a row, or keeps it for later.
+func (a *auditor) record(ctx context.Context, r AuditRow) {
+	if a.waiting() == 0 {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), auditTimeout)
+		defer cancel()
+		err := a.log.Record(ctx, r)
+		if err == nil {
+			return
+		}
+		a.logger.Warn("a change waits to be written to the audit log", slog.String("request_id", r.RequestID), slog.String("action", r.Action), slog.Any("err", err))
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.pending) >= maxAuditPending {
+		a.lose(r)
+		return
+	}
+	a.pending = append(a.pending, r)
+}
+
+func (a *auditor) lose(r AuditRow) {
+	a.lost.Inc()
+	a.logger.Error("a change is missing in the audit log", slog.String("actor", r.Actor), slog.String("action", r.Action),
+		slog.String("target", r.Target), slog.String("request_id", r.RequestID), slog.Time("at", r.Time), slog.String("detail", r.Detail))
+}
+
+func (a *auditor) retryLoop() {
+	t := time.NewTicker(auditRetry)
+	defer t.Stop()
+	for {
+		select {
+		case <-a.quit:
+			return
+		case <-t.C:
+			a.retry(context.Background())
+		}
+	}
+}
+
+// retry writes what is pending, oldest first, until one fails.
+func (a *auditor) retry(ctx context.Context) {
+	for {
+		a.mu.Lock()
+		if len(a.pending) == 0 {
+			a.mu.Unlock()
+			return
+		}
+		r := a.pending[0]
+		a.mu.Unlock()
+		brief, cancel := context.WithTimeout(ctx, auditTimeout)
+		err := a.log.Record(brief, r)
+		cancel()
+		if err != nil {
+			return // told when it was first tried
+		}
+		a.mu.Lock()
+		a.pending = slices.Delete(a.pending, 0, 1)
+		a.mu.Unlock()
+	}
+}
+
+// audited makes the success of a handler go into the audit log.
+func (c *call) audited(h handler) handler {
+	return func(c *call) error {
+		c.changes = true
+		return h(c)
+	}
+}
+
+// recordChange is called once per answer, before it leaves.
+func (c *call) recordChange() {
+	if !c.changes || c.status >= 300 {
+		return
+	}
+	target := cmpOr(c.param, c.made)
+	c.s.audit.record(c.ctx(), AuditRow{
+		Time: messages.Now(), Tenant: c.tenant(), Actor: c.principal.ID, Action: c.op.id, Target: target,
+		RequestID: c.id, Detail: c.auditDetail(),
+	})
+}
+
+// auditDetail is the query and the body, without the values of fields that the
+// document does not name as fit to be kept.
+func (c *call) auditDetail() string {
+	detail := map[string]any{}
+	for name := range c.query {
+		detail[name] = c.query.Get(name)
+	}
+	tree, err := parse(c.raw)
+	body, _ := tree.(map[string]any)
+	if err == nil {
+		for name, v := range body {
+			detail[name] = nil
+			if slices.Contains(c.op.kept, name) && short(v) {
+				detail[name] = v
+			}
+		}
+	}
+	if len(detail) == 0 {
+		return ""
+	}
+	b, err := json.Marshal(detail)
+	if err != nil {
+		return "" // of JSON values, which always encode
+	}
+	return string(b)
+}
+
+func short(v any) bool {
+	b, err := json.Marshal(v)
+	return err == nil && len(b) <= maxAuditText
+}
+
+func (s *Server) listAudit(c *call) error {
+	inner, err := c.cursor()
+	if err != nil {
+		return err
+	}
+	var before int64
+	if inner != "" {
+		if before, err = strconv.ParseInt(inner, 10, 64); err != nil || before <= 0 {
+			return badCursor()
+		}
+	}
+	limit := c.limit()
+	rows, err := s.cmd.Audit.Rows(c.ctx(), c.tenant(), before, limit)
+	if err != nil {
+		return err
+	}
+	page := api.AuditPage{Items: make([]api.AuditRow, len(rows))}
+	for i, r := range rows {
+		page.Items[i] = viewAudit(r)
+	}
+	if len(rows) == limit {
+		page.NextCursor = c.next(strconv.FormatInt(rows[len(rows)-1].Seq, 10))
+	}
+	return c.ok(200, page)
+}
+
+func viewAudit(r AuditRow) api.AuditRow {
+	v := api.AuditRow{
+		Seq: r.Seq, Time: r.Time.UTC(), Tenant: text(r.Tenant), Actor: r.Actor, Action: r.Action, Target: r.Target,
+		RequestId: r.RequestID, Detail: map[string]any{}, Hash: r.Hash,
+	}
+	if r.Detail != "" && json.Unmarshal([]byte(r.Detail), &v.Detail) != nil {
+		v.Detail = map[string]any{"text": r.Detail} // of a row that was tampered with
+	}
+	return v
+}
+
+func (s *Server) verifyAudit(c *call) error {
+	if c.tenant() != "" {
+		return otherTenant()
+	}
+	state, err := s.cmd.Audit.Verify(c.ctx())
+	if err != nil {
+		return err
+	}
+	v := api.AuditVerification{Intact: state.BrokenAt == 0, Rows: state.Rows, Head: state.Head, Why: text(state.Why)}
+	if state.BrokenAt != 0 {
+		v.BrokenAt = &state.BrokenAt
+	}
+	return c.ok(200, v)
+}

@@ -1,0 +1,23 @@
+package server
+
+import (
+	"context"
+	"io"
+	"log/slog"
+)
+
+// MaxAuditPending is the bound of what waits for the audit log.
+const MaxAuditPending = maxAuditPending
+
+// TestAuditor is an auditor that a test moves by hand.
+type TestAuditor struct{ a *auditor }
+
+// NewTestAuditor returns an auditor without goroutine.
+func NewTestAuditor(log Audit, w io.Writer) TestAuditor {
+	return TestAuditor{newAuditor(log, slog.New(slog.NewTextHandler(w, nil)))}
+}
+
+// Record, Retry and Waiting are those of the auditor.
+func (t TestAuditor) Record(ctx context.Context, r AuditRow) { t.a.record(ctx, r) }
+func (t TestAuditor) Retry(ctx context.Context)              { t.a.retry(ctx) }
+func (t TestAuditor) Waiting() int                           { return int(t.a.waiting()) }
