@@ -230,6 +230,7 @@ func (a *App) Commands() server.Commands {
 	c := newCommands(a)
 	return server.Commands{
 		Tasks: taskCommands{c}, Gateways: gatewayCommands{c}, Sessions: sessionCommands{c}, Pools: poolCommands{c},
+		Accounts: accountCommands{c}, Audit: auditCommands{c},
 		Nodes: nodeCommands{c}, Health: &healthChecks{commands: c}, Events: eventLog{c}, Runs: runTexts{c},
 	}
 }
