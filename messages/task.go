@@ -111,9 +111,20 @@ func ParseRunID(run string) (task string, claim int64, ok bool) {
 	return run[:i], n, true
 }
 
+// Prefixes of the names of sessions at a gateway.
+const (
+	keyPrefix = "agent:main:dash:"
+	ownPrefix = "task-" // of a throw-away session
+)
+
 // SessionKey is the key of the task's session at the gateway. An old
 // generation's key is never used again, so that late turns cannot leak in.
-func (t *Task) SessionKey() string { return SessionKey(t.Tenant, t.SessionOrOwn(), t.Generation) }
+func (t *Task) SessionKey() string {
+	if t.Session == "" {
+		return keyPrefix + t.Tenant + ":" + ownPrefix + t.ID + ":" + strconv.FormatInt(t.Generation, 10)
+	}
+	return SessionKey(t.Tenant, t.Session, t.Generation)
+}
 
 // SessionOrOwn is the session id, or for a task without one the id of its
 // throw-away session.
@@ -121,12 +132,12 @@ func (t *Task) SessionOrOwn() string {
 	if t.Session != "" {
 		return t.Session
 	}
-	return "task-" + t.ID
+	return ownPrefix + t.ID
 }
 
 // SessionKey returns "agent:main:dash:<tenant>:<session>:<generation>".
 func SessionKey(tenant, session string, generation int64) string {
-	return "agent:main:dash:" + tenant + ":" + session + ":" + strconv.FormatInt(generation, 10)
+	return keyPrefix + tenant + ":" + session + ":" + strconv.FormatInt(generation, 10)
 }
 
 // TimeoutSeconds is the run deadline of one attempt.
@@ -147,17 +158,24 @@ func (t *Task) CancelRequested() bool { return !t.Cancel.RequestedAt.IsZero() }
 
 // Event returns the log entry that tells of the task's present state, reached from the given one.
 func (t *Task) Event(from TaskState, at time.Time, reason string) *Event {
-	c := &TaskChanged{
-		Pool: t.Pool, Class: t.Class.String(), QueueSeq: t.Seq, State: t.State.String(), Claim: t.Claim,
-		Attempt: t.Attempt, Session: t.Session, Gateway: t.Gateway, Reason: reason, Error: t.Error,
+	var e struct { // in one piece: every task has several
+		event Event
+		data  Event_Task
+		task  TaskChanged
 	}
+	c := &e.task
+	c.Pool, c.Class, c.QueueSeq, c.State, c.Claim = t.Pool, t.Class.String(), t.Seq, t.State.String(), t.Claim
+	c.Attempt, c.Session, c.Gateway, c.Reason, c.Error = t.Attempt, t.Session, t.Gateway, reason, t.Error
 	if from != 0 {
 		c.From = from.String()
 	}
 	if t.Claim > 0 {
 		c.RunId = t.RunID()
 	}
-	return &Event{TimeMicros: at.UnixMicro(), Tenant: t.Tenant, Type: "task.state", Subject: t.ID, Data: &Event_Task{Task: c}}
+	e.data.Task = c
+	e.event.TimeMicros, e.event.Tenant, e.event.Type = at.UnixMicro(), t.Tenant, "task.state"
+	e.event.Subject, e.event.Data = t.ID, &e.data
+	return &e.event
 }
 
 // Now is the present time as every stored time is kept: UTC, microseconds.

@@ -30,10 +30,12 @@ type Request struct {
 	FailFast bool
 	ReplyTo  *actor.PID // nil: nobody wants to know
 	Tag      any        // comes back in Done
+
+	grouped bool // came in Requests
 }
 
 // Requests asks for several operations that belong together: those that fit
-// are in one batch. Each is answered by itself.
+// are in one batch. They are answered by Dones.
 type Requests []Request
 
 // Done answers a Request. With Err set nothing is known to be durable; after
@@ -43,6 +45,10 @@ type Done struct {
 	Outcome persistence.Outcome
 	Err     error
 }
+
+// Dones answers Requests: what one batch did of them, in order, and of others
+// of the same sender.
+type Dones []Done
 
 // Store is what the committer needs of a store.
 type Store interface {
@@ -143,6 +149,7 @@ func (c *committer) Receive(ctx actor.Context) {
 	case Requests:
 		failFast := false
 		for _, r := range m {
+			r.grouped = true
 			c.add(ctx, r)
 			failFast = failFast || r.FailFast
 		}
@@ -250,9 +257,7 @@ func (c *committer) finish(ctx actor.Context, f flushed) {
 		c.cfg.Logger.Info("store takes writes again")
 	}
 	c.publish(batch, f.outcomes)
-	for i, r := range batch {
-		answer(ctx, r, f.outcomes[i], nil)
-	}
+	c.answerAll(ctx, batch, f.outcomes)
 	clear(batch) // nobody is kept alive by an old batch
 	c.flying, c.spare = nil, batch[:0]
 	c.flush()
@@ -327,7 +332,27 @@ func (c *committer) stop(ctx actor.Context) {
 }
 
 func answer(ctx actor.Context, r Request, o persistence.Outcome, err error) {
-	if r.ReplyTo != nil {
-		ctx.Send(r.ReplyTo, Done{Tag: r.Tag, Outcome: o, Err: err})
+	d := Done{Tag: r.Tag, Outcome: o, Err: err}
+	switch {
+	case r.ReplyTo == nil:
+	case r.grouped:
+		ctx.Send(r.ReplyTo, Dones{d})
+	default:
+		ctx.Send(r.ReplyTo, d)
+	}
+}
+
+// answerAll answers a durable batch; who asked by Requests gets one message.
+func (c *committer) answerAll(ctx actor.Context, batch []Request, outcomes []persistence.Outcome) {
+	groups := map[*actor.PID]Dones{}
+	for i, r := range batch {
+		if !r.grouped || r.ReplyTo == nil {
+			answer(ctx, r, outcomes[i], nil)
+			continue
+		}
+		groups[r.ReplyTo] = append(groups[r.ReplyTo], Done{Tag: r.Tag, Outcome: outcomes[i]})
+	}
+	for to, dones := range groups {
+		ctx.Send(to, dones)
 	}
 }

@@ -75,8 +75,10 @@ func (b *broker) Receive(ctx actor.Context) {
 	case *actor.Started:
 		b.self = ctx.Self()
 		b.began = b.now
-	case commit.Done:
-		m.Tag.(func(actor.Context, commit.Done))(ctx, m)
+	case commit.Dones:
+		for _, d := range m {
+			d.Tag.(func(actor.Context, commit.Done))(ctx, d)
+		}
 	case ready:
 		b.ready(ctx, m.in)
 	case messages.Demand:

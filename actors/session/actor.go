@@ -139,6 +139,7 @@ type session struct {
 	unreadable int
 	over       Over // what is known of it so far
 	clock      clock
+	now        time.Time       // of the input under way
 	ctx        context.Context // ends with the run; nil until it is needed
 	cancel     context.CancelFunc
 }
@@ -261,7 +262,8 @@ func (s *session) decide(ctx actor.Context, e Event) {
 	if d, ok := e.(Disconnected); ok && d.Conn != 0 {
 		s.link = nil
 	}
-	s.d.take(Input{Now: messages.Now(), Rand: rand.Float64(), Event: e})
+	s.now = time.Now()
+	s.d.take(Input{Now: s.now.UTC().Truncate(time.Microsecond), Rand: rand.Float64(), Event: e})
 	for _, eff := range s.d.effects {
 		s.perform(ctx, eff)
 	}

@@ -18,16 +18,21 @@ type clock struct {
 // rung tells one incarnation of the actor that the first timer may be due.
 type rung struct{ of *session }
 
-// set arms a timer, or disarms it with a zero time.
-func (c *clock) set(k TimerKind, at time.Time) {
-	c.due[k] = at
-	c.wind()
+// arm starts a timer; it replaces one of the same kind.
+func (c *clock) arm(k TimerKind, now time.Time, after time.Duration) {
+	c.due[k] = now.Add(after)
+	c.wind(now)
+}
+
+func (c *clock) disarm(k TimerKind, now time.Time) {
+	c.due[k] = time.Time{}
+	c.wind(now)
 }
 
 // reset disarms everything.
 func (c *clock) reset() {
 	c.due = [RunningTimer + 1]time.Time{}
-	c.wind()
+	c.wind(time.Time{})
 }
 
 // next is the first armed timer, 0 if there is none.
@@ -41,7 +46,7 @@ func (c *clock) next() (first TimerKind) {
 }
 
 // wind makes the runtime's timer ring no later than the first of ours.
-func (c *clock) wind() {
+func (c *clock) wind(now time.Time) {
 	k := c.next()
 	switch {
 	case k == 0:
@@ -52,10 +57,10 @@ func (c *clock) wind() {
 	case c.at.IsZero() || c.due[k].Before(c.at):
 		c.at = c.due[k]
 		if c.timer == nil {
-			c.timer = time.AfterFunc(time.Until(c.at), c.ring)
+			c.timer = time.AfterFunc(c.at.Sub(now), c.ring)
 			return
 		}
-		c.timer.Reset(time.Until(c.at))
+		c.timer.Reset(c.at.Sub(now))
 	}
 }
 
@@ -74,12 +79,9 @@ func (s *session) rung(ctx actor.Context, m rung) {
 		return
 	}
 	s.clock.at = time.Time{}
-	for {
-		k := s.clock.rang(time.Now())
-		if k == 0 {
-			break
-		}
+	now := time.Now()
+	for k := s.clock.rang(now); k != 0; k = s.clock.rang(now) {
 		s.decide(ctx, Fired{Timer: k})
 	}
-	s.clock.wind()
+	s.clock.wind(now)
 }

@@ -10,7 +10,6 @@ import (
 
 	"github.com/dash-fleet/dash/actors/commit"
 	"github.com/dash-fleet/dash/actors/openclaw"
-	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
 )
 
@@ -26,9 +25,9 @@ func (s *session) perform(ctx actor.Context, eff Effect) {
 	case Abort:
 		s.ask(ctx, e.Conn, s.cfg.Timing.Call, func(c context.Context, l Link) (Event, error) { return abort(c, l, e) })
 	case Arm:
-		s.clock.set(e.Timer, time.Now().Add(e.After))
+		s.clock.arm(e.Timer, s.now, e.After)
 	case Disarm:
-		s.clock.set(e.Timer, time.Time{})
+		s.clock.disarm(e.Timer, s.now)
 	case *Commit:
 		s.commit(ctx, e)
 	case Ended:
@@ -144,8 +143,7 @@ func (s *session) fence(ctx actor.Context, key string) {
 
 func (s *session) commit(ctx actor.Context, e *Commit) {
 	op := persistence.Op{Fences: s.fences, Update: &e.TaskUpdate}
-	now := messages.Now()
-	from := e.From
+	now, from := s.now, e.From
 	if e.Via != 0 {
 		via := e.Task
 		via.State, via.Error = e.Via, nil

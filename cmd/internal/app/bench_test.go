@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -75,6 +76,8 @@ func (l *instant) Lanes(context.Context) ([]openclaw.Lane, error) { return nil, 
 // benchNode starts a node on the embedded store with gateways of the given slots.
 func benchNode(tb testing.TB, dir string, gateways, slots int, at func(openclaw.AgentRequest)) *App {
 	tb.Helper()
+	gc := debug.SetGCPercent(200) // as `dash serve` does
+	tb.Cleanup(func() { debug.SetGCPercent(gc) })
 	cfg := config.Default()
 	cfg.Listen, cfg.Data, cfg.Node, cfg.Retention = "127.0.0.1:0", dir, "bench", 0
 	a, err := Start(tb.Context(), cfg, Deps{
