@@ -185,10 +185,12 @@ func (e *encoder) extras(op *persistence.Op, h *head) error {
 		if len(s.Session.Tenant)+len(s.Session.ID) > maxName {
 			return invalid("the session's id is too long", "use an id of at most 128 characters")
 		}
-		gen := "-"
+		gen := "!" // fits nothing
 		switch {
 		case s.AnyGeneration:
 			gen = ""
+		case s.FromGeneration == -1:
+			gen = "-"
 		case s.FromGeneration >= 0:
 			gen = string(binary.BigEndian.AppendUint64(nil, uint64(s.FromGeneration)))
 		}

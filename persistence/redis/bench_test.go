@@ -71,7 +71,7 @@ func ownCPU(b *testing.B) time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-func redisCPU(b *testing.B, server *testserver.RedisServer) (sum time.Duration) {
+func redisCPU(b testing.TB, server *testserver.RedisServer) (sum time.Duration) {
 	info, err := server.Do(b.Context(), "INFO", "cpu")
 	if err != nil {
 		b.Fatal(err)

@@ -2,7 +2,6 @@ package redis
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -24,6 +23,8 @@ type writer struct {
 	// The rest belongs to the holder of sem.
 	number int64 // of the newest batch that was answered
 	doubt  bool  // number+1 was sent and its fate is unknown
+	first  *persistence.Op
+	length int // the batch in doubt is the slice of this length from first on
 }
 
 func newWriter(id string) *writer {
@@ -52,7 +53,7 @@ func (w *writer) release() { <-w.sem }
 // Commit makes a batch durable by one script call. A batch that has begun runs
 // to its end, for at most six seconds, whatever becomes of ctx. When the answer
 // is lost the same batch is sent again, which cannot apply it twice; if no
-// answer can be had at all the error is ErrUnknown.
+// answer can be had at all the error is persistence.ErrUnknown.
 func (db *DB) Commit(ctx context.Context, batch []persistence.Op) ([]persistence.Outcome, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -71,7 +72,7 @@ func (db *DB) Commit(ctx context.Context, batch []persistence.Op) ([]persistence
 		return nil, err
 	}
 	defer db.w.release()
-	r, err := db.commit(context.WithoutCancel(ctx), enc, len(batch))
+	r, err := db.commit(context.WithoutCancel(ctx), enc, batch)
 	if err != nil {
 		db.metrics.failed.Inc()
 		return nil, err
@@ -98,12 +99,29 @@ type reply struct {
 }
 
 // commit sends the batch under the next number. The caller holds the writer.
-func (db *DB) commit(ctx context.Context, enc *encoder, ops int) (reply, error) {
+func (db *DB) commit(ctx context.Context, enc *encoder, batch []persistence.Op) (reply, error) {
 	ctx, cancel := context.WithTimeout(ctx, commitBudget)
 	defer cancel()
-	if err := db.writable(ctx); err != nil {
+	if err := db.writable(ctx, batch); err != nil {
 		return reply{}, err
 	}
+	r, err := db.apply(ctx, enc, len(batch))
+	if w := db.w; w.doubt && len(batch) > 0 {
+		w.first, w.length = &batch[0], len(batch)
+	}
+	return r, err
+}
+
+// inDoubt reports whether batch is the one whose fate is unknown: the same
+// batch goes on under the same number, which cannot apply it twice.
+func (w *writer) inDoubt(batch []persistence.Op) bool {
+	return w.doubt && len(batch) > 0 && w.first == &batch[0] && w.length == len(batch)
+}
+
+// apply sends a batch whatever is known of the store's state.
+func (db *DB) apply(ctx context.Context, enc *encoder, ops int) (reply, error) {
+	ctx, cancel := context.WithTimeout(ctx, commitBudget)
+	defer cancel()
 	outbox := ""
 	if db.cfg.History != nil {
 		outbox = "1"
@@ -118,6 +136,7 @@ func (db *DB) commit(ctx context.Context, enc *encoder, ops int) (reply, error) 
 		return reply{}, db.loseWriter(res)
 	}
 	w.number++
+	w.doubt, w.first = false, nil
 	r := reply{batch: integer(res[1]), first: integer(res[2]), statuses: text(res[3])}
 	if len(res) > 4 {
 		r.currents, _ = res[4].([]any)
@@ -131,8 +150,9 @@ func (db *DB) dataset() string { return *db.w.dataset.Load() }
 
 func (db *DB) batchSeen() int64 { return db.w.least.Load() }
 
-// writable says whether a batch may be sent, and first ends an earlier doubt.
-func (db *DB) writable(ctx context.Context) error {
+// writable says whether a batch may be sent, and first ends the doubt about
+// another.
+func (db *DB) writable(ctx context.Context, batch []persistence.Op) error {
 	if err := db.lost.err(); err != nil {
 		return err
 	}
@@ -140,7 +160,7 @@ func (db *DB) writable(ctx context.Context) error {
 		return err
 	}
 	w := db.w
-	if !w.doubt {
+	if !w.doubt || w.inDoubt(batch) {
 		return nil
 	}
 	actx, cancel := context.WithTimeout(ctx, writeLimit)
@@ -152,14 +172,14 @@ func (db *DB) writable(ctx context.Context) error {
 	if text(res[0]) == "LOST" {
 		return db.loseWriter(res)
 	}
-	w.number, w.doubt = w.number+1, false
+	w.number, w.doubt, w.first = w.number+1, false, nil
 	return nil
 }
 
 // send repeats the batch until it is answered or the budget is spent. Only
 // what may have reached the server is repeated.
 func (db *DB) send(ctx context.Context, args []any) ([]any, error) {
-	maybe := false
+	maybe := db.w.doubt
 	for pause := 10 * time.Millisecond; ; pause = min(2*pause, 500*time.Millisecond) {
 		actx, cancel := context.WithTimeout(ctx, writeLimit)
 		res, err := db.eval(actx, db.writer, db.scripts.commit, args...)
@@ -178,15 +198,11 @@ func (db *DB) send(ctx context.Context, args []any) ([]any, error) {
 		select {
 		case <-ctx.Done():
 			db.w.doubt = true
-			return nil, fmt.Errorf("commit: %w: %w", ErrUnknown, err)
+			return nil, fmt.Errorf("commit: %w: %w", persistence.ErrUnknown, err)
 		case <-time.After(pause):
 		}
 	}
 }
-
-// ErrUnknown says that a batch was sent and that no answer could be had: it is
-// either kept whole or not at all. The next batch settles which.
-var ErrUnknown = errors.New("the outcome of the batch is unknown")
 
 // finish turns the answer into outcomes and numbers the events.
 func (db *DB) finish(batch []persistence.Op, r reply) ([]persistence.Outcome, error) {

@@ -47,16 +47,19 @@ var takeSource string
 //go:embed scripts/release.lua
 var releaseSource string
 
+//go:embed scripts/recover.lua
+var recoverSource string
+
 //go:embed scripts/sweep.lua
 var sweepSource string
 
 // scripts holds all scripts under the names the server gives them.
-type scripts struct{ commit, init, settle, renew, take, release, sweep script }
+type scripts struct{ commit, init, settle, renew, take, release, sweep, recover script }
 
 func newScripts() scripts {
 	return scripts{
 		commit: newScript(commitSource), init: newScript(initSource), settle: newScript(settleSource), renew: newScript(renewSource),
-		take: newScript(takeSource), release: newScript(releaseSource), sweep: newScript(sweepSource),
+		take: newScript(takeSource), release: newScript(releaseSource), sweep: newScript(sweepSource), recover: newScript(recoverSource),
 	}
 }
 

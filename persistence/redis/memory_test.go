@@ -67,3 +67,10 @@ func (m *memory) Sweep(_ context.Context, before time.Time, limit int) (n int, e
 	}
 	return n, nil
 }
+
+// set makes the history refuse to save, or take it again.
+func (m *memory) set(down bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.down = down
+}

@@ -68,6 +68,16 @@ func (r *recent) forget(rev int64) {
 		n++
 	}
 	r.records = slices.Delete(r.records, 0, n)
+	if len(r.records) == 0 {
+		r.dropped = 0 // the history has caught up
+	}
+}
+
+// forgotten is how many were dropped for want of room.
+func (r *recent) forgotten() int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.dropped
 }
 
 func (r *recent) list() []Record {

@@ -12,6 +12,7 @@ import (
 	"github.com/dash-fleet/dash/persistence"
 	"github.com/prometheus/client_golang/prometheus"
 	goredis "github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
 )
 
 // DefaultPrefix is in front of all keys. The braces put them into one slot.
@@ -97,6 +98,9 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
+	// The library prints by itself what it also returns as an error; the switch
+	// is one for the whole process.
+	logging.Disable()
 	db := &DB{cfg: cfg, scripts: newScripts(), poke: make(chan struct{}, 1), w: newWriter(messages.NewID()), recent: newRecent(cfg.History != nil)}
 	if err := db.connect(); err != nil {
 		return nil, fmt.Errorf("open redis store: %w", err)

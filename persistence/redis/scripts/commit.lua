@@ -16,7 +16,7 @@
 --          then 2 bytes for the index of each fence
 --          2 tail of the row, 3 encoded events
 --          flag 8: 3 more: index of the session, its expected generation
---          ("" any, "-" no row, else 8 bytes), its row
+--          ("" any, "-" no row, "!" none fits, else 8 bytes), its row
 --          flag 16: 2 more: gateway id, its row
 --          insert: names, spec row, index of the idempotency key (0: none), its
 --          value, session, with flag 1 its cancel row, labels; cancel: tenant, "<at><reason>"
