@@ -38,6 +38,9 @@ type Demand struct {
 	Returned []Returned
 	// AwaySince is when the gateway became unreachable, zero while it is not.
 	AwaySince time.Time
+	// Gone: the gateway was removed. P takes its claims back at once, as if it
+	// had been away for too long.
+	Gone bool
 }
 
 // Returned is G's evidence that a claim was not executed: the gateway refused

@@ -108,7 +108,7 @@ func (b *broker) tick(ctx actor.Context) {
 	for id, g := range b.gates {
 		b.offer(g)
 		b.away(ctx, g)
-		if g.silent(b.now) && len(g.tasks) == 0 && b.now.Sub(g.heard) > time.Hour && b.arb.Forget(id) {
+		if g.silent(b.now) && len(g.tasks) == 0 && (g.gone || b.now.Sub(g.heard) > time.Hour) && b.arb.Forget(id) {
 			delete(b.gates, id)
 		}
 	}

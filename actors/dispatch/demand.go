@@ -20,6 +20,7 @@ type gate struct {
 	fences []persistence.Fence // see broker.fences
 	heard  time.Time           // last Demand
 	away   time.Time           // its AwaySince
+	gone   bool                // it was removed
 	shut   bool                // a claim was fenced: closed until a Demand with another epoch
 	closed time.Time           // since when the window is 0
 	tasks  map[string]*entry
@@ -40,6 +41,8 @@ func (g *gate) silent(now time.Time) bool { return now.Sub(g.heard) >= messages.
 // awaySince is when the gateway was last known to be there, zero while it is there.
 func (g *gate) awaySince(now time.Time) time.Time {
 	switch {
+	case g.gone:
+		return time.Unix(1, 0) // longer ago than any pool waits
 	case !g.away.IsZero():
 		return g.away
 	case g.silent(now):
@@ -88,11 +91,15 @@ func (b *broker) demand(ctx actor.Context, m *messages.Demand) {
 		g.shut = false
 	}
 	g.owner, g.epoch, g.boot, g.heard, g.away = m.Owner, m.Epoch, m.BootID, b.now, m.AwaySince
+	g.gone = m.Gone
 	if s := ctx.Sender(); s != nil {
 		g.pid = s
 	}
 	g.offer = Offer{ID: m.Gateway, Tenant: m.Tenant, Region: m.Region, Capabilities: m.Capabilities, Weight: m.Weight, Window: m.Window}
 	b.offer(g)
+	if g.gone {
+		b.away(ctx, g)
+	}
 	b.compare(ctx, g, m)
 	b.takeBack(ctx, g, m.Returned)
 }

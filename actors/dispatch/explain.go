@@ -42,7 +42,7 @@ func (b *broker) explain(m Explain) Explanation {
 func (b *broker) misfit(k bucketKey) string {
 	var known []*gateway
 	for _, g := range b.arb.order {
-		if gate := b.gates[g.ID]; gate != nil && gate.pid != nil {
+		if gate := b.gates[g.ID]; gate != nil && gate.pid != nil && !gate.gone {
 			known = append(known, g)
 		}
 	}

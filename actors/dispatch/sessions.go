@@ -337,5 +337,5 @@ func (b *broker) tickSessions(ctx actor.Context) {
 // than the pool waits for a gateway.
 func (b *broker) stuck(s *session) bool {
 	g := b.gate(s.row.Gateway)
-	return !g.closed.IsZero() && b.now.Sub(g.closed) >= b.pool.Away()
+	return g.gone || !g.closed.IsZero() && b.now.Sub(g.closed) >= b.pool.Away()
 }

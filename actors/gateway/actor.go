@@ -27,8 +27,9 @@ type (
 	Restart struct{}
 	// Configure replaces the configuration that can change while it runs.
 	Configure struct{ Gateway messages.Gateway }
-	// Remove ends the gateway: its claims are given up to the away policy and a
-	// managed process is stopped.
+	// Remove ends the gateway: the pool takes its claims back at once, by their
+	// on_unknown, their runs are stopped as well as possible, and a managed
+	// process too.
 	Remove struct{}
 	// Inspect asks for a snapshot.
 	Inspect struct{ Reply chan<- Snapshot }
@@ -104,6 +105,8 @@ type gateway struct {
 	loaded   bool      // claims of earlier lives are known
 	draining bool
 	removed  bool
+	leaving  time.Time // when it was removed
+	quiet    int       // ticks since then without a claim
 
 	window   Window
 	claims   map[messages.ClaimRef]*claim

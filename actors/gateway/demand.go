@@ -39,7 +39,7 @@ func (g *gateway) demand(ctx actor.Context) {
 	d := messages.Demand{
 		Gateway: gw.ID, Tenant: gw.Tenant, Pool: gw.Pool, Region: gw.Region, Capabilities: gw.Capabilities,
 		Labels: gw.Labels, Weight: gw.Weight, Owner: g.cfg.Fence.Owner, Epoch: g.cfg.Fence.Epoch,
-		BootID: g.status.BootID, Window: g.size(now), AwaySince: g.since,
+		BootID: g.status.BootID, Window: g.size(now), AwaySince: g.since, Gone: g.removed,
 		Running: make([]messages.ClaimRef, 0, len(g.claims)),
 	}
 	for ref, c := range g.claims {
@@ -67,6 +67,7 @@ func (g *gateway) tick(ctx actor.Context) {
 	if g.size(now) != before || now.Sub(g.demanded) >= messages.DemandInterval {
 		g.demand(ctx)
 	}
+	g.leave(ctx, now)
 }
 
 // judge moves the gateway between READY and DEGRADED, and says why anew when

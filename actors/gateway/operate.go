@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
 
@@ -79,14 +80,39 @@ func (g *gateway) restart(ctx actor.Context) {
 	}
 }
 
-// remove ends the gateway. Its claims stay in the store; the pool's owner
-// settles them by the away policy.
+// leaveLimit bounds the wait for the end of a removed gateway's claims: a
+// cancel that is under way may take the session's stop limit of 60 s.
+const leaveLimit = 75 * time.Second
+
+// remove ends the gateway. The pool's owner is told that it is gone, and
+// withdraws its claims; their runs are stopped before the connection ends.
 func (g *gateway) remove(ctx actor.Context) {
 	if g.removed {
 		return
 	}
-	g.removed = true
+	g.removed, g.leaving = true, time.Now()
 	g.demand(ctx)
+	if g.loaded && g.held() == 0 {
+		g.end(ctx)
+	}
+}
+
+// leave ends a removed gateway when its claims have ended, and two ticks more
+// for what was sent to stop their runs.
+func (g *gateway) leave(ctx actor.Context, now time.Time) {
+	if !g.removed || g.managed.stopping {
+		return
+	}
+	g.quiet++
+	if !g.loaded || g.held() > 0 {
+		g.quiet = 0
+	}
+	if g.quiet > 2 || now.Sub(g.leaving) >= leaveLimit {
+		g.end(ctx)
+	}
+}
+
+func (g *gateway) end(ctx actor.Context) {
 	if g.cfg.Process != nil {
 		g.stopProcess(ctx) // also one that is starting or does not answer
 		return
