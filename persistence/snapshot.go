@@ -43,8 +43,8 @@ type TaskRow struct {
 	Task     messages.Task
 	IdemKey  string // empty: none
 	IdemHash []byte
-	// Ended orders the ends of tasks (Transcript): the place in the event log
-	// at which the task ended; 0 while it is open.
+	// Ended orders the ends of the tasks of one store (Transcript). Its values
+	// mean nothing else; of tasks that did not succeed it may be 0.
 	Ended int64
 }
 

@@ -117,10 +117,11 @@ func (t *Target) fill(ctx context.Context, mark persistence.Mark, rows iter.Seq2
 
 // filling is a restore under way.
 type filling struct {
-	c      *conn
-	lastNo int64
-	drift  int64
-	audit  persistence.AuditHead
+	c        *conn
+	lastNo   int64
+	drift    int64
+	maxEnded int64
+	audit    persistence.AuditHead
 
 	// The row of the event log that is being gathered, as flushEvents has it.
 	first, last, at int64
@@ -189,7 +190,7 @@ func (f *filling) task(r *persistence.TaskRow) error {
 	if err == nil && n == 0 {
 		err = &opError{fmt.Errorf("the id or the idempotency key of task %s comes twice", r.Task.ID)}
 	}
-	f.lastNo, f.drift = no, max(f.drift, no-created)
+	f.lastNo, f.drift, f.maxEnded = no, max(f.drift, no-created), max(f.maxEnded, r.Ended)
 	return err
 }
 
@@ -241,7 +242,17 @@ func (f *filling) finish(mark persistence.Mark) error {
 		return err
 	}
 	// An engine may have added events that are newer than its mark.
-	_, err := f.c.run(stCount, int64(1), max(mark.Seq, f.last), f.drift)
+	seq := max(mark.Seq, f.last)
+	if f.maxEnded > seq {
+		// Another engine counted differently. Here an end is ordered by the event
+		// log, so the restored ones go before the ones to come, in their order.
+		err := f.c.text(`UPDATE tasks SET ended = r.n - r.everything - 1 FROM (
+ SELECT no, row_number() OVER (ORDER BY ended, finished_at, no) AS n, count(*) OVER () AS everything FROM tasks WHERE ended <> 0) AS r WHERE r.no = tasks.no`)
+		if err != nil {
+			return err
+		}
+	}
+	_, err := f.c.run(stCount, int64(1), seq, f.drift)
 	return err
 }
 

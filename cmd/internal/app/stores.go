@@ -6,6 +6,7 @@ import (
 
 	"github.com/dash-fleet/dash/cmd/internal/config"
 	"github.com/dash-fleet/dash/persistence"
+	"github.com/dash-fleet/dash/persistence/postgres"
 	"github.com/dash-fleet/dash/persistence/sqlite"
 )
 
@@ -15,6 +16,8 @@ func OpenSource(ctx context.Context, cfg config.Config) (persistence.Snapshotter
 	switch cfg.Store {
 	case config.EngineSQLite:
 		return sqlite.OpenSource(ctx, cfg.Data)
+	case config.EnginePostgres:
+		return postgres.OpenSource(ctx, postgres.Config{URL: cfg.PostgresURL})
 	default:
 		return nil, fmt.Errorf("there are no backups of the engine %q", cfg.Store)
 	}
@@ -26,6 +29,8 @@ func OpenTarget(ctx context.Context, cfg config.Config) (persistence.Restorer, e
 	switch cfg.Store {
 	case config.EngineSQLite:
 		return sqlite.OpenTarget(ctx, cfg.Data)
+	case config.EnginePostgres:
+		return postgres.OpenTarget(ctx, postgres.Config{URL: cfg.PostgresURL})
 	default:
 		return nil, fmt.Errorf("there is no restore to the engine %q", cfg.Store)
 	}

@@ -26,12 +26,13 @@ type rule struct {
 var rules = []rule{
 	{part: "messages/..."},
 	{part: "persistence/sqlite/...", may: []string{"messages", "persistence"}, tests: []string{"persistence/sqlite/...", "persistence/storetest", "persistence/backup/..."}},
-	{part: "persistence/backup/...", may: []string{"messages", "persistence", "persistence/backup"}, tests: []string{"persistence/sqlite"}},
+	{part: "persistence/backup/...", may: []string{"messages", "persistence", "persistence/backup"},
+		tests: []string{"persistence/backup/...", "persistence/sqlite", "persistence/postgres", "persistence/testserver"}},
 	{part: "persistence/storetest/...", may: []string{"messages", "persistence"}, tests: []string{"persistence/..."}},
 	{part: "persistence/postgres/...", may: []string{"messages", "persistence"},
-		tests: []string{"persistence/postgres/...", "persistence/storetest", "persistence/testserver"}},
+		tests: []string{"persistence/postgres/...", "persistence/storetest", "persistence/testserver", "persistence/backup/..."}},
 	{part: "persistence/redis/...", may: []string{"messages", "persistence"},
-		tests: []string{"persistence/redis/...", "persistence/storetest", "persistence/testserver", "persistence/sqlite", "persistence/postgres"}},
+		tests: []string{"persistence/redis/...", "persistence/storetest", "persistence/testserver", "persistence/sqlite", "persistence/postgres", "persistence/backup/..."}},
 	{part: "persistence/testserver/...", tests: []string{"persistence/testserver/..."}},
 	{part: "persistence", may: []string{"messages"}},
 	{part: "cluster/...", may: []string{"messages", "cluster/..."}},
@@ -57,7 +58,7 @@ var rules = []rule{
 	{part: "cmd/internal/testcount"},
 	{part: "cmd/internal/archtest"},
 	{part: "cmd/dash/...", may: []string{"messages", "http/api", "actors/openclaw/openclawtest", "persistence", "persistence/backup", "persistence/sqlite", "persistence/postgres",
-		"cmd/internal/app/...", "cmd/internal/config", "cmd/internal/telemetry"}},
+		"cmd/internal/app/...", "cmd/internal/config", "cmd/internal/telemetry"}, tests: []string{"persistence/testserver"}},
 	{part: "bench/...", may: []string{"..."}},
 }
 

@@ -44,7 +44,7 @@ type Blank interface {
 // Run checks an engine.
 func Run(t *testing.T, e Engine) {
 	for name, test := range map[string]func(*testing.T, Engine){
-		"round trip": roundTrip, "empty store": emptyStore, "under load": underLoad, "not empty": notEmpty, "all or nothing": allOrNothing,
+		"round trip": func(t *testing.T, e Engine) { Across(t, e, e) }, "empty store": emptyStore, "under load": underLoad, "not empty": notEmpty, "all or nothing": allOrNothing,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -89,8 +89,9 @@ func restore(t *testing.T, to Blank, a *bytes.Reader) *backup.Manifest {
 	return m
 }
 
-func roundTrip(t *testing.T, e Engine) {
-	from := e.New(t)
+// Across backs up a full store of one engine and restores it on another.
+func Across(t *testing.T, source, destination Engine) {
+	from := source.New(t)
 	fill(t, from)
 	before := view(t, from)
 	a, m := archive(t, from)
@@ -102,7 +103,7 @@ func roundTrip(t *testing.T, e Engine) {
 	if len(m.Counts) != 13 {
 		t.Errorf("the archive has %d sections, want all 13: %v", len(m.Counts), m.Counts)
 	}
-	blank := e.Blank(t)
+	blank := destination.Blank(t)
 	if diff := cmp.Diff(m.Counts, restore(t, blank, a).Counts); diff != "" {
 		t.Errorf("counts after the restore (-want +got):\n%s", diff)
 	}
@@ -154,6 +155,7 @@ func goesOn(t *testing.T, from, to Store) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	newestEnd(t, to, f)
 	old := persistence.Fence{Scope: persistence.ShardScope, Key: "7", Owner: "n1", Epoch: f.Epoch - 1}
 	out, err := to.Store().Commit(ctx, []persistence.Op{{Fences: []persistence.Fence{old}, Insert: &persistence.TaskInsert{Task: newTask("late")}}})
 	if err != nil || out[0].Status != persistence.Fenced {
@@ -167,6 +169,27 @@ func goesOn(t *testing.T, from, to Store) {
 	}
 	if _, err := to.Repositories().Audit.Verify(ctx); err != nil {
 		t.Errorf("audit after another row: %v", err)
+	}
+}
+
+// newestEnd: what ends after the restore is the end of its session's transcript.
+func newestEnd(t *testing.T, to Store, f persistence.Fence) {
+	t.Helper()
+	task, err := to.Store().Task(t.Context(), "", "task-4") // of session s-1
+	if err != nil {
+		t.Fatal(err)
+	}
+	task.State, task.FinishedAt, task.Result = messages.Succeeded, messages.Now(), &messages.TaskResult{Text: "late"}
+	end := persistence.Op{Fences: []persistence.Fence{f}, Update: &persistence.TaskUpdate{Task: task, From: messages.Queued}, Events: []*messages.Event{event(task.ID, "ended")}}
+	if out, err := to.Store().Commit(t.Context(), []persistence.Op{end}); err != nil || out[0].Status != persistence.OK {
+		t.Fatalf("commit: %v %v", out, err)
+	}
+	list, err := to.Store().Transcript(t.Context(), "default", task.Session, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(list) < 2 || list[len(list)-1].ID != task.ID {
+		t.Errorf("a transcript of %d tasks does not end with the task that ended last", len(list))
 	}
 }
 

@@ -2,6 +2,7 @@ package backuptest
 
 import (
 	"fmt"
+	"maps"
 	"sync"
 	"testing"
 
@@ -9,21 +10,22 @@ import (
 	"github.com/dash-fleet/dash/persistence"
 )
 
-// underLoad: whatever was answered before a backup began is in it, and it is
-// a state that the store was in.
+// underLoad: whatever was answered before a backup began is in it, while others
+// go on writing.
 func underLoad(t *testing.T, e Engine) {
-	const writers, rounds = 4, 5
+	const rounds, writers = 2, 3
 	from := e.New(t)
-	l := &load{from: from, answered: map[string]bool{}, stop: make(chan struct{}), some: make(chan struct{}, 1)}
-	var wg sync.WaitGroup
-	for w := range writers {
-		wg.Go(func() { l.write(t, w) })
-	}
-	defer func() { close(l.stop); wg.Wait() }()
+	l := &load{from: from, answered: map[string]bool{}}
 	for round := range rounds {
-		<-l.some // new answers since the round before
+		l.some = make(chan struct{})
+		var wg sync.WaitGroup
+		for w := range writers {
+			wg.Go(func() { l.write(t, fmt.Sprintf("%d-%d", round, w)) })
+		}
+		<-l.some // some were answered, and the writers go on
 		before := l.list()
 		a, m := archive(t, from)
+		wg.Wait()
 		blank := e.Blank(t)
 		restore(t, blank, a)
 		to := blank.Open(t)
@@ -44,37 +46,45 @@ func underLoad(t *testing.T, e Engine) {
 
 type load struct {
 	from Store
-	stop chan struct{}
-	some chan struct{}
+	some chan struct{} // closed after some answers of the round
 
 	mu       sync.Mutex
 	answered map[string]bool
 }
 
-func (l *load) write(t *testing.T, writer int) {
-	for i := 0; ; i++ {
-		select {
-		case <-l.stop:
-			return
-		default:
-		}
+// batches is how many commits of 10 tasks a writer makes; after the first ones
+// the backup begins.
+const (
+	batches = 40
+	enough  = 8
+)
+
+func (l *load) write(t *testing.T, name string) {
+	for i := range batches {
 		var batch []persistence.Op
 		for j := range 10 {
-			task := newTask(fmt.Sprintf("load-%d-%d-%d", writer, i, j))
+			task := newTask(fmt.Sprintf("load-%s-%d-%d", name, i, j))
 			batch = append(batch, persistence.Op{Insert: &persistence.TaskInsert{Task: task}, Events: []*messages.Event{event(task.ID, "queued")}})
 		}
-		if _, err := l.from.Store().Commit(t.Context(), batch); err != nil {
-			t.Errorf("commit: %v", err)
-			return
-		}
+		_, err := l.from.Store().Commit(t.Context(), batch)
 		l.mu.Lock()
-		for _, op := range batch {
-			l.answered[op.Insert.Task.ID] = true
+		if err != nil {
+			t.Errorf("commit: %v", err)
+		} else {
+			for _, op := range batch {
+				l.answered[op.Insert.Task.ID] = true
+			}
+		}
+		if i == enough || err != nil {
+			select {
+			case <-l.some:
+			default:
+				close(l.some)
+			}
 		}
 		l.mu.Unlock()
-		select {
-		case l.some <- struct{}{}:
-		default:
+		if err != nil {
+			return
 		}
 	}
 }
@@ -82,9 +92,5 @@ func (l *load) write(t *testing.T, writer int) {
 func (l *load) list() map[string]bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	out := make(map[string]bool, len(l.answered))
-	for id := range l.answered {
-		out[id] = true
-	}
-	return out
+	return maps.Clone(l.answered)
 }
