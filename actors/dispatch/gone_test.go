@@ -26,9 +26,7 @@ func TestARemovedGatewayGivesItsTasksBackAtOnce(t *testing.T) {
 		g.demand(0, gone)
 		synctest.Wait()
 		wantRow(b, hold.ID, messages.Held, 1)
-		if row := wantRow(b, again.ID, messages.Queued, 1); row.Attempt != 0 {
-			t.Errorf("attempt %d, want 0: the task is not to blame", row.Attempt)
-		}
+		wantRow(b, again.ID, messages.Queued, 0) // it is not to blame
 		void := map[messages.ClaimRef]bool{}
 		for range 2 {
 			w := next[messages.Withdraw](g)
