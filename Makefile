@@ -15,10 +15,11 @@ DURATION ?= 2m
 ROUNDS   ?= 50
 ONLY     ?=
 TIME     ?= 2m
+COMPARE  ?= 3
 # Packages tested at once, and tests of one package: two fit two cores.
 JOBS     ?= 2
 
-.PHONY: help build run test check format-check vet lint generate generated-check tidy-check live soak chaos fuzz bench clean
+.PHONY: help build run test check format-check vet lint generate generated-check tidy-check live soak chaos fuzz bench bench-compare clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -41,6 +42,7 @@ format-check:
 
 vet:
 	go vet ./...
+	go -C soak/bench vet ./...
 
 lint:
 	@.ci/need golangci-lint
@@ -74,6 +76,13 @@ fuzz: ## run every fuzz target for TIME=2m each
 
 bench: build ## benchmarks, after the disk's own fsync p99
 	@.ci/bench
+
+bench-compare: ## Dash beside asynq and River on the same private servers: COMPARE=3 rounds, ONLY=pattern of rows
+	@.ci/need postgres redis
+	CGO_ENABLED=0 go build -trimpath -o bin/benchnode ./cmd/internal/benchnode
+	go -C soak/bench test ./...
+	CGO_ENABLED=0 go -C soak/bench build -trimpath -o ../../bin/bench .
+	bin/bench --dash bin/benchnode --rounds $(COMPARE) --only '$(ONLY)'
 
 clean: ## remove what was built
 	rm -rf bin
