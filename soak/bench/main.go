@@ -45,19 +45,29 @@ func run(ctx context.Context, args []string) error {
 	f.IntVar(&o.load, "load", 100_000, "tasks of the load rows")
 	only := f.String("only", "", "pattern of the rows to run, such as 'throughput redis always'; empty: all")
 	tableOnly := f.Bool("table", false, "print the table of what results.jsonl holds and run nothing")
+	search := f.String("search", "", "measure many settings of asynq or river instead, in the rows with 64 producers that --only leaves")
 	f.BoolVar(&o.keep, "keep", false, "keep what results.jsonl holds and add to it")
 	if err := f.Parse(args); err != nil {
 		return err
 	}
-	if *tableOnly {
-		return printTable(o.out, os.Stdout)
-	}
+	o.systems = systems
 	var err error
+	if *search != "" {
+		if o.systems, err = candidates(*search); err != nil {
+			return err
+		}
+		o.rows = []row{{"throughput", redisAlways, 64}, {"throughput", redisEverysec, 64}, {"throughput", postgresOn, 64}}
+	} else {
+		o.rows = rows()
+	}
+	if *tableOnly {
+		return printTable(o, os.Stdout)
+	}
 	if o.only, err = regexp.Compile(*only); err != nil {
 		return fmt.Errorf("--only: %w", err)
 	}
 	if err := measureAll(ctx, o, os.Stderr); err != nil {
 		return err
 	}
-	return printTable(o.out, os.Stdout)
+	return printTable(o, os.Stdout)
 }

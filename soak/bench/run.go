@@ -30,6 +30,8 @@ type runOptions struct {
 	load     int
 	only     *regexp.Regexp
 	keep     bool
+	rows     []row
+	systems  []system
 }
 
 // measurement is one line of results.jsonl.
@@ -69,11 +71,11 @@ func measureAll(ctx context.Context, o runOptions, talk io.Writer) error {
 	}
 	defer func() { err = errors.Join(err, pg.Close()) }()
 	for round := range o.rounds {
-		for _, r := range rows() {
+		for _, r := range o.rows {
 			if !o.only.MatchString(r.String()) {
 				continue
 			}
-			for _, s := range systems {
+			for _, s := range o.systems {
 				if !slices.Contains(s.stores, r.store) {
 					continue
 				}

@@ -12,8 +12,8 @@ import (
 )
 
 // printTable reads results.jsonl and prints and writes the table.
-func printTable(dir string, out io.Writer) error {
-	file, err := os.Open(filepath.Join(dir, "results.jsonl"))
+func printTable(o runOptions, out io.Writer) error {
+	file, err := os.Open(filepath.Join(o.out, "results.jsonl"))
 	if err != nil {
 		return err
 	}
@@ -28,11 +28,11 @@ func printTable(dir string, out io.Writer) error {
 		}
 		all = append(all, m)
 	}
-	text := table(all)
+	text := table(o, all)
 	if _, err := io.WriteString(out, text); err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(dir, "table.md"), []byte(text), 0o644)
+	return os.WriteFile(filepath.Join(o.out, "table.md"), []byte(text), 0o644)
 }
 
 // summary is the medians of one system in one row.
@@ -45,9 +45,9 @@ type summary struct {
 	fill, load, first float64
 }
 
-func table(all []measurement) string {
+func table(o runOptions, all []measurement) string {
 	var b strings.Builder
-	sums := summarize(all)
+	sums := summarize(o, all)
 	section(&b, sums, "throughput", "| store, durability | producers | system | tasks/s | Dash is faster | Redis CPU µs/task | Dash uses less | rounds |\n|---|---|---|---|---|---|---|---|\n",
 		func(s, dash summary) string {
 			return fmt.Sprintf("| %s | %d | %s | %.0f | %s | %s | %s | %s |\n", s.row.store, s.row.producers, s.system, s.rate,
@@ -91,10 +91,10 @@ func section(b *strings.Builder, sums []summary, mode, head string, line func(s,
 }
 
 // summarize takes the medians in the order of rows and systems.
-func summarize(all []measurement) []summary {
+func summarize(o runOptions, all []measurement) []summary {
 	var sums []summary
-	for _, r := range rows() {
-		for _, sys := range systems {
+	for _, r := range o.rows {
+		for _, sys := range o.systems {
 			s := summary{row: r, system: sys.name}
 			var rate, cpu, p50, p99, fill, load, first []float64
 			for _, m := range all {

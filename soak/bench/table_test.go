@@ -28,7 +28,7 @@ func TestTableShowsRatiosAndFailures(t *testing.T) {
 	}
 	failed := one("Dash", 0, 0)
 	failed.Error = "it\nbroke"
-	got := table([]measurement{one("asynq best", 2000, 0.2), one("Dash", 20000, 0.2), one("Dash", 22000, 0.2), one("Dash", 90000, 0.2), failed})
+	got := table(runOptions{rows: rows(), systems: systems}, []measurement{one("asynq best", 2000, 0.2), one("Dash", 20000, 0.2), one("Dash", 22000, 0.2), one("Dash", 90000, 0.2), failed})
 	for _, want := range []string{
 		"| redis always | 64 | asynq best | 1000 | 11.0 x | 100.0 | 11.0 x | 1 |",
 		"| redis always | 64 | Dash | 11000 |  | 9.1 |  | 4, 1 failed |",
@@ -55,5 +55,25 @@ func TestEveryRowHasDash(t *testing.T) {
 		if !strings.Contains(strings.Join(dash.stores, ","), store) {
 			t.Errorf("Dash is not measured on %s", store)
 		}
+	}
+}
+
+func TestCandidatesDiffer(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"asynq", "river"} {
+		all, err := candidates(name)
+		if err != nil || len(all) < 10 {
+			t.Fatalf("%d candidates of %s, %v", len(all), name, err)
+		}
+		seen := map[string]bool{}
+		for _, s := range all {
+			if seen[s.name] {
+				t.Errorf("twice: %s", s.name)
+			}
+			seen[s.name] = true
+		}
+	}
+	if _, err := candidates("other"); err == nil {
+		t.Error("searched for an unknown system")
 	}
 }
