@@ -16,7 +16,9 @@ type engine struct {
 }
 
 func (e *engine) Store() persistence.Store               { return e.db.Store() }
-func (e *engine) Repositories() persistence.Repositories { return persistence.Repositories{} }
+func (e *engine) Repositories() persistence.Repositories { return e.db.Repositories() }
+
+func (e *engine) SharedLeases() {}
 
 func (e *engine) Restart(t testing.TB) {
 	t.Helper()

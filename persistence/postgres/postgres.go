@@ -23,7 +23,8 @@ type DB struct {
 	slots   *slots
 	seqs    seqs
 	wary    wary
-	// unfenced leaves the fences out of a batch; only a test sets it.
+	// unfenced checks the fences before a batch instead of in it; only the test
+	// that proves this wrong sets it.
 	unfenced bool
 	closing  sync.Once
 }

@@ -15,6 +15,8 @@ var leaseTests = map[string]func(*testing.T, Engine){
 	"renew lists the valid":     renewLists,
 	"epoch grows over restarts": epochRestart,
 	"owners":                    owners,
+	"a lease that comes back":   leaseRevived,
+	"leases outlive a process":  leaseShared,
 }
 
 func renew(t testing.TB, e Engine, node string, ttl time.Duration) []persistence.Node {

@@ -13,6 +13,7 @@ import (
 
 var stressTests = map[string]func(*testing.T, Engine){
 	"no late row under changing epochs": fenceStress,
+	"no late row at a take-over":        takeOverStress,
 	"one winner of many claims":         claimRace,
 	"one task of many submits":          submitRace,
 	"one owner of many takers":          takeRace,
