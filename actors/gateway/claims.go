@@ -328,7 +328,7 @@ func (g *gateway) over(ctx actor.Context, m *session.Over) {
 	}
 	if m.Delete != "" {
 		g.deletes.add(m.Delete)
-		g.sweep(ctx)
+		g.sweepMany(ctx)
 	}
 	if c := g.claims[m.Ref]; c != nil {
 		g.retire(ctx, c)

@@ -60,6 +60,7 @@ func (g *gateway) tick(ctx actor.Context) {
 	before := g.size(now)
 	g.window.Tick(now)
 	g.health(ctx, now)
+	g.sweep(ctx)
 	if g.link != nil && now.Sub(g.linked) >= g.cfg.Timing.StableAfter {
 		g.attempts = 0
 	}

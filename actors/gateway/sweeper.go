@@ -11,7 +11,8 @@ import (
 // oldest are forgotten beyond it (they cost the gateway disk, nothing else).
 const maxDeletes = 4096
 
-// sweepChunk is how many of them one deadline covers.
+// sweepChunk is how many of them one deadline covers. So many are removed at
+// once; fewer wait for the next tick.
 const sweepChunk = 32
 
 // sweeper removes throw-away sessions at the gateway, one call at a time.
@@ -72,5 +73,12 @@ func (g *gateway) swept(ctx actor.Context, m swept) {
 	if m.err != nil {
 		g.cfg.Logger.Debug("throw-away sessions were not removed", slog.Any("err", m.err))
 	}
-	g.sweep(ctx)
+	g.sweepMany(ctx)
+}
+
+// sweepMany sweeps if it is worth it.
+func (g *gateway) sweepMany(ctx actor.Context) {
+	if len(g.deletes.keys) >= sweepChunk {
+		g.sweep(ctx)
+	}
 }
