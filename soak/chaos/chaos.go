@@ -95,6 +95,8 @@ func scenarios() []Scenario {
 			Doc: "provider errors or event-loop delay halve a gateway's window within 10 s, those of its neighbours stay"},
 		{Name: "failing", PerRun: 5, Run: failing,
 			Doc: "a session that keeps failing is restarted with growing delays, then parked; a crash-looping gateway is quarantined; both say why and what to do"},
+		{Name: "remove", Run: remove,
+			Doc: "a gateway removed by force gives its tasks back at once, as their on_unknown says, and their runs are stopped"},
 		{Name: "drain", Engines: every, Run: drain,
 			Doc: "a drain finishes the run and takes no other"},
 	}
