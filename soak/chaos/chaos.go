@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/dash-fleet/dash/soak/harness"
@@ -59,7 +60,7 @@ func Scenarios() []Scenario {
 		}
 		name := s.Name
 		for _, e := range engines {
-			if s.Engine = e; e != harness.SQLite {
+			if s.Engine = e; e != harness.SQLite && !strings.HasPrefix(name, e) {
 				s.Name = name + "/" + e
 			}
 			all = append(all, s)
@@ -75,7 +76,7 @@ func scenarios() []Scenario {
 			Doc: "kill -9 of dash serve under load, same data folder: nothing lost, recorded twice or executed twice"},
 		{Name: "kill-gateways", PerRun: 10, Engines: every, Run: killGateways,
 			Doc: "kill -9 of gateways under load, singly and all at once: nothing lost, nothing recorded twice"},
-		{Name: "order-one-slot", Engines: every, Run: orderOneSlot,
+		{Name: "order-one-slot", Run: orderOneSlot,
 			Doc: "400 tasks of random classes, submitted while the only slot is busy, run in strict classes, FIFO inside each"},
 		{Name: "order-five-gateways", Run: orderFiveGateways,
 			Doc: "five gateways, random run times, tasks arriving all the time: no inversion"},
@@ -91,13 +92,21 @@ func scenarios() []Scenario {
 			Doc: "20-second runs that span a restart of Dash finish with attempt 1, and a managed gateway keeps its pid"},
 		{Name: "full-disk", Root: true, Run: fullDisk,
 			Doc: "a full disk answers 503 and recovers without a restart; what was accepted stays"},
+		{Name: "postgres-restart", PerRun: 6, Engines: []string{harness.Postgres}, Run: postgresRestart,
+			Doc: "the database stops (fast, immediate, kill -9) under load: submits answer 503, nothing is lost, serving again within 5 s of its return"},
+		{Name: "postgres-cut", PerRun: 50, Engines: []string{harness.Postgres}, Run: postgresCut,
+			Doc: "the connection is cut after a batch was sent and before its answer: nothing lost, nothing recorded twice"},
+		{Name: "postgres-hole", PerRun: 4, Engines: []string{harness.Postgres}, Run: postgresHole,
+			Doc: "the network swallows everything in the middle of a query: noticed within 8 s, nothing lost"},
+		{Name: "postgres-failover", PerRun: 1, Engines: []string{harness.Postgres}, Run: postgresFailover,
+			Doc: "the primary dies under load and its synchronous replica is promoted: nothing lost, serving within 5 s"},
 		{Name: "slow-gateway", Run: slowGateway,
 			Doc: "provider errors or event-loop delay halve a gateway's window within 10 s, those of its neighbours stay"},
 		{Name: "failing", PerRun: 5, Run: failing,
 			Doc: "a session that keeps failing is restarted with growing delays, then parked; a crash-looping gateway is quarantined; both say why and what to do"},
 		{Name: "remove", Run: remove,
 			Doc: "a gateway removed by force gives its tasks back at once, as their on_unknown says, and their runs are stopped"},
-		{Name: "drain", Engines: every, Run: drain,
+		{Name: "drain", Run: drain,
 			Doc: "a drain finishes the run and takes no other"},
 	}
 }

@@ -34,6 +34,8 @@ type Config struct {
 	// Engine that stores Dash's data, default SQLite. The others get private
 	// servers of the bench.
 	Engine string
+	// Replica gives PostgreSQL a synchronous streaming replica.
+	Replica bool
 }
 
 // Bench is one Dash node with its simulated gateways.
@@ -84,7 +86,7 @@ func (b *Bench) open(ctx context.Context) error {
 	if err := b.Sim.Start(ctx); err != nil {
 		return err
 	}
-	if b.Servers, err = startServers(ctx, b.cfg.Engine); err != nil {
+	if b.Servers, err = startServers(ctx, b.cfg.Engine, b.cfg.Replica); err != nil {
 		return err
 	}
 	env, err := b.Servers.env(b.cfg.Engine)

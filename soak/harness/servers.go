@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/dash-fleet/dash/persistence/testserver"
 )
@@ -23,12 +24,13 @@ func Engines() []string { return []string{SQLite, Postgres, Redis} }
 type Servers struct {
 	Postgres      *testserver.PostgresServer
 	PostgresProxy *testserver.Proxy
+	Replica       *testserver.PostgresServer // of Postgres, without a proxy
 	Redis         *testserver.RedisServer
 	RedisProxy    *testserver.Proxy
 }
 
 // startServers starts what the engine needs. Close ends them.
-func startServers(ctx context.Context, engine string) (s *Servers, err error) {
+func startServers(ctx context.Context, engine string, replica bool) (s *Servers, err error) {
 	s = &Servers{}
 	defer func() {
 		if err != nil {
@@ -45,8 +47,16 @@ func startServers(ctx context.Context, engine string) (s *Servers, err error) {
 	if s.Postgres, err = testserver.StartPostgres(ctx, testserver.PostgresOptions{}); err != nil {
 		return s, err
 	}
-	if s.PostgresProxy, err = testserver.StartProxy(s.Postgres.Addr()); err != nil || engine == Postgres {
+	if s.PostgresProxy, err = testserver.StartProxy(s.Postgres.Addr()); err != nil {
 		return s, err
+	}
+	if replica {
+		if s.Replica, err = testserver.StartReplica(ctx, s.Postgres, testserver.ReplicaOptions{Synchronous: true}); err != nil {
+			return s, err
+		}
+	}
+	if engine == Postgres {
+		return s, nil
 	}
 	if s.Redis, err = testserver.StartRedis(ctx, testserver.RedisOptions{}); err != nil {
 		return s, err
@@ -62,6 +72,9 @@ func (s *Servers) env(engine string) ([]string, error) {
 		u, err := s.PostgresProxy.URL(s.Postgres.URL())
 		if err != nil {
 			return nil, err
+		}
+		if s.Replica != nil {
+			u = strings.Replace(u, s.PostgresProxy.Addr(), s.PostgresProxy.Addr()+","+s.Replica.Addr(), 1)
 		}
 		env = append(env, "DASH_POSTGRES_URL="+u)
 	}
@@ -83,6 +96,9 @@ func (s *Servers) Close() error {
 	}
 	if s.RedisProxy != nil {
 		s.RedisProxy.Close()
+	}
+	if s.Replica != nil {
+		errs = append(errs, s.Replica.Close())
 	}
 	if s.Postgres != nil {
 		errs = append(errs, s.Postgres.Close())

@@ -123,7 +123,7 @@ func (a *App) setup(ctx context.Context) error {
 
 	// The tree: committer first, then pools, then gateways.
 	a.node, err = actors.Start(ctx, actors.Config{
-		Commit: commit.Config{Store: a.store, Logger: a.logger, Publish: a.feed.Publish, Metrics: commit.NewMetrics(a.deps.Registry)},
+		Commit: commit.Config{Store: a.store, Logger: a.logger, Publish: a.feed.Publish, Timeout: a.engine.commitTimeout, Metrics: commit.NewMetrics(a.deps.Registry)},
 		Logger: a.logger, Fatal: a.fail, Registerer: a.deps.Registry,
 	})
 	if err != nil {

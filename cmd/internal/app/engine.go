@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/dash-fleet/dash/cmd/internal/config"
 	"github.com/dash-fleet/dash/persistence"
@@ -16,9 +17,16 @@ type engine struct {
 	repos persistence.Repositories
 	// shared: other processes may work on the same store, so ownership is real.
 	shared bool
+	// commitTimeout bounds one batch; 0: the committer's default. A server that
+	// went silent is to be noticed within 8 s.
+	commitTimeout time.Duration
 	loss   loss // nil: the engine cannot lose what it has acknowledged
 	close  func() error
 }
+
+// serverTimeout leaves an engine its own deadlines (1.5 s for the statement and
+// 4 s for the connection) before the outcome of a batch counts as unknown.
+const serverTimeout = 6 * time.Second
 
 // openEngine opens the engine that is configured.
 func (a *App) openEngine(ctx context.Context) (*engine, error) {
@@ -34,7 +42,7 @@ func (a *App) openEngine(ctx context.Context) (*engine, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &engine{store: db.Store(), repos: db.Repositories(), shared: true, close: db.Close}, nil
+		return &engine{store: db.Store(), repos: db.Repositories(), shared: true, commitTimeout: serverTimeout, close: db.Close}, nil
 	default:
 		return nil, fmt.Errorf("there is no storage engine %q", a.cfg.Store)
 	}
