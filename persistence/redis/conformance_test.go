@@ -26,6 +26,9 @@ type engine struct {
 func (e *engine) Store() persistence.Store               { return e.db.Store() }
 func (e *engine) Repositories() persistence.Repositories { return e.side.Repositories() }
 
+// SharedLeases says that leases are those of several processes.
+func (e *engine) SharedLeases() {}
+
 func (e *engine) Restart(t testing.TB) {
 	t.Helper()
 	if err := e.db.Close(); err != nil {

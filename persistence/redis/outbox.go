@@ -157,7 +157,7 @@ func (db *DB) drainStep(ctx context.Context) (more bool, err error) {
 			if err != nil {
 				return false, err
 			}
-			records = append(records, Record{t, key, hash, rows[i].rev()})
+			records = append(records, Record{Task: t, IdemKey: key, IdemHash: hash, Rev: rows[i].rev()})
 		}
 	}
 	if err := db.cfg.History.Save(sctx, mark, records); err != nil {
