@@ -47,7 +47,7 @@ func newRoot(t *terminal) *cobra.Command {
 	root.AddGroup(&cobra.Group{ID: "node", Title: "On a node:"}, &cobra.Group{ID: "fleet", Title: "Over the API:"})
 	for group, commands := range map[string][]*cobra.Command{
 		"node":  {serveCommand(t), configCommand(t), migrateCommand(t), backupCommand(t), restoreCommand(t), simCommand(t)},
-		"fleet": {taskCommand(t), sessionCommand(t), gatewayCommand(t), poolCommand(t), nodeCommand(t), doctorCommand(t)},
+		"fleet": {taskCommand(t), sessionCommand(t), gatewayCommand(t), poolCommand(t), nodeCommand(t), keyCommand(t), userCommand(t), tenantCommand(t), auditCommand(t), doctorCommand(t)},
 	} {
 		for _, c := range commands {
 			c.GroupID = group

@@ -1,0 +1,196 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dash-fleet/dash/http/api"
+)
+
+func keyCommand(t *terminal) *cobra.Command {
+	return noun("key", "Make and revoke API keys", keyCreateCommand(t), keyListCommand(t), keyShowCommand(t), keyRevokeCommand(t))
+}
+
+var keyColumns = []column[api.ApiKey]{
+	{name: "ID", value: func(v api.ApiKey) string { return v.Id }},
+	{name: "NAME", value: func(v api.ApiKey) string { return v.Name }},
+	{name: "TENANT", value: func(v api.ApiKey) string { return orAll(v.Tenant) }},
+	{name: "PERMISSIONS", value: func(v api.ApiKey) string { return strings.Join(v.Permissions, ",") }},
+	{name: "STATE", value: keyState},
+	{name: "LAST-USED", value: func(v api.ApiKey) string {
+		if v.LastUsedAt == nil {
+			return ""
+		}
+		return age(time.Since(*v.LastUsedAt)) + " ago"
+	}},
+	{name: "EXPIRES", wide: true, value: func(v api.ApiKey) string { return when(v.ExpiresAt) }},
+	{name: "RATE", wide: true, value: func(v api.ApiKey) string { return fmt.Sprintf("%d/min", v.RateLimit) }},
+	{name: "CREATED", wide: true, value: func(v api.ApiKey) string { return when(&v.CreatedAt) }},
+	{name: "KEY", wide: true, value: func(v api.ApiKey) string { return deref(v.Key) }},
+}
+
+func orAll(tenant *string) string {
+	if tenant == nil {
+		return "(all)"
+	}
+	return *tenant
+}
+
+func keyState(v api.ApiKey) string {
+	switch {
+	case !v.Active:
+		return "revoked"
+	case v.ExpiresAt != nil && v.ExpiresAt.Before(time.Now()):
+		return "expired"
+	}
+	return "active"
+}
+
+var permissionNames = []string{
+	"read", "submit", "operate", "admin", "tasks:read", "tasks:write", "gateways:read", "gateways:write", "sessions:read",
+	"sessions:write", "pools:read", "pools:write", "nodes:read", "events:read", "metrics:read",
+}
+
+func keyCreateCommand(t *terminal) *cobra.Command {
+	var permissions []string
+	var tenant string
+	var all bool
+	var rate int
+	var life time.Duration
+	var flags *cobra.Command
+	c := verb(t, &cobra.Command{
+		Use: "create NAME", Short: "Make an API key and show it, once", Args: exactArgs("a name that says who uses the key"),
+		Long: "The key is shown now and never again; Dash keeps only its hash. Give it what its user\nneeds: read, submit (tasks and sessions), operate (also gateways and pools), admin, or\n" +
+			"single permissions like tasks:read.",
+		Example: "  dash key create nightly-job --permission submit --expires-in 2160h\n  dash key create grafana --permission metrics:read -o json\n  dash key create admin-2 --permission admin --all-tenants",
+	}, keyColumns, func(ctx context.Context, c *client, o output, args []string) error {
+		body := api.CreateKey{Name: args[0], Tenant: opt(tenant), AllTenants: opt(all)}
+		for _, p := range permissions {
+			body.Permissions = append(body.Permissions, api.Permission(p))
+		}
+		if flags.Flags().Changed("rate-limit") {
+			body.RateLimit = &rate
+		}
+		if life < 0 {
+			return usage("write --expires-in 720h", "--expires-in must not be negative")
+		}
+		if life > 0 {
+			at := time.Now().Add(life).UTC().Truncate(time.Second)
+			body.ExpiresAt = &at
+		}
+		var k api.ApiKey
+		if err := c.call(ctx, post("/keys", body), &k); err != nil {
+			return err
+		}
+		if err := printOne(t, o, keyColumns, k); err != nil {
+			return err
+		}
+		fmt.Fprintln(t.err, "keep the key now: it is not shown again")
+		return nil
+	})
+	flags = c
+	fs := c.Flags()
+	fs.StringSliceVar(&permissions, "permission", nil, "what it may do; repeatable")
+	fs.IntVar(&rate, "rate-limit", 100, "requests per minute")
+	fs.DurationVar(&life, "expires-in", 0, "life of the key, for example 720h; 0: no end")
+	accountTenantFlags(t, c, &tenant, &all)
+	// The only error is a flag that does not exist.
+	_ = c.MarkFlagRequired("permission")
+	completeFlags(c, map[string]cobra.CompletionFunc{"permission": cobra.FixedCompletions(permissionNames, cobra.ShellCompDirectiveNoFileComp)})
+	return c
+}
+
+// accountTenantFlags say to whom an account belongs.
+func accountTenantFlags(t *terminal, c *cobra.Command, tenant *string, all *bool) {
+	c.Flags().StringVar(tenant, "tenant", "", "tenant it belongs to (default your own, else default)")
+	c.Flags().BoolVar(all, "all-tenants", false, "it belongs to all tenants")
+	c.MarkFlagsMutuallyExclusive("tenant", "all-tenants")
+	completeFlags(c, map[string]cobra.CompletionFunc{"tenant": completeTenants(t)})
+}
+
+func keyListCommand(t *terminal) *cobra.Command {
+	var active bool
+	c := verb(t, &cobra.Command{Use: "list", Short: "List API keys", Example: "  dash key list --active\n  dash key list -o wide"},
+		keyColumns, func(ctx context.Context, c *client, o output, _ []string) error {
+			items, _, err := listAll[api.ApiKey](ctx, c, "/keys", nil, 0)
+			if err != nil {
+				return err
+			}
+			some := items[:0]
+			for _, k := range items {
+				if !active || keyState(k) == "active" {
+					some = append(some, k)
+				}
+			}
+			return printList(t, o, keyColumns, some)
+		})
+	c.Flags().BoolVar(&active, "active", false, "only keys that work")
+	return c
+}
+
+func keyPath(id string) string { return "/keys/" + url.PathEscape(id) }
+
+func keyID(ctx context.Context, c *client, short string) (string, error) {
+	return resolve(ctx, "key", short, false, func() ([]string, error) {
+		return ids(ctx, c, "/keys", nil, 0, func(k api.ApiKey) string { return k.Id })
+	})
+}
+
+func completeKeys(t *terminal) cobra.CompletionFunc {
+	return complete(t, "/keys", func(v api.ApiKey) (string, string) { return v.Id, v.Name + " " + keyState(v) })
+}
+
+func keyShowCommand(t *terminal) *cobra.Command {
+	return verb(t, &cobra.Command{
+		Use: "show ID", Short: "Show what a key may do and when it was used", Args: exactArgs("a key id"), ValidArgsFunction: completeKeys(t),
+		Example: "  dash key show mfzwizltoq2d\n  dash key show mfzw",
+	}, keyColumns, func(ctx context.Context, c *client, o output, args []string) error {
+		id, err := keyID(ctx, c, args[0])
+		if err != nil {
+			return err
+		}
+		var k api.ApiKey
+		if err := c.call(ctx, get(keyPath(id), nil), &k); err != nil {
+			return err
+		}
+		return printOne(t, o, keyColumns, k)
+	})
+}
+
+func keyRevokeCommand(t *terminal) *cobra.Command {
+	var yes, dryRun bool
+	c := verb(t, &cobra.Command{
+		Use: "revoke ID", Short: "End an API key for good", Args: exactArgs("a key id"), ValidArgsFunction: completeKeys(t),
+		Long:    "Every node refuses the key within a second. This cannot be undone: make a new one.",
+		Example: "  dash key revoke mfzwizltoq2d\n  dash key revoke mfzw --dry-run\n  dash key revoke mfzwizltoq2d --yes",
+	}, keyColumns, func(ctx context.Context, c *client, o output, args []string) error {
+		id, err := keyID(ctx, c, args[0])
+		if err != nil {
+			return err
+		}
+		var k api.ApiKey
+		if err := c.call(ctx, get(keyPath(id), nil), &k); err != nil {
+			return err
+		}
+		plan := fmt.Sprintf("key %s (%s, %s, %s) will be refused from now on", k.Id, k.Name, strings.Join(k.Permissions, ","), keyState(k))
+		if dryRun {
+			return write(t, clean(plan)+"\n")
+		}
+		if err := confirm(ctx, t, yes, plan, k.Id); err != nil {
+			return err
+		}
+		if err := c.call(ctx, request{method: http.MethodDelete, path: keyPath(id), header: post("", nil).header}, &k); err != nil {
+			return err
+		}
+		return printOne(t, o, keyColumns, k)
+	})
+	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	c.Flags().BoolVar(&dryRun, "dry-run", false, "only say what would happen")
+	return c
+}

@@ -1,0 +1,240 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/crypto/bcrypt"
+
+	"github.com/dash-fleet/dash/cmd/internal/config"
+	"github.com/dash-fleet/dash/http/api"
+	"github.com/dash-fleet/dash/http/auth"
+	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/persistence"
+	"github.com/dash-fleet/dash/persistence/testserver"
+)
+
+// startProcess starts a node as dash serve would, and returns a client with the key.
+func startProcess(t *testing.T, cfg config.Config, key messages.Secret) (*App, *api.Client) {
+	t.Helper()
+	a, err := Start(t.Context(), cfg, Deps{Logger: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry(), Version: "test", BcryptCost: bcrypt.MinCost})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if made, _ := a.AdminKey(); key.Empty() {
+		key = made
+	}
+	return a, apiClient(t, a, key)
+}
+
+func apiClient(t *testing.T, a *App, key messages.Secret) *api.Client {
+	t.Helper()
+	transport := &http.Transport{}
+	t.Cleanup(transport.CloseIdleConnections)
+	c, err := api.NewClient(a.URL(), key.Reveal(), &http.Client{Transport: transport})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// wantCode checks that a call was refused with a code.
+func wantCode(t *testing.T, err error, code messages.Code) {
+	t.Helper()
+	var refusal *api.Error
+	if !errors.As(err, &refusal) || refusal.Code != string(code) {
+		t.Errorf("%v, want %s", err, code)
+	}
+}
+
+func must[T any](v T, err error) func(t *testing.T) T {
+	return func(t *testing.T) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}
+
+// TestAccounts makes keys and users through the API, restarts the node, and
+// uses and ends them.
+func TestAccounts(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(*config.Config){
+		"sqlite": func(*config.Config) {},
+		"postgres": func(c *config.Config) {
+			c.Store, c.PostgresURL = config.EnginePostgres, messages.Secret(testserver.Postgres(t).Database(t))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cfg := config.Default()
+			cfg.Data, cfg.Node, cfg.Listen = t.TempDir(), "n", "127.0.0.1:0"
+			change(&cfg)
+			accounts(t, cfg)
+		})
+	}
+}
+
+func accounts(t *testing.T, cfg config.Config) {
+	ctx := t.Context()
+	a, admin := startProcess(t, cfg, "")
+	adminKey, _ := a.AdminKey()
+	key := must(admin.CreateKey(ctx, api.CreateKey{Name: "ci", Permissions: []api.Permission{"submit"}}))(t)
+	text := messages.Secret(*key.Key)
+	email, password := "ann@example.com", "correct horse battery"
+	user := must(admin.CreateUser(ctx, api.CreateUser{Email: "Ann@Example.com", Password: password}))(t)
+	if user.Email != email || user.Role != auth.RoleUser || *user.Tenant != messages.DefaultTenant {
+		t.Errorf("%+v", user)
+	}
+	_, err := admin.CreateUser(ctx, api.CreateUser{Email: email, Password: password})
+	wantCode(t, err, messages.CodeConflict)
+	_, err = admin.CreateUser(ctx, api.CreateUser{Email: "b@example.com", Password: "ääääääääääääääääääääääääääääääääääääääää"})
+	wantCode(t, err, messages.CodeInvalid) // 80 bytes in 40 letters
+	unknown := "nobody"
+	_, err = admin.CreateKey(ctx, api.CreateKey{Name: "x", Permissions: []api.Permission{"read"}, Tenant: &unknown})
+	wantCode(t, err, messages.CodeInvalid)
+	must(apiClient(t, a, text).ListPools(ctx, api.Page{}))(t)
+	if err := a.Stop(); err != nil {
+		t.Fatal(err)
+	}
+
+	a, admin = startProcess(t, cfg, adminKey)
+	t.Cleanup(func() {
+		if err := a.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	ci := apiClient(t, a, text)
+	must(ci.ListPools(ctx, api.Page{}))(t)
+	_, err = ci.ListNodes(ctx)
+	wantCode(t, err, messages.CodeForbidden)
+	_, err = ci.ListKeys(ctx, api.Page{})
+	wantCode(t, err, messages.CodeForbidden)
+	usersOf(t, a, admin, user.Id, password)
+	revoked := must(admin.RevokeKey(ctx, key.Id))(t)
+	if revoked.Active || revoked.Version != 2 {
+		t.Errorf("%+v", revoked)
+	}
+	_, err = ci.ListPools(ctx, api.Page{}) // at once, on this node
+	wantCode(t, err, messages.CodeUnauthorized)
+	adminID := lastAdmin(t, admin)
+	_, err = admin.RevokeKey(ctx, adminID)
+	wantCode(t, err, messages.CodeWrongState)
+	auditOf(t, admin)
+}
+
+// usersOf changes a user and checks the password as a login will.
+func usersOf(t *testing.T, a *App, admin *api.Client, id, password string) {
+	t.Helper()
+	ctx := t.Context()
+	stored := must(a.repos.Users.Get(ctx, id))(t)
+	if !auth.CheckPassword(stored.PasswordHash, messages.Secret(password)) || auth.CheckPassword(stored.PasswordHash, messages.Secret(password+"!")) {
+		t.Error("the password does not fit its hash")
+	}
+	role, other := api.Role("admin"), "another password"
+	changed := must(admin.UpdateUser(ctx, id, api.UpdateUser{Role: &role, Password: &other}, api.WithVersion(1)))(t)
+	if changed.Role != "admin" || changed.Version != 2 {
+		t.Errorf("%+v", changed)
+	}
+	_, err := admin.UpdateUser(ctx, id, api.UpdateUser{Role: &role}, api.WithVersion(1))
+	wantCode(t, err, messages.CodeVersionClash)
+	if stored = must(a.repos.Users.Get(ctx, id))(t); !auth.CheckPassword(stored.PasswordHash, messages.Secret(other)) {
+		t.Error("the new password does not fit its hash")
+	}
+	page := must(admin.ListUsers(ctx, "ANN@example.com", api.Page{}))(t)
+	if len(page.Items) != 1 || page.Items[0].Id != id {
+		t.Errorf("%+v", page)
+	}
+	if err := admin.DeleteUser(ctx, id); err != nil {
+		t.Fatal(err)
+	}
+	_, err = admin.GetUser(ctx, id)
+	wantCode(t, err, messages.CodeNotFound)
+}
+
+func lastAdmin(t *testing.T, admin *api.Client) (id string) {
+	t.Helper()
+	for _, k := range must(admin.ListKeys(t.Context(), api.Page{}))(t).Items {
+		if k.Name == "admin" {
+			id = k.Id
+			if k.Tenant != nil || !k.Active {
+				t.Errorf("%+v", k)
+			}
+		}
+	}
+	return id
+}
+
+func auditOf(t *testing.T, admin *api.Client) {
+	t.Helper()
+	var actions []string
+	for _, r := range must(admin.ListAudit(t.Context(), api.Page{}))(t).Items {
+		actions = append(actions, r.Action)
+	}
+	want := []string{"revokeKey", "deleteUser", "updateUser", "createUser", "createKey", "createKey"}
+	if len(actions) != len(want) {
+		t.Fatalf("%v, want %v", actions, want)
+	}
+	for i := range want {
+		if actions[i] != want[i] {
+			t.Errorf("%v, want %v", actions, want)
+		}
+	}
+	if v := must(admin.VerifyAudit(t.Context()))(t); !v.Intact || v.Rows != int64(len(want)) {
+		t.Errorf("%+v", v)
+	}
+}
+
+// TestKeysOutliveTheirStore: a restart of the database locks nobody out.
+func TestKeysOutliveTheirStore(t *testing.T) {
+	t.Parallel()
+	server, err := testserver.StartPostgres(t.Context(), testserver.PostgresOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := server.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	p := keyProcess(t, messages.Secret(server.URL()), func(k persistence.Keys) persistence.Keys { return k })
+	text, id, hash, err := auth.NewKey(bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.repo.Create(t.Context(), persistence.Key{ID: id, Hash: hash, Name: "k", Active: true, CreatedAt: messages.Now()}); err != nil {
+		t.Fatal(err)
+	}
+	use := func() error { _, err := p.keys.Authenticate(t.Context(), text.Reveal()); return err }
+	if err := use(); err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Stop(testserver.Immediate); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(2 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if err := use(); err != nil {
+			t.Fatalf("refused while the store is down: %v", err)
+		}
+	}
+	if err := server.Start(context.WithoutCancel(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.repo.Revoke(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	revoked := time.Now()
+	for use() == nil {
+		if time.Since(revoked) > time.Second+keyRead { // a question to the store that went down may still wait
+			t.Fatal("a revoked key is accepted after the store came back")
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
