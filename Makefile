@@ -47,6 +47,7 @@ vet:
 lint:
 	@.ci/need golangci-lint
 	$(CACHE)/bin/golangci-lint run --timeout 10m ./...
+	cd soak/bench && $(CACHE)/bin/golangci-lint run --timeout 10m ./...
 
 generate: ## write generated code anew
 	@.ci/need protoc protoc-gen-go

@@ -41,6 +41,11 @@ func own() int {
 			fmt.Println(s.Addr(), filepath.Dir(s.Dir()))
 		}
 	}
+	if os.Getenv(envOwner) == "docker" {
+		if err = inDocker(); err == nil {
+			return 0
+		}
+	}
 	if err != nil {
 		fmt.Println(err)
 		return 1

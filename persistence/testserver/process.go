@@ -87,11 +87,12 @@ func (p *process) data() string { return filepath.Join(p.dir, "data") }
 // container is the name of the server's container in Docker.
 func (p *process) container() string { return filepath.Base(p.dir) }
 
-// command builds the call of a program of the server's product.
-func (p *process) command(program, name string, args ...string) *exec.Cmd {
+// command builds the call of a program of the server's product; env are
+// variables on top of ours.
+func (p *process) command(program, name string, env []string, args ...string) *exec.Cmd {
 	if p.source.image == "" {
 		cmd := exec.Command(filepath.Join(p.source.bin, program), args...)
-		cmd.Dir = p.dir
+		cmd.Dir, cmd.Env = p.dir, append(os.Environ(), env...)
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: p.account.credential(), Setsid: true}
 		return cmd
 	}
@@ -101,16 +102,18 @@ func (p *process) command(program, name string, args ...string) *exec.Cmd {
 	}
 	// The network of the host, so that servers reach each other on loopback.
 	run := []string{"run", "--rm", "--name", name, "--network", "host", "--volume", p.dir + ":" + p.dir,
-		"--volume", "/etc/passwd:/etc/passwd:ro", "--user", fmt.Sprintf("%d:%d", uid, gid), "--workdir", p.dir, "--entrypoint", program, p.source.image}
-	cmd := exec.Command("docker", append(run, args...)...)
+		"--volume", "/etc/passwd:/etc/passwd:ro", "--user", fmt.Sprintf("%d:%d", uid, gid), "--workdir", p.dir, "--entrypoint", program}
+	for _, e := range env {
+		run = append(run, "--env", e)
+	}
+	cmd := exec.Command("docker", append(append(run, p.source.image), args...)...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	return cmd
 }
 
 // run carries out a program of the product that ends by itself, such as initdb.
 func (p *process) run(ctx context.Context, program string, env []string, args ...string) error {
-	cmd := p.command(program, p.container()+"-"+program, args...)
-	cmd.Env = append(os.Environ(), env...)
+	cmd := p.command(program, p.container()+"-"+program, env, args...)
 	out, err := os.CreateTemp(p.dir, program)
 	if err != nil {
 		return fmt.Errorf("run %s: %w", program, err)
@@ -166,7 +169,7 @@ func (p *process) spawn() error {
 		return err
 	}
 	defer log.Close()
-	cmd := p.command(p.product.program, p.container(), p.args...)
+	cmd := p.command(p.product.program, p.container(), nil, p.args...)
 	if p.source.image == "" {
 		cmd.Args = append([]string{"sh", "-c", `echo $$ >"$0" && exec "$@"`, p.pidFile(), cmd.Path}, cmd.Args[1:]...)
 		cmd.Path = "/bin/sh"

@@ -51,7 +51,7 @@ func (m measurement) rate() float64 { return float64(m.Tasks) / m.Seconds }
 
 // measureAll runs the rows round by round, so that what else the machine does
 // meets all systems of a row alike.
-func measureAll(ctx context.Context, o runOptions, talk io.Writer) error {
+func measureAll(ctx context.Context, o runOptions, talk io.Writer) (err error) {
 	if err := os.MkdirAll(o.out, 0o755); err != nil {
 		return err
 	}
