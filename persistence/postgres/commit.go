@@ -34,9 +34,9 @@ func (db *DB) Commit(ctx context.Context, ops []persistence.Op) ([]persistence.O
 			return nil, err
 		}
 	}
-	s, err := db.slots.acquire(ctx, ops)
-	if err != nil {
-		return nil, err
+	s, out, err := db.slots.acquire(ctx, ops)
+	if err != nil || out != nil {
+		return out, err
 	}
 	defer db.slots.release(s)
 	outcomes, err := db.commitOn(ctx, s, ops)
@@ -69,7 +69,7 @@ func checkOp(op *persistence.Op) error {
 func (db *DB) commitOn(ctx context.Context, s *slot, ops []persistence.Op) ([]persistence.Outcome, error) {
 	if s.lost != nil {
 		same := s.lost.is(ops)
-		out, err := db.resolve(ctx, s)
+		out, err := db.resolve(ctx, s, same)
 		switch {
 		case err != nil && same:
 			return nil, fmt.Errorf("%w: %w", persistence.ErrUnknown, err)
@@ -163,7 +163,8 @@ func (db *DB) try(ctx context.Context, s *slot, b *attempt) ([]persistence.Outco
 	switch {
 	case errors.Is(err, errLost):
 		s.lost = &lost{ops: b.ops, game: g, batch: s.next, cause: err}
-		out, err := db.resolve(ctx, s)
+		db.slots.lose(s.lost)
+		out, err := db.resolve(ctx, s, true)
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", persistence.ErrUnknown, err)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -31,15 +32,30 @@ type lost struct {
 
 // is says whether ops is the very slice of the lost batch.
 func (l *lost) is(ops []persistence.Op) bool {
-	return len(ops) == len(l.ops) && (len(ops) == 0 || &ops[0] == &l.ops[0])
+	return len(ops) > 0 && len(ops) == len(l.ops) && &ops[0] == &l.ops[0]
 }
 
-// slots hands out the slots of a DB.
+// slots hands out the slots of a DB. open and settled are the batches whose
+// callers were told that their outcome is unknown.
 type slots struct {
-	tokens chan struct{}
-	mu     sync.Mutex
-	free   []*slot
+	tokens  chan struct{}
+	mu      sync.Mutex
+	free    []*slot
+	open    []*lost
+	settled []settled // found kept by the Commit of another batch
 }
+
+type settled struct {
+	lost     *lost
+	outcomes []persistence.Outcome
+}
+
+const (
+	// maxSettled bounds the outcomes that wait for their caller to ask again.
+	maxSettled = 64
+	// slotPoll is the pause while another Commit clears up the caller's batch.
+	slotPoll = 5 * time.Millisecond
+)
 
 func newSlots(n int) *slots {
 	s := &slots{tokens: make(chan struct{}, n)}
@@ -52,31 +68,86 @@ func newSlots(n int) *slots {
 
 // acquire waits for a slot. One with a lost batch comes first, and of these the
 // one that lost this very batch: what was lost is cleared up before anything
-// newer is written.
-func (s *slots) acquire(ctx context.Context, ops []persistence.Op) (*slot, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
+// newer is written. If that was done meanwhile, its outcomes come instead.
+func (s *slots) acquire(ctx context.Context, ops []persistence.Op) (*slot, []persistence.Outcome, error) {
+	for {
+		if err := ctx.Err(); err != nil {
+			return nil, nil, s.unknown(ops, err)
+		}
+		select {
+		case <-s.tokens:
+		case <-ctx.Done():
+			return nil, nil, s.unknown(ops, ctx.Err())
+		}
+		f, out := s.take(ops)
+		if f != nil {
+			return f, nil, nil
+		}
+		s.tokens <- struct{}{}
+		if out != nil {
+			return nil, out, nil
+		}
+		t := time.NewTimer(slotPoll)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+		}
 	}
-	select {
-	case <-s.tokens:
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
+}
+
+// take picks a slot; nil without outcomes: another Commit has the slot that
+// lost this batch.
+func (s *slots) take(ops []persistence.Op) (*slot, []persistence.Outcome) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	best := len(s.free) - 1
-	for i, f := range s.free {
-		if f.lost == nil {
-			continue
-		}
-		best = i
-		if f.lost.is(ops) {
-			break
+	for i, d := range s.settled {
+		if d.lost.is(ops) {
+			s.settled = slices.Delete(s.settled, i, i+1)
+			return nil, d.outcomes
 		}
 	}
-	f := s.free[best]
-	s.free = append(s.free[:best], s.free[best+1:]...)
+	mine := slices.IndexFunc(s.free, func(f *slot) bool { return f.lost != nil && f.lost.is(ops) })
+	if mine < 0 && slices.ContainsFunc(s.open, func(l *lost) bool { return l.is(ops) }) {
+		return nil, nil
+	}
+	if mine < 0 {
+		mine = max(slices.IndexFunc(s.free, func(f *slot) bool { return f.lost != nil }), 0)
+	}
+	f := s.free[mine]
+	s.free = slices.Delete(s.free, mine, mine+1)
 	return f, nil
+}
+
+// unknown is err, and ErrUnknown while the outcome of ops is.
+func (s *slots) unknown(ops []persistence.Op, err error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if slices.ContainsFunc(s.open, func(l *lost) bool { return l.is(ops) }) {
+		return fmt.Errorf("%w: %w", persistence.ErrUnknown, err)
+	}
+	return err
+}
+
+// lose notes that nobody knows the fate of a batch, settle that it is known:
+// outcomes nil: not kept. own says that its own caller waits for them.
+func (s *slots) lose(l *lost) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.open = append(s.open, l)
+}
+
+func (s *slots) settle(l *lost, outcomes []persistence.Outcome, own bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.open = slices.DeleteFunc(s.open, func(o *lost) bool { return o == l })
+	if own || outcomes == nil || len(l.ops) == 0 {
+		return
+	}
+	if len(s.settled) >= maxSettled {
+		s.settled = slices.Delete(s.settled, 0, 1)
+	}
+	s.settled = append(s.settled, settled{l, outcomes})
 }
 
 func (s *slots) release(f *slot) {
@@ -101,8 +172,9 @@ func (db *DB) register(ctx context.Context, s *slot) error {
 }
 
 // resolve finds out whether the slot's lost batch was kept, and returns its
-// outcomes if so, nil if not. It keeps trying until ctx ends.
-func (db *DB) resolve(ctx context.Context, s *slot) ([]persistence.Outcome, error) {
+// outcomes if so, nil if not. It keeps trying until ctx ends. own says that the
+// batch is the caller's; else its outcomes are kept for who asks again.
+func (db *DB) resolve(ctx context.Context, s *slot, own bool) ([]persistence.Outcome, error) {
 	wait := 20 * time.Millisecond
 	for {
 		out, kept, err := db.readBack(ctx, s)
@@ -114,6 +186,7 @@ func (db *DB) resolve(ctx context.Context, s *slot) ([]persistence.Outcome, erro
 			}
 			db.metrics.unknown.WithLabelValues(found).Inc()
 			db.cfg.Logger.Warn("the answer to a batch was lost; its outcome was read back", slog.String("found", found), slog.Any("err", s.lost.cause))
+			db.slots.settle(s.lost, out, own)
 			s.lost = nil
 			return out, nil
 		}
