@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -176,6 +177,9 @@ func (db *DB) begin(ctx context.Context) error {
 		return unavailable(ctx, "read the store's identity", err)
 	}
 	dataset, batch, shards := text(res[0]), integer(res[1]), integer(res[3])
+	if strings.HasPrefix(dataset, restoring) {
+		return errors.New("the store is being restored, or a restore was interrupted: wait for its end, or run `dash restore` again")
+	}
 	if dataset != "" && shards != persistence.Shards {
 		return fmt.Errorf("the store has %d shards, this Dash works with %d; use the version that made it", shards, persistence.Shards)
 	}
