@@ -164,6 +164,7 @@ func (g *gateway) Receive(ctx actor.Context) {
 		g.countOff()
 	case *actor.Stopped:
 		g.countOff()
+		g.cfg.Boots.Release(g.cfg.Gateway.ID)
 	case *actor.Terminated:
 		g.parkAll(ctx)
 

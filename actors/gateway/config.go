@@ -90,6 +90,8 @@ type Config struct {
 	Dial DialFunc
 	// Process is nil for a gateway that somebody else runs.
 	Process Process
+	// Boots knows which gateway each process is; nil: nobody asks.
+	Boots *Boots
 	// Lost is called when a write was fenced: another node owns the gateway.
 	Lost func(gateway string)
 

@@ -92,8 +92,13 @@ func (g *gateway) dialled(ctx actor.Context, m dialled) {
 		g.refused(ctx, m.err)
 		return
 	}
+	hello := m.link.Hello()
+	if other := g.cfg.Boots.Claim(hello.BootID, g.cfg.Gateway.ID, g.cfg.Gateway.Tenant); other != "" {
+		go m.link.Close()
+		g.quarantine(ctx, "the process behind its URL is "+other+" already; each of the two would stop the other's runs", "remove one of the two")
+		return
+	}
 	g.link, g.linked = m.link, time.Now()
-	hello := g.link.Hello()
 	g.status.Version = hello.Version
 	old := g.status.BootID
 	g.status.BootID = hello.BootID

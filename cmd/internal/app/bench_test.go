@@ -32,13 +32,14 @@ import (
 // instant is a gateway that answers every run at once, without a socket: it
 // measures Dash and nothing else. at tells when a frame arrived.
 type instant struct {
+	boot string
 	done chan struct{}
 	once sync.Once
 	at   func(openclaw.AgentRequest)
 }
 
 func (l *instant) Hello() *openclaw.Hello {
-	return &openclaw.Hello{BootID: "boot", Version: "2026.9.6", Protocol: 4}
+	return &openclaw.Hello{BootID: l.boot, Version: "2026.9.6", Protocol: 4}
 }
 func (l *instant) Done() <-chan struct{} { return l.done }
 func (l *instant) Err() error            { return openclaw.ErrClosed }
@@ -84,7 +85,7 @@ func benchNode(tb testing.TB, dir string, gateways, slots int, at func(openclaw.
 	a, err := Start(tb.Context(), cfg, Deps{
 		Logger: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry(), Version: "bench", BcryptCost: 4,
 		Dial: func(context.Context, openclaw.Config, openclaw.Handler) (gateway.Link, error) {
-			return &instant{done: make(chan struct{}), at: at}, nil
+			return &instant{boot: messages.NewID(), done: make(chan struct{}), at: at}, nil
 		},
 	})
 	if err != nil {

@@ -28,6 +28,7 @@ type fleet struct {
 	gateways *gateway.Metrics
 	openclaw *openclaw.Metrics
 
+	boots     *gateway.Boots
 	networks  []netip.Prefix // that gateways may be in besides this machine
 	endpoints sync.Mutex     // held while a gateway's URL is compared with the others' and written
 
@@ -69,6 +70,12 @@ func (f *fleet) takeUp(ctx context.Context) error {
 	for _, s := range statuses {
 		if s.State != messages.GatewayRemoved { // else of an earlier gateway with that id
 			last[s.ID] = s
+		}
+	}
+	// Who was known to be a process before stays it, whoever connects first.
+	for _, g := range gateways {
+		if s := last[g.ID]; s.State != messages.GatewayQuarantined {
+			f.boots.Claim(s.BootID, g.ID, g.Tenant)
 		}
 	}
 	for _, g := range gateways {
@@ -128,7 +135,8 @@ func (f *fleet) startGateway(ctx context.Context, g messages.Gateway, last messa
 		OpenClaw: openclaw.Config{Version: f.app.deps.Version, Metrics: f.openclaw, Allow: f.allowed},
 		Timing:   gateway.Timing{RetryWindow: f.app.cfg.OpenClawRetryWindow},
 		Logger:   f.app.logger, Metrics: f.gateways, Restarts: f.app.node.Restarts(),
-		Lost: func(id string) { f.app.logger.Warn("gateway is owned elsewhere", slog.String("gateway", id)) },
+		Boots: f.boots,
+		Lost:  func(id string) { f.app.logger.Warn("gateway is owned elsewhere", slog.String("gateway", id)) },
 	}
 	if g.Managed != nil {
 		cfg.Process = &process{launcher: f.launcher, start: f.app.cfg.OpenClawAutoStart, gateway: g}

@@ -1,10 +1,18 @@
 package app
 
 import (
+	"context"
+	"log/slog"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/dash-fleet/dash/actors/gateway"
+	"github.com/dash-fleet/dash/actors/openclaw"
+	"github.com/dash-fleet/dash/cmd/internal/config"
 	"github.com/dash-fleet/dash/http/server"
 	"github.com/dash-fleet/dash/messages"
 )
@@ -164,4 +172,52 @@ func TestAPoolInUseKeepsItsTenant(t *testing.T) {
 	if p, err = give("own", "acme", p.Version); err != nil || p.Tenant != "acme" {
 		t.Fatalf("nobody uses it any more: %+v, %v", p, err)
 	}
+}
+
+// TestOneProcessBehindTwoPorts: a forwarded port makes no second gateway, and
+// after a restart of Dash the same one is left out.
+func TestOneProcessBehindTwoPorts(t *testing.T) {
+	t.Parallel()
+	ctx, dir := t.Context(), t.TempDir()
+	start := func(t *testing.T) gatewayCommands {
+		cfg := config.Default()
+		cfg.Listen, cfg.Data, cfg.Node, cfg.Retention = "127.0.0.1:0", dir, "n", 0
+		a, err := Start(ctx, cfg, Deps{
+			Logger: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry(), BcryptCost: 4,
+			Dial: func(context.Context, openclaw.Config, openclaw.Handler) (gateway.Link, error) {
+				return &instant{boot: "the-one", done: make(chan struct{})}, nil
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := a.Stop(); err != nil {
+				t.Error(err)
+			}
+		})
+		return gatewayCommands{newCommands(a)}
+	}
+	look := func(t *testing.T, c gatewayCommands) {
+		reaches(t, c, "z-first", messages.GatewayReady)
+		reaches(t, c, "a-second", messages.GatewayQuarantined)
+		g, err := c.Get(ctx, "", "a-second")
+		if err != nil || !strings.Contains(g.Status.Reason, "the gateway z-first") {
+			t.Errorf("reason %q, %v", g.Status.Reason, err)
+		}
+	}
+	t.Run("first life", func(t *testing.T) {
+		c := start(t)
+		for i, id := range []string{"z-first", "a-second"} {
+			g := messages.Gateway{ID: id, Tenant: "default", Pool: "default", URL: "ws://127.0.0.1:" + strconv.Itoa(i+1), Token: "t", Weight: 1}
+			if _, err := c.Create(ctx, g); err != nil {
+				t.Fatal(err)
+			}
+			if id == "z-first" {
+				reaches(t, c, id, messages.GatewayReady)
+			}
+		}
+		look(t, c)
+	})
+	t.Run("next life", func(t *testing.T) { look(t, start(t)) })
 }

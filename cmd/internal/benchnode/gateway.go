@@ -8,22 +8,24 @@ import (
 
 	"github.com/dash-fleet/dash/actors/gateway"
 	"github.com/dash-fleet/dash/actors/openclaw"
+	"github.com/dash-fleet/dash/messages"
 )
 
 // instant is a gateway that accepts and finishes every run at once, without a
 // socket: what is measured is Dash alone.
 type instant struct {
 	b    *bench
+	boot string
 	done chan struct{}
 	once sync.Once
 }
 
 func (b *bench) dial(context.Context, openclaw.Config, openclaw.Handler) (gateway.Link, error) {
-	return &instant{b: b, done: make(chan struct{})}, nil
+	return &instant{b: b, boot: messages.NewID(), done: make(chan struct{})}, nil
 }
 
 func (g *instant) Hello() *openclaw.Hello {
-	return &openclaw.Hello{BootID: "boot", Version: "2026.9.6", Protocol: 4}
+	return &openclaw.Hello{BootID: g.boot, Version: "2026.9.6", Protocol: 4}
 }
 func (g *instant) Done() <-chan struct{} { return g.done }
 func (g *instant) Err() error            { return openclaw.ErrClosed }
