@@ -17,7 +17,7 @@ const (
 	// BeforeForward drops the chunk: the server never sees it.
 	BeforeForward Moment = iota
 	// AfterForward sends it to the server and resets both sides at once: whether
-	// the server carries it out is open.
+	// the server carries it out is open, and the client never hears of it.
 	AfterForward
 	// AfterAnswer sends it and waits until the server answers: it has carried the
 	// command out, and the client never hears of it. What the server says before
@@ -58,6 +58,7 @@ type pair struct {
 
 	mu      sync.Mutex
 	waiting *trap // sprung by the server's next answer
+	mute    bool  // the client hears nothing any more
 }
 
 // StartProxy listens on a free loopback port and forwards to target, host:port.
@@ -260,6 +261,9 @@ func (p *Proxy) fromClient(pr *pair, chunk []byte) bool {
 	}
 	switch t.moment {
 	case AfterForward:
+		pr.mu.Lock()
+		pr.mute = true
+		pr.mu.Unlock()
 		_, _ = pr.server.Write(chunk) // it is cut either way
 	case AfterAnswer:
 		pr.mu.Lock()
@@ -288,8 +292,11 @@ func (p *Proxy) spring(chunk []byte) *trap {
 
 func (p *Proxy) fromServer(pr *pair, chunk []byte) bool {
 	pr.mu.Lock()
-	t := pr.waiting
+	t, mute := pr.waiting, pr.mute
 	pr.mu.Unlock()
+	if mute {
+		return false
+	}
 	if t != nil {
 		pr.reset()
 		close(t.sprung)
