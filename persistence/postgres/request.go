@@ -266,8 +266,9 @@ func (r *request) addInsert(g *game, t *taskNode) error {
 	return nil
 }
 
+// ended orders the ends of a session's tasks; others are never asked for it.
 func (r *request) ended(a *array, t *taskNode) {
-	if t.task.State == messages.Succeeded {
+	if t.task.State == messages.Succeeded && (t.insert == nil || t.insert.Task.Session != "") {
 		a.i4(t.ended)
 		return
 	}

@@ -39,7 +39,8 @@ CREATE TABLE writers (
 -- predicate, that changes before the task is terminal, so until then every
 -- update is HOT: open, ended, failed and code are kept for that. failed is the
 -- state of a task that ended otherwise than well, ended the place of an end
--- that went well. run holds in protobuf encoding what no query asks for.
+-- that went well in a session. A page has room for the first change of each of
+-- its rows (fillfactor), also when all come in one batch. run holds in protobuf encoding what no query asks for.
 CREATE TABLE tasks (
   no            bigint   NOT NULL,
   created_at    bigint   NOT NULL,
@@ -63,7 +64,7 @@ CREATE TABLE tasks (
   code          text COLLATE "C",
   cancel_reason bytea,
   run           bytea    NOT NULL
-) WITH (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_insert_scale_factor = 0.5);
+) WITH (fillfactor = 45, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_insert_scale_factor = 0.5);
 ALTER TABLE tasks ALTER COLUMN spec SET STORAGE EXTERNAL, ALTER COLUMN run SET STORAGE EXTERNAL;
 ALTER TABLE tasks ADD PRIMARY KEY (no);
 CREATE UNIQUE INDEX tasks_id ON tasks (id);

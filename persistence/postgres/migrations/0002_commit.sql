@@ -113,7 +113,8 @@ BEGIN
   END IF;
 
   IF p_updates IS NOT NULL THEN
-    UPDATE tasks t SET seq = u.seq, claim = u.claim, finished_at = u.finished_at, ended = v_no + u.ended, state = u.state, failed = u.failed,
+    UPDATE tasks t SET seq = u.seq, claim = u.claim, finished_at = u.finished_at,
+      ended = CASE WHEN t.session <> '' THEN v_no + u.ended END, state = u.state, failed = u.failed,
       open = u.open, gateway = u.gateway, code = u.code, run = u.run,
       cancel_at = coalesce(u.cancel_at, t.cancel_at), cancel_reason = CASE WHEN u.cancel_at IS NULL THEN t.cancel_reason ELSE u.cancel_reason END
     FROM unnest(p_updates) u
