@@ -3,10 +3,11 @@
 // Guarantees: the bcrypt hash in the key store is the only authority for an
 // API key. A key that passed is remembered for a short time as an HMAC under a
 // random key of this process and is checked against the version of its stored
-// row on every use, so a revoked key ends at once. A wrong key costs at most
-// one bcrypt comparison, and never one of somebody else's. No credential is
-// logged, counted or put into an error. Keys owns one goroutine from Start to
-// Stop, and one for each background re-check, which Stop waits for.
+// row on every use, so a revoked key ends as soon as the KeyStore knows of it.
+// A wrong key costs at most one bcrypt comparison, and never one of somebody
+// else's. No credential is logged, counted or put into an error. Keys owns one
+// goroutine from Start to Stop, and one for each background re-check, which
+// Stop waits for.
 package auth
 
 import (

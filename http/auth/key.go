@@ -42,8 +42,9 @@ type Key struct {
 // KeyStore holds the keys. It is asked on every request.
 type KeyStore interface {
 	// Version returns the version of the key's row; it must be cheap (memory,
-	// or one indexed read) and never older than the last committed change.
-	// CodeNotFound when there is no such key.
+	// or one indexed read) and at most a second behind the last committed
+	// change of any process, while the store answers. CodeNotFound when there
+	// is no such key.
 	Version(ctx context.Context, id string) (int64, error)
 	// Key returns the key. CodeNotFound.
 	Key(ctx context.Context, id string) (Key, error)

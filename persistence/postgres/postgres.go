@@ -19,6 +19,8 @@ type DB struct {
 	// or a long read.
 	leases  *pgxpool.Pool
 	commits *pgxpool.Pool
+	// keys is for what every request depends on: whether its key still counts.
+	keys    *pgxpool.Pool
 	metrics *metrics
 	slots   *slots
 	seqs    seqs
@@ -56,6 +58,9 @@ func (db *DB) open(ctx context.Context) (err error) {
 	if db.leases, err = c.pool(ctx, 2, c.StatementTimeout, nil, nil); err != nil {
 		return err
 	}
+	if db.keys, err = c.pool(ctx, 2, c.StatementTimeout, nil, nil); err != nil {
+		return err
+	}
 	if db.commits, err = c.pool(ctx, c.Committers, c.StatementTimeout, commitParams, prepareCommit); err != nil {
 		return err
 	}
@@ -89,7 +94,7 @@ func (db *DB) Close() error {
 
 func (db *DB) shut() {
 	db.closing.Do(func() {
-		for _, p := range []*pgxpool.Pool{db.commits, db.leases, db.pool} {
+		for _, p := range []*pgxpool.Pool{db.commits, db.leases, db.keys, db.pool} {
 			if p != nil {
 				p.Close()
 			}

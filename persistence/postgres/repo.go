@@ -11,6 +11,7 @@ import (
 	"github.com/dash-fleet/dash/persistence"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // Repositories returns the configuration half of the store. Each write is one
@@ -35,9 +36,14 @@ const (
 // rowsOf runs a statement and reads all of its rows, repeating it while that
 // is harmless.
 func rowsOf[T any](ctx context.Context, db *DB, step string, read pgx.RowToFunc[T], query string, args ...any) ([]T, error) {
+	return rowsFrom(ctx, db.pool, step, read, query, args...)
+}
+
+// rowsFrom is rowsOf on the connections of one pool.
+func rowsFrom[T any](ctx context.Context, pool *pgxpool.Pool, step string, read pgx.RowToFunc[T], query string, args ...any) ([]T, error) {
 	pause := repoPause
 	for try := 1; ; try++ {
-		rows, err := db.pool.Query(ctx, query, args...)
+		rows, err := pool.Query(ctx, query, args...)
 		if err == nil {
 			var list []T
 			if list, err = pgx.CollectRows(rows, read); err == nil {
@@ -76,6 +82,10 @@ func repoError(ctx context.Context, step string, err error) error {
 // rowOf is rowsOf for a statement about one row; without it ErrNotFound.
 func rowOf[T any](ctx context.Context, db *DB, step string, read pgx.RowToFunc[T], query string, args ...any) (T, error) {
 	list, err := rowsOf(ctx, db, step, read, query, args...)
+	return only(step, list, err)
+}
+
+func only[T any](step string, list []T, err error) (T, error) {
 	if err == nil && len(list) == 0 {
 		err = fmt.Errorf("%s: %w", step, persistence.ErrNotFound)
 	}

@@ -83,7 +83,9 @@ func readKey(row pgx.CollectableRow) (k persistence.Key, err error) {
 
 // Get returns one key.
 func (r keys) Get(ctx context.Context, id string) (persistence.Key, error) {
-	return rowOf(ctx, r.db, "key "+id, readKey, selectKeys+` WHERE key_id = $1`, id)
+	step := "key " + id
+	list, err := rowsFrom(ctx, r.db.keys, step, readKey, selectKeys+` WHERE key_id = $1`, id)
+	return only(step, list, err)
 }
 
 // List returns all keys in the order of their creation.
@@ -97,7 +99,7 @@ func (r keys) Versions(ctx context.Context, ids []string) (map[string]int64, err
 		id      string
 		version int64
 	}
-	list, err := rowsOf(ctx, r.db, "read key versions", func(row pgx.CollectableRow) (p pair, err error) {
+	list, err := rowsFrom(ctx, r.db.keys, "read key versions", func(row pgx.CollectableRow) (p pair, err error) {
 		return p, row.Scan(&p.id, &p.version)
 	}, `SELECT key_id, version FROM api_keys WHERE key_id = ANY($1)`, ids)
 	versions := make(map[string]int64, len(list))

@@ -1,8 +1,10 @@
 package postgres
 
 import (
+	"context"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/dash-fleet/dash/persistence"
 	"github.com/dash-fleet/dash/persistence/storetest"
@@ -96,4 +98,30 @@ func (c *catalogue) ForeignKeys(t testing.TB, table string) []storetest.ForeignK
 		return nil
 	}
 	return list
+}
+
+// TestKeysDoNotWait: a request learns about its key while long reads hold all
+// other connections.
+func TestKeysDoNotWait(t *testing.T) {
+	t.Parallel()
+	cfg := testConfig(t)
+	cfg.Readers = 1
+	db := openTest(t, cfg)
+	k := persistence.Key{ID: "k", Hash: []byte("h"), Name: "k", Active: true}
+	if err := db.Repositories().Keys.Create(t.Context(), k); err != nil {
+		t.Fatal(err)
+	}
+	held, err := db.pool.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Release()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	if _, err := db.Repositories().Keys.Get(ctx, "k"); err != nil {
+		t.Error(err)
+	}
+	if v, err := db.Repositories().Keys.Versions(ctx, []string{"k"}); err != nil || v["k"] != 1 {
+		t.Error(v, err)
+	}
 }
