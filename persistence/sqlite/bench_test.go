@@ -33,6 +33,7 @@ func benchLives(b *testing.B, size int, session string) {
 			b.Error(err)
 		}
 	}()
+	fillLog(b, db)
 	fences := benchFences(b, db)
 	spec := &messages.TaskSpec{Message: "Summarise the incident of last night in three sentences.", TimeoutSeconds: 600, MaxAttempts: 3}
 	b.ReportAllocs()
@@ -76,6 +77,13 @@ func BenchmarkProducers(b *testing.B) {
 	}
 }
 
+// fillLog brings the log to the length that it has after the first seconds of load.
+func fillLog(b *testing.B, db *DB) {
+	f := startFiller(b.Context(), db.cfg, db.w)
+	<-f.done
+	f.stop()
+}
+
 type pending struct {
 	op   persistence.Op
 	done chan persistence.Status
@@ -86,6 +94,7 @@ func benchProducers(b *testing.B, producers int) {
 	if err != nil {
 		b.Fatal(err)
 	}
+	fillLog(b, db)
 	fences := benchFences(b, db)
 	mailbox := make(chan pending, producers)
 	var committer, all sync.WaitGroup

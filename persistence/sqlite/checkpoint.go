@@ -17,13 +17,15 @@ const checkpointRows = 4096
 const pageSize = 8192
 
 // checkpointer copies the write-ahead log into the database beside the
-// commits. It owns one goroutine and one connection.
+// commits. It owns one goroutine and one connection, and the filler, which it
+// starts with the first checkpoint: a store with little to write never gets there.
 type checkpointer struct {
 	cfg    Config
 	w      *writer
 	db     *sql.DB
 	cancel context.CancelFunc
 	done   chan struct{}
+	fill   *filler // nil until the first checkpoint
 }
 
 func startCheckpointer(ctx context.Context, cfg Config, w *writer) (*checkpointer, error) {
@@ -44,6 +46,9 @@ func startCheckpointer(ctx context.Context, cfg Config, w *writer) (*checkpointe
 func (c *checkpointer) stop() error {
 	c.cancel()
 	<-c.done
+	if c.fill != nil {
+		c.fill.stop()
+	}
 	return c.db.Close()
 }
 
@@ -56,6 +61,9 @@ func (c *checkpointer) run(ctx context.Context) {
 		case <-c.w.wake:
 		}
 		c.w.written.Store(0)
+		if c.fill == nil {
+			c.fill = startFiller(ctx, c.cfg, c.w)
+		}
 		c.once(ctx)
 	}
 }

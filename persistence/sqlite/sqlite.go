@@ -179,7 +179,7 @@ func prepareDir(dir string) (*os.File, error) {
 var (
 	writerPragmas = []string{
 		"busy_timeout(100)", "page_size(8192)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)",
-		"wal_autocheckpoint(0)", "cache_size(-65536)", "temp_store(2)",
+		"wal_autocheckpoint(0)", "cache_size(-16384)", "temp_store(2)",
 	}
 	readerPragmas = []string{"busy_timeout(5000)", "query_only(1)", "cache_size(-16384)", "temp_store(2)"}
 	ckptPragmas   = []string{"busy_timeout(0)", "synchronous(FULL)", "wal_autocheckpoint(0)"}
