@@ -70,7 +70,7 @@ func Scenarios() []Scenario {
 }
 
 func scenarios() []Scenario {
-	every := []string{harness.SQLite, harness.Postgres}
+	every := harness.Engines()
 	return []Scenario{
 		{Name: "kill-dash", PerRun: 10, Engines: every, Run: killDash,
 			Doc: "kill -9 of dash serve under load, same data folder: nothing lost, recorded twice or executed twice"},

@@ -2,12 +2,14 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/dash-fleet/dash/cmd/internal/config"
 	"github.com/dash-fleet/dash/persistence"
 	"github.com/dash-fleet/dash/persistence/postgres"
+	"github.com/dash-fleet/dash/persistence/redis"
 	"github.com/dash-fleet/dash/persistence/sqlite"
 )
 
@@ -43,7 +45,46 @@ func (a *App) openEngine(ctx context.Context) (*engine, error) {
 			return nil, err
 		}
 		return &engine{store: db.Store(), repos: db.Repositories(), shared: true, commitTimeout: serverTimeout, close: db.Close}, nil
+	case config.EngineRedis:
+		return a.openRedis(ctx)
 	default:
 		return nil, fmt.Errorf("there is no storage engine %q", a.cfg.Store)
 	}
 }
+
+// openRedis opens the queue in Redis beside accounts, configuration and task
+// history in PostgreSQL.
+func (a *App) openRedis(ctx context.Context) (*engine, error) {
+	accounts, err := postgres.Open(ctx, postgres.Config{URL: a.cfg.PostgresURL, Logger: a.logger})
+	if err != nil {
+		return nil, err
+	}
+	queue, err := redis.Open(ctx, redis.Config{
+		URL: a.cfg.RedisURL.Reveal(), AcceptLoss: a.cfg.RedisAcceptLoss, History: accounts.History(),
+		Logger: a.logger, Registerer: a.deps.Registry,
+	})
+	if err != nil {
+		return nil, errors.Join(err, accounts.Close())
+	}
+	return &engine{
+		store: queue.Store(), repos: accounts.Repositories(), shared: true, loss: redisLoss{queue}, commitTimeout: serverTimeout,
+		close: func() error { return errors.Join(queue.Close(), accounts.Close()) },
+	}, nil
+}
+
+// redisLoss implements loss.
+type redisLoss struct{ db *redis.DB }
+
+func (r redisLoss) lost() error {
+	if e := r.db.Lost(); e != nil {
+		return e
+	}
+	return nil
+}
+
+func (r redisLoss) recover(ctx context.Context) error {
+	_, err := r.db.Recover(ctx) // which logs its report, task by task
+	return err
+}
+
+func (r redisLoss) window() time.Duration { return r.db.Loss().Window }
