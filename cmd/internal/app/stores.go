@@ -2,11 +2,14 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/dash-fleet/dash/cmd/internal/config"
 	"github.com/dash-fleet/dash/persistence"
+	"github.com/dash-fleet/dash/persistence/backup"
 	"github.com/dash-fleet/dash/persistence/postgres"
+	"github.com/dash-fleet/dash/persistence/redis"
 	"github.com/dash-fleet/dash/persistence/sqlite"
 )
 
@@ -18,6 +21,16 @@ func OpenSource(ctx context.Context, cfg config.Config) (persistence.Snapshotter
 		return sqlite.OpenSource(ctx, cfg.Data)
 	case config.EnginePostgres:
 		return postgres.OpenSource(ctx, postgres.Config{URL: cfg.PostgresURL})
+	case config.EngineRedis:
+		queue, err := redis.OpenSource(ctx, redis.Config{URL: cfg.RedisURL.Reveal()})
+		if err != nil {
+			return nil, err
+		}
+		accounts, err := postgres.OpenSource(ctx, postgres.Config{URL: cfg.PostgresURL})
+		if err != nil {
+			return nil, errors.Join(err, queue.Close())
+		}
+		return backup.Join(queue, accounts), nil
 	default:
 		return nil, fmt.Errorf("there are no backups of the engine %q", cfg.Store)
 	}
@@ -31,6 +44,20 @@ func OpenTarget(ctx context.Context, cfg config.Config) (persistence.Restorer, e
 		return sqlite.OpenTarget(ctx, cfg.Data)
 	case config.EnginePostgres:
 		return postgres.OpenTarget(ctx, postgres.Config{URL: cfg.PostgresURL})
+	case config.EngineRedis:
+		// A history, which is not called here, makes the restored tasks go to the
+		// outbox, from where the next node brings them into the task history.
+		queue, err := redis.OpenTarget(ctx, redis.Config{
+			URL: cfg.RedisURL.Reveal(), AcceptLoss: cfg.RedisAcceptLoss, History: struct{ persistence.History }{},
+		})
+		if err != nil {
+			return nil, err
+		}
+		accounts, err := postgres.OpenTarget(ctx, postgres.Config{URL: cfg.PostgresURL})
+		if err != nil {
+			return nil, errors.Join(err, queue.Close())
+		}
+		return backup.JoinTargets(queue, accounts), nil
 	default:
 		return nil, fmt.Errorf("there is no restore to the engine %q", cfg.Store)
 	}
