@@ -58,12 +58,13 @@ DECLARE
   v_last bigint;
 BEGIN
   status := 0;
+  -- Sent in the order of (scope, key), and so locked: the plan visits them one by one.
   IF p_fences IS NOT NULL THEN
     SELECT array_agg(x.i) INTO held FROM (
       SELECT f.i::integer AS i FROM unnest(p_fences) WITH ORDINALITY AS f(scope, key, owner, epoch, i)
       JOIN ownership o ON o.scope = f.scope AND o.key = f.key
       WHERE o.owner = f.owner AND o.epoch = f.epoch AND o.owner <> ''
-      ORDER BY f.scope, f.key FOR SHARE OF o) x;
+      FOR SHARE OF o) x;
     IF coalesce(cardinality(held), 0) <> cardinality(p_fences) THEN
       status := 1;
       RETURN;
