@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"strconv"
 	"testing"
 	"time"
 
@@ -190,6 +191,46 @@ func auditOf(t *testing.T, admin *api.Client) {
 	if v := must(admin.VerifyAudit(t.Context()))(t); !v.Intact || v.Rows != int64(len(want)) {
 		t.Errorf("%+v", v)
 	}
+}
+
+// TestKeyRevokedOnAnotherNode: two nodes on one database.
+func TestKeyRevokedOnAnotherNode(t *testing.T) {
+	t.Parallel()
+	ctx, url := t.Context(), messages.Secret(testserver.Postgres(t).Database(t))
+	var nodes [2]*App
+	var clients [2]*api.Client
+	var key messages.Secret
+	for i := range nodes {
+		cfg := config.Default()
+		cfg.Data, cfg.Node, cfg.Listen = t.TempDir(), "n"+strconv.Itoa(i), "127.0.0.1:0"
+		cfg.Store, cfg.PostgresURL = config.EnginePostgres, url
+		nodes[i], clients[i] = startProcess(t, cfg, key)
+		t.Cleanup(func() {
+			if err := nodes[i].Stop(); err != nil {
+				t.Error(err)
+			}
+		})
+		if i == 0 {
+			key, _ = nodes[0].AdminKey()
+		}
+	}
+	made := must(clients[0].CreateKey(ctx, api.CreateKey{Name: "ci", Permissions: []api.Permission{"read"}}))(t)
+	ci := apiClient(t, nodes[1], messages.Secret(*made.Key))
+	must(ci.ListPools(ctx, api.Page{}))(t)
+	must(clients[0].RevokeKey(ctx, made.Id))(t)
+	revoked := time.Now()
+	for {
+		asked := time.Now()
+		_, err := ci.ListPools(ctx, api.Page{})
+		if err != nil {
+			wantCode(t, err, messages.CodeUnauthorized)
+			break
+		}
+		if asked.Sub(revoked) > time.Second {
+			t.Fatalf("accepted %v after it was revoked", asked.Sub(revoked))
+		}
+	}
+	t.Logf("refused after %v", time.Since(revoked))
 }
 
 // TestKeysOutliveTheirStore: a restart of the database locks nobody out.
