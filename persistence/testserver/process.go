@@ -5,11 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -32,6 +34,7 @@ type process struct {
 	port    int
 	args    []string // what follows the program's name
 	guard   *guard
+	claim   io.Closer // of the port
 
 	mu     sync.Mutex
 	pid    int // 0 while stopped
@@ -52,34 +55,43 @@ func newProcess(p product, parent string) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	port, err := freePort()
+	port, claim, err := freePort()
 	if err != nil {
 		return nil, errors.Join(err, os.Remove(dir))
 	}
 	g, err := newGuard(dir)
 	if err != nil {
-		return nil, errors.Join(err, os.Remove(dir))
+		return nil, errors.Join(err, claim.Close(), os.Remove(dir))
 	}
-	return &process{product: p, source: src, account: acc, dir: dir, port: port, guard: g}, nil
+	return &process{product: p, source: src, account: acc, dir: dir, port: port, claim: claim, guard: g}, nil
 }
 
 // freePort finds a port that nobody listens on, below those that the operating
-// system gives to clients: it must still be free after a restart.
-func freePort() (int, error) {
-	var last error
+// system gives to clients: it must still be free after a restart. The claim
+// keeps it from other processes that choose one, until it is closed.
+func freePort() (port int, claim io.Closer, err error) {
 	for range 100 {
-		port := 15000 + rand.IntN(15000)
-		l, err := net.Listen("tcp4", "127.0.0.1:"+strconv.Itoa(port))
-		if err != nil {
-			last = err
+		port = 15000 + rand.IntN(15000)
+		if claim, err = claimPort(port); err != nil {
 			continue
 		}
-		if err := l.Close(); err != nil {
-			return 0, fmt.Errorf("find a free port: %w", err)
+		var l net.Listener
+		if l, err = net.Listen("tcp4", "127.0.0.1:"+strconv.Itoa(port)); err == nil {
+			return port, claim, l.Close()
 		}
-		return port, nil
+		err = errors.Join(err, claim.Close())
 	}
-	return 0, fmt.Errorf("find a free port: %w", last)
+	return 0, nil, fmt.Errorf("find a free port: %w", err)
+}
+
+// claimPort takes a name that one process of the machine can have at a time and
+// that the kernel frees with it. Only Linux has such names; elsewhere ports are
+// kept apart by chance alone.
+func claimPort(port int) (io.Closer, error) {
+	if runtime.GOOS != "linux" {
+		return io.NopCloser(nil), nil
+	}
+	return net.Listen("unix", "@dash-testserver-"+strconv.Itoa(port))
 }
 
 func (p *process) data() string { return filepath.Join(p.dir, "data") }
@@ -322,14 +334,14 @@ func (p *process) close(sig syscall.Signal) error {
 		defer p.mu.Unlock()
 		err := p.guard.release()
 		p.reap(0)
-		return err
+		return errors.Join(err, p.claim.Close())
 	}
 	var err error
 	if !p.reap(syscall.WNOHANG) {
 		err = p.tree(syscall.SIGCONT) // a paused one hears nothing
 	}
 	p.mu.Unlock()
-	return errors.Join(err, p.end(sig), p.guard.release())
+	return errors.Join(err, p.end(sig), p.guard.release(), p.claim.Close())
 }
 
 // running reports whether the server was started and has not ended.
