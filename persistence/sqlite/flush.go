@@ -7,7 +7,6 @@ import (
 
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
-	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -210,16 +209,17 @@ func appendEvent(buf []byte, e *messages.Event) ([]byte, error) {
 		e = proto.CloneOf(e)
 		e.Seq = 0
 	}
-	// Room for a length of five bytes is left and closed up afterwards, which is
-	// cheaper than to size the message first.
+	// Room for the length is left and closed up afterwards, which is cheaper
+	// than to size the message first.
+	const room = 2
 	at := len(buf)
-	buf = append(buf, 0, 0, 0, 0, 0)
-	buf, err := appendProto(buf, e)
-	if err != nil {
-		return nil, err
+	buf = append(buf, make([]byte, room)...)
+	buf, ok := appendTaskEvent(buf, e)
+	if !ok {
+		var err error
+		if buf, err = appendProto(buf, e); err != nil {
+			return nil, err
+		}
 	}
-	size := len(buf) - at - 5
-	head := len(protowire.AppendVarint(buf[at:at:at+5], uint64(size)))
-	copy(buf[at+head:], buf[at+5:])
-	return buf[:at+head+size], nil
+	return closeUp(buf, at, room), nil
 }
