@@ -56,6 +56,7 @@ type encoder struct {
 	ids      index
 	idem     index
 	sessions index
+	pools    index
 	ops      []any
 	arena    []byte
 }
@@ -73,10 +74,10 @@ func encodeBatch(ops []persistence.Op) (*encoder, error) {
 
 // args are the arguments behind those that name the batch.
 func (e *encoder) args(head []any, ops int) []any {
-	n := len(head) + 5 + 2*len(e.fields) + len(e.ids.list) + len(e.idem.list) + len(e.sessions.list) + len(e.ops)
+	n := len(head) + 6 + 2*len(e.fields) + len(e.ids.list) + len(e.idem.list) + len(e.sessions.list) + len(e.pools.list) + len(e.ops)
 	out := append(make([]any, 0, n), head...)
-	out = append(out, len(e.fields), len(e.ids.list), len(e.idem.list), len(e.sessions.list), ops)
-	for _, part := range [][]any{e.fields, e.values, e.ids.list, e.idem.list, e.sessions.list, e.ops} {
+	out = append(out, len(e.fields), len(e.ids.list), len(e.idem.list), len(e.sessions.list), len(e.pools.list), ops)
+	for _, part := range [][]any{e.fields, e.values, e.ids.list, e.idem.list, e.sessions.list, e.pools.list, e.ops} {
 		out = append(out, part...)
 	}
 	return out
@@ -114,7 +115,7 @@ func ownerValue(epoch int64, owner string) string {
 // head is the fixed part of an op.
 type head struct {
 	kind, flags byte
-	id          int
+	id, pool    int
 	seq         int64
 	cmp, to     [9]byte
 }
@@ -157,13 +158,14 @@ func (e *encoder) op(op *persistence.Op) error {
 
 func (e *encoder) head(op *persistence.Op, h *head, at int) error {
 	from, n := len(e.arena), len(e.ops)-at
-	if n >= 1<<16 || len(op.Events) >= 1<<16 {
-		return invalid("an op has too many parts", "send fewer labels or events in one op")
+	if n >= 1<<16 || len(op.Events) >= 1<<16 || h.pool >= 1<<16 {
+		return invalid("a batch has too many pools, or an op too many parts", "send smaller batches, with fewer labels and events in one op")
 	}
 	b := append(e.arena, h.kind, h.flags)
 	b = binary.BigEndian.AppendUint16(b, uint16(n))
 	b = binary.BigEndian.AppendUint32(b, uint32(h.id))
 	b = binary.BigEndian.AppendUint16(b, uint16(len(op.Events)))
+	b = binary.BigEndian.AppendUint16(b, uint16(h.pool))
 	b = binary.BigEndian.AppendUint64(b, uint64(max(h.seq, 0)))
 	b = append(append(b, h.cmp[:]...), h.to[:]...)
 	for _, f := range op.Fences {
@@ -222,7 +224,7 @@ func (e *encoder) tail(t *messages.Task, at int) (err error) {
 
 func (e *encoder) update(u *persistence.TaskUpdate, h *head, at int) error {
 	t := &u.Task
-	h.kind, h.id, h.seq = kindUpdate, e.ids.add(t.ID), t.Seq
+	h.kind, h.id, h.pool, h.seq = kindUpdate, e.ids.add(t.ID), e.pools.add(t.Pool), t.Seq
 	h.cmp, h.to = stateClaim(u.From, u.FromClaim), stateClaim(t.State, t.Claim)
 	if u.UnlessCancelled {
 		h.flags |= opUnlessCancelled
@@ -241,7 +243,7 @@ func (e *encoder) insert(in *persistence.TaskInsert, h *head, at int) error {
 	if len(t.ID)+len(t.Pool)+len(t.Tenant)+len(t.Session)+len(in.IdemKey) > maxName {
 		return invalid("the names of a task are too long", "use ids of at most 128 characters")
 	}
-	h.kind, h.id, h.seq, h.to = kindInsert, e.ids.add(t.ID), t.Seq, stateClaim(t.State, t.Claim)
+	h.kind, h.id, h.pool, h.seq, h.to = kindInsert, e.ids.add(t.ID), e.pools.add(t.Pool), t.Seq, stateClaim(t.State, t.Claim)
 	binary.BigEndian.PutUint64(h.cmp[:], uint64(max(micros(t.CreatedAt), 0)))
 	if t.Error.GetCode() != "" {
 		h.flags |= opCode

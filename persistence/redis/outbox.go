@@ -10,7 +10,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
+	"github.com/prometheus/client_golang/prometheus"
 	goredis "github.com/redis/go-redis/v9"
 )
 
@@ -20,18 +22,27 @@ const (
 	drainTasks   = 4000
 	saveLimit    = 10 * time.Second
 	// rememberTasks bounds what is kept in memory until the history has it,
-	// about 600 bytes each and its texts. When it is full the oldest go, which
-	// is counted: they are still in the outbox.
+	// about 600 bytes each and its texts, which rememberBytes bounds. When it is
+	// full the oldest go, which is counted: they are still in the outbox.
 	rememberTasks = 50_000
+	rememberBytes = 64 << 20
 )
 
 // recent holds the accepted and ended tasks that this process has committed
 // and the history does not have yet: the only copy outside of the server.
 type recent struct {
-	mu      sync.Mutex
-	on      bool
-	records []Record // rising Rev
-	dropped int64
+	mu sync.Mutex
+	on bool
+	// overflow counts what was dropped; set before the first add.
+	overflow prometheus.Counter
+	records  []Record // rising Rev
+	bytes    int      // of their texts
+	dropped  int64
+}
+
+// textBytes is about what the texts of a task take.
+func textBytes(t *messages.Task) int {
+	return len(t.Spec.GetMessage()) + len(t.Result.GetText()) + len(t.Error.GetMessage())
 }
 
 func newRecent(on bool) *recent { return &recent{on: on} }
@@ -52,11 +63,22 @@ func (r *recent) add(op *persistence.Op, rev int64) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.records) >= rememberTasks {
-		r.records = slices.Delete(r.records, 0, rememberTasks/10)
-		r.dropped += rememberTasks / 10
-	}
 	r.records = append(r.records, rec)
+	r.bytes += textBytes(&rec.Task)
+	if len(r.records) > rememberTasks || r.bytes > rememberBytes {
+		n := len(r.records)/10 + 1
+		r.drop(n)
+		r.dropped += int64(n)
+		r.overflow.Add(float64(n))
+	}
+}
+
+// drop takes the oldest away.
+func (r *recent) drop(n int) {
+	for i := range r.records[:n] {
+		r.bytes -= textBytes(&r.records[i].Task)
+	}
+	r.records = slices.Delete(r.records, 0, n)
 }
 
 // forget drops what the history has now.
@@ -67,7 +89,7 @@ func (r *recent) forget(rev int64) {
 	for n < len(r.records) && r.records[n].Rev <= rev {
 		n++
 	}
-	r.records = slices.Delete(r.records, 0, n)
+	r.drop(n)
 	if len(r.records) == 0 {
 		r.dropped = 0 // the history has caught up
 	}
@@ -148,9 +170,14 @@ func (db *DB) drainStep(ctx context.Context) (more bool, err error) {
 	db.metrics.lag.Set(time.Since(mark.At).Seconds())
 	var records []Record
 	for chunk := range slices.Chunk(ids, walk) {
-		rows, err := db.rows(sctx, chunk)
+		rows, now, batch, err := db.rowsOf(sctx, chunk)
 		if err != nil {
 			return false, err
+		}
+		if now != dataset || batch < mark.Batch {
+			// The data went between two reads: what is missing here is not in the
+			// history, and must not count as saved.
+			return false, db.lose(&LossError{Dataset: dataset, Found: now, Batch: max(mark.Batch, db.batchSeen()), FoundBatch: batch, Cause: "data went while it was being saved in the task history"})
 		}
 		for i := range rows {
 			t, key, hash, err := rows[i].decode()

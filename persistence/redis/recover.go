@@ -128,6 +128,9 @@ func (j *rebuild) memory() map[string]Record {
 }
 
 func (j *rebuild) run(ctx context.Context) error {
+	if err := j.db.rewriteAOF(ctx, true); err != nil {
+		return err
+	}
 	adopted, err := j.begin(ctx)
 	if err != nil {
 		return err
@@ -206,6 +209,14 @@ func (j *rebuild) finish(ctx context.Context, adopted bool) error {
 			return errors.New("another process has taken the rebuilding over; call Recover again")
 		}
 		db.w.dataset.Store(&j.fresh)
+		if h := db.cfg.History; h != nil {
+			// Whatever of the old batches the history lacks is in the outbox now,
+			// under a new one.
+			mark := Mark{Dataset: j.fresh, Batch: j.report.KnownBatch, Seq: j.seq, At: messages.Now()}
+			if err := h.Save(ctx, mark, nil); err != nil {
+				db.cfg.Logger.WarnContext(ctx, "the task history does not take the new mark yet; the drainer will write it", slog.Any("err", err))
+			}
+		}
 	}
 	j.report.Dataset = db.dataset()
 	event := &messages.Event{TimeMicros: messages.Now().UnixMicro(), Tenant: messages.DefaultTenant, Type: "store.recovered", Subject: db.dataset()}

@@ -81,6 +81,7 @@ type DB struct {
 	recent                 *recent
 	metrics                *metrics
 
+	run   string        // of the server, when its append-only file was last rewritten; the monitor's
 	poke  chan struct{} // a connection was made: look at the server again
 	stop  context.CancelFunc
 	tasks sync.WaitGroup // monitor, drainer
@@ -145,11 +146,13 @@ func (db *DB) open(ctx context.Context) error {
 		return err
 	}
 	db.metrics = newMetrics(db)
+	db.recent.overflow = db.metrics.dropped
 	db.durable.set(state, db.cfg.AcceptLoss)
 	db.durable.tell(octx, db.cfg.Logger)
-	if err := db.begin(octx); err != nil {
+	if err := db.begin(octx, state.run); err != nil {
 		return err
 	}
+	db.nudge() // the monitor looks at once
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
 	db.stop = stop
 	db.tasks.Go(func() { db.monitor(run) })
@@ -160,7 +163,7 @@ func (db *DB) open(ctx context.Context) error {
 }
 
 // begin reads or makes the dataset's identity and compares it with the history's mark.
-func (db *DB) begin(ctx context.Context) error {
+func (db *DB) begin(ctx context.Context, run string) error {
 	var mark Mark
 	if db.cfg.History != nil {
 		var err error
@@ -172,11 +175,12 @@ func (db *DB) begin(ctx context.Context) error {
 	if mark.Dataset == "" {
 		fresh = messages.NewID()
 	}
-	res, err := db.eval(ctx, db.writer, db.scripts.init, fresh, db.w.id, persistence.Shards)
+	res, err := db.eval(ctx, db.writer, db.scripts.init, fresh, db.w.id, persistence.Shards, run)
 	if err != nil {
 		return unavailable(ctx, "read the store's identity", err)
 	}
 	dataset, batch, shards := text(res[0]), integer(res[1]), integer(res[3])
+	db.run = text(res[4])
 	if strings.HasPrefix(dataset, restoring) {
 		return errors.New("the store is being restored, or a restore was interrupted: wait for its end, or run `dash restore` again")
 	}

@@ -28,27 +28,36 @@ func page(limit int) int {
 
 // rows reads the parts of the tasks as of one moment. Ids without a row are left out.
 func (db *DB) rows(ctx context.Context, ids []string) ([]row, error) {
+	list, _, _, err := db.rowsOf(ctx, ids)
+	return list, err
+}
+
+// rowsOf tells also which store the rows were read from, and its newest batch.
+func (db *DB) rowsOf(ctx context.Context, ids []string) (list []row, dataset string, batch int64, err error) {
 	if len(ids) == 0 {
-		return nil, nil
+		return nil, "", 0, nil
 	}
 	var parts [3]*goredis.SliceCmd
-	_, err := db.reader.TxPipelined(ctx, func(p goredis.Pipeliner) error {
+	var meta *goredis.SliceCmd
+	_, err = db.reader.TxPipelined(ctx, func(p goredis.Pipeliner) error {
 		for i, key := range [...]string{"task", "spec", "cancel"} {
 			parts[i] = p.HMGet(ctx, db.key(key), ids...)
 		}
+		meta = p.HMGet(ctx, db.key("meta"), "dataset", "batch")
 		return nil
 	})
 	if err != nil {
-		return nil, unavailable(ctx, "read tasks", err)
+		return nil, "", 0, unavailable(ctx, "read tasks", err)
 	}
-	list := make([]row, 0, len(ids))
+	list = make([]row, 0, len(ids))
 	for i, id := range ids {
 		r := row{id, text(parts[0].Val()[i]), text(parts[1].Val()[i]), text(parts[2].Val()[i])}
 		if r.task != "" {
 			list = append(list, r)
 		}
 	}
-	return list, nil
+	batch, _ = strconv.ParseInt(text(meta.Val()[1]), 10, 64) // nothing: an empty store
+	return list, text(meta.Val()[0]), batch, nil
 }
 
 func (db *DB) decoded(ctx context.Context, ids []string) ([]messages.Task, error) {

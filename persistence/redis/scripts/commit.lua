@@ -5,12 +5,13 @@
 -- KEYS[1]  prefix of all keys
 -- ARGV     1 dataset id, 2 writer id, 3 number of this writer's batch, 4 least
 --          batch counter that the store must have, 5 "1": feed the outbox,
---          6 fences, 7 task ids, 8 idempotency keys, 9 sessions, 10 ops, then
---          the fences' fields "<scope>:<key>", the fences' values
+--          6 fences, 7 task ids, 8 idempotency keys, 9 sessions, 10 pools, 11 ops,
+--          then the fences' fields "<scope>:<key>", the fences' values
 --          "<epoch>\0<owner>" ("" never holds), the ids, the idempotency
---          fields, the session fields, then the ops.
+--          fields, the session fields, the pools, then the ops.
 -- op       1 head, packed big-endian: kind (1), flags (1), number of arguments
---          (2), index of the id (4), number of events (2), seq (8), then for
+--          (2), index of the id (4), number of events (2), index of the pool (2),
+--          seq (8), then for
 --          an update the 9 bytes state+claim to compare or for an insert
 --          created_at (8) and a filler, then the 9 bytes state+claim to write,
 --          then 2 bytes for the index of each fence
@@ -71,8 +72,8 @@ local function put(cmd, key, list)
   for i = 1, n, CHUNK do call(cmd, key, unpack(list, i, math.min(n, i + CHUNK - 1))) end
 end
 
-local nf, nid, nidem, nses, nops = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
-local at = 11
+local nf, nid, nidem, nses, npool, nops = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
+local at = 12
 local owners = fetch(P .. 'owner', at, nf)
 local hold = {}
 for i = 1, nf do hold[i] = owners[i] == ARGV[at + nf + i - 1] end
@@ -85,7 +86,8 @@ local idem = fetch(P .. 'idem', at, nidem)
 at = at + nidem
 local sess = at - 1
 local sessions = fetch(P .. 'agent', at, nses)
-local p = at + nses
+local pools = at + nses - 1
+local p = pools + npool + 1
 
 local orig, isdirty, dirty = {}, {}, {}
 local specs, cancels, fresh = {}, {}, {}
@@ -122,10 +124,6 @@ local function duplicate(o, value)
   currents[c + 4] = call('HGET', P .. 'spec', id) or ''
   currents[c + 5] = row and band(byte(row, 10), 1) == 1 and call('HGET', P .. 'cancel', id) or ''
 end
-local function raise(pool, s)
-  local m = poolmax[pool]
-  if not m or m < s then poolmax[pool] = s end
-end
 local function poolof(row)
   local n = byte(row, 29) * 256 + byte(row, 30)
   return sub(row, 31, 30 + n)
@@ -138,11 +136,11 @@ end
 
 for o = 1, nops do
   local h = ARGV[p]
-  local kind, fl, nargs, i, nev, s = unpk('>BBI2I4I2I8', h)
+  local kind, fl, nargs, i, nev, pi, s = unpk('>BBI2I4I2I2I8', h)
   local tail, events = ARGV[p + 1], ARGV[p + 2]
   local q, nextop = p + 3, p + nargs
   local st = 1
-  for k = 37, #h, 2 do
+  for k = 39, #h, 2 do
     if not hold[byte(h, k) * 256 + byte(h, k + 1)] then st = 2 break end
   end
   local si, sgen, srow, gid, grow
@@ -154,7 +152,7 @@ for o = 1, nops do
     -- Compare everything before anything changes.
     if kind == 85 then -- U
       if not row then st = 5
-      elseif sub(row, 1, 9) ~= sub(h, 19, 27) or (band(fl, 1) ~= 0 and band(byte(row, 10), 1) ~= 0) then st = 3; current(o, i) end
+      elseif sub(row, 1, 9) ~= sub(h, 21, 29) or (band(fl, 1) ~= 0 and band(byte(row, 10), 1) ~= 0) then st = 3; current(o, i) end
     elseif kind == 73 then -- I
       ik = tonumber(ARGV[q + 2])
       if ik > 0 and idem[ik] then
@@ -187,13 +185,13 @@ for o = 1, nops do
         f = band(f, 3)
         if band(fl, 4) ~= 0 then f = f + 4 end
         local n = byte(row, 27) * 256 + byte(row, 28)
-        local head = sub(h, 28, 36)
+        local head = sub(h, 30, 38)
         rows[i] = head .. char(f) .. sub(row, 11, 18) .. rev .. sub(row, 27, 28 + n) .. tail
-        touch(i)
-        raise(poolof(row), s)
+        if not isdirty[i] then isdirty[i] = true; dirty[#dirty + 1] = i end
+        if (poolmax[pi] or -1) < s then poolmax[pi] = s end
         if byte(head, 1) >= 9 then ended = ended + 1; endno[i] = ended end
       elseif kind == 73 then
-        local created = unpk('>I8', h, 19)
+        local created = unpk('>I8', h, 21)
         local no = math.max(lastno + 1, created)
         lastno = no
         if no - created > drift then drift = no - created end
@@ -201,12 +199,12 @@ for o = 1, nops do
         if ARGV[q + 4] ~= '' then f = f + 2 end
         local l = q + 5
         if band(fl, 1) ~= 0 then f = f + 1; cancels[i] = ARGV[l]; l = l + 1 end
-        local head = sub(h, 28, 36)
+        local head = sub(h, 30, 38)
         rows[i] = head .. char(f) .. pack('>I8', no) .. rev .. ARGV[q] .. tail
         specs[i] = ARGV[q + 1]
         fresh[#fresh + 1] = i
-        touch(i)
-        raise(poolof(rows[i]), s)
+        if not isdirty[i] then isdirty[i] = true; dirty[#dirty + 1] = i end
+        if (poolmax[pi] or -1) < s then poolmax[pi] = s end
         if byte(head, 1) >= 9 then ended = ended + 1; endno[i] = ended end
         local id = ARGV[ids + i]
         if ik > 0 then idem[ik] = ARGV[q + 3]; setidem[#setidem + 1] = ARGV[idems + ik]; setidem[#setidem + 1] = ARGV[q + 3] end
@@ -285,7 +283,8 @@ for i, row in pairs(setsess) do agents[#agents + 1] = ARGV[sess + i]; agents[#ag
 put('HSET', P .. 'agent', agents)
 put('ZADD', P .. 'agents', newsess)
 put('HSET', P .. 'gateway', setgw)
-for pool, s in pairs(poolmax) do
+for pi, s in pairs(poolmax) do
+  local pool = ARGV[pools + pi]
   local have = call('HGET', P .. 'pool', pool)
   if not have or tonumber(have) < s then call('HSET', P .. 'pool', pool, int(s)) end
 end
