@@ -47,6 +47,49 @@ var drillEngines = map[string]func(t *testing.T) (from, to place){
 		}
 		return database(), database()
 	},
+	"redis": func(t *testing.T) (from, to place) {
+		store := func() place {
+			return place{[]string{"--store", "redis", "--postgres-url", testserver.Postgres(t).Database(t), "--redis-url", testserver.Redis(t).Database(t)}}
+		}
+		return store(), store()
+	},
+}
+
+// TestMigrateAtOnce: of three processes that start at once on one database one
+// migrates it, and the others find that done.
+func TestMigrateAtOnce(t *testing.T) {
+	t.Parallel()
+	url := testserver.Postgres(t).Database(t)
+	var wg sync.WaitGroup
+	steps := make([][]step, 3)
+	for i := range steps {
+		wg.Go(func() {
+			var out bytes.Buffer
+			cmd := drillCommand(t.Context(), t, "migrate", "up", "--store", "postgres", "--postgres-url", url, "-o", "json")
+			cmd.Stdout = &out
+			if err := cmd.Run(); err != nil {
+				t.Errorf("migrate: %v", err)
+			} else if err := json.Unmarshal(out.Bytes(), &steps[i]); err != nil {
+				t.Errorf("migrate printed %s: %v", out.String(), err)
+			}
+		})
+	}
+	wg.Wait()
+	all := slices.Concat(steps...)
+	seen := map[int64]bool{}
+	for _, s := range all {
+		if seen[s.Version] {
+			t.Errorf("version %d was applied twice", s.Version)
+		}
+		seen[s.Version] = true
+	}
+	if len(all) == 0 {
+		t.Error("nobody migrated the database")
+	}
+	status := dashDrill(t, "migrate", "status", "--store", "postgres", "--postgres-url", url)
+	if strings.Contains(status, "pending") {
+		t.Errorf("after three migrations:\n%s", status)
+	}
 }
 
 // drillTasks is how many tasks are answered before the backup begins.
