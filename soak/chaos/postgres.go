@@ -100,13 +100,17 @@ func postgresRestart(ctx context.Context, e *Env) error {
 // postgresCut resets the connection after a batch of the committer was sent
 // whole, before or after the server has carried it out.
 func postgresCut(ctx context.Context, e *Env) error {
+	return e.cutBatches(ctx, func(b *harness.Bench) *testserver.Proxy { return b.Servers.PostgresProxy })
+}
+
+func (e *Env) cutBatches(ctx context.Context, proxy func(*harness.Bench) *testserver.Proxy) error {
 	return e.underLoad(ctx, harness.Config{}, 100, func(ctx context.Context, b *harness.Bench, round int) error {
 		moment := testserver.AfterForward
 		if round%2 == 1 {
 			moment = testserver.AfterAnswer
 		}
 		// Only a batch with a new task carries the text of one to the server.
-		cut := b.Servers.PostgresProxy.CutOn(func(chunk []byte) bool { return bytes.Contains(chunk, []byte("task p-")) }, moment)
+		cut := proxy(b).CutOn(func(chunk []byte) bool { return bytes.Contains(chunk, []byte("task p-")) }, moment)
 		select {
 		case <-cut:
 		case <-ctx.Done():

@@ -212,6 +212,9 @@ func (d *Dash) Launch() error {
 	return err
 }
 
+// Log is the file of what the process wrote.
+func (d *Dash) Log() string { return d.logFile() }
+
 func (d *Dash) logFile() string { return filepath.Join(d.cfg.Dir, "dash.log") }
 
 // AwaitReady waits until the node answers that it takes work.

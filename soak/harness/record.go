@@ -46,6 +46,19 @@ func (r *Recorder) Accepted() int {
 	return n
 }
 
+// AcceptedTasks are the ids of the tasks that were answered with 202.
+func (r *Recorder) AcceptedTasks() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var ids []string
+	for _, s := range r.submits {
+		if s.Task != "" {
+			ids = append(ids, s.Task)
+		}
+	}
+	return ids
+}
+
 // Fault notes a disruption that begins now; the returned function ends it.
 func (r *Recorder) Fault(kind, gateway string) (end func()) {
 	f := &judge.Fault{Kind: kind, Gateway: gateway, From: time.Now(), To: time.Now().Add(24 * time.Hour)}
@@ -171,7 +184,7 @@ func (b *Bench) AwaitEnd(ctx context.Context, patience time.Duration) error {
 		b.History.mu.Lock()
 		defer b.History.mu.Unlock()
 		for _, s := range b.History.submits {
-			if s.Task != "" && !isTerminal(b.Watcher.states[s.Task]) {
+			if s.Task != "" && !Terminal(b.Watcher.states[s.Task]) {
 				return fmt.Errorf("task %s was accepted and the log tells nothing of it", s.Task)
 			}
 		}

@@ -77,10 +77,10 @@ func (w *Watcher) take(m *api.EventMessage) {
 		w.events.add(e)
 		w.seq = e.Seq
 		if e.Type == "task.state" {
-			if was, known := w.states[e.ID]; known && !isTerminal(was) {
+			if was, known := w.states[e.ID]; known && !Terminal(was) {
 				w.open--
 			}
-			if !isTerminal(e.State) {
+			if !Terminal(e.State) {
 				w.open++
 			}
 			w.states[e.ID] = e.State
@@ -109,7 +109,7 @@ func (w *Watcher) anyOpen() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for i := w.events.len() - 1; i >= max(0, w.events.len()-1000); i-- {
-		if e := w.events.at(i); e.Type == "task.state" && !isTerminal(w.states[e.ID]) {
+		if e := w.events.at(i); e.Type == "task.state" && !Terminal(w.states[e.ID]) {
 			return "one is " + e.ID + ", " + w.states[e.ID]
 		}
 	}
@@ -154,7 +154,8 @@ func (w *Watcher) fill(h *judge.History) error {
 	return w.bad
 }
 
-func isTerminal(s string) bool {
+// Terminal reports whether a task in this state has ended.
+func Terminal(s string) bool {
 	switch api.TaskState(s) {
 	case api.TaskStateSucceeded, api.TaskStateDeadLetter, api.TaskStateCancelled, api.TaskStateExpired:
 		return true
