@@ -14,6 +14,9 @@ PROFILE  ?= 50
 DURATION ?= 2m
 ROUNDS   ?= 50
 ONLY     ?=
+# Storage engine: sqlite, postgres or redis, with private servers. Empty is
+# sqlite, and for make chaos all of them.
+STORE    ?=
 TIME     ?= 2m
 COMPARE  ?= 3
 # Packages tested at once, and tests of one package: two fit two cores.
@@ -62,15 +65,18 @@ tidy-check:
 	go mod tidy -diff
 
 live: build ## run real tasks on real OpenClaw gateways with a local fake model (installs OpenClaw into .cache)
-	@.ci/live
+	@$(if $(filter postgres redis,$(STORE)),.ci/need postgres redis,true)
+	@DASH_TEST_STORE='$(STORE)' .ci/live
 
-soak: build ## drive simulated gateways and draw a report: PROFILE=10|20|25|50|100|10k DURATION=2m
+soak: build ## drive simulated gateways and draw a report: PROFILE=10|20|25|50|100|10k DURATION=2m STORE=sqlite
+	@$(if $(filter postgres redis,$(STORE)),.ci/need postgres redis,true)
 	CGO_ENABLED=0 go build -trimpath -o bin/soak ./soak/cmd/soak
-	bin/soak --dash bin/dash --profile $(PROFILE) --duration $(DURATION) --out soak/out
+	bin/soak --dash bin/dash --store '$(or $(STORE),sqlite)' --profile $(PROFILE) --duration $(DURATION) --out soak/out
 
-chaos: build ## crash and fault tests at full counts, resumable: ROUNDS=50 ONLY=name
+chaos: build ## crash and fault tests at full counts, resumable: ROUNDS=50 ONLY=name STORE=sqlite
+	@$(if $(filter sqlite,$(STORE)),true,.ci/need postgres redis)
 	CGO_ENABLED=0 go build -trimpath -o bin/soak ./soak/cmd/soak
-	bin/soak chaos --dash bin/dash --rounds $(ROUNDS) --only '$(ONLY)' --out chaos/out
+	bin/soak chaos --dash bin/dash --rounds $(ROUNDS) --only '$(ONLY)' --store '$(STORE)' --out chaos/out
 
 fuzz: ## run every fuzz target for TIME=2m each
 	@.ci/fuzz $(TIME)

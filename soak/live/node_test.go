@@ -19,12 +19,14 @@ import (
 
 	"github.com/dash-fleet/dash/actors/openclaw/livetest"
 	"github.com/dash-fleet/dash/http/api"
+	"github.com/dash-fleet/dash/persistence/testserver"
 )
 
 // node is one data folder and the `dash serve` that runs on it now.
 type node struct {
 	t      *testing.T
 	home   string
+	store  []string // variables that name the storage engine and its servers
 	data   string
 	listen string
 	log    *os.File
@@ -54,7 +56,25 @@ func newNode(t *testing.T) *node {
 		t.Fatal(err)
 	}
 	t.Cleanup(n.clear)
+	n.store = engine(t)
 	return n
+}
+
+// engine starts the servers of the engine that DASH_TEST_STORE names, the
+// embedded one without it, and returns what tells Dash of them.
+func engine(t *testing.T) []string {
+	name := os.Getenv("DASH_TEST_STORE")
+	env := []string{"DASH_STORE=" + name}
+	switch name {
+	case "", "sqlite":
+		return nil
+	case "redis":
+		env = append(env, "DASH_REDIS_URL="+testserver.NewRedis(t, testserver.RedisOptions{}).URL())
+	case "postgres":
+	default:
+		t.Fatalf("DASH_TEST_STORE is %q, want sqlite, postgres or redis", name)
+	}
+	return append(env, "DASH_POSTGRES_URL="+testserver.NewPostgres(t, testserver.PostgresOptions{}).URL())
 }
 
 // clear leaves no process behind, whatever happened.
@@ -77,7 +97,7 @@ func (n *node) clear() {
 }
 
 func (n *node) environ() []string {
-	return []string{"PATH=" + os.Getenv("PATH"), "HOME=" + n.home, "TMPDIR=" + os.TempDir()}
+	return append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + n.home, "TMPDIR=" + os.TempDir()}, n.store...)
 }
 
 // start runs `dash serve` and waits for its API.
@@ -102,7 +122,7 @@ func (n *node) start() {
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
-		if h, err := n.client.GetLive(ctx); err != nil || h.Status != "ok" {
+		if h, err := n.client.GetReady(ctx); err != nil || h.Status != "ok" {
 			return fmt.Sprint(h, err)
 		}
 		return ""

@@ -48,7 +48,7 @@ var rules = []rule{
 	{part: "http/...", may: []string{"messages", "http/..."}},
 
 	// The real gateway and its fake model stand beside Dash, not inside it.
-	{part: "soak/live", tests: []string{"http/api", "actors/openclaw/livetest", "actors/openclaw/fakemodel"}},
+	{part: "soak/live", tests: []string{"http/api", "actors/openclaw/livetest", "actors/openclaw/fakemodel", "persistence/testserver"}},
 	{part: "soak/...", may: []string{"soak/...", "http/api", "messages", "actors/openclaw/openclawtest", "persistence/testserver"}},
 
 	{part: "cmd/internal/app/...", may: []string{"..."}},
