@@ -271,3 +271,38 @@ func TestPanicLosesNoAnswer(t *testing.T) {
 		t.Fatalf("after the restart: %v", d.Err)
 	}
 }
+
+// What is asked for together is written together and answered together, in order.
+func TestRequestsShareABatch(t *testing.T) {
+	t.Parallel()
+	f := start(t, nil)
+	answers := make(chan commit.Dones, 10)
+	probe := f.system.Root.Spawn(actor.PropsFromFunc(func(c actor.Context) {
+		if d, ok := c.Message().(commit.Dones); ok {
+			answers <- d
+		}
+	}))
+	var both commit.Requests
+	for _, tag := range []string{"insert", "claim"} {
+		both = append(both, commit.Request{ReplyTo: probe, Tag: tag, FailFast: true,
+			Op: persistence.Op{Events: []*messages.Event{{Subject: tag}}}})
+	}
+	f.system.Root.Send(f.pid, both)
+	if diff := cmp.Diff(subjects(get(t, f.store.in, "the batch")), []string{"insert", "claim"}); diff != "" {
+		t.Errorf("batch (-got +want):\n%s", diff)
+	}
+	f.store.let <- nil
+	got := get(t, answers, "the answers")
+	if len(got) != 2 || got[0].Tag != "insert" || got[1].Tag != "claim" || got[0].Err != nil || got[1].Err != nil {
+		t.Fatalf("answers %+v", got)
+	}
+	// A store that is down answers them one by one, in order too.
+	f.system.Root.Send(f.pid, both)
+	get(t, f.store.in, "the second batch")
+	f.store.let <- errors.New("disk full")
+	for _, want := range []string{"insert", "claim"} {
+		if d := get(t, answers, "a refusal"); len(d) != 1 || d[0].Tag != want || d[0].Err == nil {
+			t.Fatalf("answer %+v, want a refusal of %s", d, want)
+		}
+	}
+}
