@@ -22,8 +22,8 @@ type engine struct {
 	// commitTimeout bounds one batch; 0: the committer's default. A server that
 	// went silent is to be noticed within 8 s.
 	commitTimeout time.Duration
-	loss   loss // nil: the engine cannot lose what it has acknowledged
-	close  func() error
+	loss          loss // nil: the engine cannot lose what it has acknowledged
+	close         func() error
 }
 
 // serverTimeout leaves an engine its own deadlines (1.5 s for the statement and
