@@ -64,7 +64,8 @@ const (
 )
 
 // Assign gives a durable claim to a gateway (P to G). P repeats it until the
-// gateway's Demand lists it as running or it has ended.
+// gateway's Demand lists it as running or it has ended. It is sent as a
+// pointer, and nobody changes it.
 type Assign struct {
 	Task Task
 	// Session is the session's row as written with the claim; nil for a throw-away session.
@@ -87,7 +88,8 @@ type Withdraw struct {
 }
 
 // Ended tells P that a claim is over (G to P), after it was made durable: the
-// task is terminal or in RETRY_WAIT.
+// task is terminal or in RETRY_WAIT. It is sent as a pointer, and nobody
+// changes it.
 type Ended struct {
 	Task    Task
 	Session *Session // as written in the same step, nil if unchanged
