@@ -128,7 +128,7 @@ func (j *rebuild) memory() map[string]Record {
 }
 
 func (j *rebuild) run(ctx context.Context) error {
-	if err := j.db.rewriteAOF(ctx, true); err != nil {
+	if err := j.clean(ctx); err != nil {
 		return err
 	}
 	adopted, err := j.begin(ctx)
@@ -161,6 +161,22 @@ func (j *rebuild) run(ctx context.Context) error {
 		return err
 	}
 	return j.finish(ctx, adopted)
+}
+
+// clean has the append-only file rewritten. For up to a second after the server
+// came back the connection pool still answers with the dial error of before.
+func (j *rebuild) clean(ctx context.Context) error {
+	for try := 0; ; try++ {
+		err := j.db.rewriteAOF(ctx, true)
+		if err == nil || try == 15 || fateOf(err) != unsent {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
 }
 
 // begin claims the rebuilding, or waits until another process has done it.
