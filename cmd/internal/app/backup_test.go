@@ -1,0 +1,82 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/dash-fleet/dash/persistence"
+	"github.com/dash-fleet/dash/persistence/backup"
+	"github.com/dash-fleet/dash/persistence/sqlite"
+)
+
+// TestScheduledBackups: archives appear, the oldest go, /health tells how old
+// the newest is, and a failure removes nothing.
+func TestScheduledBackups(t *testing.T) {
+	t.Parallel()
+	data, dir := t.TempDir(), t.TempDir()
+	db, err := sqlite.Open(t.Context(), sqlite.Config{Dir: data})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	b := &backups{
+		every: time.Hour, keep: 2, dir: dir, series: "n", logger: slog.New(slog.DiscardHandler), metrics: newBackupMetrics(prometheus.NewRegistry()),
+		open: func(ctx context.Context) (persistence.Snapshotter, error) { return sqlite.OpenSource(ctx, data) },
+	}
+	if err := b.prepare(); err != nil {
+		t.Fatal(err)
+	}
+	if c := b.check(); !c.OK || !strings.HasPrefix(c.Detail, "there is no backup yet") {
+		t.Errorf("before the first: %+v", c)
+	}
+	for day := range 3 { // of earlier lives of the node
+		src, err := b.open(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := dir + "/" + backup.Name("n", time.Now().AddDate(0, 0, day-5), false)
+		if _, err := backup.Create(t.Context(), path, src, backup.Options{}); err != nil {
+			t.Fatal(err)
+		}
+		if err := src.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := b.prepare(); err != nil {
+		t.Fatal(err)
+	}
+	if c := b.check(); !c.OK || !strings.HasPrefix(c.Detail, "warning: the newest backup is 72h0m") {
+		t.Errorf("with an old one: %+v", c)
+	}
+	b.once(t.Context())
+	list, err := backup.List(dir, "n")
+	if err != nil || len(list) != 2 || time.Since(list[0].At) > time.Hour {
+		t.Errorf("after one backup: %v %v", list, err)
+	}
+	if c := b.check(); strings.Contains(c.Detail, "warning") || !strings.HasPrefix(c.Detail, "the newest backup is") {
+		t.Errorf("with a fresh one: %+v", c)
+	}
+	b.open = func(context.Context) (persistence.Snapshotter, error) { return nil, errors.New("no store") }
+	b.once(t.Context())
+	if c := b.check(); !c.OK || !strings.Contains(c.Detail, "the last attempt failed") {
+		t.Errorf("after a failure: %+v", c)
+	}
+	if left, err := backup.List(dir, "n"); err != nil || len(left) != 2 {
+		t.Errorf("a failure left %v, %v", left, err)
+	}
+	for range 100 {
+		if p := b.pause(); p > b.every || p < b.every*9/10 {
+			t.Fatalf("pause %s of %s", p, b.every)
+		}
+	}
+}
