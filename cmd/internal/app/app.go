@@ -304,7 +304,13 @@ func (a *App) startSweeper() {
 
 // sweep removes a batch and returns the pause before the next.
 func (a *App) sweep(ctx context.Context) time.Duration {
-	removed, err := a.store.Sweep(ctx, time.Now().Add(-a.cfg.Retention), sweepRows)
+	before := time.Now().Add(-a.cfg.Retention)
+	removed, err := a.store.Sweep(ctx, before, sweepRows)
+	if err == nil && a.engine.history != nil {
+		var old int
+		old, err = a.engine.history.Sweep(ctx, before, sweepRows)
+		removed = max(removed, old)
+	}
 	if err != nil && ctx.Err() == nil {
 		a.logger.Warn("finished tasks could not be removed", slog.Any("err", err))
 	}

@@ -22,8 +22,10 @@ type engine struct {
 	// commitTimeout bounds one batch; 0: the committer's default. A server that
 	// went silent is to be noticed within 8 s.
 	commitTimeout time.Duration
-	loss          loss // nil: the engine cannot lose what it has acknowledged
-	close         func() error
+	// history keeps finished tasks beside the store; nil: the store does.
+	history persistence.History
+	loss    loss // nil: the engine cannot lose what it has acknowledged
+	close   func() error
 }
 
 // serverTimeout leaves an engine its own deadlines (1.5 s for the statement and
@@ -67,7 +69,7 @@ func (a *App) openRedis(ctx context.Context) (*engine, error) {
 		return nil, errors.Join(err, accounts.Close())
 	}
 	return &engine{
-		store: queue.Store(), repos: accounts.Repositories(), shared: true, loss: redisLoss{queue}, commitTimeout: serverTimeout,
+		store: queue.Store(), repos: accounts.Repositories(), history: accounts.History(), shared: true, loss: redisLoss{queue}, commitTimeout: serverTimeout,
 		close: func() error { return errors.Join(queue.Close(), accounts.Close()) },
 	}, nil
 }

@@ -32,7 +32,7 @@ func TestSweeperKeepsUp(t *testing.T) {
 		{sweeps{removed: sweepRows - 1}, sweepEvery},
 		{sweeps{removed: sweepRows, err: errors.New("disk full")}, sweepEvery},
 	} {
-		a := &App{store: c.store, logger: slog.New(slog.DiscardHandler)}
+		a := &App{store: c.store, engine: &engine{}, logger: slog.New(slog.DiscardHandler)}
 		if got := a.sweep(t.Context()); got != c.want {
 			t.Errorf("pause after %d rows (%v) = %s, want %s", c.store.removed, c.store.err, got, c.want)
 		}
