@@ -37,7 +37,7 @@ type system struct {
 var systems = []system{
 	{name: "asynq defaults", stores: []string{redisAlways, redisEverysec}, args: []string{"asynq"}},
 	{name: "asynq best", stores: []string{redisAlways, redisEverysec},
-		args: []string{"asynq", "--servers", "4", "--concurrency", "64", "--check", "1ms", "--pool", "128"}},
+		args: []string{"asynq", "--servers", "8", "--concurrency", "256", "--check", "1ms", "--pool", "128"}},
 	{name: "River defaults", stores: []string{postgresOn}, args: []string{"river"}},
 	{name: "River best", stores: []string{postgresOn},
 		args: []string{"river", "--workers", "1000", "--cooldown", "5ms", "--poll", "50ms", "--conns", "32"}},

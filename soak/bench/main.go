@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 )
@@ -44,6 +45,7 @@ func run(ctx context.Context, args []string) error {
 	f.DurationVar(&o.duration, "duration", 3*time.Second, "how long producers enqueue")
 	f.IntVar(&o.load, "load", 100_000, "tasks of the load rows")
 	only := f.String("only", "", "pattern of the rows to run, such as 'throughput redis always'; empty: all")
+	among := f.String("systems", "", "pattern of the systems to run, such as 'Dash|best'; empty: all")
 	tableOnly := f.Bool("table", false, "print the table of what results.jsonl holds and run nothing")
 	search := f.String("search", "", "measure many settings of asynq or river instead, in the rows with 64 producers that --only leaves")
 	f.BoolVar(&o.keep, "keep", false, "keep what results.jsonl holds and add to it")
@@ -60,6 +62,11 @@ func run(ctx context.Context, args []string) error {
 	} else {
 		o.rows = rows()
 	}
+	contenders, err := regexp.Compile(*among)
+	if err != nil {
+		return fmt.Errorf("--systems: %w", err)
+	}
+	o.systems = slices.DeleteFunc(slices.Clone(o.systems), func(s system) bool { return !contenders.MatchString(s.name) })
 	if *tableOnly {
 		return printTable(o, os.Stdout)
 	}

@@ -14,8 +14,8 @@ func candidates(name string) ([]system, error) {
 	}
 	switch name {
 	case "asynq":
-		for _, servers := range []string{"1", "2", "4", "8"} {
-			for _, concurrency := range []string{"4", "16", "64", "256"} {
+		for _, servers := range []string{"1", "4", "8", "16", "32"} {
+			for _, concurrency := range []string{"4", "64", "256"} {
 				add([]string{redisAlways, redisEverysec}, "asynq", "--servers", servers, "--concurrency", concurrency, "--check", "1ms", "--pool", "128")
 			}
 		}
