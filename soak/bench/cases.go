@@ -40,7 +40,7 @@ var systems = []system{
 		args: []string{"asynq", "--servers", "8", "--concurrency", "256", "--check", "1ms", "--pool", "128"}},
 	{name: "River defaults", stores: []string{postgresOn}, args: []string{"river"}},
 	{name: "River best", stores: []string{postgresOn},
-		args: []string{"river", "--workers", "1000", "--cooldown", "5ms", "--poll", "50ms", "--conns", "32"}},
+		args: []string{"river", "--workers", "100", "--cooldown", "20ms", "--poll", "50ms", "--conns", "16"}},
 	{name: "Dash", dash: true, stores: []string{redisAlways, redisEverysec, postgresOn, sqliteFull}},
 }
 

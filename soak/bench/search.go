@@ -20,10 +20,10 @@ func candidates(name string) ([]system, error) {
 			}
 		}
 	case "river":
-		for _, workers := range []string{"100", "1000", "5000"} {
-			for _, cooldown := range []string{"1ms", "5ms", "20ms"} {
-				for _, conns := range []string{"8", "16", "32"} {
-					add([]string{postgresOn}, "river", "--workers", workers, "--cooldown", cooldown, "--poll", "50ms", "--conns", conns)
+		for _, workers := range []string{"100", "1000"} {
+			for _, cooldown := range []string{"1ms", "20ms", "100ms"} {
+				for _, conns := range []string{"16", "32", "64"} {
+					add([]string{postgresOn}, "river", "--workers", workers, "--cooldown", cooldown, "--poll", "100ms", "--conns", conns)
 				}
 			}
 		}
