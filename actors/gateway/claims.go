@@ -246,6 +246,13 @@ func (g *gateway) write(ctx actor.Context, c *claim, m *session.SendRun) {
 		ctx.Send(c.pid, session.NotSent{Conn: m.Conn})
 		return
 	}
+	// A node that was stopped between its claim and here comes back behind the
+	// one that took over; its later writes are fenced, this frame would not be.
+	if !g.live() {
+		g.cfg.Logger.Warn("frame was not written: the node's lease may have ended", slog.String("task", c.ref.Task))
+		ctx.Send(c.pid, session.NotSent{Conn: m.Conn})
+		return
+	}
 	root, pid, ref, conn := ctx.ActorSystem().Root, c.pid, c.ref, m.Conn
 	err := g.link.Agent(m.Request, func(a openclaw.AgentAnswer) {
 		root.Send(pid, session.AgentAnswer(ref, conn, a))

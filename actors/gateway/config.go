@@ -94,6 +94,9 @@ type Config struct {
 	Boots *Boots
 	// Lost is called when a write was fenced: another node owns the gateway.
 	Lost func(gateway string)
+	// Live is false while the node's lease may have ended, so that another node
+	// may own the gateway: no frame is written then. nil: it cannot end.
+	Live func() bool
 
 	OpenClaw openclaw.Config // limits and metrics; URL and token come from Gateway
 	Timing   Timing

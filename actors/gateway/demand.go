@@ -16,9 +16,12 @@ func (g *gateway) takesWork() bool {
 	return g.loaded && g.link != nil && g.open && !g.draining && !g.removed && !g.managed.stopping
 }
 
+// live reports whether this node certainly owns the gateway still.
+func (g *gateway) live() bool { return g.cfg.Live == nil || g.cfg.Live() }
+
 // size is the window that the pool's owner is told.
 func (g *gateway) size(now time.Time) int {
-	if !g.takesWork() {
+	if !g.takesWork() || !g.live() {
 		return 0
 	}
 	switch g.status.State {

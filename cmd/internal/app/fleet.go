@@ -135,7 +135,7 @@ func (f *fleet) startGateway(ctx context.Context, g messages.Gateway, last messa
 		OpenClaw: openclaw.Config{Version: f.app.deps.Version, Metrics: f.openclaw, Allow: f.allowed},
 		Timing:   gateway.Timing{RetryWindow: f.app.cfg.OpenClawRetryWindow},
 		Logger:   f.app.logger, Metrics: f.gateways, Restarts: f.app.node.Restarts(),
-		Boots: f.boots,
+		Boots: f.boots, Live: f.app.live,
 		Lost:  func(id string) { f.app.logger.Warn("gateway is owned elsewhere", slog.String("gateway", id)) },
 	}
 	if g.Managed != nil {

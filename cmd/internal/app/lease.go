@@ -164,8 +164,11 @@ func (a *App) release(ctx context.Context) error {
 	return nil
 }
 
+// live is false when another node may have taken what this one owns.
+func (a *App) live() bool { return !a.engine.shared || a.lease.valid() }
+
 func (a *App) leaseCheck() server.Check {
-	if a.engine.shared && !a.lease.valid() {
+	if !a.live() {
 		return server.Check{Name: "lease", Detail: "the node's lease has not been renewed in time; another node may take over"}
 	}
 	return server.Check{Name: "lease", OK: true, Detail: "valid"}
