@@ -78,9 +78,16 @@ func serveOnce(ctx context.Context, t *terminal, l *config.Loaded, logger *slog.
 
 func startFailure(l *config.Loaded, err error) error {
 	var locked *sqlite.LockedError
+	var lost *sqlite.LostError
+	var damaged *sqlite.DamagedError
 	switch {
 	case errors.As(err, &locked):
 		return storeInUse(locked)
+	case errors.As(err, &lost):
+		return &failure{code: exitFailed, what: lost.Error(), next: lost.Next(), err: err}
+	case errors.As(err, &damaged):
+		return &failure{code: exitFailed, what: fmt.Sprintf("the store in %s cannot be used: %v", l.Data, damaged),
+			next: "keep the folder as it is for an inspection, `dash restore` a backup into another folder, and start with --data on that one", err: err}
 	case errors.Is(err, syscall.EADDRINUSE):
 		return &failure{code: exitUnavailable, what: l.Listen + " is in use by another process", next: "stop that process, or give another address with --listen", err: err}
 	case errors.Is(err, os.ErrPermission):

@@ -27,7 +27,7 @@ func OpenTarget(ctx context.Context, dir string) (*Target, error) {
 	if err != nil {
 		return nil, err
 	}
-	lock, err := prepareDir(cfg.Dir)
+	lock, _, err := prepareDir(cfg.Dir)
 	if err != nil {
 		return nil, err
 	}
@@ -54,6 +54,9 @@ func (t *Target) Close() error {
 // Restore writes everything in one transaction.
 func (t *Target) Restore(ctx context.Context, mark persistence.Mark, rows iter.Seq2[any, error]) (map[persistence.Section]int64, error) {
 	if err := t.empty(); err != nil {
+		return nil, err
+	}
+	if err := removeMark(t.dir); err != nil { // of an earlier store in this folder
 		return nil, err
 	}
 	c := t.conn

@@ -18,7 +18,31 @@ func unavailable(step string, err error) error {
 	if code(err)&0xff == lib.SQLITE_CONSTRAINT {
 		return fmt.Errorf("%s: %w", step, err)
 	}
+	if isDamage(err) {
+		err = &DamagedError{Err: err}
+	}
 	return fmt.Errorf("%s: %w: %w", step, persistence.ErrUnavailable, err)
+}
+
+// DamagedError says that the database is not what SQLite has written. Whatever
+// is read from undamaged pages is right; the store neither repairs nor guesses.
+type DamagedError struct{ Err error }
+
+func (e *DamagedError) Error() string { return "the database is damaged: " + e.Err.Error() }
+func (e *DamagedError) Unwrap() error { return e.Err }
+
+func isDamage(err error) bool {
+	c := code(err) & 0xff
+	return c == lib.SQLITE_CORRUPT || c == lib.SQLITE_NOTADB
+}
+
+// asDamage makes err a *DamagedError if it tells of damage and is none yet.
+func asDamage(err error) error {
+	var known *DamagedError
+	if !isDamage(err) || errors.As(err, &known) {
+		return err
+	}
+	return &DamagedError{Err: err}
 }
 
 // code is the extended SQLite result code of err, 0 if it has none.

@@ -47,6 +47,11 @@ type MigrationStatus struct {
 // are returned also beside an error.
 func Migrate(ctx context.Context, dir string, d Direction, to int64, dryRun bool) (steps []Step, err error) {
 	err = withProvider(ctx, dir, func(p *goose.Provider, _ *sql.DB) error {
+		if d == Down && to == 0 && !dryRun {
+			if err := removeMark(dir); err != nil {
+				return err
+			}
+		}
 		steps, err = migrate(ctx, p, d, to, dryRun)
 		return err
 	})
@@ -108,7 +113,7 @@ func plan(p *goose.Provider, d Direction, current, to int64) (steps []Step) {
 
 // withProvider runs do on the locked folder.
 func withProvider(ctx context.Context, dir string, do func(*goose.Provider, *sql.DB) error) (err error) {
-	lock, err := prepareDir(dir)
+	lock, _, err := prepareDir(dir)
 	if err != nil {
 		return err
 	}

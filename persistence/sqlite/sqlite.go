@@ -79,24 +79,30 @@ var _ persistence.Store = (*DB)(nil)
 
 // Open takes the data folder for this process, brings the schema up to date
 // and returns the store. Whatever an earlier process owned has no owner
-// afterwards. A folder in use gives a *LockedError.
+// afterwards. A folder in use gives a *LockedError, one that holds less than it
+// has acknowledged a *LostError, and damage that is found a *DamagedError.
 func Open(ctx context.Context, cfg Config) (*DB, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
 		return nil, err
 	}
-	lock, err := prepareDir(cfg.Dir)
+	lock, unclean, err := prepareDir(cfg.Dir)
 	if err != nil {
 		return nil, err
 	}
 	db := &DB{cfg: cfg, lock: lock}
-	if err := db.open(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("open store in %s: %w", cfg.Dir, err), db.Close())
+	if err := db.open(ctx, unclean); err != nil {
+		return nil, errors.Join(fmt.Errorf("open store in %s: %w", cfg.Dir, asDamage(err)), db.Close())
 	}
 	return db, nil
 }
 
-func (db *DB) open(ctx context.Context) (err error) {
+func (db *DB) open(ctx context.Context, unclean bool) (err error) {
+	if unclean {
+		if err := checkPages(ctx, db.cfg); err != nil {
+			return err
+		}
+	}
 	if _, err := ensureSchema(ctx, db.cfg.Dir); err != nil {
 		return err
 	}
@@ -155,24 +161,27 @@ func (db *DB) Ping(ctx context.Context) error {
 	return err
 }
 
-// prepareDir makes the folder, locks it, and makes the database file private
-// before SQLite would create it with the umask's mode.
-func prepareDir(dir string) (*os.File, error) {
+// prepareDir makes the folder, locks it, makes the database file private before
+// SQLite would create it with the umask's mode, and secures the log that an
+// unclean stop has left.
+func prepareDir(dir string) (lock *os.File, unclean bool, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("open store: make data folder: %w", err)
+		return nil, false, fmt.Errorf("open store: make data folder: %w", err)
 	}
-	lock, err := lockDir(dir)
-	if err != nil {
-		return nil, err
+	if lock, err = lockDir(dir); err != nil {
+		return nil, false, err
 	}
 	f, err := os.OpenFile(filepath.Join(dir, FileName), os.O_RDWR|os.O_CREATE, 0o600)
 	if err == nil {
 		err = errors.Join(f.Chmod(0o600), f.Close())
 	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open store: %w", err), lock.Close())
+	if err == nil {
+		unclean, err = secureLog(dir)
 	}
-	return lock, nil
+	if err != nil {
+		return nil, false, errors.Join(fmt.Errorf("open store: %w", err), lock.Close())
+	}
+	return lock, unclean, nil
 }
 
 // Pragmas of the connections. The checkpointer copies the log, never a commit.

@@ -24,6 +24,7 @@ type writer struct {
 	// written counts rows since the last checkpoint; wake tells of enough of them.
 	written atomic.Int64
 	wake    chan struct{}
+	mark    *mark
 
 	sem     chan struct{}
 	conn    *conn // nil after a failure: reopened by the next use
@@ -64,6 +65,9 @@ func newWriter(ctx context.Context, cfg Config, m *metrics) (*writer, error) {
 	if err := w.reopen(ctx); err != nil {
 		return nil, err
 	}
+	if err := w.openMark(); err != nil {
+		return nil, errors.Join(err, w.close())
+	}
 	// The lock says that every earlier owner is gone. Epochs stay, so the next
 	// Take of a row fences whatever an earlier process might still hold.
 	err := w.transact(ctx, func(c *conn) error { return c.text(`UPDATE ownership SET owner = ''`) })
@@ -74,6 +78,19 @@ func newWriter(ctx context.Context, cfg Config, m *metrics) (*writer, error) {
 		w.owners[k] = owner{epoch: o.epoch}
 	}
 	return w, nil
+}
+
+// openMark compares what the store has with what it has acknowledged.
+func (w *writer) openMark() error {
+	m, last, err := openMark(w.cfg.Dir)
+	if err != nil {
+		return err
+	}
+	w.mark = m
+	if last > w.batch {
+		return &LostError{Dir: w.cfg.Dir, Has: w.batch, Marked: last}
+	}
+	return nil
 }
 
 func (w *writer) acquire(ctx context.Context) error {
@@ -97,12 +114,18 @@ func (w *writer) release() { <-w.sem }
 func (w *writer) close() error {
 	w.sem <- struct{}{}
 	defer w.release()
-	w.closed = true
-	if w.conn == nil {
+	if w.closed {
 		return nil
 	}
-	err := w.conn.close()
-	w.conn = nil
+	w.closed = true
+	var err error
+	if w.mark != nil {
+		err = w.mark.f.Close()
+	}
+	if w.conn != nil {
+		err = errors.Join(err, w.conn.close())
+		w.conn = nil
+	}
 	return err
 }
 
@@ -193,6 +216,10 @@ func (w *writer) transactHeld(ctx context.Context, do func(*conn) error, after f
 		}
 	}
 	w.batch, w.seq, w.drift = batch, seq, drift
+	if err := w.mark.write(batch); err != nil {
+		// The batch is durable all the same; only a loss of it would go unnoticed.
+		w.cfg.Logger.Warn("mark of the last commit not written", slog.Any("err", err))
+	}
 	w.note(4)
 	return nil
 }
