@@ -136,7 +136,7 @@ func (f *fleet) startGateway(ctx context.Context, g messages.Gateway, last messa
 		Timing:   gateway.Timing{RetryWindow: f.app.cfg.OpenClawRetryWindow},
 		Logger:   f.app.logger, Metrics: f.gateways, Restarts: f.app.node.Restarts(),
 		Boots: f.boots, Live: f.app.live,
-		Lost:  func(id string) { f.app.logger.Warn("gateway is owned elsewhere", slog.String("gateway", id)) },
+		Lost: func(id string) { f.app.logger.Warn("gateway is owned elsewhere", slog.String("gateway", id)) },
 	}
 	if g.Managed != nil {
 		cfg.Process = &process{launcher: f.launcher, start: f.app.cfg.OpenClawAutoStart, gateway: g}
