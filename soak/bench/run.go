@@ -79,7 +79,7 @@ func measureAll(ctx context.Context, o runOptions, talk io.Writer) (err error) {
 				if !slices.Contains(s.stores, r.store) {
 					continue
 				}
-				m := measurement{Row: r.String(), Mode: r.mode, Store: r.store, System: s.name, Args: s.args, At: time.Now().UTC()}
+				m := measurement{Row: r.String(), Mode: r.mode, Store: r.store, System: s.name, Args: s.settings(r), At: time.Now().UTC()}
 				if err := measureOne(ctx, o, pg, r, s, &m); err != nil {
 					if ctx.Err() != nil {
 						return ctx.Err()
@@ -114,7 +114,7 @@ func measureOne(ctx context.Context, o runOptions, pg *testserver.PostgresServer
 	ctx, cancel := context.WithTimeout(ctx, caseTimeout)
 	defer cancel()
 	cleanup := context.WithoutCancel(ctx)
-	args := append(slices.Clone(s.args), r.args(o)...)
+	args := append(slices.Clone(s.settings(r)), r.args(o)...)
 	path, err := os.Executable()
 	if err != nil {
 		return err
