@@ -38,11 +38,11 @@ type system struct {
 var systems = []system{
 	{name: "asynq defaults", stores: []string{redisAlways, redisEverysec}, args: []string{"asynq"}},
 	{name: "asynq best", stores: []string{redisAlways, redisEverysec},
-		args: []string{"asynq", "--servers", "8", "--concurrency", "256", "--check", "1ms", "--pool", "128"},
+		args:  []string{"asynq", "--servers", "8", "--concurrency", "256", "--check", "1ms", "--pool", "128"},
 		quick: []string{"asynq", "--servers", "1", "--concurrency", "64", "--check", "1ms", "--pool", "128"}},
 	{name: "River defaults", stores: []string{postgresOn}, args: []string{"river"}},
 	{name: "River best", stores: []string{postgresOn},
-		args: []string{"river", "--workers", "100", "--cooldown", "20ms", "--poll", "50ms", "--conns", "16"},
+		args:  []string{"river", "--workers", "100", "--cooldown", "20ms", "--poll", "50ms", "--conns", "16"},
 		quick: []string{"river", "--workers", "100", "--cooldown", "1ms", "--poll", "50ms", "--conns", "16"}},
 	{name: "Dash", dash: true, stores: []string{redisAlways, redisEverysec, postgresOn, sqliteFull}},
 }
