@@ -78,7 +78,7 @@ func run(ctx context.Context, args []string, in io.Reader, out io.Writer) error 
 		if err != nil {
 			return fmt.Errorf("make a data folder: %w", err)
 		}
-		defer os.RemoveAll(dir)
+		defer func() { _ = os.RemoveAll(dir) }() // a folder of temporary files: nobody misses it
 		o.cfg.Data = dir
 	}
 	gateways := o.gateways
