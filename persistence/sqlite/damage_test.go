@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"os"
 	"path/filepath"
@@ -55,8 +56,9 @@ func TestTornTailLosesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	// A frame that the loss of power cut short: its header is right, its page is not.
-	torn := append(bytes.Clone(b[:end]), b[end-frameHeader-pageSize:end-pageSize]...)
-	torn = append(torn, make([]byte, pageSize/2)...)
+	page := int64(binary.BigEndian.Uint32(b[8:]))
+	torn := append(bytes.Clone(b[:end]), b[end-frameHeader-page:end-page]...)
+	torn = append(torn, make([]byte, page/2)...)
 	if err := os.WriteFile(path, torn, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -115,9 +117,10 @@ func TestDamagedPageIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, from := range map[string]int{"first page": 0, "all others": pageSize} {
+	page := int(binary.BigEndian.Uint16(whole[16:]))
+	for name, from := range map[string]int{"first page": 0, "all others": page} {
 		b := bytes.Clone(whole)
-		for at := from; at < len(b) && (from > 0 || at == 0); at += pageSize {
+		for at := from; at < len(b) && (from > 0 || at == 0); at += page {
 			copy(b[at:], strings.Repeat("\xa5", 200))
 		}
 		if err := os.WriteFile(path, b, 0o600); err != nil {
@@ -150,16 +153,17 @@ func TestUncleanStopIsChecked(t *testing.T) {
 	defer closeDB(t, db)
 	dir := killed(t, db)
 	path := filepath.Join(dir, FileName)
-	info, err := os.Stat(path)
+	b, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
+	page := int64(binary.BigEndian.Uint16(b[16:]))
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if _, err := f.WriteAt(bytes.Repeat([]byte{0xa5}, 200), info.Size()/2/pageSize*pageSize); err != nil {
+	if _, err := f.WriteAt(bytes.Repeat([]byte{0xa5}, 200), int64(len(b))/2/page*page); err != nil {
 		t.Fatal(err)
 	}
 	var damaged *DamagedError

@@ -92,6 +92,14 @@ func scenarios() []Scenario {
 			Doc: "20-second runs that span a restart of Dash finish with attempt 1, and a managed gateway keeps its pid"},
 		{Name: "full-disk", Root: true, Run: fullDisk,
 			Doc: "a full disk answers 503 and recovers without a restart; what was accepted stays"},
+		{Name: "sqlite-fsync-fails", PerRun: 10, Root: true, Run: sqliteFsyncFails,
+			Doc: "every fsync fails under load, with and without a kill -9 in that state: submits answer 503, nothing is lost, serving within 5 s of the disk's return"},
+		{Name: "sqlite-fsync-slow", PerRun: 2, Root: true, Run: sqliteFsyncSlow,
+			Doc: "an fsync that takes 200 ms makes answers slower: none is refused, p99 stays below 2 s, health stays ok"},
+		{Name: "sqlite-second-process", PerRun: 10, Run: sqliteSecond,
+			Doc: "a second dash serve on the same folder exits with 4 and names the holder, who is unharmed"},
+		{Name: "sqlite-corrupt", PerRun: 8, Run: sqliteCorrupt,
+			Doc: "a torn end of the log loses nothing; a log cut short and damaged pages are refused with what, why and next; with the bytes back everything is there"},
 		{Name: "postgres-restart", PerRun: 6, Engines: []string{harness.Postgres}, Run: postgresRestart,
 			Doc: "the database stops (fast, immediate, kill -9) under load: submits answer 503, nothing is lost, serving again within 5 s of its return"},
 		{Name: "postgres-cut", PerRun: 50, Engines: []string{harness.Postgres}, Run: postgresCut,
@@ -153,6 +161,20 @@ func pause(ctx context.Context, d time.Duration) error {
 	case <-time.After(d):
 		return nil
 	}
+}
+
+// awaitStatus waits until n submits were answered with a status. Submits of a
+// few kB make sure that room inside the database file does not suffice.
+func awaitStatus(ctx context.Context, b *harness.Bench, status, n int) error {
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); {
+		if b.History.Answers()[status] >= n {
+			return nil
+		}
+		if err := pause(ctx, 20*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("no %d answers with status %d within 30s: %v", n, status, b.History.Answers())
 }
 
 // between draws a duration.

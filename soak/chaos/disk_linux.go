@@ -74,17 +74,3 @@ func fill(path string) error {
 	}
 	return nil
 }
-
-// awaitStatus waits until n submits were answered with a status. Submits of a
-// few kB make sure that room inside the database file does not suffice.
-func awaitStatus(ctx context.Context, b *harness.Bench, status, n int) error {
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); {
-		if b.History.Answers()[status] >= n {
-			return nil
-		}
-		if err := pause(ctx, 20*time.Millisecond); err != nil {
-			return err
-		}
-	}
-	return fmt.Errorf("no %d answers with status %d within 30s: %v", n, status, b.History.Answers())
-}

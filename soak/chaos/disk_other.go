@@ -10,3 +10,8 @@ import (
 func fullDisk(context.Context, *Env) error {
 	return errors.New("infrastructure missing: a small tmpfs needs Linux")
 }
+
+func sqliteFsyncFails(context.Context, *Env) error { return errNoStrace }
+func sqliteFsyncSlow(context.Context, *Env) error  { return errNoStrace }
+
+var errNoStrace = errors.New("infrastructure missing: an fsync that fails needs strace, which needs Linux")
