@@ -4,5 +4,6 @@
 //
 // A DB owns one writer connection, a few read connections and one goroutine,
 // the checkpointer; Close ends all of them. DESIGN.md of package persistence
-// has the schema, the failure table and the measured figures.
+// has the schema, the failure table and the measured figures, the one beside
+// this file what happens when the disk fails.
 package sqlite
