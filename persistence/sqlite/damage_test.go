@@ -214,3 +214,49 @@ func TestUnreadableMarkNoticesNothing(t *testing.T) {
 	}
 	closeDB(t, openTest(t, Config{Dir: db.cfg.Dir}))
 }
+
+// TestDamageWhileServing damages pages under an open store: what needs them is
+// refused with the reason, and the store can still be closed.
+func TestDamageWhileServing(t *testing.T) {
+	t.Parallel()
+	db := openTest(t, Config{})
+	ids := make([]string, 400)
+	for i := range ids {
+		op := bigOp(3000)
+		ids[i] = op.Insert.Task.ID
+		mustCommit(t, db, []persistence.Op{op})
+	}
+	closeDB(t, db)
+	db = openTest(t, Config{Dir: db.cfg.Dir})
+	path := filepath.Join(db.cfg.Dir, FileName)
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := int(binary.BigEndian.Uint16(b[16:]))
+	for at := page; at < len(b); at += page {
+		copy(b[at:], strings.Repeat("\xa5", 64))
+	}
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	refused := 0
+	for _, id := range ids {
+		_, err := db.Task(t.Context(), "", id)
+		var damaged *DamagedError
+		switch {
+		case err == nil: // from a cache
+		case !errors.As(err, &damaged) || !errors.Is(err, persistence.ErrUnavailable):
+			t.Fatalf("read: %v", err)
+		default:
+			refused++
+		}
+	}
+	if refused == 0 {
+		t.Error("no read met the damage")
+	}
+	// The end may report the damage once more; it must come all the same.
+	if err := db.Close(); err != nil {
+		t.Logf("close: %v", err)
+	}
+}
