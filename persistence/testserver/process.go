@@ -262,11 +262,13 @@ func (p *process) killTree() error {
 	if p.source.image != "" {
 		return p.docker("kill", p.container())
 	}
-	// Stopped first, so that it starts nothing while we look.
-	if err := p.tree(syscall.SIGSTOP); err != nil {
+	// Stopped first, so that it starts nothing while we look, and killed last:
+	// with it goes the list of its children, and one that is stopped does not
+	// notice that it is alone.
+	if err := p.signal(syscall.SIGSTOP); err != nil {
 		return err
 	}
-	return p.tree(syscall.SIGKILL)
+	return errors.Join(p.tell(children(p.pid), syscall.SIGKILL), p.signal(syscall.SIGKILL))
 }
 
 // pause freezes the server and all its processes until resume.
@@ -289,10 +291,15 @@ func (p *process) freeze(verb string, sig syscall.Signal) error {
 // tree signals the first process, then its children: the backends of PostgreSQL
 // are sessions of their own, so no group holds them all.
 func (p *process) tree(sig syscall.Signal) error {
-	if err := syscall.Kill(p.pid, sig); err != nil {
-		return fmt.Errorf("signal %s: %w", p.product.name, err)
+	if err := p.signal(sig); err != nil {
+		return err
 	}
-	for _, pid := range children(p.pid) {
+	return p.tell(children(p.pid), sig)
+}
+
+// tell signals processes, some of which may have ended.
+func (p *process) tell(pids []int, sig syscall.Signal) error {
+	for _, pid := range pids {
 		if err := syscall.Kill(pid, sig); err != nil && !errors.Is(err, syscall.ESRCH) {
 			return fmt.Errorf("signal a process of %s: %w", p.product.name, err)
 		}

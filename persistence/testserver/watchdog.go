@@ -13,7 +13,8 @@ import (
 // id then fails instead of being missed. SIGQUIT makes PostgreSQL end all its
 // processes and free its shared memory; for Redis it is no worse than SIGKILL.
 // What was left of shared memory by a killed postmaster is named in line 7 of
-// postmaster.pid.
+// postmaster.pid. Processes whose parent is gone are known by the folder that
+// they work in (on Linux): a stopped one does not end with its parent.
 const guardScript = `
 dir=$1
 cat >/dev/null
@@ -26,8 +27,11 @@ if read -r pid <"$dir/pid"; then
 	kill -QUIT "$pid"
 	n=0
 	while [ $n -lt 50 ] && ! ended "$pid"; do n=$((n + 1)); sleep 0.1; done
-	kill -KILL "$pid" $(kids "$pid")
+	kill -KILL $(kids "$pid") "$pid"
 fi
+for p in /proc/[0-9]*; do
+	if [ "$p/cwd" -ef "$dir" ] || [ "$p/cwd" -ef "$dir/data" ]; then kill -KILL "${p#/proc/}"; fi
+done
 for f in "$dir"/data/postmaster.pid; do
 	id=$(sed -n '7s/.* //p' "$f") && [ -n "$id" ] && ipcrm -m "$id"
 done
