@@ -2,6 +2,7 @@ package testserver_test
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -22,6 +23,9 @@ func TestStoppedProcessesAreKilledToo(t *testing.T) {
 		"by Close after the first process was killed": func(s *testserver.PostgresServer, first int) error {
 			if err := syscall.Kill(first, syscall.SIGKILL); err != nil {
 				return err
+			}
+			if left := ended([]int{first}); len(left) > 0 {
+				return errors.New("the first process is left")
 			}
 			return s.Close()
 		},
@@ -49,14 +53,8 @@ func TestStoppedProcessesAreKilledToo(t *testing.T) {
 			if err := end(s, first); err != nil {
 				t.Fatal(err)
 			}
-			for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-				left := alive(all)
-				if len(left) == 0 {
-					return
-				}
-				if time.Now().After(deadline) {
-					t.Fatalf("processes %v of %v are left", left, all)
-				}
+			if left := ended(all); len(left) > 0 {
+				t.Fatalf("processes %v of %v are left", left, all)
 			}
 		})
 	}
@@ -80,6 +78,15 @@ func workingIn(t *testing.T, dir string) []int {
 		}
 	}
 	return pids
+}
+
+// ended waits until all have ended, and lists those that have not after 10 s.
+func ended(pids []int) []int {
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		if left := alive(pids); len(left) == 0 || time.Now().After(deadline) {
+			return left
+		}
+	}
 }
 
 // alive lists those that have not ended.
