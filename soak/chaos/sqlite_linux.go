@@ -20,7 +20,8 @@ import (
 // injection is a strace that changes what every fsync of a process does.
 type injection struct {
 	cmd  *exec.Cmd
-	done chan error
+	done chan struct{}
+	err  error // of Wait, after done
 }
 
 // attachPatience bounds how long strace may take to hold every thread.
@@ -39,15 +40,18 @@ func (e *Env) inject(ctx context.Context, pid int, how string) (*injection, erro
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start strace: %w", err)
 	}
-	i := &injection{cmd: cmd, done: make(chan error, 1)}
-	go func() { i.done <- cmd.Wait() }()
+	i := &injection{cmd: cmd, done: make(chan struct{})}
+	go func() { // ends with strace
+		i.err = cmd.Wait()
+		close(i.done)
+	}()
 	for deadline := time.Now().Add(attachPatience); ; {
 		if traced(pid) {
 			return i, nil
 		}
 		select {
-		case err := <-i.done:
-			return nil, fmt.Errorf("infrastructure missing: strace cannot attach to a process: %w", err)
+		case <-i.done:
+			return nil, fmt.Errorf("infrastructure missing: strace cannot attach to a process: %w", errors.Join(errors.New("it ended"), i.err))
 		case <-time.After(10 * time.Millisecond):
 		}
 		if err := ctx.Err(); err != nil || time.Now().After(deadline) {
@@ -141,7 +145,7 @@ func sqliteFsyncSlow(ctx context.Context, e *Env) (err error) {
 	}
 	over := b.History.Fault("fsync-slow", "")
 	load := b.StartLoad(harness.LoadConfig{Name: "f", Rate: 40, SessionShare: 0.3, Sessions: 12, Seed: e.Seed})
-	err = healthy(ctx, b, time.Duration(e.Rounds)*3*time.Second)
+	err = healthy(ctx, b, time.Duration(e.Rounds)*2*time.Second)
 	load.Stop(patience)
 	if err := errors.Join(err, i.end()); err != nil {
 		return err
