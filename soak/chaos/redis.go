@@ -1,9 +1,11 @@
 package chaos
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"strings"
@@ -88,8 +90,11 @@ func redisMiddle(ctx context.Context, e *Env) error {
 	return e.losing(ctx, func(ctx context.Context, b *harness.Bench) error {
 		var middle int64
 		err := e.damage(ctx, b, func(f *os.File, size int64) error {
-			middle = size / 2
-			_, err := f.WriteAt([]byte(strings.Repeat("\x00", 64)), middle)
+			var err error
+			if middle, err = command(f, size/2); err != nil {
+				return err
+			}
+			_, err = f.WriteAt(make([]byte, 64), middle)
 			return err
 		})
 		if err == nil {
@@ -101,6 +106,20 @@ func redisMiddle(ctx context.Context, e *Env) error {
 		// What redis-check-aof --fix does.
 		return e.damage(ctx, b, func(f *os.File, _ int64) error { return f.Truncate(middle) })
 	})
+}
+
+// command finds where a command begins behind a place in the file. Damage
+// inside a value is another matter: the server cannot see it.
+func command(f *os.File, from int64) (int64, error) {
+	rest, err := io.ReadAll(io.NewSectionReader(f, from, 1<<30))
+	if err != nil {
+		return 0, err
+	}
+	i := bytes.Index(rest, []byte("\r\n*"))
+	if i < 0 {
+		return 0, errors.New("no command begins in the second half of the file")
+	}
+	return from + int64(i) + 2, nil
 }
 
 func (e *Env) damage(ctx context.Context, b *harness.Bench, how func(f *os.File, size int64) error) error {
