@@ -231,6 +231,28 @@ func TestAuditWaitsForItsLog(t *testing.T) {
 	}
 }
 
+// TestAuditAtTheEnd: what is left at the stop, or comes after it from a request
+// that was cut, is told; what can still be written is, though the time is over.
+func TestAuditAtTheEnd(t *testing.T) {
+	t.Parallel()
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, broken := range []bool{true, false} {
+		var logs bytes.Buffer
+		log := &brokenLog{broken: true}
+		a := server.NewTestAuditor(log, &logs)
+		a.Record(t.Context(), server.AuditRow{Action: "before"})
+		log.broken = broken
+		a.Stop(over)
+		log.broken = true
+		a.Record(t.Context(), server.AuditRow{Action: "after"})
+		told := map[bool]int{true: 2, false: 1}[broken]
+		if got := strings.Count(logs.String(), "a change is missing"); got != told || len(log.rows) != 2-told || a.Waiting() != 0 {
+			t.Errorf("broken %v: %d told, want %d; %v written, %d wait", broken, got, told, log.rows, a.Waiting())
+		}
+	}
+}
+
 type brokenLog struct {
 	server.Audit
 	broken bool

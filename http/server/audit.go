@@ -22,6 +22,8 @@ const (
 	// what is beyond goes to the process's log alone.
 	maxAuditPending = 1000
 	auditRetry      = time.Second
+	// auditStop bounds the last try for all that is pending.
+	auditStop = 2 * auditTimeout
 	// maxAuditText bounds a recorded value; a longer one is not kept.
 	maxAuditText = 1024
 )
@@ -37,6 +39,7 @@ type auditor struct {
 
 	mu      sync.Mutex
 	pending []AuditRow
+	ended   bool // nothing becomes pending any more
 	quit    chan struct{}
 	run     sync.WaitGroup
 }
@@ -52,7 +55,8 @@ func (a *auditor) start() {
 	a.run.Go(a.retryLoop)
 }
 
-// stop tries what is pending for a last time. Nothing is recorded afterwards.
+// stop tries what is pending for a last time, also when ctx is over: the time of
+// a stop may have been used up by requests.
 func (a *auditor) stop(ctx context.Context) {
 	if a.quit == nil {
 		return
@@ -64,9 +68,12 @@ func (a *auditor) stop(ctx context.Context) {
 		close(a.quit)
 	}
 	a.run.Wait()
-	a.retry(context.WithoutCancel(ctx))
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), auditStop)
+	defer cancel()
+	a.retry(last)
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.ended = true
 	for _, r := range a.pending {
 		a.lose(r)
 	}
@@ -92,7 +99,7 @@ func (a *auditor) record(ctx context.Context, r AuditRow) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if len(a.pending) >= maxAuditPending {
+	if a.ended || len(a.pending) >= maxAuditPending {
 		a.lose(r)
 		return
 	}

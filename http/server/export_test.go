@@ -21,3 +21,9 @@ func NewTestAuditor(log Audit, w io.Writer) TestAuditor {
 func (t TestAuditor) Record(ctx context.Context, r AuditRow) { t.a.record(ctx, r) }
 func (t TestAuditor) Retry(ctx context.Context)              { t.a.retry(ctx) }
 func (t TestAuditor) Waiting() int                           { return int(t.a.waiting()) }
+
+// Stop is that of an auditor that was started.
+func (t TestAuditor) Stop(ctx context.Context) {
+	t.a.quit = make(chan struct{})
+	t.a.stop(ctx)
+}
