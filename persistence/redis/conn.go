@@ -5,6 +5,7 @@ import (
 	"crypto/sha1" // #nosec G505 -- the server names scripts by it
 	_ "embed"     // the scripts
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -68,7 +69,8 @@ func newScripts() scripts {
 func options(cfg *Config, size int, onConnect func()) (*goredis.Options, error) {
 	o, err := goredis.ParseURL(cfg.URL)
 	if err != nil {
-		return nil, fmt.Errorf("redis URL: %w; write redis://[user:password@]host:port/db, or rediss:// for TLS", err)
+		// The reason quotes what it could not read, which may be the password.
+		return nil, errors.New("the Redis URL cannot be read: write it as redis://user:password@host:6379/0, or rediss:// for TLS; in a password / is %2F, # is %23 and @ is %40")
 	}
 	o.Protocol = 2
 	o.MaxRetries = -1
