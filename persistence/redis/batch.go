@@ -24,10 +24,14 @@ const (
 	opCode            = 4 // the task has an error code
 	opSession         = 8
 	opGateway         = 16
+	opExtras          = 32 // insert: with idempotency key, session, cancel flag or labels
 )
 
 // maxName bounds what is kept with a two-byte length.
 const maxName = 16 << 10
+
+// maxData bounds what a batch writes: the server takes at most 512 MiB in one text.
+const maxData = 256 << 20
 
 // index numbers distinct texts from 1 on.
 type index struct {
@@ -47,23 +51,28 @@ func (x *index) add(s string) int {
 	return len(x.list)
 }
 
-// encoder turns a batch into the arguments of the commit script. All small
-// pieces share one arena.
+// encoder turns a batch into the arguments of the commit script. What every op
+// has is in three texts, so that a batch has few arguments: the server pays for
+// each of them several times.
 type encoder struct {
 	fences   map[persistence.Fence]uint16
 	fields   []any
 	values   []any
+	sets     index
 	ids      index
 	idem     index
 	sessions index
 	pools    index
-	ops      []any
-	arena    []byte
+	heads    []byte
+	data     []byte
+	events   []byte
+	extras   []any
+	arena    []byte // of small extras
 }
 
 func encodeBatch(ops []persistence.Op) (*encoder, error) {
-	e := &encoder{fences: map[persistence.Fence]uint16{}, ops: make([]any, 0, 4*len(ops)), arena: make([]byte, 0, 512*len(ops))}
-	e.ids.of = make(map[string]int, len(ops))
+	e := &encoder{fences: map[persistence.Fence]uint16{}, heads: make([]byte, 0, headBytes*len(ops)), data: make([]byte, 0, 256*len(ops)), events: make([]byte, 0, 128*len(ops))}
+	e.ids.of, e.ids.list = make(map[string]int, len(ops)), make([]any, 0, len(ops))
 	for i := range ops {
 		if err := e.op(&ops[i]); err != nil {
 			return nil, fmt.Errorf("op %d: %w", i, err)
@@ -74,10 +83,14 @@ func encodeBatch(ops []persistence.Op) (*encoder, error) {
 
 // args are the arguments behind those that name the batch.
 func (e *encoder) args(head []any, ops int) []any {
-	n := len(head) + 6 + 2*len(e.fields) + len(e.ids.list) + len(e.idem.list) + len(e.sessions.list) + len(e.pools.list) + len(e.ops)
+	lists := [...][]any{e.fields, e.values, e.sets.list, e.ids.list, e.idem.list, e.sessions.list, e.pools.list, e.extras}
+	n := len(head) + 10
+	for _, part := range lists {
+		n += len(part)
+	}
 	out := append(make([]any, 0, n), head...)
-	out = append(out, len(e.fields), len(e.ids.list), len(e.idem.list), len(e.sessions.list), len(e.pools.list), ops)
-	for _, part := range [][]any{e.fields, e.values, e.ids.list, e.idem.list, e.sessions.list, e.pools.list, e.ops} {
+	out = append(out, len(e.fields), len(e.sets.list), len(e.ids.list), len(e.idem.list), len(e.sessions.list), len(e.pools.list), ops, e.heads, e.data, e.events)
+	for _, part := range lists {
 		out = append(out, part...)
 	}
 	return out
@@ -112,76 +125,96 @@ func ownerValue(epoch int64, owner string) string {
 	return strconv.FormatInt(epoch, 10) + "\x00" + owner
 }
 
+// fenceSet numbers the distinct sets of fences from 1 on; 0 is the empty set.
+func (e *encoder) fenceSet(fences []persistence.Fence) (int, error) {
+	if len(fences) == 0 {
+		return 0, nil
+	}
+	set := make([]byte, 0, 16)
+	for _, f := range fences {
+		n, err := e.fence(f)
+		if err != nil {
+			return 0, err
+		}
+		set = binary.BigEndian.AppendUint16(set, n)
+	}
+	if n, ok := e.sets.of[string(set)]; ok {
+		return n, nil
+	}
+	return e.sets.add(string(set)), nil
+}
+
+// headBytes is the length of a head.
+const headBytes = 54
+
 // head is the fixed part of an op.
 type head struct {
 	kind, flags byte
 	id, pool    int
 	seq         int64
-	cmp, to     [9]byte
+	row, spec   int // bytes of data
+	cmp, to     [10]byte
 }
 
-func stateClaim(s messages.TaskState, claim int64) (b [9]byte) {
+func stateClaim(s messages.TaskState, claim int64, flags byte) (b [10]byte) {
 	b[0] = byte(s)
 	binary.BigEndian.PutUint64(b[1:], uint64(claim))
+	b[rowFlags] = flags
 	return b
 }
 
 func (e *encoder) op(op *persistence.Op) error {
 	h := head{}
-	at := len(e.ops)
-	e.ops = append(e.ops, nil, "", "") // head, tail, events
-	if err := e.extras(op, &h); err != nil {
+	extras, data, events := len(e.extras), len(e.data), len(e.events)
+	if err := e.others(op, &h); err != nil {
 		return err
 	}
 	var err error
 	switch {
 	case op.Insert != nil:
-		err = e.insert(op.Insert, &h, at)
+		err = e.insert(op.Insert, &h)
 	case op.Update != nil:
-		err = e.update(op.Update, &h, at)
+		err = e.update(op.Update, &h)
 	case op.Cancel != nil:
 		h.kind, h.id = kindCancel, e.ids.add(op.Cancel.Task)
-		e.ops = append(e.ops, op.Cancel.Tenant, e.cancelRow(max(micros(op.Cancel.At), 1), op.Cancel.Reason))
+		e.extras = append(e.extras, op.Cancel.Tenant, e.cancelRow(max(micros(op.Cancel.At), 1), op.Cancel.Reason))
 	}
 	if err != nil {
 		return err
 	}
-	from := len(e.arena)
+	h.row = len(e.data) - data - h.spec
 	for _, ev := range op.Events {
-		if e.arena, err = appendEvent(e.arena, ev); err != nil {
+		if e.events, err = appendEvent(e.events, ev); err != nil {
 			return err
 		}
 	}
-	e.ops[at+2] = e.cut(from)
-	return e.head(op, &h, at)
+	return e.head(op, &h, len(e.extras)-extras, len(e.events)-events)
 }
 
-func (e *encoder) head(op *persistence.Op, h *head, at int) error {
-	from, n := len(e.arena), len(e.ops)-at
-	if n >= 1<<16 || len(op.Events) >= 1<<16 || h.pool >= 1<<16 {
-		return invalid("a batch has too many pools, or an op too many parts", "send smaller batches, with fewer labels and events in one op")
+func (e *encoder) head(op *persistence.Op, h *head, extras, events int) error {
+	set, err := e.fenceSet(op.Fences)
+	if err != nil {
+		return err
 	}
-	b := append(e.arena, h.kind, h.flags)
-	b = binary.BigEndian.AppendUint16(b, uint16(n))
+	if extras >= 1<<16 || len(op.Events) >= 1<<16 || h.pool >= 1<<16 || set >= 1<<16 || len(e.data) > maxData || len(e.events) > maxData {
+		return invalid("a batch is too large or has too many pools, or an op too many parts", "send smaller batches, with fewer labels and events in one op")
+	}
+	b := append(e.heads, h.kind, h.flags)
+	b = binary.BigEndian.AppendUint16(b, uint16(extras))
 	b = binary.BigEndian.AppendUint32(b, uint32(h.id))
 	b = binary.BigEndian.AppendUint16(b, uint16(len(op.Events)))
 	b = binary.BigEndian.AppendUint16(b, uint16(h.pool))
 	b = binary.BigEndian.AppendUint64(b, uint64(max(h.seq, 0)))
-	b = append(append(b, h.cmp[:]...), h.to[:]...)
-	for _, f := range op.Fences {
-		n, err := e.fence(f)
-		if err != nil {
-			return err
-		}
-		b = binary.BigEndian.AppendUint16(b, n)
-	}
-	e.arena = b
-	e.ops[at] = e.cut(from)
+	b = binary.BigEndian.AppendUint32(b, uint32(h.row))
+	b = binary.BigEndian.AppendUint32(b, uint32(h.spec))
+	b = binary.BigEndian.AppendUint32(b, uint32(events))
+	b = binary.BigEndian.AppendUint16(b, uint16(set))
+	e.heads = append(append(b, h.cmp[:]...), h.to[:]...)
 	return nil
 }
 
-// extras adds the writes that may come with any kind.
-func (e *encoder) extras(op *persistence.Op, h *head) error {
+// others adds the writes that may come with any kind.
+func (e *encoder) others(op *persistence.Op, h *head) error {
 	if s := op.Session; s != nil {
 		h.flags |= opSession
 		if len(s.Session.Tenant)+len(s.Session.ID) > maxName {
@@ -200,7 +233,7 @@ func (e *encoder) extras(op *persistence.Op, h *head) error {
 		if err != nil {
 			return err
 		}
-		e.ops = append(e.ops, e.sessions.add(agentField(s.Session.Tenant, s.Session.ID)), gen, enc)
+		e.extras = append(e.extras, e.sessions.add(agentField(s.Session.Tenant, s.Session.ID)), gen, enc)
 	}
 	if g := op.Gateway; g != nil {
 		h.flags |= opGateway
@@ -208,75 +241,81 @@ func (e *encoder) extras(op *persistence.Op, h *head) error {
 		if err != nil {
 			return err
 		}
-		e.ops = append(e.ops, g.ID, enc)
+		e.extras = append(e.extras, g.ID, enc)
 	}
 	return nil
 }
 
-func (e *encoder) tail(t *messages.Task, at int) (err error) {
-	from := len(e.arena)
-	if e.arena, err = appendTail(e.arena, t); err != nil {
-		return err
-	}
-	e.ops[at+1] = e.cut(from)
-	return nil
-}
-
-func (e *encoder) update(u *persistence.TaskUpdate, h *head, at int) error {
+func (e *encoder) update(u *persistence.TaskUpdate, h *head) (err error) {
 	t := &u.Task
 	h.kind, h.id, h.pool, h.seq = kindUpdate, e.ids.add(t.ID), e.pools.add(t.Pool), t.Seq
-	h.cmp, h.to = stateClaim(u.From, u.FromClaim), stateClaim(t.State, t.Claim)
+	h.cmp, h.to = stateClaim(u.From, u.FromClaim, 0), stateClaim(t.State, t.Claim, codeFlag(t))
 	if u.UnlessCancelled {
 		h.flags |= opUnlessCancelled
 	}
 	if u.ClearCancel {
 		h.flags |= opClearCancel
 	}
-	if t.Error.GetCode() != "" {
-		h.flags |= opCode
-	}
-	return e.tail(t, at)
+	e.data, err = appendTail(e.data, t)
+	return err
 }
 
-func (e *encoder) insert(in *persistence.TaskInsert, h *head, at int) error {
+func codeFlag(t *messages.Task) byte {
+	if t.Error.GetCode() != "" {
+		return flagCode
+	}
+	return 0
+}
+
+func (e *encoder) insert(in *persistence.TaskInsert, h *head) (err error) {
 	t := &in.Task
 	if len(t.ID)+len(t.Pool)+len(t.Tenant)+len(t.Session)+len(in.IdemKey) > maxName {
 		return invalid("the names of a task are too long", "use ids of at most 128 characters")
 	}
-	h.kind, h.id, h.pool, h.seq, h.to = kindInsert, e.ids.add(t.ID), e.pools.add(t.Pool), t.Seq, stateClaim(t.State, t.Claim)
+	flags := codeFlag(t)
+	if t.Session != "" {
+		flags |= flagSession
+	}
+	if t.CancelRequested() {
+		flags |= flagCancel
+		h.flags |= opCancelled
+	}
+	h.kind, h.id, h.pool, h.seq, h.to = kindInsert, e.ids.add(t.ID), e.pools.add(t.Pool), t.Seq, stateClaim(t.State, t.Claim, flags)
 	binary.BigEndian.PutUint64(h.cmp[:], uint64(max(micros(t.CreatedAt), 0)))
-	if t.Error.GetCode() != "" {
-		h.flags |= opCode
-	}
-	if err := e.tail(t, at); err != nil {
+	if e.data, err = appendTail(appendNames(e.data, t), t); err != nil {
 		return err
 	}
-	from := len(e.arena)
-	e.arena = appendNames(e.arena, t)
-	names := e.cut(from)
-	from = len(e.arena)
-	var err error
-	if e.arena, err = appendSpec(e.arena, t, in.IdemKey, in.IdemHash); err != nil {
+	from := len(e.data)
+	if e.data, err = appendSpec(e.data, t, in.IdemKey, in.IdemHash); err != nil {
 		return err
 	}
-	e.ops = append(e.ops, names, e.cut(from))
+	h.spec = len(e.data) - from
+	e.insertExtras(in, h)
+	return nil
+}
+
+// insertExtras adds what only some tasks have.
+func (e *encoder) insertExtras(in *persistence.TaskInsert, h *head) {
+	t := &in.Task
+	if in.IdemKey == "" && t.Session == "" && !t.CancelRequested() && len(t.Spec.GetLabels()) == 0 {
+		return
+	}
+	h.flags |= opExtras
 	if in.IdemKey == "" {
-		e.ops = append(e.ops, 0, "")
+		e.extras = append(e.extras, 0, "")
 	} else {
-		from = len(e.arena)
+		from := len(e.arena)
 		e.arena = binary.BigEndian.AppendUint16(e.arena, uint16(len(t.ID)))
 		e.arena = append(append(e.arena, t.ID...), in.IdemHash...)
-		e.ops = append(e.ops, e.idem.add(idemField(t.Tenant, in.IdemKey)), e.cut(from))
+		e.extras = append(e.extras, e.idem.add(idemField(t.Tenant, in.IdemKey)), e.cut(from))
 	}
-	e.ops = append(e.ops, t.Session)
+	e.extras = append(e.extras, t.Session)
 	if t.CancelRequested() {
-		h.flags |= opCancelled
-		e.ops = append(e.ops, e.cancelRow(micros(t.Cancel.RequestedAt), t.Cancel.Reason))
+		e.extras = append(e.extras, e.cancelRow(micros(t.Cancel.RequestedAt), t.Cancel.Reason))
 	}
 	for k := range t.Spec.GetLabels() {
-		e.ops = append(e.ops, k)
+		e.extras = append(e.extras, k)
 	}
-	return nil
 }
 
 func idemField(tenant, key string) string { return tenant + "\x00" + key }

@@ -52,13 +52,19 @@ func benchProducers(b *testing.B, producers int, history History) {
 	}
 	all.Wait()
 	b.StopTimer()
+	benchReport(b, server, own, redis)
+	close(mailbox)
+	committer.Wait()
+	closeDB(b, db)
+}
+
+// benchReport tells what a task cost since the readings.
+func benchReport(b *testing.B, server *testserver.RedisServer, own, redis time.Duration) {
+	b.Helper()
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "tasks/s")
 	b.ReportMetric(float64((ownCPU(b)-own).Microseconds())/float64(b.N), "own-µs/task")
 	b.ReportMetric(float64((redisCPU(b, server)-redis).Microseconds())/float64(b.N), "redis-µs/task")
 	b.ReportMetric(0, "ns/op")
-	close(mailbox)
-	committer.Wait()
-	closeDB(b, db)
 }
 
 // ownCPU is what this process has used, which other load on the machine
@@ -121,7 +127,6 @@ var benchSpec = &messages.TaskSpec{Message: "Summarise the incident of last nigh
 
 func benchOne(b *testing.B, fences []persistence.Fence, mailbox chan<- pending) {
 	done := make(chan persistence.Status, 4)
-	t := messages.Task{ID: messages.NewID(), Tenant: "default", Pool: "default", Class: messages.High, Seq: 1, State: messages.Queued, Spec: benchSpec, CreatedAt: messages.Now()}
 	commit := func(wait int, op persistence.Op) {
 		mailbox <- pending{op, done}
 		for range wait {
@@ -130,19 +135,30 @@ func benchOne(b *testing.B, fences []persistence.Fence, mailbox chan<- pending) 
 			}
 		}
 	}
-	commit(1, persistence.Op{Fences: fences[:1], Insert: &persistence.TaskInsert{Task: t}, Events: []*messages.Event{t.Event(0, t.CreatedAt, "")}})
-	for _, to := range []messages.TaskState{messages.Claimed, messages.Running, messages.Succeeded} {
-		from, claim, wait := t.State, t.Claim, 1
-		switch t.State = to; to {
-		case messages.Claimed:
-			t.Claim, t.Attempt, t.Gateway, t.ClaimedAt = 1, 1, "gw-1", messages.Now()
-		case messages.Running:
-			t.BootID, t.StartedAt, wait = "boot-1", messages.Now(), 0
-		default:
-			t.Result, t.FinishedAt, wait = &messages.TaskResult{Text: "The database was full. It was enlarged.", InputTokens: 120, OutputTokens: 14}, messages.Now(), 2
-		}
-		commit(wait, persistence.Op{Fences: fences, Update: &persistence.TaskUpdate{Task: t, From: from, FromClaim: claim}, Events: []*messages.Event{t.Event(from, messages.Now(), "")}})
+	t, op := benchInsert(fences)
+	commit(1, op)
+	commit(1, benchStep(fences, &t, messages.Claimed))
+	commit(0, benchStep(fences, &t, messages.Running))
+	commit(2, benchStep(fences, &t, messages.Succeeded))
+}
+
+func benchInsert(fences []persistence.Fence) (messages.Task, persistence.Op) {
+	t := messages.Task{ID: messages.NewID(), Tenant: "default", Pool: "default", Class: messages.High, Seq: 1, State: messages.Queued, Spec: benchSpec, CreatedAt: messages.Now()}
+	return t, persistence.Op{Fences: fences[:1], Insert: &persistence.TaskInsert{Task: t}, Events: []*messages.Event{t.Event(0, t.CreatedAt, "")}}
+}
+
+// benchStep moves t on and returns the op that makes it durable.
+func benchStep(fences []persistence.Fence, t *messages.Task, to messages.TaskState) persistence.Op {
+	from, claim := t.State, t.Claim
+	switch t.State = to; to {
+	case messages.Claimed:
+		t.Claim, t.Attempt, t.Gateway, t.ClaimedAt = 1, 1, "gw-1", messages.Now()
+	case messages.Running:
+		t.BootID, t.StartedAt = "boot-1", messages.Now()
+	default:
+		t.Result, t.FinishedAt = &messages.TaskResult{Text: "The database was full. It was enlarged.", InputTokens: 120, OutputTokens: 14}, messages.Now()
 	}
+	return persistence.Op{Fences: fences, Update: &persistence.TaskUpdate{Task: *t, From: from, FromClaim: claim}, Events: []*messages.Event{t.Event(from, messages.Now(), "")}}
 }
 
 func benchFences(tb testing.TB, db *DB) []persistence.Fence {

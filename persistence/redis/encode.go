@@ -14,15 +14,15 @@ import (
 
 // A task is kept in two parts, so that a change of state rewrites the small one.
 //
-// row:  state (1) claim (8) flags (1) no (8) rev (8) names (2-byte length,
+// row:  state (1) claim (8) flags (1) rev (8) no (8) names (2-byte length,
 // then 2-byte length and pool, then "tenant\0session" or nothing) tail
 // spec: 2-byte length and tenant, then fields in protobuf encoding
 //
 // Numbers are big-endian. The scripts know all of the row but the tail.
 const (
 	rowFlags = 9
-	rowNo    = 10
-	rowRev   = 18
+	rowRev   = 10
+	rowNo    = 18
 	rowNames = 26
 	rowPool  = 28
 
@@ -161,8 +161,8 @@ type row struct {
 	task, spec, cntrl string // cntrl is the cancel row
 }
 
-func (r *row) no() int64  { return int64(binary.BigEndian.Uint64([]byte(r.task[rowNo:rowRev]))) }
-func (r *row) rev() int64 { return int64(binary.BigEndian.Uint64([]byte(r.task[rowRev:rowNames]))) }
+func (r *row) no() int64  { return int64(binary.BigEndian.Uint64([]byte(r.task[rowNo:rowNames]))) }
+func (r *row) rev() int64 { return int64(binary.BigEndian.Uint64([]byte(r.task[rowRev:rowNo]))) }
 
 // errRow says that a row is not one that this package wrote.
 func errRow(id, why string) error {

@@ -83,7 +83,7 @@ func hint(err error) string {
 	for prefix, what := range map[string]string{
 		"OOM":      " (redis is at its memory limit: raise maxmemory, or sweep finished tasks earlier)",
 		"MISCONF":  " (redis cannot write to its disk: free space, then look at its log)",
-		"READONLY": " (this redis is a replica: name the primary in --redis)",
+		"READONLY": " (this redis is a replica: name the primary in --redis-url)",
 		"LOADING":  " (redis is still loading its append-only file)",
 		"NOAUTH":   " (redis wants a password: put it into the URL)",
 		"NOPERM":   " (the redis user lacks rights: it needs the keys below the prefix, scripts, and CONFIG GET or --redis-accept-loss)",

@@ -45,7 +45,7 @@ type Config struct {
 
 func (c Config) withDefaults() (Config, error) {
 	if c.URL == "" {
-		return c, errors.New("open redis store: no URL given; set --redis redis://host:6379")
+		return c, errors.New("open redis store: no URL given; set --redis-url redis://host:6379")
 	}
 	if c.AcceptLoss < 0 {
 		return c, fmt.Errorf("open redis store: the accepted loss %v is negative; write for example --redis-accept-loss=2s", c.AcceptLoss)
