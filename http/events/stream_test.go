@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -93,7 +94,10 @@ func setup(t *testing.T, cfg events.Config) *rig {
 			http.Error(w, err.Error(), http.StatusNotFound)
 		}
 	})
+	var sockets sync.WaitGroup // the test server does not wait for them
 	mux.HandleFunc("/ws", func(w http.ResponseWriter, req *http.Request) {
+		sockets.Add(1)
+		defer sockets.Done()
 		s.ServeSocket(req.Context(), w, req, viewer(req), events.ParseTopics(nil), since(req))
 	})
 	h := httptest.NewServer(mux)
@@ -107,6 +111,7 @@ func setup(t *testing.T, cfg events.Config) *rig {
 		if err := s.Stop(ctx); err != nil {
 			t.Errorf("stop: %v", err)
 		}
+		sockets.Wait()
 	})
 	return r
 }
