@@ -180,6 +180,10 @@ func (a *App) self() persistence.Node {
 
 // own takes what the node is to own and returns the fence for its writes.
 func (a *App) own(ctx context.Context, scope persistence.Scope, key string) (persistence.Fence, error) {
+	if a.rebuilding.Load() {
+		// It starts anew: what it took now it would only give back.
+		return persistence.Fence{}, fmt.Errorf("take %s while the store is rebuilt: %w", key, persistence.ErrUnavailable)
+	}
 	f, err := a.store.Take(ctx, scope, key, a.nodeID)
 	if err != nil {
 		return f, fmt.Errorf("take %s: %w", key, err)

@@ -1,0 +1,36 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/dash-fleet/dash/persistence"
+)
+
+// takes counts what is taken.
+type takes struct {
+	persistence.Store
+	n int
+}
+
+func (t *takes) Take(context.Context, persistence.Scope, string, string) (persistence.Fence, error) {
+	t.n++
+	return persistence.Fence{}, nil
+}
+
+// TestNothingIsTakenWhileTheStoreIsRebuilt: a standby that has rebuilt the
+// store must not take over in its last moments, and keep the others waiting.
+func TestNothingIsTakenWhileTheStoreIsRebuilt(t *testing.T) {
+	t.Parallel()
+	store := &takes{}
+	a := &App{store: store, engine: &engine{shared: true}}
+	if _, err := a.own(t.Context(), persistence.ShardScope, "0"); err != nil || store.n != 1 {
+		t.Fatalf("before: %v, took %d", err, store.n)
+	}
+	a.rebuilding.Store(true)
+	_, err := a.own(t.Context(), persistence.ShardScope, "1")
+	if !errors.Is(err, persistence.ErrUnavailable) || !passing(err) || store.n != 1 {
+		t.Errorf("while the store is rebuilt: %v, took %d; want nothing, and another try", err, store.n-1)
+	}
+}
