@@ -146,7 +146,10 @@ func (k *keyStore) fetch(ctx context.Context, id string) (auth.Key, error) {
 	began := time.Now()
 	row, err := k.repo.Get(ctx, id)
 	if errors.Is(err, persistence.ErrNotFound) {
-		k.forget(id)
+		k.answered(nil)
+		k.mu.Lock()
+		delete(k.known, id) // no forget: wrong key ids must not keep right ones from being remembered
+		k.mu.Unlock()
 		return auth.Key{}, &messages.Error{Code: messages.CodeNotFound, Message: "there is no such key"}
 	}
 	k.answered(err)

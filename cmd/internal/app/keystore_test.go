@@ -117,6 +117,40 @@ func wantVersion(t *testing.T, s *keyStore, want int64, when string) {
 	}
 }
 
+// slowKey is keyRows that takes its time over the key "k".
+type slowKey struct {
+	*keyRows
+	asked, answer chan struct{}
+}
+
+func (r slowKey) Get(ctx context.Context, id string) (persistence.Key, error) {
+	if id == "k" {
+		r.asked <- struct{}{}
+		<-r.answer
+	}
+	return r.keyRows.Get(ctx, id)
+}
+
+// TestWrongKeysDoNotHinderOthers: a key is remembered although somebody tries
+// wrong ones while it is read.
+func TestWrongKeysDoNotHinderOthers(t *testing.T) {
+	t.Parallel()
+	rows := slowKey{keyRows: &keyRows{versions: map[string]int64{"k": 1}}, asked: make(chan struct{}), answer: make(chan struct{})}
+	s := newKeyStore(rows, quiet())
+	var read sync.WaitGroup
+	read.Go(func() { wantVersion(t, s, 1, "read beside wrong keys") })
+	<-rows.asked
+	if _, err := s.Version(t.Context(), "wrong"); messages.CodeOf(err) != messages.CodeNotFound {
+		t.Errorf("a wrong key: %v", err)
+	}
+	close(rows.answer)
+	read.Wait()
+	wantVersion(t, s, 1, "remembered")
+	if rows.gets != 2 {
+		t.Errorf("%d reads, want one of each key", rows.gets)
+	}
+}
+
 func TestKeyStoreFindsChanges(t *testing.T) {
 	t.Parallel()
 	withKeyStore(t, false, func(t *testing.T, s *keyStore, rows *keyRows) {
