@@ -50,19 +50,23 @@ func (db *DB) Take(ctx context.Context, scope persistence.Scope, key, node strin
 		return persistence.Fence{}, fmt.Errorf("take %s: no node id given", key)
 	}
 	f := persistence.Fence{Scope: scope, Key: key, Owner: node}
-	taken, err := db.number1(ctx, &f.Epoch, sqlTake, int16(scope), key, node)
-	if err != nil || taken {
-		return f, wrap("take "+key, err)
+	// Between the two statements somebody else may take what this node held:
+	// then the first one may succeed after all.
+	for range takeTries {
+		taken, err := db.number1(ctx, &f.Epoch, sqlTake, int16(scope), key, node)
+		if err != nil || taken {
+			return f, wrap("take "+key, err)
+		}
+		held, err := db.number1(ctx, &f.Epoch, `SELECT epoch FROM ownership WHERE scope = $1 AND key = $2 AND owner = $3`, int16(scope), key, node)
+		if err != nil || held {
+			return f, wrap("take "+key, err)
+		}
 	}
-	held, err := db.number1(ctx, &f.Epoch, `SELECT epoch FROM ownership WHERE scope = $1 AND key = $2 AND owner = $3`, int16(scope), key, node)
-	switch {
-	case err != nil:
-		return persistence.Fence{}, wrap("take "+key, err)
-	case !held:
-		return persistence.Fence{}, fmt.Errorf("take %s: %w", key, persistence.ErrOwned)
-	}
-	return f, nil
+	return persistence.Fence{}, fmt.Errorf("take %s: %w", key, persistence.ErrOwned)
 }
+
+// takeTries bounds the repetitions of a Take whose row changes hands meanwhile.
+const takeTries = 5
 
 // Release empties the owner.
 func (db *DB) Release(ctx context.Context, f persistence.Fence) error {
