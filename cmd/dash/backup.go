@@ -15,7 +15,6 @@ import (
 	"github.com/dash-fleet/dash/cmd/internal/config"
 	"github.com/dash-fleet/dash/persistence"
 	"github.com/dash-fleet/dash/persistence/backup"
-	"github.com/dash-fleet/dash/persistence/sqlite"
 )
 
 // archiveView is an archive as printed.
@@ -148,31 +147,25 @@ func archiveFailure(path string, err error) error {
 		return usage("give a file that `dash backup` made", "%s: %s", path, err)
 	case errors.Is(err, fs.ErrPermission):
 		return &failure{code: exitFailed, what: err.Error(), next: "run it as a user who may use that file and folder", err: err}
+	case errors.Is(err, fs.ErrNotExist):
+		if dir := filepath.Dir(path); missing(dir) {
+			return &failure{code: exitNotFound, what: "there is no folder " + dir, next: "make it, or give another FILE or FOLDER", err: err}
+		}
 	}
 	return storeError(err)
+}
+
+func missing(path string) bool {
+	_, err := os.Stat(path)
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 // storeFailure is a store that cannot be opened.
 func storeFailure(l *config.Loaded, err error) error {
 	if l.Store == config.EngineSQLite && errors.Is(err, fs.ErrNotExist) {
-		return &failure{code: exitNotFound, what: "there is no store in " + l.Data, next: "give the node's folder with --data", err: err}
+		return &failure{code: exitNotFound, what: "there is no store in " + l.Data, next: "give the node's folder with --data, or its engine with --store", err: err}
 	}
 	return storeError(err)
-}
-
-// storeError is a store that is in use, full, or away.
-func storeError(err error) error {
-	var locked *sqlite.LockedError
-	var full *persistence.NotEmptyError
-	switch {
-	case errors.As(err, &locked):
-		return storeInUse(locked)
-	case errors.As(err, &full):
-		return &failure{code: exitConflict, what: full.Error(), next: "a restore never overwrites: give an empty store, for example another folder with --data", err: err}
-	case errors.Is(err, persistence.ErrUnavailable):
-		return &failure{code: exitUnavailable, what: err.Error(), next: "look at the store and its disk, then try again", err: err}
-	}
-	return err
 }
 
 // progress is a line that is overwritten, on a terminal only.

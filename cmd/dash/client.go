@@ -186,7 +186,7 @@ func (c *client) refused(p *api.Error) error {
 		f.what += fmt.Sprintf("; it may succeed in %s", age(p.RetryAfter))
 	}
 	if p.Status == http.StatusUnauthorized && c.keyless != "" {
-		f.what, f.next = "no API key: "+c.keyless, "set DASH_API_KEY; the key was printed at the node's first start and is in its admin.key file"
+		f.what, f.next = "no API key: "+c.keyless, "set DASH_API_KEY; the first key was printed when a node first started on this store, and is in that node's admin.key file"
 	}
 	return f
 }

@@ -119,6 +119,9 @@ func (c *client) readiness(ctx context.Context) []finding {
 		f := finding{Check: check.Name, Result: "ok", Detail: deref(check.Detail)}
 		if !check.Ok {
 			f.Result, f.code, f.Next = "fail", exitUnavailable, "look at the node's log"
+			if f.Check == "ownership" {
+				f.Next = "nothing, as long as the other node works: see `dash node list`, and set DASH_URL to its address"
+			}
 		}
 		found = append(found, f)
 	}

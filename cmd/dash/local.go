@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -87,6 +88,9 @@ func localKey(t *terminal, u *url.URL) (key messages.Secret, why string) {
 		return "", fmt.Sprintf("%s, and %s is damaged", unset, path)
 	}
 	text, err := os.ReadFile(n.KeyFile)
+	if errors.Is(err, os.ErrNotExist) {
+		return "", unset + ", and the node on port " + port + " has no key file: its store had keys before, from another node or a backup"
+	}
 	if err != nil {
 		return "", fmt.Sprintf("%s, and the node's key file cannot be read: %v", unset, err)
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 )
@@ -141,6 +142,9 @@ func migrateStatus(t *terminal) *cobra.Command {
 				return err
 			}
 			fmt.Fprintf(t.err, "%s is at version %d\n", m.where, current)
+			if slices.ContainsFunc(out, func(s step) bool { return s.AppliedAt == "" }) {
+				fmt.Fprintln(t.err, "next: the next start of `dash serve` applies what is pending, or `dash migrate up` does")
+			}
 			return nil
 		},
 	}

@@ -44,9 +44,11 @@ func restoreCommand(t *terminal) *cobra.Command {
 		Long: "Checks the archive to its end, fills the store in one step, counts what arrived, and prints\n" +
 			"both counts. The store must be empty and no node may run on it; it may be of another\n" +
 			"engine than the archive. Epochs grow, so a node that still runs on the old store cannot\n" +
-			"write to this one. Runs that were in flight are settled by the next `dash serve`.\n\n" +
+			"write to this one; stop it all the same before you start one here, or two nodes drive the\n" +
+			"same gateways. Runs that were in flight are settled by the next `dash serve`.\n\n" +
 			"Keys, users and logins are as they were at the mark: revoke again what was revoked since.",
 		Example: "  dash restore dash-node-1-20261121T040000Z.backup.zst --data /var/lib/dash-new\n" +
+			"  dash restore dash-node-1-20261121T040000Z.backup.zst --store postgres --postgres-url postgres://dash@db/dash\n" +
 			"  dash restore --dry-run /mnt/backups/dash-node-1-20261121T040000Z.backup.zst.age --identity-file key.txt",
 		Args: exactArgs("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -144,7 +146,7 @@ func runRestore(ctx context.Context, t *terminal, o output, l *config.Loaded, pa
 	if err := printList(t, o, sectionColumns, sections(m, true)); err != nil {
 		return err
 	}
-	fmt.Fprintf(t.err, "restored %d rows as of %s (event %d)\nnext: start the node on it; its API keys are those of the archive. Revoke again what was revoked after that time.\n",
+	fmt.Fprintf(t.err, "restored %d rows as of %s (event %d)\nnext: stop what still runs on the old store, or two nodes drive the same gateways; then start the node on this one.\nIts API keys are those of the archive: revoke again what was revoked after that time.\n",
 		m.Rows(), m.Source.Mark.Time.Format(time.RFC3339), m.Source.Mark.Seq)
 	return nil
 }

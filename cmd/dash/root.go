@@ -110,18 +110,23 @@ func exactArgs(names ...string) cobra.PositionalArgs {
 	}
 }
 
-// asUsage gives cobra's own errors, which have no type, the code of wrong usage.
+// asUsage gives cobra's own errors, which have no type, the code of wrong usage,
+// and wrong usage without advice the command's help.
 func asUsage(cmd *cobra.Command, err error) error {
 	if err == nil {
 		return nil
 	}
+	help := "`" + cmd.CommandPath() + " --help` says how it is used"
 	var f *failure
 	if errors.As(err, &f) {
+		if f.code == exitUsage && f.next == "" {
+			f.next = help // the API names a wrong field, and no command
+		}
 		return err
 	}
 	for _, p := range []string{"unknown command", "required flag", "if any flags in the group", "at least one of the flags", "invalid argument"} {
 		if strings.HasPrefix(err.Error(), p) {
-			return usage("`"+cmd.CommandPath()+" --help` says how it is used", "%s", err)
+			return usage(help, "%s", err)
 		}
 	}
 	return err

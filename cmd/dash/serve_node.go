@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"os"
 	"runtime/debug"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"github.com/dash-fleet/dash/cmd/internal/app"
 	"github.com/dash-fleet/dash/cmd/internal/config"
 	"github.com/dash-fleet/dash/cmd/internal/telemetry"
+	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence/sqlite"
 )
 
@@ -57,9 +59,10 @@ func serveOnce(ctx context.Context, t *terminal, l *config.Loaded, logger *slog.
 	if err != nil {
 		logger.Warn("clients on this machine need DASH_API_KEY", "err", err)
 	}
+	in := introduction{l: l, url: node.URL(), data: node.Data(), standby: node.Standby(), key: key.Reveal(), keyFile: keyFile}
 	if !first {
 		logger.Info("serving again", "url", node.URL())
-	} else if err := write(t, banner(t, l, node.URL(), node.Data(), key.Reveal(), !key.Empty(), keyFile)); err != nil && !errors.Is(err, syscall.EPIPE) {
+	} else if err := write(t, in.banner(t.self())); err != nil && !errors.Is(err, syscall.EPIPE) {
 		logger.Warn("nobody reads the output", "err", err)
 	}
 	var fatal error
@@ -77,12 +80,9 @@ func serveOnce(ctx context.Context, t *terminal, l *config.Loaded, logger *slog.
 }
 
 func startFailure(l *config.Loaded, err error) error {
-	var locked *sqlite.LockedError
 	var lost *sqlite.LostError
 	var damaged *sqlite.DamagedError
 	switch {
-	case errors.As(err, &locked):
-		return storeInUse(locked)
 	case errors.As(err, &lost):
 		return &failure{code: exitFailed, what: lost.Error(), next: lost.Next(), err: err}
 	case errors.As(err, &damaged):
@@ -93,34 +93,68 @@ func startFailure(l *config.Loaded, err error) error {
 	case errors.Is(err, os.ErrPermission):
 		return &failure{code: exitFailed, what: err.Error(), next: "give a folder that this user may write with --data", err: err}
 	}
-	return err
+	return storeError(err)
 }
 
-// banner tells a stranger what to do next. The key is shown only at the start
-// that made it.
-func banner(t *terminal, l *config.Loaded, url, data, key string, made bool, keyFile string) string {
+// introduction is what a node tells a person at its first start.
+type introduction struct {
+	l         *config.Loaded
+	url, data string
+	standby   string // why it only stands by; empty: it works
+	key       string // only at the start that made it
+	keyFile   string
+}
+
+// banner tells a stranger what to do next.
+func (in introduction) banner(self string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "\nDash %s is ready at %s\n\n", version, url)
-	fmt.Fprintf(&b, "  API       %s/api/v1   documentation: %s/api/v1/docs\n", url, url)
-	if l.Data == "" {
+	if in.standby == "" {
+		fmt.Fprintf(&b, "\nDash %s is ready at %s\n\n", version, in.url)
+	} else {
+		fmt.Fprintf(&b, "\nDash %s answers at %s, and takes no tasks yet:\n%s.\nIt takes over by itself as soon as it can.\n\n", version, in.url, in.standby)
+	}
+	fmt.Fprintf(&b, "  API       %s/api/v1   documentation: %s/api/v1/docs\n", in.url, in.url)
+	if in.l.Store != config.EngineSQLite {
+		fmt.Fprintf(&b, "  store     %s\n", storePlace(in.l))
+	}
+	data := in.data
+	if in.l.Data == "" {
 		data += "   (temporary, removed when Dash stops)"
 	}
 	fmt.Fprintf(&b, "  data      %s\n", data)
-	if l.SimGateways > 0 {
-		fmt.Fprintf(&b, "  gateways  %d simulated\n", l.SimGateways)
+	if in.l.SimGateways > 0 {
+		fmt.Fprintf(&b, "  gateways  %d simulated\n", in.l.SimGateways)
 	}
-	bearer := "$(cat " + quote(keyFile) + ")"
-	if made {
-		fmt.Fprintf(&b, "  API key   %s   (shown once; also in %s)\n", key, keyFile)
-		bearer = key
-	} else {
-		fmt.Fprintf(&b, "  API key   in %s\n", keyFile)
+	bearer := "$(cat " + quote(in.keyFile) + ")"
+	switch {
+	case in.key != "":
+		fmt.Fprintf(&b, "  API key   %s   (shown once; also in %s)\n", in.key, in.keyFile)
+		bearer = in.key
+	case missing(in.keyFile):
+		fmt.Fprint(&b, "  API key   as before: the store had keys already, so no new one was made; put one into DASH_API_KEY\n")
+		bearer = "$DASH_API_KEY"
+	default:
+		fmt.Fprintf(&b, "  API key   in %s\n", in.keyFile)
 	}
-	self := t.self()
-	fmt.Fprintf(&b, "\nSubmit a task:\n\n  curl -s %s/api/v1/tasks -H \"Authorization: Bearer %s\" -H 'Content-Type: application/json' -d '{\"priority\":\"high\",\"input\":{\"message\":\"Say hello.\"}}'\n", url, bearer)
-	fmt.Fprintf(&b, "\nThen, in another terminal:\n\n  %s task list\n  %s task submit --message 'Say hello.' --wait\n  curl -sN %s/api/v1/events -H \"Authorization: Bearer %s\"\n\nCtrl-C stops Dash.\n\n",
-		self, self, url, bearer)
+	if in.standby == "" {
+		fmt.Fprintf(&b, "\nSubmit a task:\n\n  curl -s %s/api/v1/tasks -H \"Authorization: Bearer %s\" -H 'Content-Type: application/json' -d '{\"priority\":\"high\",\"input\":{\"message\":\"Say hello.\"}}'\n", in.url, bearer)
+		fmt.Fprintf(&b, "\nThen, in another terminal:\n\n  %s task list\n  %s task submit --message 'Say hello.' --wait\n  curl -sN %s/api/v1/events -H \"Authorization: Bearer %s\"\n",
+			self, self, in.url, bearer)
+	}
+	b.WriteString("\nCtrl-C stops Dash.\n\n")
 	return b.String()
+}
+
+// storePlace names the servers of a store, without users and passwords.
+func storePlace(l *config.Loaded) string {
+	place := l.Store
+	for _, secret := range []messages.Secret{l.RedisURL, l.PostgresURL} {
+		u, err := url.Parse(secret.Reveal())
+		if err == nil && u.Host != "" && (secret == l.PostgresURL || l.Store == config.EngineRedis) {
+			place += ", " + u.Scheme + "://" + u.Host + u.Path
+		}
+	}
+	return place
 }
 
 // quote makes a path one word of a shell.
@@ -129,10 +163,4 @@ func quote(s string) string {
 		return s
 	}
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
-}
-
-// storeInUse is the conflict of two processes over one folder.
-func storeInUse(l *sqlite.LockedError) error {
-	return &failure{code: exitConflict, what: fmt.Sprintf("the store in %s is in use by %s", l.Dir, l.Holder),
-		next: "stop that process, or give another folder with --data", err: l}
 }

@@ -16,7 +16,7 @@ import (
 
 // storeFlags are the settings that say where the store is.
 func storeFlags(c *cobra.Command) {
-	c.Flags().String("data", "", "folder of the embedded store (default that of dash serve)")
+	c.Flags().String("data", "", "folder of the embedded store (default ~/.local/share/dash, as for dash serve)")
 	c.Flags().String("store", config.EngineSQLite, "storage engine: sqlite, postgres or redis")
 	c.Flags().String("postgres-url", "", "database of --store postgres and redis")
 	c.Flags().String("redis-url", "", "server of --store redis")
@@ -40,7 +40,7 @@ func storeConfig(t *terminal, cmd *cobra.Command, there bool) (*config.Loaded, e
 		return nil, usage("give --data", "a node with --dev has no store that stays")
 	}
 	if _, err := os.Stat(l.Data); there && errors.Is(err, os.ErrNotExist) {
-		return nil, &failure{code: exitNotFound, what: "there is no store in " + l.Data, next: "give the node's folder with --data"}
+		return nil, &failure{code: exitNotFound, what: "there is no store in " + l.Data, next: "give the node's folder with --data, or its engine with --store"}
 	}
 	return l, nil
 }

@@ -54,7 +54,7 @@ func connectAlone(ctx context.Context, cfg Config, name string) (Config, *pgx.Co
 	cc.RuntimeParams["jit"] = "off"
 	conn, err := pgx.ConnectConfig(ctx, cc)
 	if err != nil {
-		return cfg, nil, unavailable("connect to "+host(cc), err)
+		return cfg, nil, connectError(cc, err)
 	}
 	return cfg, conn, nil
 }

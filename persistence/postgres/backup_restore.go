@@ -119,7 +119,7 @@ func (t *Target) empty(ctx context.Context, tx pgx.Tx) error {
 		return readError(ctx, "look into the store", err)
 	}
 	if running > 0 {
-		return fmt.Errorf("%d nodes of dash run on this database: stop them first, or restore into another database", running)
+		return &NodesRunError{Nodes: running}
 	}
 	counts, err := countRows(ctx, tx)
 	if err != nil {

@@ -163,7 +163,7 @@ func withSchema(ctx context.Context, cfg Config, do func(*goose.Provider, *sql.D
 func lockSchema(ctx context.Context, cc *pgx.ConnConfig, schema string) (unlock func() error, err error) {
 	conn, err := pgx.ConnectConfig(ctx, cc)
 	if err != nil {
-		return nil, unavailable("connect to "+host(cc), err)
+		return nil, connectError(cc, err)
 	}
 	closing := func() error {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)

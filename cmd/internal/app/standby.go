@@ -140,6 +140,14 @@ func (a *App) owner(ctx context.Context) string {
 	return "another node"
 }
 
+// Standby says why this node does no work for now; empty: it works.
+func (a *App) Standby() string {
+	if e := a.standing.Load(); e != nil {
+		return e.Message
+	}
+	return ""
+}
+
 // onDuty is nil when this node does the work.
 func (a *App) onDuty() error {
 	if e := a.standing.Load(); e != nil {

@@ -34,11 +34,11 @@ type Config struct {
 
 	// Data is the folder of the embedded store and of managed gateways. It is
 	// empty only with Dev, and then means a temporary folder.
-	Data string `key:"data" help:"folder of the embedded store and of managed gateways"`
+	Data string `key:"data" help:"folder of the embedded store and of managed gateways (default ~/.local/share/dash)"`
 	// Store is the storage engine: the constants Engine….
 	Store string `key:"store" help:"storage engine: sqlite (embedded), postgres, or redis (queue in Redis, accounts and history in PostgreSQL)"`
 	// PostgresURL is needed by the engines postgres and redis.
-	PostgresURL messages.Secret `key:"postgres-url" help:"database of --store postgres and redis, as postgres://user:password@host:5432/name; several hosts as host1:5432,host2:5432"`
+	PostgresURL messages.Secret `key:"postgres-url" help:"database of --store postgres and redis, as postgres://user:password@host:5432/name; several hosts as host1:5432,host2:5432. The database must exist"`
 	// RedisURL is needed by the engine redis.
 	RedisURL messages.Secret `key:"redis-url" help:"server of --store redis, as redis://user:password@host:6379/0 (rediss:// for TLS)"`
 	// RedisAcceptLoss is the time of accepted work that may be lost with a Redis

@@ -56,6 +56,8 @@ func AddFlags(fs *pflag.FlagSet) {
 			fs.Duration(s.key, v, s.help)
 		case []string:
 			fs.String(s.key, strings.Join(v, " "), s.help)
+		case messages.Secret:
+			fs.String(s.key, "", s.help) // printed, a Secret's default looks as if there were one
 		default:
 			fs.String(s.key, fmt.Sprint(v), s.help)
 		}

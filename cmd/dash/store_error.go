@@ -1,0 +1,47 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net"
+
+	"github.com/dash-fleet/dash/persistence"
+	"github.com/dash-fleet/dash/persistence/postgres"
+	"github.com/dash-fleet/dash/persistence/redis"
+	"github.com/dash-fleet/dash/persistence/sqlite"
+)
+
+// storeError puts a store that is in use, full, refused or away into a user's
+// words.
+func storeError(err error) error {
+	var locked *sqlite.LockedError
+	var full *persistence.NotEmptyError
+	var nodes *postgres.NodesRunError
+	var refused *redis.DurabilityError
+	var op *net.OpError
+	next, fatal := postgres.Advice(err)
+	switch {
+	case errors.As(err, &locked):
+		return storeInUse(locked)
+	case errors.As(err, &full):
+		return &failure{code: exitConflict, what: full.Error(), next: "a restore never overwrites: give an empty store, for example another folder with --data", err: err}
+	case errors.As(err, &nodes):
+		return &failure{code: exitConflict, what: nodes.Error(), next: "stop them first, `dash node list` names them, or give another database", err: err}
+	case errors.As(err, &refused):
+		return &failure{code: exitFailed, what: "this Redis server is refused: " + refused.Problem, next: refused.Next, err: err}
+	case fatal:
+		return &failure{code: exitFailed, what: err.Error(), next: next, err: err}
+	case errors.As(err, &op) && op.Op == "dial":
+		return &failure{code: exitUnavailable, what: err.Error(), next: "check that the server runs, and its host and port in --postgres-url or --redis-url", err: err}
+	case errors.Is(err, persistence.ErrUnavailable):
+		return &failure{code: exitUnavailable, what: err.Error(), next: cmp.Or(next, "look at the store's server, or at the disk of an embedded one, then try again"), err: err}
+	}
+	return err
+}
+
+// storeInUse is the conflict of two processes over one folder.
+func storeInUse(l *sqlite.LockedError) error {
+	return &failure{code: exitConflict, what: fmt.Sprintf("the store in %s is in use by %s", l.Dir, l.Holder),
+		next: "stop that process, or give another folder with --data", err: l}
+}

@@ -1,0 +1,52 @@
+package postgres
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+
+	"github.com/dash-fleet/dash/persistence"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// NodesRunError refuses a database that nodes work on.
+type NodesRunError struct{ Nodes int }
+
+func (e *NodesRunError) Error() string {
+	return fmt.Sprintf("%d nodes of dash run on this database", e.Nodes)
+}
+
+// Advice says what an operator does about an error of this package. fatal is
+// true when trying again without a change is of no use. next is empty when
+// there is nothing more to say than the error does.
+func Advice(err error) (next string, fatal bool) {
+	code := sqlState(err)
+	switch {
+	case code == "3D000":
+		return "make it, for example with `createdb --owner USER NAME`, or name another database in --postgres-url; Dash makes its tables itself", true
+	case strings.HasPrefix(code, "28"):
+		return "check user and password in --postgres-url, that the role exists (`createuser USER`), and pg_hba.conf of the server", true
+	case code == "42501":
+		return "let that user own the database: `ALTER DATABASE name OWNER TO \"user\"`", true
+	case code == "53300":
+		return "raise max_connections of the server, or stop what else uses it", false
+	}
+	return "", false
+}
+
+// connectError is a failed connect in one line: the driver repeats itself for
+// every address and every attempt with and without TLS.
+func connectError(cc *pgx.ConnConfig, err error) error {
+	step := "connect to " + host(cc)
+	var server *pgconn.PgError
+	var op *net.OpError
+	switch {
+	case errors.As(err, &server):
+		return fmt.Errorf("%s: %w: %w", step, persistence.ErrUnavailable, server)
+	case errors.As(err, &op) && op.Op == "dial" && !strings.Contains(host(cc), ","):
+		return fmt.Errorf("%s: %w: %w", step, persistence.ErrUnavailable, op)
+	}
+	return unavailable(step, err)
+}
