@@ -68,8 +68,7 @@ type App struct {
 
 // Start brings a node up. When it returns without error the API answers.
 func Start(ctx context.Context, cfg config.Config, deps Deps) (*App, error) {
-	a := &App{cfg: cfg, deps: deps, logger: deps.Logger, fatal: make(chan error, 1),
-		cleanup: cleanups{logger: deps.Logger}}
+	a := &App{cfg: cfg, deps: deps, logger: deps.Logger, fatal: make(chan error, 1)}
 	if err := a.setup(ctx); err != nil {
 		return nil, errors.Join(err, a.cleanup.run())
 	}

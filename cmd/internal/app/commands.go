@@ -80,7 +80,7 @@ type runTexts struct{ *commands }
 
 func (r runTexts) WatchRun(task string) events.RunWatch { return r.app.feed.WatchRun(task) }
 
-// nodeCommands lists the cluster: with the embedded store, this node.
+// nodeCommands lists the nodes with a valid lease; to ask renews this one's.
 type nodeCommands struct{ *commands }
 
 func (n nodeCommands) Nodes(ctx context.Context) ([]server.Node, error) {

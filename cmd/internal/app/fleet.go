@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -72,6 +73,10 @@ func (f *fleet) takeUp(ctx context.Context) error {
 			last[s.ID] = s
 		}
 	}
+	gateways = slices.DeleteFunc(gateways, func(g messages.Gateway) bool {
+		_, runs := f.app.node.Gateway(g.ID) // by an earlier try, and knows its process better
+		return runs
+	})
 	// Who was known to be a process before stays it, whoever connects first.
 	for _, g := range gateways {
 		if s := last[g.ID]; s.State != messages.GatewayQuarantined {
@@ -79,9 +84,6 @@ func (f *fleet) takeUp(ctx context.Context) error {
 		}
 	}
 	for _, g := range gateways {
-		if _, ok := f.app.node.Gateway(g.ID); ok {
-			continue // by an earlier try
-		}
 		if err := f.startGateway(ctx, g, last[g.ID]); err != nil {
 			return err
 		}

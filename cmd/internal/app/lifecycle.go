@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"time"
 )
 
@@ -16,10 +15,9 @@ const (
 	apiStopTimeout = 6 * time.Second
 )
 
-// cleanups is a stack of stops.
+// cleanups is a stack of stops. Only Start and Stop touch it.
 type cleanups struct {
-	logger *slog.Logger
-	stack  []cleanup
+	stack []cleanup
 }
 
 type cleanup struct {
