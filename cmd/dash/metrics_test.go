@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
@@ -16,6 +17,8 @@ import (
 	"github.com/dash-fleet/dash/cmd/internal/app"
 	"github.com/dash-fleet/dash/cmd/internal/config"
 	"github.com/dash-fleet/dash/cmd/internal/telemetry"
+	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/persistence/testserver"
 )
 
 var update = flag.Bool("update", false, "write golden files anew")
@@ -24,33 +27,31 @@ const metricsFile = "testdata/metrics.txt"
 
 var descForm = regexp.MustCompile(`fqName: "(dash_[^"]*)", help: "((?:[^"\\]|\\.)*)".*variableLabels: \{([^}]*)\}`)
 
-// TestMetricsReference starts a node and compares what it registers with the
-// reference, which dashboards, alerts and people read. A metric without help, or
-// with a name that Prometheus advises against, fails as well.
+// TestMetricsReference starts a node on each engine and compares what they
+// register with the reference, which dashboards, alerts and people read. A
+// metric without help, or with a name that Prometheus advises against, fails as
+// well.
 func TestMetricsReference(t *testing.T) {
 	t.Parallel()
-	registry := telemetry.NewRegistry("test")
-	cfg := config.Default()
-	cfg.Data, cfg.Node, cfg.Listen = t.TempDir(), "node-1", "127.0.0.1:0"
-	node, err := app.Start(t.Context(), cfg, app.Deps{Logger: slog.New(slog.DiscardHandler), Registry: registry, Version: "test", BcryptCost: 4})
-	if err != nil {
-		t.Fatal(err)
+	var all []string
+	for engine, place := range map[string]func(*config.Config){
+		config.EngineSQLite: func(*config.Config) {},
+		config.EnginePostgres: func(c *config.Config) {
+			c.PostgresURL = messages.Secret(testserver.Postgres(t).Database(t))
+		},
+		config.EngineRedis: func(c *config.Config) {
+			c.PostgresURL = messages.Secret(testserver.Postgres(t).Database(t))
+			c.RedisURL = messages.Secret(testserver.Redis(t).Database(t))
+		},
+	} {
+		cfg := config.Default()
+		cfg.Data, cfg.Node, cfg.Listen = t.TempDir(), "node-1", "127.0.0.1:0"
+		cfg.Store, cfg.BackupEvery = engine, time.Hour
+		place(&cfg)
+		all = append(all, metricsOf(t, cfg)...)
 	}
-	defer func() {
-		if err := node.Stop(); err != nil {
-			t.Error(err)
-		}
-	}()
-	got := described(t, registry)
-	problems, err := testutil.GatherAndLint(registry)
-	if err != nil {
-		t.Error(err)
-	}
-	for _, p := range problems {
-		if strings.HasPrefix(p.Metric, "dash_") {
-			t.Errorf("%s: %s", p.Metric, p.Text)
-		}
-	}
+	slices.Sort(all)
+	got := strings.Join(slices.Compact(all), "")
 	if *update {
 		if err := os.WriteFile(metricsFile, []byte(got), 0o644); err != nil {
 			t.Fatal(err)
@@ -65,9 +66,34 @@ func TestMetricsReference(t *testing.T) {
 	}
 }
 
+// metricsOf describes what a node with this configuration registers.
+func metricsOf(t *testing.T, cfg config.Config) []string {
+	t.Helper()
+	registry := telemetry.NewRegistry("test")
+	node, err := app.Start(t.Context(), cfg, app.Deps{Logger: slog.New(slog.DiscardHandler), Registry: registry, Version: "test", BcryptCost: 4})
+	if err != nil {
+		t.Fatalf("%s: %v", cfg.Store, err)
+	}
+	defer func() {
+		if err := node.Stop(); err != nil {
+			t.Errorf("%s: %v", cfg.Store, err)
+		}
+	}()
+	problems, err := testutil.GatherAndLint(registry)
+	if err != nil {
+		t.Error(err)
+	}
+	for _, p := range problems {
+		if strings.HasPrefix(p.Metric, "dash_") {
+			t.Errorf("%s: %s", p.Metric, p.Text)
+		}
+	}
+	return described(t, registry)
+}
+
 // described lists name{labels} and help of every metric of Dash, also of those
 // without a series yet.
-func described(t *testing.T, r *prometheus.Registry) string {
+func described(t *testing.T, r *prometheus.Registry) []string {
 	t.Helper()
 	descs := make(chan *prometheus.Desc)
 	go func() {
@@ -89,6 +115,5 @@ func described(t *testing.T, r *prometheus.Registry) string {
 		}
 		lines = append(lines, m[1]+labels+"\n  "+m[2]+"\n")
 	}
-	slices.Sort(lines)
-	return strings.Join(slices.Compact(lines), "")
+	return lines
 }
