@@ -235,7 +235,7 @@ func (r *root) Receive(ctx actor.Context) {
 	case spawnGateway:
 		m.reply <- r.spawnGateway(ctx, m.cfg)
 	case dispatch.Fenced:
-		r.node.cfg.Fatal(fmt.Errorf("pool %s has another owner", m.Pool))
+		r.node.cfg.Fatal(fmt.Errorf("pool %s has another owner: %w", m.Pool, persistence.ErrFenced))
 	case *actor.Terminated:
 		if id, ok := strings.CutPrefix(childName(m.Who), gatewayPrefix); ok {
 			delete(r.gateways, id)

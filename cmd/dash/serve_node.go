@@ -10,16 +10,21 @@ import (
 	"runtime/debug"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/dash-fleet/dash/cmd/internal/app"
 	"github.com/dash-fleet/dash/cmd/internal/config"
 	"github.com/dash-fleet/dash/cmd/internal/telemetry"
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/persistence"
 	"github.com/dash-fleet/dash/persistence/sqlite"
 )
 
 // gcPercent is the garbage collector's target of a node; GOGC overrides it.
 const gcPercent = 200
+
+// anewPause is the pause between two tries to start anew while the store is away.
+const anewPause = time.Second
 
 // serve runs a node until ctx ends, which is no failure, or until the node
 // cannot go on.
@@ -38,7 +43,7 @@ func serve(ctx context.Context, t *terminal, l *config.Loaded) error {
 	}
 	for first := true; ; first = false {
 		err := serveOnce(ctx, t, l, logger, first)
-		if !errors.Is(err, app.ErrStartAnew) {
+		if !app.StartsAnew(err) {
 			return err
 		}
 		logger.Warn("starting anew", "reason", err)
@@ -51,6 +56,15 @@ func serveOnce(ctx context.Context, t *terminal, l *config.Loaded, logger *slog.
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil // stopped while starting
+		}
+		if !first && errors.Is(err, persistence.ErrUnavailable) {
+			logger.Warn("the store is away; trying again", "err", err)
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-time.After(anewPause):
+				return app.ErrStartAnew
+			}
 		}
 		return startFailure(l, err)
 	}
@@ -70,7 +84,7 @@ func serveOnce(ctx context.Context, t *terminal, l *config.Loaded, logger *slog.
 	case <-ctx.Done():
 		logger.Info("stopping")
 	case fatal = <-node.Fatal():
-		if errors.Is(fatal, app.ErrStartAnew) {
+		if app.StartsAnew(fatal) {
 			break
 		}
 		logger.Error("the node cannot go on", "err", fatal)

@@ -36,6 +36,13 @@ func (s *Server) createGateway(c *call) error {
 		Weight: or(b.Weight, defaultWeight), Capabilities: value(b.Capabilities), Labels: value(b.Labels),
 	}
 	if m := b.Managed; m != nil {
+		// It names a program that runs on the node, as the node's user.
+		if c.tenant() != "" {
+			return &messages.Error{
+				Code: messages.CodeForbidden, Message: "a credential of one tenant may not have Dash start a process",
+				NextStep: "ask for it with a key of all tenants, or register a running gateway with url and token",
+			}
+		}
 		g.Managed = &messages.Managed{
 			Command: value(m.Command), Port: value(m.Port), StateDir: value(m.StateDir), Config: value(m.Config), Env: value(m.Env),
 		}

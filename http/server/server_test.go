@@ -98,6 +98,7 @@ func TestRefusals(t *testing.T) {
 		{name: "gateway at port zero", method: "PATCH", path: "/api/v1/gateways/gw-1", token: admin, body: `{"url":"ws://h:0"}`, status: 400, code: "invalid_request"},
 		{name: "gateway with a password in the URL", method: "POST", path: "/api/v1/gateways", token: admin, body: `{"id":"gw-9","url":"ws://u:p@h:1","token":"x"}`, status: 400, code: "invalid_request"},
 		{name: "relative command", method: "POST", path: "/api/v1/gateways", token: admin, body: `{"id":"gw-9","managed":{"command":["sh"]}}`, status: 400, code: "invalid_request"},
+		{name: "managed gateway of one tenant", method: "POST", path: "/api/v1/gateways", token: tenant, body: `{"id":"gw-9","managed":{"command":["/bin/sh"]}}`, status: 403, code: "forbidden"},
 		{name: "empty change", method: "PATCH", path: "/api/v1/gateways/gw-1", token: admin, body: `{}`, status: 400, code: "invalid_request"},
 		{name: "old version", method: "PATCH", path: "/api/v1/gateways/gw-1", token: admin, body: `{"weight":2}`, header: []string{"If-Match", `"6"`}, status: 412, code: "version_mismatch"},
 		{name: "no time to be away", method: "PUT", path: "/api/v1/pools/batch", token: admin, body: `{"away_seconds":0}`, header: []string{"If-Match", `"3"`}, status: 400, code: "invalid_request"},

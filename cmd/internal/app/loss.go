@@ -8,12 +8,20 @@ import (
 
 	"github.com/dash-fleet/dash/http/server"
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/persistence"
 )
 
 // ErrStartAnew ends a node whose store was rebuilt under it: what its actors
 // know is void. Starting it again, in the same process or another, is all that
 // is needed.
 var ErrStartAnew = errors.New("the store was rebuilt after a loss of data; the node starts anew")
+
+// StartsAnew reports whether a node that ended with err is to be started again
+// at once: its store was rebuilt, or another node has taken over and this one
+// is to stand by.
+func StartsAnew(err error) bool {
+	return errors.Is(err, ErrStartAnew) || errors.Is(err, persistence.ErrFenced)
+}
 
 // loss is what an engine knows of data that its server has lost.
 type loss interface {
