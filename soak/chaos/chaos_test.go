@@ -53,7 +53,7 @@ func TestScenarios(t *testing.T) {
 			}
 			n := 1
 			if s.PerRun > 0 {
-				n = rounds
+				n = min(rounds, s.PerRun)
 			}
 			seed := uint64(time.Now().UnixNano())
 			t.Logf("%s; %d rounds, seed %d", s.Doc, n, seed)
