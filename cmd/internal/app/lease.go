@@ -22,17 +22,40 @@ const leaseTTL = 2 * time.Second
 // counted from before the renewal was sent.
 const leaseSafety = leaseTTL * 9 / 10
 
+// leaseSaid is the pause between two log lines about a lease that stays away.
+const leaseSaid = 10 * time.Second
+
 // lease is the node's claim to be alive, and what it owns by that.
 type lease struct {
 	mu     sync.Mutex
 	until  time.Time // believed valid until then
+	sent   time.Time // when the newest renewal was sent that the store has taken
+	doubt  bool      // the lease ended in between, and nobody looked yet who owns what now
 	fences map[string]persistence.Fence
 }
 
-func (l *lease) renewed(sent time.Time) {
+// renewed notes that the store has taken a renewal, and reports whether the
+// lease may have ended before it: then it is valid only after certain.
+func (l *lease) renewed(sent time.Time) (doubt bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.until = sent.Add(leaseSafety)
+	if !l.sent.IsZero() && time.Since(l.sent) > leaseSafety {
+		l.doubt = true
+	}
+	l.sent = sent
+	if !l.doubt {
+		l.until = sent.Add(leaseSafety)
+	}
+	return l.doubt
+}
+
+// certain ends the doubt: nobody took over meanwhile, and until the newest
+// renewal ends nobody can.
+func (l *lease) certain() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.doubt = false
+	l.until = l.sent.Add(leaseSafety)
 }
 
 func (l *lease) valid() bool {
@@ -89,22 +112,22 @@ func (a *App) startLease(ctx context.Context) error {
 func (a *App) keepLease(ctx context.Context) {
 	t := time.NewTicker(leaseTTL / 5)
 	defer t.Stop()
-	failing := false
+	failing, said := false, time.Time{}
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-t.C:
 		}
-		lapsed := !a.lease.valid()
-		err := a.renewLease(ctx, lapsed)
+		err := a.renewLease(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return
 		case errors.Is(err, persistence.ErrFenced):
 			a.fail(err)
 			return
-		case err != nil && !failing:
+		case err != nil && (!failing || time.Since(said) > leaseSaid):
+			said = time.Now()
 			a.logger.Warn("node lease was not renewed", slog.Any("err", err))
 		case err == nil && failing:
 			a.logger.Info("node lease is renewed again")
@@ -113,19 +136,29 @@ func (a *App) keepLease(ctx context.Context) {
 	}
 }
 
-func (a *App) renewLease(ctx context.Context, lapsed bool) error {
-	ctx, cancel := context.WithTimeout(ctx, leaseTTL/4)
+// renewLease gives the store a quarter of the lease to answer. A lease that has
+// ended already is not in a hurry: a slow store or a busy machine must not keep
+// the node without one for ever.
+func (a *App) renewLease(ctx context.Context) error {
+	patience := leaseTTL / 4
+	if !a.lease.valid() {
+		patience = leaseTTL
+	}
+	rctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	sent := time.Now()
-	if _, err := a.store.Renew(ctx, a.self(), leaseTTL); err != nil {
+	if _, err := a.store.Renew(rctx, a.self(), leaseTTL); err != nil {
 		return err
 	}
-	if lapsed {
-		if err := a.stillOwns(ctx); err != nil {
-			return err
-		}
+	if !a.lease.renewed(sent) {
+		return nil
 	}
-	a.lease.renewed(sent)
+	octx, stop := context.WithTimeout(ctx, leaseTTL/2)
+	defer stop()
+	if err := a.stillOwns(octx); err != nil {
+		return fmt.Errorf("look who owns what: %w", err)
+	}
+	a.lease.certain()
 	return nil
 }
 

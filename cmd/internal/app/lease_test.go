@@ -1,0 +1,44 @@
+package app
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestLeaseDoubt: a lease that ended between two renewals is valid again only
+// after a look at who owns what, however long that takes.
+func TestLeaseDoubt(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var l lease
+		if l.valid() {
+			t.Error("valid before the first renewal")
+		}
+		if l.renewed(time.Now()) || !l.valid() {
+			t.Error("not valid after the first renewal")
+		}
+		time.Sleep(leaseSafety - time.Millisecond)
+		if l.renewed(time.Now()) || !l.valid() {
+			t.Error("a renewal in time is doubted")
+		}
+		time.Sleep(leaseSafety + time.Millisecond)
+		if l.valid() {
+			t.Error("valid after its end")
+		}
+		for range 3 { // looks that fail
+			if !l.renewed(time.Now()) || l.valid() {
+				t.Error("valid without a look")
+			}
+			time.Sleep(leaseTTL / 5)
+		}
+		l.certain()
+		if !l.valid() || l.renewed(time.Now()) {
+			t.Error("still in doubt after a look")
+		}
+		l.renewed(time.Now().Add(-leaseTTL)) // the answer took longer than the lease
+		if l.valid() {
+			t.Error("valid by a renewal that was sent too long ago")
+		}
+	})
+}
