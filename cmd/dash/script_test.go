@@ -15,11 +15,15 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/crypto/bcrypt"
 )
 
 // The scripts run the real command, and real nodes with simulated gateways.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"dash": func() { os.Exit(realMain()) }})
+	testscript.Main(m, map[string]func(){"dash": func() {
+		bcryptCost = bcrypt.MinCost
+		os.Exit(realMain())
+	}})
 }
 
 func TestScripts(t *testing.T) {

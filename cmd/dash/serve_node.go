@@ -23,6 +23,10 @@ import (
 // gcPercent is the garbage collector's target of a node; GOGC overrides it.
 const gcPercent = 200
 
+// bcryptCost of keys that a node makes; 0: the default. Only tests change it:
+// under the race detector one hash takes seconds.
+var bcryptCost int
+
 // anewPause is the pause between two tries to start anew while the store is away.
 const anewPause = time.Second
 
@@ -52,7 +56,7 @@ func serve(ctx context.Context, t *terminal, l *config.Loaded) error {
 
 // serveOnce is one life of the node; only the first one introduces itself.
 func serveOnce(ctx context.Context, t *terminal, l *config.Loaded, logger *slog.Logger, first bool) error {
-	node, err := app.Start(ctx, l.Config, app.Deps{Logger: logger, Registry: telemetry.NewRegistry(version), Version: version})
+	node, err := app.Start(ctx, l.Config, app.Deps{Logger: logger, Registry: telemetry.NewRegistry(version), Version: version, BcryptCost: bcryptCost})
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil // stopped while starting
