@@ -10,7 +10,7 @@ import (
 func TestResume(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "report.json")
-	cfg := RunConfig{Rounds: 50, Only: "kill", Logf: t.Logf}
+	cfg := RunConfig{Rounds: 50, Only: "kill", Engine: "sqlite", Logf: t.Logf}
 	fresh, err := resume(path, cfg)
 	if err != nil || len(fresh.Scenarios) != 0 {
 		t.Fatalf("without a report: %+v, %v", fresh, err)
@@ -24,7 +24,7 @@ func TestResume(t *testing.T) {
 	if err != nil || again.Scenarios["kill-gateways"].Done != 20 {
 		t.Errorf("an interrupted run begins anew: %+v, %v", again, err)
 	}
-	for _, other := range []RunConfig{{Rounds: 51, Only: "kill"}, {Rounds: 50, Only: "kill-dash"}} {
+	for _, other := range []RunConfig{{Rounds: 51, Only: "kill", Engine: "sqlite"}, {Rounds: 50, Only: "kill-dash", Engine: "sqlite"}} {
 		other.Logf = t.Logf
 		if p, err := resume(path, other); err != nil || len(p.Scenarios) != 0 {
 			t.Errorf("%+v goes on with what is finished or was another count: %+v, %v", other, p, err)
