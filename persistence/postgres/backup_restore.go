@@ -11,6 +11,7 @@ import (
 
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
+	"github.com/dash-fleet/dash/persistence/internal/rows"
 	"github.com/jackc/pgx/v5"
 	"google.golang.org/protobuf/encoding/protowire"
 )
@@ -294,7 +295,7 @@ func (f *filling) task(r *persistence.TaskRow) error {
 	f.lastNo, f.drift = no, max(f.drift, no-created)
 	var spec, key, hash, ended, failed, code, reason any
 	if t.Spec != nil {
-		enc, err := marshal(t.Spec)
+		enc, err := rows.Marshal(t.Spec)
 		if err != nil {
 			return err
 		}
@@ -316,7 +317,7 @@ func (f *filling) task(r *persistence.TaskRow) error {
 	if t.Cancel.Reason != "" {
 		reason = []byte(t.Cancel.Reason)
 	}
-	run, err := encodeRun(t)
+	run, err := rows.EncodeRun(t)
 	if err != nil {
 		return err
 	}
@@ -347,7 +348,7 @@ func (f *filling) event(e *messages.Event) error {
 	}
 	f.last, f.at = seq, e.GetTimeMicros()
 	e.Seq = 0
-	enc, err := marshal(e)
+	enc, err := rows.Marshal(e)
 	e.Seq = seq
 	if err != nil {
 		return err

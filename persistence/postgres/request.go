@@ -9,6 +9,7 @@ import (
 
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
+	"github.com/dash-fleet/dash/persistence/internal/rows"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 )
@@ -206,7 +207,7 @@ func (r *request) addInsert(g *game, t *taskNode) error {
 	var spec []byte
 	var err error
 	if in.Spec != nil {
-		if spec, err = marshal(in.Spec); err != nil {
+		if spec, err = rows.Marshal(in.Spec); err != nil {
 			return err
 		}
 	}
@@ -284,7 +285,7 @@ func (r *request) failed(a *array, u *messages.Task) {
 }
 
 func (r *request) run(a *array, u *messages.Task) error {
-	run, err := encodeRun(u)
+	run, err := rows.EncodeRun(u)
 	if err != nil {
 		return err
 	}
@@ -508,7 +509,7 @@ func appendEvent(buf []byte, e *messages.Event) ([]byte, error) {
 	// cheaper than to size the message first.
 	at := len(buf)
 	buf = append(buf, 0, 0, 0, 0, 0)
-	buf, err := appendProto(buf, e)
+	buf, err := rows.Append(buf, e)
 	if err != nil {
 		return nil, err
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
+	"github.com/dash-fleet/dash/persistence/internal/rows"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -34,7 +35,7 @@ func decodeTask(v [][]byte) (messages.Task, error) {
 			return t, fmt.Errorf("task %s: decode spec: %w", t.ID, err)
 		}
 	}
-	if err := decodeRun(&t, bytes.Clone(v[15])); err != nil {
+	if err := rows.DecodeRun(&t, bytes.Clone(v[15])); err != nil {
 		return t, fmt.Errorf("task %s: %w", t.ID, err)
 	}
 	return t, nil

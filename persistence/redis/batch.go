@@ -7,6 +7,7 @@ import (
 
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
+	"github.com/dash-fleet/dash/persistence/internal/rows"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 )
@@ -337,7 +338,7 @@ func appendEvent(buf []byte, e *messages.Event) ([]byte, error) {
 	// cheaper than to size the message first.
 	at := len(buf)
 	buf = append(buf, 0, 0, 0, 0, 0)
-	buf, err := appendProto(buf, e)
+	buf, err := rows.Append(buf, e)
 	if err != nil {
 		return nil, err
 	}

@@ -3,13 +3,12 @@ package redis
 import (
 	"encoding/binary"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/persistence/internal/rows"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
 // A task is kept in two parts, so that a change of state rewrites the small one.
@@ -91,7 +90,7 @@ func appendText(b []byte, n protowire.Number, v string) []byte {
 }
 
 func appendMessage(b []byte, n protowire.Number, m proto.Message) ([]byte, error) {
-	enc, err := appendProto(nil, m)
+	enc, err := rows.Append(nil, m)
 	if err != nil {
 		return nil, err
 	}
@@ -319,58 +318,4 @@ func (f *specField) set(n protowire.Number, v int64, raw []byte) error {
 		return proto.Unmarshal(raw, f.t.Spec)
 	}
 	return nil
-}
-
-// appendProto encodes m behind buf. Protobuf refuses text that is not UTF-8:
-// what is wrong is stored as U+FFFD, so that one such text cannot hold up a
-// whole batch.
-func appendProto(buf []byte, m proto.Message) ([]byte, error) {
-	out, err := proto.MarshalOptions{}.MarshalAppend(buf, m)
-	if err == nil {
-		return out, nil
-	}
-	m = proto.Clone(m)
-	mend(m.ProtoReflect())
-	if out, err = (proto.MarshalOptions{}).MarshalAppend(buf, m); err != nil {
-		return nil, fmt.Errorf("encode %s: %w", m.ProtoReflect().Descriptor().Name(), err)
-	}
-	return out, nil
-}
-
-// mend replaces what is not UTF-8 in all texts of m.
-func mend(m protoreflect.Message) {
-	m.Range(func(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
-		switch {
-		case f.IsMap():
-			mendMap(v.Map(), f.MapValue().Kind())
-		case f.IsList():
-			for i, list := 0, v.List(); i < list.Len(); i++ {
-				list.Set(i, mendValue(list.Get(i), f.Kind()))
-			}
-		default:
-			m.Set(f, mendValue(v, f.Kind()))
-		}
-		return true
-	})
-}
-
-func mendMap(m protoreflect.Map, kind protoreflect.Kind) {
-	m.Range(func(k protoreflect.MapKey, v protoreflect.Value) bool {
-		m.Clear(k)
-		if s, ok := k.Interface().(string); ok {
-			k = protoreflect.ValueOfString(strings.ToValidUTF8(s, "\uFFFD")).MapKey()
-		}
-		m.Set(k, mendValue(v, kind))
-		return true
-	})
-}
-
-func mendValue(v protoreflect.Value, kind protoreflect.Kind) protoreflect.Value {
-	switch kind {
-	case protoreflect.StringKind:
-		return protoreflect.ValueOfString(strings.ToValidUTF8(v.String(), "\uFFFD"))
-	case protoreflect.MessageKind:
-		mend(v.Message())
-	}
-	return v
 }

@@ -1,4 +1,4 @@
-package sqlite
+package rows
 
 import (
 	"fmt"
@@ -26,15 +26,16 @@ const (
 	runResult    protowire.Number = 13 // dash.v1.TaskResult
 )
 
-func encodeRun(t *messages.Task) ([]byte, error) {
+// EncodeRun packs the fields of a task that no query asks for.
+func EncodeRun(t *messages.Task) ([]byte, error) {
 	b := make([]byte, 0, 128)
 	for _, f := range [...]struct {
 		n protowire.Number
 		v int64
 	}{
 		{runAttempt, int64(t.Attempt)}, {runReplays, int64(t.Replays)}, {runGen, t.Generation}, {runStopping, int64(t.Stopping)},
-		{runConfirmed, int64(t.Cancel.Confirmed)}, {runDue, micros(t.DueAt)}, {runNotAfter, micros(t.NotAfter)},
-		{runClaimed, micros(t.ClaimedAt)}, {runStarted, micros(t.StartedAt)},
+		{runConfirmed, int64(t.Cancel.Confirmed)}, {runDue, Micros(t.DueAt)}, {runNotAfter, Micros(t.NotAfter)},
+		{runClaimed, Micros(t.ClaimedAt)}, {runStarted, Micros(t.StartedAt)},
 	} {
 		if f.v != 0 {
 			b = protowire.AppendVarint(protowire.AppendTag(b, f.n, protowire.VarintType), uint64(f.v))
@@ -59,14 +60,15 @@ func encodeRun(t *messages.Task) ([]byte, error) {
 }
 
 func appendMessage(b []byte, n protowire.Number, m proto.Message) ([]byte, error) {
-	enc, err := marshal(m)
+	enc, err := Marshal(m)
 	if err != nil {
 		return nil, err
 	}
 	return protowire.AppendBytes(protowire.AppendTag(b, n, protowire.BytesType), enc), nil
 }
 
-func decodeRun(t *messages.Task, b []byte) error {
+// DecodeRun sets what EncodeRun wrote; it keeps no part of b.
+func DecodeRun(t *messages.Task, b []byte) error {
 	for len(b) > 0 {
 		n, typ, size := protowire.ConsumeTag(b)
 		if size < 0 {
@@ -112,13 +114,13 @@ func setRunNumber(t *messages.Task, n protowire.Number, v int64) {
 	case runConfirmed:
 		t.Cancel.Confirmed = messages.Confirmation(v)
 	case runDue:
-		t.DueAt = fromMicros(v)
+		t.DueAt = FromMicros(v)
 	case runNotAfter:
-		t.NotAfter = fromMicros(v)
+		t.NotAfter = FromMicros(v)
 	case runClaimed:
-		t.ClaimedAt = fromMicros(v)
+		t.ClaimedAt = FromMicros(v)
 	case runStarted:
-		t.StartedAt = fromMicros(v)
+		t.StartedAt = FromMicros(v)
 	}
 }
 

@@ -1,4 +1,4 @@
-package postgres
+package rows
 
 import (
 	"fmt"
@@ -8,13 +8,13 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// marshal never returns nil bytes, which would be stored as NULL.
-func marshal(m proto.Message) ([]byte, error) { return appendProto([]byte{}, m) }
+// Marshal encodes m. It never returns nil bytes, which would be stored as NULL.
+func Marshal(m proto.Message) ([]byte, error) { return Append([]byte{}, m) }
 
-// appendProto encodes m behind buf. Protobuf refuses text that is not UTF-8,
+// Append encodes m behind buf. Protobuf refuses text that is not UTF-8,
 // which a cut in the middle of a character is enough for: what is wrong is
 // stored as U+FFFD, so that one such text cannot hold up a whole batch.
-func appendProto(buf []byte, m proto.Message) ([]byte, error) {
+func Append(buf []byte, m proto.Message) ([]byte, error) {
 	out, err := proto.MarshalOptions{}.MarshalAppend(buf, m)
 	if err == nil {
 		return out, nil
