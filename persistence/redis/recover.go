@@ -64,7 +64,8 @@ func (r *Recovery) Unaccounted() string {
 // writes go on. Several processes may call it: one rebuilds, the others adopt
 // the result. All owners, epochs and leases start anew above the old ones, so
 // whoever owned something must take it again; whatever a process has cached of
-// the store is void. It returns a report also when nothing was lost.
+// the store is void. It returns a report also when nothing was lost. After an
+// error that wraps persistence.ErrUnavailable it is to be called again.
 func (db *DB) Recover(ctx context.Context) (*Recovery, error) {
 	if err := db.w.acquire(ctx); err != nil {
 		return nil, err
