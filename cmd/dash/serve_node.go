@@ -7,21 +7,18 @@ import (
 	"log/slog"
 	"net/url"
 	"os"
-	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/dash-fleet/dash/cmd/internal/app"
 	"github.com/dash-fleet/dash/cmd/internal/config"
+	"github.com/dash-fleet/dash/cmd/internal/gcfloor"
 	"github.com/dash-fleet/dash/cmd/internal/telemetry"
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
 	"github.com/dash-fleet/dash/persistence/sqlite"
 )
-
-// gcPercent is the garbage collector's target of a node; GOGC overrides it.
-const gcPercent = 200
 
 // bcryptCost of keys that a node makes; 0: the default. Only tests change it:
 // under the race detector one hash takes seconds.
@@ -40,11 +37,7 @@ func serve(ctx context.Context, t *terminal, l *config.Loaded) error {
 	for _, w := range l.Warnings {
 		logger.Warn("setting ignored", "reason", w)
 	}
-	if t.getenv("GOGC") == "" {
-		// A node allocates much and keeps little: half as many collections cost
-		// a few MiB and save a tenth of its CPU.
-		debug.SetGCPercent(gcPercent)
-	}
+	gcfloor.Set(gcfloor.Floor)
 	for first := true; ; first = false {
 		err := serveOnce(ctx, t, l, logger, first)
 		if !app.StartsAnew(err) {

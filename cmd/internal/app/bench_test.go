@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"os"
 	"runtime"
-	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,6 +24,7 @@ import (
 	"github.com/dash-fleet/dash/actors/gateway"
 	"github.com/dash-fleet/dash/actors/openclaw"
 	"github.com/dash-fleet/dash/cmd/internal/config"
+	"github.com/dash-fleet/dash/cmd/internal/gcfloor"
 	"github.com/dash-fleet/dash/http/server"
 	"github.com/dash-fleet/dash/messages"
 )
@@ -78,8 +78,7 @@ func (l *instant) Lanes(context.Context) ([]openclaw.Lane, error) { return nil, 
 // benchNode starts a node on the embedded store with gateways of the given slots.
 func benchNode(tb testing.TB, dir string, gateways, slots int, at func(openclaw.AgentRequest)) *App {
 	tb.Helper()
-	gc := debug.SetGCPercent(200) // as `dash serve` does
-	tb.Cleanup(func() { debug.SetGCPercent(gc) })
+	gcfloor.Set(gcfloor.Floor) // as dash serve does
 	cfg := config.Default()
 	cfg.Listen, cfg.Data, cfg.Node, cfg.Retention = "127.0.0.1:0", dir, "bench", 0
 	a, err := Start(tb.Context(), cfg, Deps{

@@ -12,17 +12,20 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
+	"runtime/pprof"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/dash-fleet/dash/cmd/internal/app"
 	"github.com/dash-fleet/dash/cmd/internal/config"
+	"github.com/dash-fleet/dash/cmd/internal/gcfloor"
 	"github.com/dash-fleet/dash/messages"
 )
 
@@ -34,10 +37,12 @@ type options struct {
 	duration        time.Duration
 	rate            int
 	gateways, slots int
+	profile         string
 	cfg             config.Config
 }
 
 func main() {
+	gcfloor.Set(gcfloor.Floor) // as dash serve does
 	if err := run(context.Background(), os.Args[1:], os.Stdin, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "benchnode:", err)
 		os.Exit(1)
@@ -55,6 +60,7 @@ func parse(args []string) (options, error) {
 	f.IntVar(&o.rate, "rate", 100, "tasks per second of mode latency")
 	f.IntVar(&o.gateways, "gateways", 8, "gateways")
 	f.IntVar(&o.slots, "slots", 64, "runs at once of each gateway")
+	f.StringVar(&o.profile, "cpuprofile", "", "file for a CPU profile of what is measured, for go tool pprof")
 	f.StringVar(&o.cfg.Store, "store", config.EngineSQLite, "storage engine")
 	f.StringVar(&o.cfg.Data, "data", "", "data folder; empty: a temporary one")
 	f.StringVar(&postgresURL, "postgres-url", "", "database")
@@ -96,7 +102,7 @@ func run(ctx context.Context, args []string, in io.Reader, out io.Writer) error 
 	if _, err := bufio.NewReader(in).ReadString('\n'); err != nil {
 		return fmt.Errorf("wait for the word to go: %w", err)
 	}
-	result, err := b.measure(ctx)
+	result, err := b.profiled(ctx)
 	if err != nil {
 		return err
 	}
@@ -104,6 +110,23 @@ func run(ctx context.Context, args []string, in io.Reader, out io.Writer) error 
 		return err
 	}
 	return json.NewEncoder(out).Encode(result)
+}
+
+// profiled measures, with a CPU profile if one was asked for.
+func (b *bench) profiled(ctx context.Context) (result, error) {
+	if b.profile == "" {
+		return b.measure(ctx)
+	}
+	f, err := os.Create(b.profile)
+	if err != nil {
+		return result{}, fmt.Errorf("make the profile's file: %w", err)
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return result{}, errors.Join(fmt.Errorf("profile: %w", err), f.Close())
+	}
+	r, err := b.measure(ctx)
+	pprof.StopCPUProfile()
+	return r, errors.Join(err, f.Close())
 }
 
 // start brings the node up with that many gateways.
