@@ -55,11 +55,12 @@ var rules = []rule{
 	{part: "cmd/internal/app/...", may: []string{"..."}},
 	{part: "cmd/internal/config", may: []string{"messages"}},
 	{part: "cmd/internal/telemetry", may: []string{"messages"}},
-	{part: "cmd/internal/benchnode", may: []string{"messages", "http/server", "http/events", "actors/gateway", "actors/openclaw", "cmd/internal/app", "cmd/internal/config"}},
+	{part: "cmd/internal/gcfloor"},
+	{part: "cmd/internal/benchnode", may: []string{"messages", "http/server", "http/events", "actors/gateway", "actors/openclaw", "cmd/internal/app", "cmd/internal/config", "cmd/internal/gcfloor"}},
 	{part: "cmd/internal/testcount"},
 	{part: "cmd/internal/archtest"},
 	{part: "cmd/dash/...", may: []string{"messages", "http/api", "actors/openclaw/openclawtest", "persistence", "persistence/backup", "persistence/sqlite", "persistence/postgres", "persistence/redis",
-		"cmd/internal/app/...", "cmd/internal/config", "cmd/internal/telemetry"}, tests: []string{"persistence/testserver"}},
+		"cmd/internal/app/...", "cmd/internal/config", "cmd/internal/gcfloor", "cmd/internal/telemetry"}, tests: []string{"persistence/testserver"}},
 	{part: "bench/...", may: []string{"..."}},
 }
 
