@@ -10,8 +10,8 @@ import (
 
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
+	"github.com/dash-fleet/dash/persistence/internal/migrations"
 	"github.com/jackc/pgx/v5"
-	"github.com/pressly/goose/v3"
 )
 
 // EngineName is the engine as archives name it.
@@ -109,7 +109,7 @@ func schemaVersion(ctx context.Context, tx pgx.Tx) (version int64, err error) {
 	if err := tx.QueryRow(ctx, `SELECT coalesce(max(version_id), 0) FROM schema_migrations WHERE is_applied`).Scan(&version); err != nil {
 		return 0, readError(ctx, "read schema version", err)
 	}
-	newest, err := newestVersion()
+	newest, err := migrations.Newest(migrationFiles)
 	switch {
 	case err != nil:
 		return 0, err
@@ -252,20 +252,4 @@ func readJSON[T any](v [][]byte, emit func(any) error) error {
 		return fmt.Errorf("decode: %w", err)
 	}
 	return emit(row)
-}
-
-// newestVersion is the newest migration that this binary knows.
-func newestVersion() (newest int64, err error) {
-	files, err := migrationFiles.ReadDir("migrations")
-	if err != nil {
-		return 0, fmt.Errorf("read migrations: %w", err)
-	}
-	for _, f := range files {
-		v, err := goose.NumericComponent(f.Name())
-		if err != nil {
-			return 0, fmt.Errorf("read migrations: %w", err)
-		}
-		newest = max(newest, v)
-	}
-	return newest, nil
 }

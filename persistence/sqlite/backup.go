@@ -11,6 +11,7 @@ import (
 
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
+	"github.com/dash-fleet/dash/persistence/internal/migrations"
 )
 
 // EngineName is the engine as archives name it.
@@ -91,7 +92,7 @@ func schemaVersion(ctx context.Context, q interface {
 // checkReadable refuses a schema that this binary does not know whole: a copy
 // must leave nothing out.
 func checkReadable(version int64) error {
-	newest, err := newestVersion()
+	newest, err := migrations.Newest(migrationFiles)
 	switch {
 	case err != nil:
 		return err

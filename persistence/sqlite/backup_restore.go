@@ -32,7 +32,7 @@ func OpenTarget(ctx context.Context, dir string) (*Target, error) {
 		return nil, err
 	}
 	t := &Target{dir: cfg.Dir, lock: lock}
-	if _, err := ensureSchema(ctx, cfg.Dir); err != nil {
+	if err := ensureSchema(ctx, cfg.Dir); err != nil {
 		return nil, errors.Join(fmt.Errorf("open store in %s: %w", cfg.Dir, err), t.Close())
 	}
 	if t.conn, err = openConn(ctx, cfg.Dir); err != nil {

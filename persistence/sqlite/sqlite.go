@@ -103,7 +103,7 @@ func (db *DB) open(ctx context.Context, unclean bool) (err error) {
 			return err
 		}
 	}
-	if _, err := ensureSchema(ctx, db.cfg.Dir); err != nil {
+	if err := ensureSchema(ctx, db.cfg.Dir); err != nil {
 		return err
 	}
 	db.metrics = newMetrics(db.cfg.Registerer, db.cfg.Dir)

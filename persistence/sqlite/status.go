@@ -10,14 +10,14 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/pressly/goose/v3"
+	"github.com/dash-fleet/dash/persistence/internal/migrations"
 )
 
 // Status lists the migrations of this binary and the version of the store in
 // dir. It only reads and takes no lock, so a node may run on the store. A
 // folder without a store has version 0.
 func Status(ctx context.Context, dir string) (list []MigrationStatus, current int64, err error) {
-	if list, err = knownMigrations(); err != nil {
+	if list, err = migrations.Known(migrationFiles); err != nil {
 		return nil, 0, err
 	}
 	if _, err := os.Stat(filepath.Join(dir, FileName)); errors.Is(err, fs.ErrNotExist) {
@@ -63,29 +63,4 @@ func appliedMigrations(ctx context.Context, db *sql.DB) (at map[int64]time.Time,
 		at[v] = t
 	}
 	return at, rows.Err()
-}
-
-// knownMigrations lists the migrations of this binary in their order.
-func knownMigrations() (list []MigrationStatus, err error) {
-	files, err := migrationFiles.ReadDir("migrations")
-	if err != nil {
-		return nil, fmt.Errorf("read migrations: %w", err)
-	}
-	for _, f := range files { // in the order of their names, which begin with the padded version
-		v, err := goose.NumericComponent(f.Name())
-		if err != nil {
-			return nil, fmt.Errorf("read migrations: %w", err)
-		}
-		list = append(list, MigrationStatus{Version: v, Name: f.Name()})
-	}
-	return list, nil
-}
-
-// newestVersion is the newest migration that this binary knows.
-func newestVersion() (int64, error) {
-	list, err := knownMigrations()
-	if err != nil || len(list) == 0 {
-		return 0, err
-	}
-	return list[len(list)-1].Version, nil
 }
