@@ -30,7 +30,7 @@ var keyColumns = []column[api.ApiKey]{
 		return age(time.Since(*v.LastUsedAt)) + " ago"
 	}},
 	{name: "EXPIRES", wide: true, value: func(v api.ApiKey) string { return when(v.ExpiresAt) }},
-	{name: "RATE", wide: true, value: func(v api.ApiKey) string { return fmt.Sprintf("%d/min", v.RateLimit) }},
+	{name: "RATE", wide: true, value: keyRate},
 	{name: "CREATED", wide: true, value: func(v api.ApiKey) string { return when(&v.CreatedAt) }},
 	{name: "KEY", wide: true, value: func(v api.ApiKey) string { return deref(v.Key) }},
 }
@@ -40,6 +40,13 @@ func orAll(tenant *string) string {
 		return "(all)"
 	}
 	return *tenant
+}
+
+func keyRate(v api.ApiKey) string {
+	if v.RateLimit == 0 {
+		return "no limit"
+	}
+	return fmt.Sprintf("%d/min", v.RateLimit)
 }
 
 func keyState(v api.ApiKey) string {
@@ -97,7 +104,7 @@ func keyCreateCommand(t *terminal) *cobra.Command {
 	flags = c
 	fs := c.Flags()
 	fs.StringSliceVar(&permissions, "permission", nil, "what it may do; repeatable")
-	fs.IntVar(&rate, "rate-limit", 100, "requests per minute")
+	fs.IntVar(&rate, "rate-limit", 100, "requests per minute, over all nodes; 0: no limit")
 	fs.DurationVar(&life, "expires-in", 0, "life of the key, for example 720h; 0: no end")
 	accountTenantFlags(t, c, &tenant, &all)
 	// The only error is a flag that does not exist.

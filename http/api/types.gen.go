@@ -358,7 +358,9 @@ type ApiKey struct {
 	LastUsedAt  *time.Time `json:"last_used_at"`
 	Name        string     `json:"name"`
 	Permissions []string   `json:"permissions"`
-	RateLimit   int        `json:"rate_limit"`
+
+	// RateLimit requests per minute, over all nodes; 0: no limit
+	RateLimit int `json:"rate_limit"`
 
 	// Tenant null: all tenants
 	Tenant  *string `json:"tenant"`
@@ -474,7 +476,7 @@ type CreateKey struct {
 	Name        string       `json:"name"`
 	Permissions []Permission `json:"permissions"`
 
-	// RateLimit requests per minute
+	// RateLimit requests per minute, over all nodes; 0: no limit
 	RateLimit *int `json:"rate_limit,omitempty"`
 	Tenant    *Id  `json:"tenant,omitempty"`
 }

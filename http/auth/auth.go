@@ -101,6 +101,7 @@ type Principal struct {
 	Name        string
 	Tenant      string // empty: all tenants
 	Permissions []Permission
+	RateLimit   int       // requests per minute; 0: no limit
 	ExpiresAt   time.Time // zero: never
 }
 

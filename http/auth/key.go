@@ -34,6 +34,7 @@ type Key struct {
 	Name        string
 	Tenant      string // empty: all tenants
 	Permissions []string
+	RateLimit   int       // requests per minute; 0: no limit
 	ExpiresAt   time.Time // zero: never
 	Active      bool
 	Version     int64 // grows with every change of the row

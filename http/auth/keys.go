@@ -279,7 +279,7 @@ func (k *Keys) check(ctx context.Context, id, token string, m mac) (*Principal, 
 }
 
 func principal(key Key) *Principal {
-	p := &Principal{ID: "key:" + key.ID, Name: key.Name, Tenant: key.Tenant, ExpiresAt: key.ExpiresAt}
+	p := &Principal{ID: "key:" + key.ID, Name: key.Name, Tenant: key.Tenant, RateLimit: key.RateLimit, ExpiresAt: key.ExpiresAt}
 	for _, s := range key.Permissions {
 		p.Permissions = append(p.Permissions, Permission(s))
 	}

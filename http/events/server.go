@@ -46,6 +46,8 @@ type Viewer struct {
 	Token     string // as sent, to ask again whether it is still valid
 	Need      auth.Permission
 	Principal *auth.Principal // nil: a WebSocket that has not said who it is
+	// Admit may refuse a WebSocket that has just said who it is; nil: nobody is.
+	Admit func(context.Context, *auth.Principal) error
 }
 
 // Server serves streams. It is safe for concurrent use.

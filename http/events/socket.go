@@ -35,7 +35,10 @@ const (
 	closeIn = time.Second
 )
 
-var errFrame = errors.New("not understood")
+var (
+	errFrame  = errors.New("not understood")
+	errNotNow = errors.New("not now")
+)
 
 // frame is what a client sends.
 type frame struct {
@@ -118,6 +121,11 @@ func (k *socket) authenticate(ctx context.Context) error {
 		return errCredential
 	case err != nil:
 		return err
+	}
+	if k.v.Admit != nil {
+		if err := k.v.Admit(ctx, p); err != nil {
+			return fmt.Errorf("%w: %w", errNotNow, err)
+		}
 	}
 	if err := auth.Need(k.v.Need).Allows(p); err != nil {
 		return err
@@ -353,6 +361,8 @@ func (k *socket) close(err error) {
 		code, reason = websocket.StatusPolicyViolation, err.Error()
 	case messages.CodeOf(err) == messages.CodeForbidden:
 		code, reason = CloseForbidden, "the credential lacks the permission events:read"
+	case errors.Is(err, errNotNow):
+		code, reason = websocket.StatusTryAgainLater, err.Error()
 	case errors.Is(err, errLeft):
 		_ = k.conn.CloseNow()
 		return

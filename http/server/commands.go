@@ -208,7 +208,7 @@ type Key struct {
 	Name        string
 	Tenant      string // empty: all tenants
 	Permissions []string
-	RateLimit   int // per minute
+	RateLimit   int // requests per minute; 0: no limit
 	Active      bool
 	CreatedAt   time.Time
 	ExpiresAt   time.Time // zero: never

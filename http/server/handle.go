@@ -127,7 +127,7 @@ func (s *Server) recovered(c *call, p any) {
 }
 
 func (s *Server) admit(c *call, rt *route) error {
-	if err := s.authenticate(c, rt.access); err != nil {
+	if err := s.authenticate(c, rt); err != nil {
 		return err
 	}
 	if c.param != "" || len(rt.op.ids) > 0 {
@@ -175,8 +175,9 @@ func (s *Server) admit(c *call, rt *route) error {
 	return h(c)
 }
 
-// authenticate finds out who calls and refuses whoever may not.
-func (s *Server) authenticate(c *call, a auth.Access) error {
+// authenticate finds out who calls and refuses whoever may not, or not so often.
+func (s *Server) authenticate(c *call, rt *route) error {
+	a := rt.access
 	if a.IsPublic() {
 		return nil
 	}
@@ -192,6 +193,11 @@ func (s *Server) authenticate(c *call, a auth.Access) error {
 	}
 	if c.principal, err = s.auth.Authenticate(c.r.Context(), token); err != nil {
 		return err
+	}
+	if rt.kind != probing && c.principal.RateLimit > 0 {
+		if err := c.charge(); err != nil {
+			return err
+		}
 	}
 	return a.Allows(c.principal)
 }

@@ -32,6 +32,8 @@ const (
 	reader = "reader-token" // tasks:read
 	tenant = "tenant-token" // everything, of the tenant t1
 	busy   = "busy-token"   // cannot be checked now
+	twice  = "twice-token"  // everything, 2 requests a minute
+	paced  = "paced-token"  // events:read, 60 requests a minute
 )
 
 type tokens map[string]*auth.Principal
@@ -74,6 +76,8 @@ func start(t testing.TB, cfg server.Config) *node {
 		admin:  {ID: "key:admin", Permissions: []auth.Permission{auth.Admin}},
 		reader: {ID: "key:reader", Permissions: []auth.Permission{auth.TasksRead}},
 		tenant: {ID: "key:tenant", Tenant: "t1", Permissions: []auth.Permission{auth.Admin}},
+		twice:  {ID: "key:twice", Permissions: []auth.Permission{auth.Admin}, RateLimit: 2},
+		paced:  {ID: "key:paced", Permissions: []auth.Permission{auth.EventsRead}, RateLimit: 60},
 	}
 	srv, err := server.New(cfg, server.Deps{
 		Commands: n.Commands(), Auth: n.auth, Logger: n.logger, Registerer: registry, Gatherer: registry,

@@ -17,6 +17,7 @@ import (
 
 	"github.com/dash-fleet/dash/http/auth"
 	"github.com/dash-fleet/dash/http/events"
+	"github.com/dash-fleet/dash/http/ratelimit"
 )
 
 // Config tunes the server; the zero value of a field means its default.
@@ -90,6 +91,8 @@ type Deps struct {
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer // of the server's own metrics; may be nil
 	Gatherer   prometheus.Gatherer   // what /metrics serves; nil: nothing
+	// Limits judges the requests of keys that have a limit; nil: this process counts.
+	Limits ratelimit.Limiter
 	// Listener comes from Listen, for a caller that wants to know early that
 	// the port is free; nil: Start opens it. From Start on the server closes it.
 	Listener net.Listener
@@ -101,6 +104,7 @@ type Server struct {
 	cfg     Config
 	cmd     Commands
 	auth    auth.Authenticator
+	limits  ratelimit.Limiter
 	logger  *slog.Logger
 	gather  prometheus.Gatherer
 	doc     *document
@@ -142,13 +146,18 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		given: deps.Listener, cfg: cfg, cmd: deps.Commands, auth: deps.Auth, logger: deps.Logger, gather: deps.Gatherer, doc: doc,
+		given: deps.Listener, cfg: cfg, cmd: deps.Commands, auth: deps.Auth, limits: deps.Limits, logger: deps.Logger, gather: deps.Gatherer, doc: doc,
 		requests: make(chan struct{}, cfg.MaxRequests), waits: make(chan struct{}, cfg.MaxWaits),
 		streams: make(chan struct{}, cfg.MaxStreams), idPrefix: randomPrefix(),
 		replies: newReplies(cfg.MaxRemembered, cfg.RememberFor), fatal: make(chan error, 1),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background()) // ends with Stop; requests have their own
 	s.audit = newAuditor(deps.Commands.Audit, deps.Logger)
+	if s.limits == nil {
+		if s.limits, err = ratelimit.NewLocal(0, deps.Registerer); err != nil {
+			return nil, err
+		}
+	}
 	if s.metrics, err = newMetrics(deps.Registerer, s); err != nil {
 		return nil, err
 	}

@@ -77,6 +77,8 @@ func (s *Server) watchEvents(c *call) error {
 	ctx, cancel := context.WithCancel(c.r.Context())
 	defer cancel()
 	defer context.AfterFunc(s.ctx, cancel)()
-	s.events.ServeSocket(ctx, c.w, c.r, c.viewer(auth.EventsRead), c.topics(), c.position())
+	v := c.viewer(auth.EventsRead)
+	v.Admit = s.admitWatcher
+	s.events.ServeSocket(ctx, c.w, c.r, v, c.topics(), c.position())
 	return nil
 }

@@ -214,7 +214,8 @@ func TestKeyRevokedOnAnotherNode(t *testing.T) {
 			key, _ = nodes[0].AdminKey()
 		}
 	}
-	made := must(clients[0].CreateKey(ctx, api.CreateKey{Name: "ci", Permissions: []api.Permission{"read"}}))(t)
+	unlimited := 0 // it is used as often as it goes
+	made := must(clients[0].CreateKey(ctx, api.CreateKey{Name: "ci", Permissions: []api.Permission{"read"}, RateLimit: &unlimited}))(t)
 	ci := apiClient(t, nodes[1], messages.Secret(*made.Key))
 	must(ci.ListPools(ctx, api.Page{}))(t)
 	must(clients[0].RevokeKey(ctx, made.Id))(t)

@@ -40,7 +40,8 @@ func (a *App) firstKey(ctx context.Context) error {
 	}
 	made, err := a.repos.Keys.CreateFirst(ctx, persistence.Key{
 		ID: id, Hash: hash, Name: "admin", Permissions: []string{string(auth.Admin)},
-		RateLimit: 100, CreatedAt: messages.Now(), Active: true,
+		RateLimit: 0, // the operator's own: whoever runs Dash is not to be locked out of it
+		CreatedAt: messages.Now(), Active: true,
 	})
 	if err != nil {
 		return fmt.Errorf("store admin key: %w", err)

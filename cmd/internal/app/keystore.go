@@ -159,7 +159,7 @@ func (k *keyStore) fetch(ctx context.Context, id string) (auth.Key, error) {
 	k.remember(id, row.Version, began, forgets)
 	return auth.Key{
 		ID: row.ID, Hash: row.Hash, Name: row.Name, Tenant: row.Tenant, Permissions: row.Permissions,
-		ExpiresAt: row.ExpiresAt, Active: row.Active, Version: row.Version,
+		RateLimit: row.RateLimit, ExpiresAt: row.ExpiresAt, Active: row.Active, Version: row.Version,
 	}, nil
 }
 
