@@ -12,43 +12,7 @@ import (
 	"github.com/dash-fleet/dash/actors/session"
 	"github.com/dash-fleet/dash/actors/supervise"
 	"github.com/dash-fleet/dash/messages"
-	"github.com/dash-fleet/dash/persistence"
 )
-
-// Commands to a gateway actor.
-type (
-	// Drain stops new work; DRAINED follows when the last run has ended. A
-	// managed process is then stopped.
-	Drain struct{}
-	// Resume opens a drained gateway.
-	Resume struct{}
-	// Restart leaves quarantine and connects anew; a managed process is
-	// drained and started again.
-	Restart struct{}
-	// Configure replaces the configuration that can change while it runs.
-	Configure struct{ Gateway messages.Gateway }
-	// Remove ends the gateway: the pool takes its claims back at once, by their
-	// on_unknown, their runs are stopped as well as possible, and a managed
-	// process too.
-	Remove struct{}
-	// Inspect asks for a snapshot.
-	Inspect struct{ Reply chan<- Snapshot }
-)
-
-// Snapshot is what an operator may want to know.
-type Snapshot struct {
-	Status  messages.GatewayStatus
-	Running []RunInfo
-	Reduced string // why the window is smaller than configured, empty otherwise
-	Away    time.Time
-}
-
-// RunInfo is one claim that the gateway holds.
-type RunInfo struct {
-	Ref     messages.ClaimRef
-	Session string // the session actor's failures, if it is being restarted
-	Failing string
-}
 
 // Props returns the props of a gateway actor.
 func Props(cfg Config) *actor.Props {
@@ -65,26 +29,6 @@ func Props(cfg Config) *actor.Props {
 	return actor.PropsFromProducer(func() actor.Actor {
 		return newGateway(cfg, incarnations.Add(1))
 	}, opts...)
-}
-
-func (t Timing) withDefaults() Timing {
-	d := DefaultTiming
-	for _, f := range []struct{ v, d *time.Duration }{
-		{&t.Tick, &d.Tick}, {&t.Health, &d.Health}, {&t.ReconnectMin, &d.ReconnectMin}, {&t.ReconnectMax, &d.ReconnectMax},
-		{&t.StableAfter, &d.StableAfter}, {&t.CallTimeout, &d.CallTimeout}, {&t.WarmUp, &d.WarmUp}, {&t.StopTimeout, &d.StopTimeout},
-		{&t.RetryWindow, &d.RetryWindow}, {&t.SessionWindow, &d.SessionWindow}, {&t.SessionDelay, &d.SessionDelay},
-	} {
-		if *f.v == 0 {
-			*f.v = *f.d
-		}
-	}
-	if t.RetryLimit == 0 {
-		t.RetryLimit = d.RetryLimit
-	}
-	if t.SessionLimit == 0 {
-		t.SessionLimit = d.SessionLimit
-	}
-	return t
 }
 
 // gateway is the actor's state; only its own turn touches it.
@@ -291,111 +235,4 @@ func (g *gateway) countOff() {
 		g.cfg.Metrics.busy.Dec()
 		g.mended(c)
 	}
-}
-
-// setState records a new state, if it is one, and makes it durable.
-func (g *gateway) setState(ctx actor.Context, to messages.GatewayState, reason, next string) {
-	from := g.status.State
-	if from == to && g.status.Reason == reason {
-		return
-	}
-	if from != to && from != 0 && !messages.Lawful(messages.GatewayTransitions, from, to) {
-		g.cfg.Metrics.unlawful.Inc()
-		g.cfg.Logger.Error("gateway changed its state against the table",
-			slog.String("from", from.String()), slog.String("to", to.String()))
-	}
-	g.cfg.Metrics.moved(from, to)
-	g.status.State, g.status.Reason, g.status.NextStep = to, reason, next
-	if from != to {
-		g.status.Since = messages.Now()
-	}
-	level := slog.LevelInfo
-	if to == messages.GatewayQuarantined {
-		level = slog.LevelError
-	}
-	attrs := []slog.Attr{slog.String("to", to.String())}
-	for _, a := range []slog.Attr{slog.String("from", name(from)), slog.String("reason", reason), slog.String("next_step", next)} {
-		if a.Value.String() != "" {
-			attrs = append(attrs, a)
-		}
-	}
-	g.cfg.Logger.LogAttrs(g.ctx, level, "gateway state changed", attrs...)
-	g.record(ctx, from, statusTag{inc: g.inc})
-}
-
-func name(s messages.GatewayState) string {
-	if s == 0 {
-		return ""
-	}
-	return s.String()
-}
-
-// statusTag marks writes of the gateway's row; conn is set for the write of a
-// new connection's boot id.
-type statusTag struct {
-	inc  uint64
-	conn session.Conn
-}
-
-// record writes the gateway's row and, after a change of state, its event.
-func (g *gateway) record(ctx actor.Context, from messages.GatewayState, tag statusTag) {
-	now := time.Now()
-	g.status.Window, g.status.Running = g.size(now), g.held()
-	status := g.status
-	op := persistence.Op{Fences: []persistence.Fence{g.cfg.Fence}, Gateway: &status}
-	if from != status.State {
-		op.Events = append(op.Events, status.Event(g.cfg.Gateway.Pool, from, now))
-	}
-	ctx.Send(g.cfg.Committer, commit.Request{Op: op, ReplyTo: ctx.Self(), Tag: tag})
-}
-
-func (g *gateway) committed(ctx actor.Context, d commit.Done) {
-	switch tag := d.Tag.(type) {
-	case statusTag:
-		if tag.inc != g.inc {
-			return
-		}
-		if d.Err == nil && d.Outcome.Status == persistence.Fenced {
-			g.lost(ctx)
-			return
-		}
-		if tag.conn != 0 && tag.conn == g.conn && g.link != nil {
-			if d.Err != nil {
-				g.drop("the gateway's boot id could not be recorded: " + d.Err.Error())
-				return
-			}
-			g.bootRecorded(ctx)
-		}
-	case parkTag:
-		g.parked(ctx, tag, d)
-	}
-}
-
-// lost: another owner has the gateway; its claims are his.
-func (g *gateway) lost(ctx actor.Context) {
-	g.cfg.Logger.Warn("gateway has another owner now; this one lets go")
-	if g.cfg.Lost != nil {
-		g.cfg.Lost(g.cfg.Gateway.ID)
-	}
-	ctx.Stop(ctx.Self())
-}
-
-func (g *gateway) snapshot() Snapshot {
-	now := time.Now()
-	g.status.Window, g.status.Running = g.size(now), g.held()
-	s := Snapshot{Status: g.status, Reduced: g.window.Reduced(now), Away: g.since}
-	for _, c := range g.claims {
-		s.Running = append(s.Running, RunInfo{Ref: c.ref, Session: c.task.Session, Failing: c.failing})
-	}
-	return s
-}
-
-func (g *gateway) configure(ctx actor.Context, gw messages.Gateway) {
-	old := g.cfg.Gateway
-	g.cfg.Gateway = gw
-	g.window.Configure(max(1, gw.MaxConcurrency), g.window.lane)
-	if gw.URL != old.URL || gw.Token != old.Token {
-		g.restart(ctx)
-	}
-	g.demand(ctx)
 }

@@ -3,7 +3,6 @@ package gateway
 import (
 	"context"
 	"log/slog"
-	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
 	"github.com/prometheus/client_golang/prometheus"
@@ -106,32 +105,4 @@ type Config struct {
 	// Dispatcher runs the turns of the gateway and its sessions; nil:
 	// protoactor's own.
 	Dispatcher actor.Dispatcher
-}
-
-// Timing are the gateway's periods. The zero value means DefaultTiming.
-type Timing struct {
-	Tick          time.Duration // windows grow, demands are repeated
-	Health        time.Duration // event-loop readings
-	ReconnectMin  time.Duration // first pause after a lost connection
-	ReconnectMax  time.Duration
-	StableAfter   time.Duration // a connection that lived this long resets the pause
-	CallTimeout   time.Duration // one read or abort
-	WarmUp        time.Duration // the first turn of a managed process, before it gets work
-	StopTimeout   time.Duration // drain of a managed process (its own budget is 315 s)
-	RetryWindow   time.Duration // starts of a managed process are counted in it
-	RetryLimit    int           // more starts than this: QUARANTINED
-	SessionWindow time.Duration // failures of a session actor are counted in it
-	SessionLimit  int           // more failures than this: PARKED
-	SessionDelay  time.Duration // first delay before a session's restart
-	Session       session.Timing
-}
-
-// DefaultTiming holds the numbers of DESIGN 5 to 7.
-var DefaultTiming = Timing{
-	Tick: time.Second, Health: 5 * time.Second,
-	ReconnectMin: 250 * time.Millisecond, ReconnectMax: 30 * time.Second, StableAfter: 5 * time.Second,
-	CallTimeout: 15 * time.Second, WarmUp: 90 * time.Second, StopTimeout: 330 * time.Second,
-	RetryWindow: 10 * time.Minute, RetryLimit: 10,
-	SessionWindow: 10 * time.Minute, SessionLimit: 5, SessionDelay: 500 * time.Millisecond,
-	Session: session.DefaultTiming,
 }

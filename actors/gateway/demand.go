@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -150,4 +151,10 @@ func (g *gateway) reading(ctx actor.Context, m reading) {
 		g.judge(ctx, now)
 		g.demand(ctx)
 	}
+}
+
+// late reports whether a call found no answer in time.
+func late(err error) bool {
+	var lost *openclaw.LostError
+	return errors.As(err, &lost) && lost.Timeout() || errors.Is(err, context.DeadlineExceeded)
 }

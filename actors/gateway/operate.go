@@ -1,20 +1,46 @@
 package gateway
 
 import (
-	"context"
-	"errors"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
 
-	"github.com/dash-fleet/dash/actors/openclaw"
 	"github.com/dash-fleet/dash/messages"
 )
 
-// late reports whether a call found no answer in time.
-func late(err error) bool {
-	var lost *openclaw.LostError
-	return errors.As(err, &lost) && lost.Timeout() || errors.Is(err, context.DeadlineExceeded)
+// Commands to a gateway actor.
+type (
+	// Drain stops new work; DRAINED follows when the last run has ended. A
+	// managed process is then stopped.
+	Drain struct{}
+	// Resume opens a drained gateway.
+	Resume struct{}
+	// Restart leaves quarantine and connects anew; a managed process is
+	// drained and started again.
+	Restart struct{}
+	// Configure replaces the configuration that can change while it runs.
+	Configure struct{ Gateway messages.Gateway }
+	// Remove ends the gateway: the pool takes its claims back at once, by their
+	// on_unknown, their runs are stopped as well as possible, and a managed
+	// process too.
+	Remove struct{}
+	// Inspect asks for a snapshot.
+	Inspect struct{ Reply chan<- Snapshot }
+)
+
+// Snapshot is what an operator may want to know.
+type Snapshot struct {
+	Status  messages.GatewayStatus
+	Running []RunInfo
+	Reduced string // why the window is smaller than configured, empty otherwise
+	Away    time.Time
+}
+
+// RunInfo is one claim that the gateway holds.
+type RunInfo struct {
+	Ref     messages.ClaimRef
+	Session string // the session of its task, empty: none
+	Failing string // why its session actor is being restarted, empty: it is not
 }
 
 func (g *gateway) drain(ctx actor.Context) {
@@ -123,4 +149,24 @@ func (g *gateway) end(ctx actor.Context) {
 func (g *gateway) gone(ctx actor.Context) {
 	g.setState(ctx, messages.GatewayRemoved, "an operator removed it", "")
 	ctx.Stop(ctx.Self())
+}
+
+func (g *gateway) configure(ctx actor.Context, gw messages.Gateway) {
+	old := g.cfg.Gateway
+	g.cfg.Gateway = gw
+	g.window.Configure(max(1, gw.MaxConcurrency), g.window.lane)
+	if gw.URL != old.URL || gw.Token != old.Token {
+		g.restart(ctx)
+	}
+	g.demand(ctx)
+}
+
+func (g *gateway) snapshot() Snapshot {
+	now := time.Now()
+	g.status.Window, g.status.Running = g.size(now), g.held()
+	s := Snapshot{Status: g.status, Reduced: g.window.Reduced(now), Away: g.since}
+	for _, c := range g.claims {
+		s.Running = append(s.Running, RunInfo{Ref: c.ref, Session: c.task.Session, Failing: c.failing})
+	}
+	return s
 }

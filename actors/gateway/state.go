@@ -1,0 +1,100 @@
+package gateway
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/dash-fleet/dash/actors/commit"
+	"github.com/dash-fleet/dash/actors/session"
+	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/persistence"
+)
+
+// setState records a new state, if it is one, and makes it durable.
+func (g *gateway) setState(ctx actor.Context, to messages.GatewayState, reason, next string) {
+	from := g.status.State
+	if from == to && g.status.Reason == reason {
+		return
+	}
+	if from != to && from != 0 && !messages.Lawful(messages.GatewayTransitions, from, to) {
+		g.cfg.Metrics.unlawful.Inc()
+		g.cfg.Logger.Error("gateway changed its state against the table",
+			slog.String("from", from.String()), slog.String("to", to.String()))
+	}
+	g.cfg.Metrics.moved(from, to)
+	g.status.State, g.status.Reason, g.status.NextStep = to, reason, next
+	if from != to {
+		g.status.Since = messages.Now()
+	}
+	level := slog.LevelInfo
+	if to == messages.GatewayQuarantined {
+		level = slog.LevelError
+	}
+	attrs := []slog.Attr{slog.String("to", to.String())}
+	for _, a := range []slog.Attr{slog.String("from", name(from)), slog.String("reason", reason), slog.String("next_step", next)} {
+		if a.Value.String() != "" {
+			attrs = append(attrs, a)
+		}
+	}
+	g.cfg.Logger.LogAttrs(g.ctx, level, "gateway state changed", attrs...)
+	g.record(ctx, from, statusTag{inc: g.inc})
+}
+
+func name(s messages.GatewayState) string {
+	if s == 0 {
+		return ""
+	}
+	return s.String()
+}
+
+// statusTag marks writes of the gateway's row; conn is set for the write of a
+// new connection's boot id.
+type statusTag struct {
+	inc  uint64
+	conn session.Conn
+}
+
+// record writes the gateway's row and, after a change of state, its event.
+func (g *gateway) record(ctx actor.Context, from messages.GatewayState, tag statusTag) {
+	now := time.Now()
+	g.status.Window, g.status.Running = g.size(now), g.held()
+	status := g.status
+	op := persistence.Op{Fences: []persistence.Fence{g.cfg.Fence}, Gateway: &status}
+	if from != status.State {
+		op.Events = append(op.Events, status.Event(g.cfg.Gateway.Pool, from, now))
+	}
+	ctx.Send(g.cfg.Committer, commit.Request{Op: op, ReplyTo: ctx.Self(), Tag: tag})
+}
+
+func (g *gateway) committed(ctx actor.Context, d commit.Done) {
+	switch tag := d.Tag.(type) {
+	case statusTag:
+		if tag.inc != g.inc {
+			return
+		}
+		if d.Err == nil && d.Outcome.Status == persistence.Fenced {
+			g.lost(ctx)
+			return
+		}
+		if tag.conn != 0 && tag.conn == g.conn && g.link != nil {
+			if d.Err != nil {
+				g.drop("the gateway's boot id could not be recorded: " + d.Err.Error())
+				return
+			}
+			g.bootRecorded(ctx)
+		}
+	case parkTag:
+		g.parked(ctx, tag, d)
+	}
+}
+
+// lost: another owner has the gateway; its claims are his.
+func (g *gateway) lost(ctx actor.Context) {
+	g.cfg.Logger.Warn("gateway has another owner now; this one lets go")
+	if g.cfg.Lost != nil {
+		g.cfg.Lost(g.cfg.Gateway.ID)
+	}
+	ctx.Stop(ctx.Self())
+}
