@@ -55,7 +55,7 @@ func Status(ctx context.Context, cfg Config) (list []MigrationStatus, current in
 			return fmt.Errorf("read migrations: %w", err)
 		}
 		for _, s := range all {
-			list = append(list, MigrationStatus{s.Source.Version, path.Base(s.Source.Path), s.AppliedAt})
+			list = append(list, MigrationStatus{Version: s.Source.Version, Name: path.Base(s.Source.Path), AppliedAt: s.AppliedAt})
 		}
 		current, err = p.GetDBVersion(ctx)
 		return err
