@@ -127,9 +127,19 @@ func (a *array) bytes(p []byte) {
 	a.b = append(a.b, p...)
 }
 
+// string appends s as bytea, which takes any bytes.
 func (a *array) string(s string) {
 	a.head(oidBytea, uint32(len(s)))
 	a.b = append(a.b, s...)
+}
+
+// stringOr is NULL for an empty string.
+func (a *array) stringOr(s string) {
+	if s == "" {
+		a.null(oidBytea)
+		return
+	}
+	a.string(s)
 }
 
 // errShort: the server's answer ends too early.

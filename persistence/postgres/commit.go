@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
 )
 
@@ -139,15 +138,15 @@ func pause(ctx context.Context, try int) error {
 type attempt struct {
 	ops    []persistence.Op
 	skip   []bool // refused by a fence
-	known  *bases
+	known  *knownRows
 	fenced int // ops that the last try refused by a fence
 }
 
 // try plays and sends the batch once. Without outcomes and without error the
 // server has said something new and it is to be played again.
 func (db *DB) try(ctx context.Context, s *slot, b *attempt) ([]persistence.Outcome, error) {
-	g := play(b.ops, b.skip, b.known)
-	r, err := newRequest(g, db.seqs.stored)
+	p := play(b.ops, b.skip, b.known)
+	r, err := newRequest(p, db.seqs.stored)
 	if err != nil {
 		return nil, err
 	}
@@ -159,10 +158,10 @@ func (db *DB) try(ctx context.Context, s *slot, b *attempt) ([]persistence.Outco
 	if err == nil && a.status == statusFenced {
 		b.fence(r.fences, a.held)
 	}
-	requests.Put(r)
+	requestPool.Put(r)
 	switch {
 	case errors.Is(err, errLost):
-		s.lost = &lost{ops: b.ops, game: g, batch: s.next, cause: err}
+		s.lost = &lost{ops: b.ops, plan: p, batch: s.next, cause: err}
 		db.slots.lose(s.lost)
 		out, err := db.resolve(ctx, s, true)
 		if err != nil {
@@ -176,7 +175,7 @@ func (db *DB) try(ctx context.Context, s *slot, b *attempt) ([]persistence.Outco
 		return nil, db.refusal(ctx, s, err)
 	case a.status == statusMismatch:
 		db.wary.Store(waryBatches)
-		b.learn(g, a)
+		b.learn(p, a)
 		return nil, nil
 	case a.status == statusFenced:
 		return nil, nil
@@ -185,7 +184,7 @@ func (db *DB) try(ctx context.Context, s *slot, b *attempt) ([]persistence.Outco
 		db.wary.Store(waryBatches)
 	}
 	s.prev = s.next
-	return db.finish(g, a), nil
+	return db.finish(p, a), nil
 }
 
 // refusal sorts the errors after which nothing was kept.
@@ -223,13 +222,13 @@ func (b *attempt) fence(sent []persistence.Fence, held []int) {
 }
 
 // learn takes over the rows of the groups that did not fit.
-func (b *attempt) learn(g *game, a *answer) {
+func (b *attempt) learn(p *plan, a *answer) {
 	if b.known == nil {
-		b.known = &bases{tasks: map[string]*base{}, keys: map[idemKey]*base{}, sessions: map[sessionKey]int64{}, ops: make([]bool, len(b.ops))}
+		b.known = newKnownRows(make([]bool, len(b.ops)))
 	}
 	bad := groupSet(a.bad)
 	for i := range b.ops {
-		if !b.skip[i] && bad[g.group(i)] {
+		if !b.skip[i] && bad[p.group(i)] {
 			b.known.ops[i] = true
 			b.known.forget(&b.ops[i])
 		}
@@ -238,7 +237,7 @@ func (b *attempt) learn(g *game, a *answer) {
 }
 
 // forget drops what is known of the rows of an op; newer rows follow.
-func (k *bases) forget(op *persistence.Op) {
+func (k *knownRows) forget(op *persistence.Op) {
 	switch {
 	case op.Insert != nil:
 		delete(k.tasks, op.Insert.Task.ID)
@@ -253,7 +252,7 @@ func (k *bases) forget(op *persistence.Op) {
 	}
 }
 
-func (k *bases) add(a *answer) {
+func (k *knownRows) add(a *answer) {
 	for i := range a.tasks {
 		t := &a.tasks[i]
 		k.tasks[t.task.ID] = t
@@ -264,106 +263,4 @@ func (k *bases) add(a *answer) {
 	for key, gen := range a.generations {
 		k.sessions[key] = gen
 	}
-}
-
-func groupSet(list []int) map[int]bool {
-	set := make(map[int]bool, len(list))
-	for _, g := range list {
-		set[g] = true
-	}
-	return set
-}
-
-// finish turns the answer to a committed batch into outcomes.
-func (db *DB) finish(g *game, a *answer) []persistence.Outcome {
-	bad := groupSet(a.bad)
-	out := db.number(g, a, bad)
-	if shown := g.shown(bad); shown != nil {
-		again := g.replay(shown, a)
-		for i := range shown {
-			if !shown[i] {
-				continue
-			}
-			if out[i] = again.outcomes[i]; out[i].Status == persistence.Duplicate && bad[g.group(i)] {
-				out[i].Current = g.asOf(out[i].Current, i, bad)
-			}
-		}
-	}
-	return out
-}
-
-// number gives the events of what was kept their places in the log.
-func (db *DB) number(g *game, a *answer, bad map[int]bool) []persistence.Outcome {
-	seq := a.first
-	for i := range g.ops {
-		op := &g.ops[i]
-		switch {
-		case g.skip[i]:
-			g.outcomes[i] = persistence.Outcome{Status: persistence.Fenced}
-			db.metrics.fenced.Inc()
-			continue
-		case g.outcomes[i].Status != persistence.OK || (len(bad) > 0 && bad[g.group(i)]):
-			continue
-		case op.Insert != nil:
-			db.seqs.raise(op.Insert.Task.Pool, op.Insert.Task.Seq)
-		case op.Update != nil:
-			db.seqs.raise(op.Update.Task.Pool, op.Update.Task.Seq)
-		}
-		for _, e := range op.Events {
-			seq++
-			e.Seq = seq
-		}
-	}
-	return g.outcomes
-}
-
-// asOf is a row as the ops before op i have left it. Its key kept an insert out
-// that did not know of it, so the two are in different groups.
-func (g *game) asOf(row *messages.Task, i int, bad map[int]bool) *messages.Task {
-	for k := range g.ops[:i] {
-		op := &g.ops[k]
-		if g.skip[k] || g.outcomes[k].Status != persistence.OK || bad[g.group(k)] || taskID(op) != row.ID {
-			continue
-		}
-		t := taskNode{state: row.State, row: row}
-		switch {
-		case op.Update != nil:
-			t.cancel = flagUnknown
-			t.update(k, op.Update)
-		case op.Cancel != nil && !row.CancelRequested():
-			t.setFlag(op.Cancel)
-		}
-		row = t.row
-	}
-	return row
-}
-
-// shown marks the ops whose rows the server returned: those of the groups that
-// did not fit, and those that carry a row nobody here knew. nil: none.
-func (g *game) shown(bad map[int]bool) []bool {
-	show := make(map[int]bool, len(bad))
-	for i := range g.ops {
-		if !g.skip[i] && (g.want[i] || bad[g.group(i)]) {
-			show[g.group(i)] = true
-		}
-	}
-	if len(show) == 0 {
-		return nil
-	}
-	list := make([]bool, len(g.ops))
-	for i := range g.ops {
-		list[i] = !g.skip[i] && show[g.group(i)]
-	}
-	return list
-}
-
-// replay plays the shown ops on the rows that the server met.
-func (g *game) replay(shown []bool, a *answer) *game {
-	k := &bases{tasks: map[string]*base{}, keys: map[idemKey]*base{}, sessions: map[sessionKey]int64{}, ops: shown}
-	k.add(a)
-	skip := make([]bool, len(shown))
-	for i := range shown {
-		skip[i] = !shown[i]
-	}
-	return play(g.ops, skip, k)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/dash-fleet/dash/persistence"
@@ -24,7 +25,8 @@ type DB struct {
 	metrics *metrics
 	slots   *slots
 	seqs    seqs
-	wary    wary
+	// wary counts the batches that still look before they write.
+	wary atomic.Int32
 	// unfenced checks the fences before a batch instead of in it; only the test
 	// that proves this wrong sets it.
 	unfenced bool

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -66,7 +65,7 @@ type answer struct {
 	first       int64 // seq of the newest event before this batch
 	bad         []int // groups left out
 	held        []int // fences that hold, by place, from 1
-	tasks       []base
+	tasks       []taskRow
 	generations map[sessionKey]int64
 }
 
@@ -81,7 +80,7 @@ func (db *DB) send(ctx context.Context, s *slot, r *request) (*answer, error) {
 	}
 	defer conn.Release()
 	if db.unfenced {
-		if held, err := db.look(ctx, conn, r); err != nil || len(held) < len(r.fences) {
+		if held, err := db.heldFences(ctx, conn, r); err != nil || len(held) < len(r.fences) {
 			return &answer{status: statusFenced, held: held}, err
 		}
 	}
@@ -113,9 +112,9 @@ func (db *DB) params(s *slot, r *request, conn *pgxpool.Conn) [][]byte {
 	if r.made > 0 {
 		p[13], p[14] = int8Param(r.minCreated), int8Param(r.maxCreated)
 	}
-	if r.evN.n > 0 {
-		p[15], p[16], p[17], p[18] = r.evG.param(oidInt4), r.evN.param(oidInt4), r.evLen.param(oidInt4), r.events
-		p[19], p[20] = r.partN.param(oidInt4), r.partLen.param(oidInt4)
+	if r.eventCounts.n > 0 {
+		p[15], p[16], p[17], p[18] = r.eventGroups.param(oidInt4), r.eventCounts.param(oidInt4), r.eventSizes.param(oidInt4), r.events
+		p[19], p[20] = r.partCounts.param(oidInt4), r.partSizes.param(oidInt4)
 	}
 	p[21], p[22] = r.hard.param(oidInt4), r.want.param(oidInt4)
 	p[23] = []byte{0}
@@ -127,9 +126,9 @@ func (db *DB) params(s *slot, r *request, conn *pgxpool.Conn) [][]byte {
 
 func int8Param(v int64) []byte { return binary.BigEndian.AppendUint64(nil, uint64(v)) }
 
-// look checks the fences before the batch instead of in it: the mistake that
+// heldFences checks the fences before the batch instead of in it: the mistake that
 // the stress test must be able to find.
-func (db *DB) look(ctx context.Context, conn *pgxpool.Conn, r *request) (held []int, err error) {
+func (db *DB) heldFences(ctx context.Context, conn *pgxpool.Conn, r *request) (held []int, err error) {
 	for i, f := range r.fences {
 		var n int
 		err := conn.QueryRow(ctx, `SELECT count(*) FROM ownership WHERE scope = $1 AND key = $2 AND owner = $3 AND epoch = $4`,
@@ -151,7 +150,7 @@ func readAnswer(row [][]byte) (*answer, error) {
 	a.bad, err = numbers(row[2])
 	a.held, err2 = numbers(row[3])
 	if err = errors.Join(err, err2); err == nil {
-		if a.tasks, err = readBases(row[4]); err == nil {
+		if a.tasks, err = readTaskRows(row[4]); err == nil {
 			a.generations, err = readGenerations(row[5])
 		}
 	}
@@ -161,36 +160,36 @@ func readAnswer(row [][]byte) (*answer, error) {
 	return a, nil
 }
 
-func readBases(p []byte) ([]base, error) {
+func readTaskRows(p []byte) ([]taskRow, error) {
 	r := reader{b: p}
-	list := make([]base, r.elements())
+	list := make([]taskRow, r.elements())
 	for i := range list {
 		row := reader{b: r.value()}
 		row.take(4)
 		var err error
-		if list[i], err = readBase(&row); err != nil {
+		if list[i], err = readTaskRow(&row); err != nil {
 			return nil, err
 		}
 	}
 	return list, r.err
 }
 
-// readBase reads a commit_task_v1.
-func readBase(r *reader) (base, error) {
+// readTaskRow reads a commit_task_v1.
+func readTaskRow(r *reader) (taskRow, error) {
 	var v [numTaskColumns + 2][]byte
 	for i := range v {
 		v[i] = r.field()
 	}
 	if r.err != nil {
-		return base{}, r.err
+		return taskRow{}, r.err
 	}
-	return decodeBase(v[:])
+	return decodeTaskRow(v[:])
 }
 
-// decodeBase takes the task columns, the idempotency key and the hash.
-func decodeBase(v [][]byte) (base, error) {
+// decodeTaskRow takes the task columns, the idempotency key and the hash.
+func decodeTaskRow(v [][]byte) (taskRow, error) {
 	t, err := decodeTask(v)
-	return base{task: t, key: bytes.Clone(v[numTaskColumns]), hash: bytes.Clone(v[numTaskColumns+1])}, err
+	return taskRow{task: t, key: bytes.Clone(v[numTaskColumns]), hash: bytes.Clone(v[numTaskColumns+1])}, err
 }
 
 func readGenerations(p []byte) (map[sessionKey]int64, error) {
@@ -242,6 +241,3 @@ func (s *seqs) raise(pool string, seq int64) {
 	}
 	s.pools[pool] = seq
 }
-
-// wary counts the batches that still look before they write.
-type wary = atomic.Int32

@@ -1,0 +1,64 @@
+package postgres
+
+import (
+	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/persistence/internal/rows"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+)
+
+// One row of the event log holds at most so many entries and bytes (plus the
+// last op's), so that a reader never loads a huge batch for one entry.
+const (
+	eventsPerRow     = 512
+	eventBytesPerRow = 256 << 10
+)
+
+func (r *request) addEvents(group int, events []*messages.Event) (err error) {
+	before := len(r.events)
+	for _, e := range events {
+		if r.events, err = appendEvent(r.events, e); err != nil {
+			return err
+		}
+	}
+	size := len(r.events) - before
+	r.eventGroups.int4(group)
+	r.eventCounts.int4(len(events))
+	r.eventSizes.int4(size)
+	r.openEvents += len(events)
+	r.openBytes += size
+	if r.openEvents >= eventsPerRow || r.openBytes >= eventBytesPerRow {
+		r.endPart()
+	}
+	return nil
+}
+
+// endPart closes the row of the log under way.
+func (r *request) endPart() {
+	if r.openEvents > 0 {
+		r.partCounts.int4(r.openEvents)
+		r.partSizes.int4(r.openBytes)
+	}
+	r.openEvents, r.openBytes = 0, 0
+}
+
+// appendEvent adds one length-prefixed entry without its seq, which the row's
+// first_seq gives.
+func appendEvent(buf []byte, e *messages.Event) ([]byte, error) {
+	if e.Seq != 0 {
+		e = proto.CloneOf(e)
+		e.Seq = 0
+	}
+	// Room for a length of five bytes is left and closed up afterwards, which is
+	// cheaper than to size the message first.
+	at := len(buf)
+	buf = append(buf, 0, 0, 0, 0, 0)
+	buf, err := rows.Append(buf, e)
+	if err != nil {
+		return nil, err
+	}
+	size := len(buf) - at - 5
+	head := len(protowire.AppendVarint(buf[at:at:at+5], uint64(size)))
+	copy(buf[at+head:], buf[at+5:])
+	return buf[:at+head+size], nil
+}
