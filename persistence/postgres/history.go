@@ -2,13 +2,13 @@ package postgres
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
+	"github.com/dash-fleet/dash/persistence/internal/rows"
 	"github.com/jackc/pgx/v5"
 )
 
@@ -17,24 +17,19 @@ func (db *DB) History() persistence.History { return history{db} }
 
 type history struct{ db *DB }
 
-// historyRow is what the column task holds. The key may be any bytes.
-type historyRow struct {
-	Task     messages.Task `json:"task"`
-	IdemKey  []byte        `json:"idem_key,omitempty"`
-	IdemHash []byte        `json:"idem_hash,omitempty"`
-}
-
 // saveHistory is one statement and so one transaction; the same task comes
 // once in a call.
 const saveHistory = `WITH saved AS (
- INSERT INTO task_history AS h (id, tenant, state, rev, finished_at, task)
- SELECT id, tenant, state, rev, finished_at, task::json
- FROM unnest($1::text[], $2::text[], $3::smallint[], $4::bigint[], $5::timestamptz[], $6::text[]) AS n (id, tenant, state, rev, finished_at, task)
+ INSERT INTO task_history AS h (id, tenant, state, rev, finished_at, idem_key, idem_hash, task)
+ SELECT id, tenant, state, rev, finished_at, idem_key, idem_hash, task
+ FROM unnest($1::text[], $2::text[], $3::smallint[], $4::bigint[], $5::timestamptz[], $6::bytea[], $7::bytea[], $8::bytea[])
+  AS n (id, tenant, state, rev, finished_at, idem_key, idem_hash, task)
  ORDER BY id
- ON CONFLICT (id) DO UPDATE SET state = excluded.state, rev = excluded.rev, finished_at = excluded.finished_at, task = excluded.task
+ ON CONFLICT (id) DO UPDATE SET state = excluded.state, rev = excluded.rev, finished_at = excluded.finished_at,
+  idem_key = excluded.idem_key, idem_hash = excluded.idem_hash, task = excluded.task
  WHERE h.rev <= excluded.rev
 )
-INSERT INTO task_history_mark AS m (dataset, batch, seq, at) VALUES ($7, $8, $9, $10)
+INSERT INTO task_history_mark AS m (dataset, batch, seq, at) VALUES ($9, $10, $11, $12)
 ON CONFLICT (one) DO UPDATE SET dataset = excluded.dataset, batch = excluded.batch, seq = excluded.seq, at = excluded.at
 WHERE m.batch <= excluded.batch`
 
@@ -47,25 +42,40 @@ func (h history) Save(ctx context.Context, m persistence.HistoryMark, records []
 			newest[id] = i
 		}
 	}
-	var ids, tenants, tasks []string
-	var states []int16
-	var revs []int64
-	var finished []*time.Time
+	var c historyColumns
 	for _, i := range newest {
-		r := &records[i]
-		doc, err := json.Marshal(historyRow{r.Task, []byte(r.IdemKey), r.IdemHash})
-		if err != nil {
-			return fmt.Errorf("encode task %s: %w", r.Task.ID, err)
+		if err := c.add(&records[i]); err != nil {
+			return fmt.Errorf("encode task %s: %w", records[i].Task.ID, err)
 		}
-		var at *time.Time
-		if r.Task.State.Terminal() {
-			at = &r.Task.FinishedAt
-		}
-		ids, tenants, tasks = append(ids, r.Task.ID), append(tenants, r.Task.Tenant), append(tasks, string(doc))
-		states, revs, finished = append(states, int16(r.Task.State)), append(revs, r.Rev), append(finished, at)
 	}
-	_, err := rowsOf(ctx, h.db, "save the task history", pgx.RowTo[int64], saveHistory, ids, tenants, states, revs, finished, tasks, m.Dataset, m.Batch, m.Seq, m.At)
+	_, err := rowsOf(ctx, h.db, "save the task history", pgx.RowTo[int64], saveHistory, c.ids, c.tenants, c.states, c.revs, c.finished, c.keys, c.hashes, c.tasks, m.Dataset, m.Batch, m.Seq, m.At)
 	return err
+}
+
+type historyColumns struct {
+	ids, tenants        []string
+	states              []int16
+	revs                []int64
+	finished            []*time.Time
+	keys, hashes, tasks [][]byte
+}
+
+func (c *historyColumns) add(r *persistence.HistoryRecord) error {
+	task, err := rows.EncodeTask(&r.Task)
+	if err != nil {
+		return err
+	}
+	var at *time.Time
+	if r.Task.State.Terminal() {
+		at = &r.Task.FinishedAt
+	}
+	var key []byte
+	if r.IdemKey != "" {
+		key = []byte(r.IdemKey)
+	}
+	c.ids, c.tenants, c.states, c.revs = append(c.ids, r.Task.ID), append(c.tenants, r.Task.Tenant), append(c.states, int16(r.Task.State)), append(c.revs, r.Rev)
+	c.finished, c.keys, c.hashes, c.tasks = append(c.finished, at), append(c.keys, key), append(c.hashes, r.IdemHash), append(c.tasks, task)
+	return nil
 }
 
 // Mark returns how far the history has come.
@@ -81,21 +91,19 @@ func (h history) Mark(ctx context.Context) (persistence.HistoryMark, error) {
 // Since pages through what is open or newer than rev.
 func (h history) Since(ctx context.Context, rev int64, after string, limit int) ([]persistence.HistoryRecord, error) {
 	return rowsOf(ctx, h.db, "read the task history", historyRecord,
-		`SELECT rev, task FROM task_history WHERE id > $2 AND (rev > $1 OR state < $4) ORDER BY id LIMIT $3`, rev, after, limit, int16(messages.Succeeded))
+		`SELECT rev, idem_key, idem_hash, task FROM task_history WHERE id > $2 AND (rev > $1 OR state < $4) ORDER BY id LIMIT $3`, rev, after, limit, int16(messages.Succeeded))
 }
 
 func historyRecord(r pgx.CollectableRow) (persistence.HistoryRecord, error) {
 	var rec persistence.HistoryRecord
-	var doc []byte
-	if err := r.Scan(&rec.Rev, &doc); err != nil {
+	var key, task []byte
+	if err := r.Scan(&rec.Rev, &key, &rec.IdemHash, &task); err != nil {
 		return rec, err
 	}
-	var row historyRow
-	if err := json.Unmarshal(doc, &row); err != nil {
-		return rec, fmt.Errorf("decode a task of the history: %w", err)
-	}
-	rec.Task, rec.IdemKey, rec.IdemHash = row.Task, string(row.IdemKey), row.IdemHash
-	return rec, nil
+	rec.IdemKey = string(key)
+	var err error
+	rec.Task, err = rows.DecodeTask(task)
+	return rec, err
 }
 
 // Sweep removes what ended before the given time.

@@ -29,17 +29,12 @@ const (
 // EncodeRun packs the fields of a task that no query asks for.
 func EncodeRun(t *messages.Task) ([]byte, error) {
 	b := make([]byte, 0, 128)
-	for _, f := range [...]struct {
-		n protowire.Number
-		v int64
-	}{
+	for _, f := range [...]field{
 		{runAttempt, int64(t.Attempt)}, {runReplays, int64(t.Replays)}, {runGen, t.Generation}, {runStopping, int64(t.Stopping)},
 		{runConfirmed, int64(t.Cancel.Confirmed)}, {runDue, Micros(t.DueAt)}, {runNotAfter, Micros(t.NotAfter)},
 		{runClaimed, Micros(t.ClaimedAt)}, {runStarted, Micros(t.StartedAt)},
 	} {
-		if f.v != 0 {
-			b = protowire.AppendVarint(protowire.AppendTag(b, f.n, protowire.VarintType), uint64(f.v))
-		}
+		b = f.append(b)
 	}
 	if t.BootID != "" {
 		b = protowire.AppendString(protowire.AppendTag(b, runBoot, protowire.BytesType), t.BootID)
@@ -59,44 +54,11 @@ func EncodeRun(t *messages.Task) ([]byte, error) {
 	return b, err
 }
 
-func appendMessage(b []byte, n protowire.Number, m proto.Message) ([]byte, error) {
-	enc, err := Marshal(m)
-	if err != nil {
-		return nil, err
-	}
-	return protowire.AppendBytes(protowire.AppendTag(b, n, protowire.BytesType), enc), nil
-}
-
 // DecodeRun sets what EncodeRun wrote; it keeps no part of b.
 func DecodeRun(t *messages.Task, b []byte) error {
-	for len(b) > 0 {
-		n, typ, size := protowire.ConsumeTag(b)
-		if size < 0 {
-			return fmt.Errorf("decode run: %w", protowire.ParseError(size))
-		}
-		b = b[size:]
-		var err error
-		switch typ {
-		case protowire.VarintType:
-			var v uint64
-			if v, size = protowire.ConsumeVarint(b); size >= 0 {
-				setRunNumber(t, n, int64(v))
-			}
-		case protowire.BytesType:
-			var v []byte
-			if v, size = protowire.ConsumeBytes(b); size >= 0 {
-				err = setRunBytes(t, n, v)
-			}
-		default:
-			size = protowire.ConsumeFieldValue(n, typ, b)
-		}
-		switch {
-		case size < 0:
-			return fmt.Errorf("decode run: %w", protowire.ParseError(size))
-		case err != nil:
-			return fmt.Errorf("decode run: %w", err)
-		}
-		b = b[size:]
+	err := fields(b, func(n protowire.Number, v int64) { setRunNumber(t, n, v) }, func(n protowire.Number, v []byte) error { return setRunBytes(t, n, v) })
+	if err != nil {
+		return fmt.Errorf("decode run: %w", err)
 	}
 	return nil
 }

@@ -9,7 +9,9 @@ CREATE TABLE task_history (
   state       smallint    NOT NULL,
   rev         bigint      NOT NULL,
   finished_at timestamptz,
-  task        json        NOT NULL
+  idem_key    bytea,
+  idem_hash   bytea,
+  task        bytea       NOT NULL -- persistence/internal/rows
 );
 CREATE INDEX task_history_finished ON task_history (finished_at) WHERE finished_at IS NOT NULL;
 
