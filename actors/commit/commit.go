@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -115,7 +116,8 @@ type committer struct {
 	cfg     Config
 	pending []Request
 	flying  []Request // the batch under way or not answered yet, nil when the worker is idle
-	spare   []Request // room of the batch before
+	durable []Request // the batch that is being answered
+	spare   []Request // room of an earlier batch
 	down    bool      // the last commit failed
 	inDoubt bool      // nobody knows yet whether the batch under way was kept
 	work    chan []persistence.Op
@@ -256,11 +258,12 @@ func (c *committer) finish(ctx actor.Context, f flushed) {
 		c.down = false
 		c.cfg.Logger.Info("store takes writes again")
 	}
+	c.flying, c.durable = nil, batch
+	c.flush() // what has arrived is under way while this batch is answered
 	c.publish(batch, f.outcomes)
 	c.answerAll(ctx, batch, f.outcomes)
 	clear(batch) // nobody is kept alive by an old batch
-	c.flying, c.spare = nil, batch[:0]
-	c.flush()
+	c.durable, c.spare = nil, batch[:0]
 	c.cfg.Metrics.pending.Set(float64(len(c.pending) + len(c.flying)))
 }
 
@@ -323,10 +326,10 @@ func (c *committer) publish(batch []Request, outcomes []persistence.Outcome) {
 }
 
 func (c *committer) stop(ctx actor.Context) {
-	for _, r := range append(c.flying, c.pending...) {
+	for _, r := range slices.Concat(c.durable, c.flying, c.pending) {
 		answer(ctx, r, persistence.Outcome{}, ErrStopped)
 	}
-	c.flying, c.pending = nil, nil
+	c.durable, c.flying, c.pending = nil, nil, nil
 	close(c.work)
 	c.cancel()
 }
