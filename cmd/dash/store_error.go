@@ -19,6 +19,7 @@ func storeError(err error) error {
 	var full *persistence.NotEmptyError
 	var nodes *postgres.NodesRunError
 	var refused *redis.DurabilityError
+	var pair *redis.PairError
 	var op *net.OpError
 	next, fatal := postgres.Advice(err)
 	switch {
@@ -30,6 +31,8 @@ func storeError(err error) error {
 		return &failure{code: exitConflict, what: nodes.Error(), next: "stop them first, `dash node list` names them, or give another database", err: err}
 	case errors.As(err, &refused):
 		return &failure{code: exitFailed, what: "this Redis server is refused: " + refused.Problem, next: refused.Next, err: err}
+	case errors.As(err, &pair):
+		return &failure{code: exitConflict, what: pair.Error(), next: pair.Next(), err: err}
 	case fatal:
 		return &failure{code: exitFailed, what: err.Error(), next: next, err: err}
 	case errors.As(err, &op) && op.Op == "dial":

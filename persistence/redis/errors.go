@@ -42,6 +42,23 @@ func (e *LossError) Is(target error) bool { return target == ErrLostData }
 // Unwrap lets callers treat a loss as a store that cannot take writes.
 func (e *LossError) Unwrap() error { return persistence.ErrUnavailable }
 
+// PairError refuses a store whose task history is in another database than the
+// one that was named: accounts, gateways and the copy of its tasks would be missing.
+type PairError struct {
+	Dataset string // identity of the store
+	Batch   int64  // its newest batch
+}
+
+func (e *PairError) Error() string {
+	return fmt.Sprintf("the Redis server holds a store (%s, %d batches) that this PostgreSQL database has never seen", e.Dataset, e.Batch)
+}
+
+// Next says what to do about it.
+func (e *PairError) Next() string {
+	return "give the --redis-url and --postgres-url that belong together, or restore a backup into two empty servers; " +
+		"if that database is gone for good, `redis-cli HDEL " + DefaultPrefix + "meta paired` pairs the store with this one"
+}
+
 // fate says what is known of a command that returned an error.
 type fate uint8
 

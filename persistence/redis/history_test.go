@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -63,4 +64,38 @@ func TestPostgresHistory(t *testing.T) {
 	}
 	l.kept(t, next, again)
 	whole(t, next)
+}
+
+// TestForeignHistory: a store is not taken up beside a database that does not know it.
+func TestForeignHistory(t *testing.T) {
+	t.Parallel()
+	own := newMemory()
+	db := openTest(t, Config{URL: testserver.NewRedis(t, testserver.RedisOptions{}).URL(), History: own})
+	cfg := db.cfg
+	if _, err := db.Commit(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	again := openTest(t, cfg) // nothing was drained yet: the mark was made at once
+	if again.Lost() != nil {
+		t.Errorf("lost: %v", again.Lost())
+	}
+	closeDB(t, again)
+	closeDB(t, db)
+	other := cfg
+	other.History = newMemory()
+	var pair *PairError
+	if _, err := Open(t.Context(), other); !errors.As(err, &pair) || pair.Dataset != own.mark.Dataset || pair.Batch == 0 {
+		t.Fatalf("open beside an empty database: %v", err)
+	}
+	plain := cfg
+	plain.History = nil
+	free := openTest(t, plain)
+	if err := free.writer.HDel(t.Context(), free.key("meta"), "paired").Err(); err != nil { // as the error says
+		t.Fatal(err)
+	}
+	closeDB(t, free)
+	closeDB(t, openTest(t, other))
+	if m, err := other.History.Mark(t.Context()); err != nil || m.Dataset != pair.Dataset {
+		t.Errorf("mark %+v, %v", m, err)
+	}
 }

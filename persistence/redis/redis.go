@@ -164,12 +164,9 @@ func (db *DB) open(ctx context.Context) error {
 
 // begin reads or makes the dataset's identity and compares it with the history's mark.
 func (db *DB) begin(ctx context.Context, run string) error {
-	var mark Mark
-	if db.cfg.History != nil {
-		var err error
-		if mark, err = db.cfg.History.Mark(ctx); err != nil {
-			return fmt.Errorf("read the mark of the task history: %w", err)
-		}
+	mark, err := db.readMark(ctx)
+	if err != nil {
+		return err
 	}
 	fresh := ""
 	if mark.Dataset == "" {
@@ -179,7 +176,7 @@ func (db *DB) begin(ctx context.Context, run string) error {
 	if err != nil {
 		return unavailable(ctx, "read the store's identity", err)
 	}
-	dataset, batch, shards := text(res[0]), integer(res[1]), integer(res[3])
+	dataset, batch, shards, paired := text(res[0]), integer(res[1]), integer(res[3]), integer(res[5]) == 1
 	db.run = text(res[4])
 	if strings.HasPrefix(dataset, restoring) {
 		return errors.New("the store is being restored, or a restore was interrupted: wait for its end, or run `dash restore` again")
@@ -192,6 +189,7 @@ func (db *DB) begin(ctx context.Context, run string) error {
 	raise(&db.w.seq, integer(res[2]))
 	switch {
 	case mark.Dataset == "":
+		return db.pair(ctx, dataset, batch, paired)
 	case dataset == "":
 		db.loseFrom(mark, dataset, batch, "the server is empty, but the task history knows a store on it")
 	case dataset != mark.Dataset:
@@ -200,6 +198,37 @@ func (db *DB) begin(ctx context.Context, run string) error {
 		db.loseFrom(mark, dataset, batch, "the server's newest batch is older than one in the task history")
 	}
 	return nil
+}
+
+func (db *DB) readMark(ctx context.Context) (Mark, error) {
+	if db.cfg.History == nil {
+		return Mark{}, nil
+	}
+	mark, err := db.cfg.History.Mark(ctx)
+	if err != nil {
+		return mark, fmt.Errorf("read the mark of the task history: %w", err)
+	}
+	return mark, nil
+}
+
+// pair has the store and a history that knows none remember each other. A store
+// that has a history elsewhere is refused.
+func (db *DB) pair(ctx context.Context, dataset string, batch int64, paired bool) error {
+	if db.cfg.History == nil {
+		return nil
+	}
+	if paired {
+		mark, err := db.readMark(ctx) // another process may have paired them just now
+		if err != nil || mark.Dataset != "" {
+			return err
+		}
+		return &PairError{Dataset: dataset, Batch: batch}
+	}
+	// Batch 0 promises nothing: what the store holds may still be in its outbox.
+	if err := db.cfg.History.Save(ctx, Mark{Dataset: dataset, At: time.Now().UTC()}, nil); err != nil {
+		return fmt.Errorf("begin the task history: %w", err)
+	}
+	return unavailable(ctx, "pair the store with its task history", db.writer.HSet(ctx, db.key("meta"), "paired", 1).Err())
 }
 
 // Store returns the fenced half of the store.
