@@ -6,7 +6,7 @@
 // that is one number). Local counts in this process. Shared has a Redis server
 // count for all nodes and falls back to a Local whenever the server does not
 // answer in time: a decision is always made, after at most Config.Timeout, and
-// never refused for the sake of Redis. DESIGN.md has the failure table.
+// no request is refused for the sake of Redis. DESIGN.md has the failure table.
 //
 // All types are safe for concurrent use. Shared owns one goroutine, from Start
 // to Stop.

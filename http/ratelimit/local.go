@@ -70,13 +70,7 @@ type Local struct {
 	forgotten prometheus.Counter
 
 	mu   sync.Mutex
-	keys map[string]*account
-}
-
-// account is one key's.
-type account struct {
-	until   int64 // to which the key has spent
-	refused int64 // until then another node's refusal holds, see Shared
+	keys map[string]*int64 // to which time each has spent
 }
 
 // NewLocal returns a Local that counts up to most keys at once, 0:
@@ -86,7 +80,7 @@ func NewLocal(most int, r prometheus.Registerer) (*Local, error) {
 		most = DefaultKeys
 	}
 	l := &Local{
-		start: time.Now(), most: most, keys: map[string]*account{},
+		start: time.Now(), most: most, keys: map[string]*int64{},
 		forgotten: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "dash_ratelimit_forgotten_total", Help: "Keys whose requests of the last minute were forgotten because too many keys were counted.",
 		}),
@@ -105,36 +99,54 @@ func (l *Local) Take(_ context.Context, key string, perMinute int) Decision {
 	p, now := paceOf(perMinute), l.now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	a := l.account(key, now)
-	ok, spent := p.take(now, a.until)
-	a.until = spent
-	return p.decision(ok, spent-now)
+	until := l.account(key, now)
+	var ok bool
+	ok, *until = p.take(now, *until)
+	return p.decision(ok, *until-now)
 }
 
 func (l *Local) now() int64 { return time.Since(l.start).Microseconds() }
 
+// ahead is how far a key has spent beyond now.
+func (l *Local) ahead(key string, now int64) int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if until := l.keys[key]; until != nil {
+		return max(0, *until-now)
+	}
+	return 0
+}
+
+// learn takes over to which time a key has spent, as somebody else counts.
+func (l *Local) learn(key string, until int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	own := l.account(key, l.now())
+	*own = max(*own, until)
+}
+
 // account finds or makes a key's. l.mu is held.
-func (l *Local) account(key string, now int64) *account {
-	a := l.keys[key]
-	if a == nil {
+func (l *Local) account(key string, now int64) *int64 {
+	until := l.keys[key]
+	if until == nil {
 		if len(l.keys) >= l.most {
 			l.makeRoom(now)
 		}
-		a = &account{}
-		l.keys[key] = a
+		until = new(int64)
+		l.keys[key] = until
 	}
-	return a
+	return until
 }
 
 // makeRoom removes at least one key. l.mu is held.
 func (l *Local) makeRoom(now int64) {
 	n, removed := 0, false
 	var least string
-	for key, a := range l.keys { // in random order
-		if a.until <= now && a.refused <= now {
+	for key, until := range l.keys { // in random order
+		if *until <= now {
 			delete(l.keys, key)
 			removed = true
-		} else if least == "" || a.until < l.keys[least].until {
+		} else if least == "" || *until < *l.keys[least] {
 			least = key
 		}
 		if n++; n == looks {

@@ -37,6 +37,10 @@ type Deps struct {
 	// Dial connects to gateways; nil: openclaw.Dial. Benchmarks use gateways
 	// that answer at once, without a socket.
 	Dial gateway.DialFunc
+	// RedisTimeout is what anything waits for the helping Redis server, and
+	// StandbyTail the pause between two looks at the event log while another
+	// node works; 0: 100 ms and 200 ms.
+	RedisTimeout, StandbyTail time.Duration
 }
 
 // App is a running node.
@@ -57,6 +61,7 @@ type App struct {
 	repos      persistence.Repositories
 	keys       *keyStore
 	sims       func(context.Context) error // registers simulated gateways of this process; nil: none
+	helper     *helper                     // nil: there is no Redis server beside the store
 	feed       *feed.Feed
 	backups    *backups // nil: none are scheduled
 	node       *actors.Node
@@ -91,6 +96,9 @@ func (a *App) setup(ctx context.Context) error {
 		}
 		return listen.Close()
 	})
+	if err := a.openHelper(); err != nil {
+		return err
+	}
 	if err := a.prepareData(); err != nil {
 		return err
 	}
@@ -119,10 +127,13 @@ func (a *App) setup(ctx context.Context) error {
 		return fmt.Errorf("read event log: %w", err)
 	}
 	a.feed = feed.New(a.lastSeq, a.deps.Registry)
+	if err := a.startFanout(ctx); err != nil {
+		return err
+	}
 
 	// The tree: committer first, then pools, then gateways.
 	a.node, err = actors.Start(ctx, actors.Config{
-		Commit: commit.Config{Store: a.store, Logger: a.logger, Publish: a.feed.Publish, Timeout: a.engine.commitTimeout, Metrics: commit.NewMetrics(a.deps.Registry)},
+		Commit: commit.Config{Store: a.store, Logger: a.logger, Publish: a.publish, Timeout: a.engine.commitTimeout, Metrics: commit.NewMetrics(a.deps.Registry)},
 		Logger: a.logger, Fatal: a.fail, Registerer: a.deps.Registry,
 	})
 	if err != nil {
@@ -204,9 +215,13 @@ func (a *App) startServer(ctx context.Context, listen net.Listener) error {
 		return err
 	}
 	a.cleanup.add("keys", keys.Stop)
+	limits, err := a.startLimits(ctx)
+	if err != nil {
+		return err
+	}
 	api, err := server.New(a.serverConfig(), server.Deps{
-		Commands: a.Commands(),
-		Auth:     keys, Logger: a.logger, Registerer: a.deps.Registry, Gatherer: a.deps.Registry, Listener: listen,
+		Commands: a.Commands(), Limits: limits,
+		Auth: keys, Logger: a.logger, Registerer: a.deps.Registry, Gatherer: a.deps.Registry, Listener: listen,
 	})
 	if err != nil {
 		return err

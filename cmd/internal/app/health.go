@@ -39,6 +39,9 @@ func (h *healthChecks) Checks(ctx context.Context) []server.Check {
 	if c, ok := h.app.lossCheck(); ok {
 		h.checks = append(h.checks, c)
 	}
+	if c, ok := h.app.helperCheck(); ok {
+		h.checks = append(h.checks, c)
+	}
 	if h.app.backups != nil {
 		h.checks = append(h.checks, h.app.backups.check())
 	}

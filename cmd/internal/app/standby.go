@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -68,15 +69,24 @@ func (a *App) takeOver(ctx context.Context) error {
 // wait tries to take over until it has succeeded. Meanwhile it hands the events
 // that the owner writes to this node's watchers.
 func (a *App) wait(ctx context.Context) {
-	tail, try := time.NewTicker(standbyTail), time.NewTicker(standbyRetry)
+	tail, try := time.NewTicker(cmp.Or(a.deps.StandbyTail, standbyTail)), time.NewTicker(standbyRetry)
 	defer tail.Stop()
 	defer try.Stop()
+	listen, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var heard <-chan struct{} // nobody tells: the ticker alone
+	if a.helper != nil {
+		heard = a.helper.fanout.listen(listen)
+	}
 	last := a.lastSeq
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tail.C:
+			last = a.tail(ctx, last)
+			continue
+		case <-heard:
 			last = a.tail(ctx, last)
 			continue
 		case <-try.C:

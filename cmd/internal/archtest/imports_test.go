@@ -47,6 +47,7 @@ var rules = []rule{
 
 	// http states the commands it needs; it knows nobody who carries them out.
 	{part: "http/api/...", may: []string{"messages"}, tests: []string{"http/api/..."}},
+	{part: "http/ratelimit", tests: []string{"persistence/testserver"}},
 	{part: "http/...", may: []string{"messages", "http/..."}},
 
 	// The real gateway and its fake model stand beside Dash, not inside it.

@@ -152,6 +152,8 @@ func TestRefusals(t *testing.T) {
 		{"postgres with another url", []string{"--store=postgres", "--postgres-url=mysql://u:secret@h/db"}, "", nil, "begins with postgres://"},
 		{"redis without a url", []string{"--store=redis"}, "", nil, "redis-url: is not set"},
 		{"redis without postgres", []string{"--store=redis", "--redis-url=redis://h"}, "", nil, "postgres-url: is not set, and the engine redis needs it"},
+		{"redis beside postgres with another url", []string{"--store=postgres", "--postgres-url=postgres://h/d", "--redis-url=http://u:secret@h"}, "", nil, "redis-url: is not a URL that begins with redis://"},
+		{"redis beside sqlite with another url", []string{"--redis-url=h:6379"}, "", nil, "redis-url: is not a URL that begins with redis://"},
 		{"loss", []string{"--redis-accept-loss=2h"}, "", nil, "out of range"},
 		{"backups too often", []string{"--backup-every=5s"}, "", nil, "backup-every: 5s is out of range"},
 		{"no backup kept", []string{"--backup-keep=0"}, "", nil, "backup-keep: 0 is out of range"},

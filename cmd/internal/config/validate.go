@@ -58,8 +58,8 @@ func (c Config) checkStore() *messages.Error {
 			return e
 		}
 	case EngineRedis:
-		if e := checkURL("redis-url", c.RedisURL, c.Store, "redis://127.0.0.1:6379/0", "redis", "rediss", "unix"); e != nil {
-			return e
+		if c.RedisURL.Empty() {
+			return checkURL("redis-url", c.RedisURL, c.Store, redisExample)
 		}
 		// Redis holds the queue; accounts, configuration and history stay here.
 		if e := checkURL("postgres-url", c.PostgresURL, c.Store, postgresExample, "postgres", "postgresql"); e != nil {
@@ -67,6 +67,11 @@ func (c Config) checkStore() *messages.Error {
 		}
 	default:
 		return invalid("store", fmt.Sprintf("store: there is no engine %q", c.Store), "use sqlite (the default), postgres or redis")
+	}
+	if !c.RedisURL.Empty() { // any engine: it also counts and spreads events
+		if e := checkURL("redis-url", c.RedisURL, c.Store, redisExample, "redis", "rediss", "unix"); e != nil {
+			return e
+		}
 	}
 	if c.RedisAcceptLoss < 0 || c.RedisAcceptLoss > time.Hour {
 		return invalid("redis-accept-loss", fmt.Sprintf("redis-accept-loss: %s is out of range", c.RedisAcceptLoss), "give 0s to 1h")
@@ -80,7 +85,10 @@ func (c Config) checkStore() *messages.Error {
 	return nil
 }
 
-const postgresExample = "postgres://dash@127.0.0.1:5432/dash"
+const (
+	postgresExample = "postgres://dash@127.0.0.1:5432/dash"
+	redisExample    = "redis://127.0.0.1:6379/0"
+)
 
 // checkURL never repeats the value: it may hold a password.
 func checkURL(key string, value messages.Secret, engine, example string, schemes ...string) *messages.Error {
