@@ -100,19 +100,6 @@ func (s *PostgresServer) configure() error {
 	return s.p.write(filepath.Join(s.p.data(), "postgresql.conf"), text.String())
 }
 
-// write creates a file that the server's user may read.
-func (p *process) write(path, text string) error {
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		return fmt.Errorf("write a file of %s: %w", p.product.name, err)
-	}
-	if p.account != nil {
-		if err := os.Chown(path, p.account.uid, p.account.gid); err != nil {
-			return fmt.Errorf("write a file of %s: %w", p.product.name, err)
-		}
-	}
-	return nil
-}
-
 // URL connects to the first database as superuser.
 func (s *PostgresServer) URL() string { return s.admin.String() }
 
@@ -128,9 +115,6 @@ func (s *PostgresServer) Addr() string {
 // it takes connections; recovery is over then. A server that ends instead is an
 // error with the end of its log.
 func (s *PostgresServer) Start(ctx context.Context) error {
-	if s.p == nil {
-		return errForeign
-	}
 	return s.p.start(ctx, func(ctx context.Context) error {
 		return s.exec(ctx, "SELECT 1")
 	})
@@ -138,9 +122,6 @@ func (s *PostgresServer) Start(ctx context.Context) error {
 
 // Stop shuts the server down and returns when it is gone.
 func (s *PostgresServer) Stop(mode StopMode) error {
-	if s.p == nil {
-		return errForeign
-	}
 	if mode == Immediate {
 		return s.p.end(syscall.SIGQUIT)
 	}
@@ -149,26 +130,17 @@ func (s *PostgresServer) Stop(mode StopMode) error {
 
 // Kill ends all processes of the server with SIGKILL, the backends too.
 func (s *PostgresServer) Kill() error {
-	if s.p == nil {
-		return errForeign
-	}
 	return s.p.kill()
 }
 
 // Pause stops all processes of the server (SIGSTOP) until Resume. Connections
 // stay open and new ones are taken by the kernel, but nothing is answered.
 func (s *PostgresServer) Pause() error {
-	if s.p == nil {
-		return errForeign
-	}
 	return s.p.pause()
 }
 
 // Resume ends Pause.
 func (s *PostgresServer) Resume() error {
-	if s.p == nil {
-		return errForeign
-	}
 	return s.p.resume()
 }
 
@@ -204,16 +176,11 @@ func (s *PostgresServer) Dir() string { return s.p.data() }
 // Log is the end of what a private server wrote to its log.
 func (s *PostgresServer) Log() string { return s.p.log() }
 
-// Close ends the server and removes its folder. Idempotent.
+// Close ends the server and removes its folder; one that is not ours it leaves
+// alone. Idempotent.
 func (s *PostgresServer) Close() error {
-	if s.p == nil {
-		return nil
-	}
 	return s.p.close(syscall.SIGQUIT)
 }
-
-// errForeign answers what would disturb a server that is not ours.
-var errForeign = errors.New("the server belongs to somebody else: this needs a private one")
 
 // NewDatabase makes an empty database. drop removes it with all connections to
 // it, and does nothing when a private server does not run.

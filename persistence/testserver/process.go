@@ -6,12 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -41,6 +38,9 @@ type process struct {
 	closed bool
 }
 
+// errForeign answers what would disturb a server that is not ours: the nil process.
+var errForeign = errors.New("the server belongs to somebody else: this needs a private one")
+
 // newProcess makes the folder and its guard; nothing runs yet.
 func newProcess(p product, parent string) (*process, error) {
 	src, err := p.find()
@@ -64,34 +64,6 @@ func newProcess(p product, parent string) (*process, error) {
 		return nil, errors.Join(err, claim.Close(), os.Remove(dir))
 	}
 	return &process{product: p, source: src, account: acc, dir: dir, port: port, claim: claim, guard: g}, nil
-}
-
-// freePort finds a port that nobody listens on, below those that the operating
-// system gives to clients: it must still be free after a restart. The claim
-// keeps it from other processes that choose one, until it is closed.
-func freePort() (port int, claim io.Closer, err error) {
-	for range 100 {
-		port = 15000 + rand.IntN(15000)
-		if claim, err = claimPort(port); err != nil {
-			continue
-		}
-		var l net.Listener
-		if l, err = net.Listen("tcp4", "127.0.0.1:"+strconv.Itoa(port)); err == nil {
-			return port, claim, l.Close()
-		}
-		err = errors.Join(err, claim.Close())
-	}
-	return 0, nil, fmt.Errorf("find a free port: %w", err)
-}
-
-// claimPort takes a name that one process of the machine can have at a time and
-// that the kernel frees with it. Only Linux has such names; elsewhere ports are
-// kept apart by chance alone.
-func claimPort(port int) (io.Closer, error) {
-	if runtime.GOOS != "linux" {
-		return io.NopCloser(nil), nil
-	}
-	return net.Listen("unix", "@dash-testserver-"+strconv.Itoa(port))
 }
 
 func (p *process) data() string { return filepath.Join(p.dir, "data") }
@@ -145,6 +117,9 @@ func (p *process) run(ctx context.Context, program string, env []string, args ..
 
 // start runs the server and waits until ready succeeds.
 func (p *process) start(ctx context.Context, ready func(context.Context) error) error {
+	if p == nil {
+		return errForeign
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed || p.pid != 0 {
@@ -214,99 +189,6 @@ func (p *process) reap(options int) bool {
 	return true
 }
 
-// end signals the server and waits until it is gone; after stopTimeout it is killed.
-func (p *process) end(sig syscall.Signal) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.reap(syscall.WNOHANG) {
-		return nil
-	}
-	if err := p.signal(sig); err != nil {
-		return err
-	}
-	for deadline := time.Now().Add(stopTimeout); !p.reap(syscall.WNOHANG); time.Sleep(pollInterval) {
-		if time.Now().After(deadline) {
-			err := p.killTree()
-			p.reap(0)
-			return errors.Join(fmt.Errorf("stop %s: not gone after %v, killed it: %s", p.product.name, stopTimeout, p.log()), err)
-		}
-	}
-	return nil
-}
-
-// signal reaches the server's first process. The caller holds mu.
-func (p *process) signal(sig syscall.Signal) error {
-	if p.source.image != "" {
-		return p.docker("kill", "--signal", strconv.Itoa(int(sig)), p.container())
-	}
-	if err := syscall.Kill(p.pid, sig); err != nil {
-		return fmt.Errorf("signal %s: %w", p.product.name, err)
-	}
-	return nil
-}
-
-// kill ends every process of the server at once, as a crash of the machine
-// would, except that what was written but not synced survives.
-func (p *process) kill() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.reap(syscall.WNOHANG) {
-		return nil
-	}
-	err := p.killTree()
-	p.reap(0)
-	return err
-}
-
-func (p *process) killTree() error {
-	if p.source.image != "" {
-		return p.docker("kill", p.container())
-	}
-	// Stopped first, so that it starts nothing while we look, and killed last:
-	// with it goes the list of its children, and one that is stopped does not
-	// notice that it is alone.
-	if err := p.signal(syscall.SIGSTOP); err != nil {
-		return err
-	}
-	return errors.Join(p.tell(children(p.pid), syscall.SIGKILL), p.signal(syscall.SIGKILL))
-}
-
-// pause freezes the server and all its processes until resume.
-func (p *process) pause() error { return p.freeze("pause", syscall.SIGSTOP) }
-
-func (p *process) resume() error { return p.freeze("unpause", syscall.SIGCONT) }
-
-func (p *process) freeze(verb string, sig syscall.Signal) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.reap(syscall.WNOHANG) {
-		return fmt.Errorf("%s %s: it does not run", verb, p.product.name)
-	}
-	if p.source.image != "" {
-		return p.docker(verb, p.container())
-	}
-	return p.tree(sig)
-}
-
-// tree signals the first process, then its children: the backends of PostgreSQL
-// are sessions of their own, so no group holds them all.
-func (p *process) tree(sig syscall.Signal) error {
-	if err := p.signal(sig); err != nil {
-		return err
-	}
-	return p.tell(children(p.pid), sig)
-}
-
-// tell signals processes, some of which may have ended.
-func (p *process) tell(pids []int, sig syscall.Signal) error {
-	for _, pid := range pids {
-		if err := syscall.Kill(pid, sig); err != nil && !errors.Is(err, syscall.ESRCH) {
-			return fmt.Errorf("signal a process of %s: %w", p.product.name, err)
-		}
-	}
-	return nil
-}
-
 func children(pid int) []int {
 	name := strconv.Itoa(pid)
 	out, err := os.ReadFile("/proc/" + name + "/task/" + name + "/children")
@@ -322,35 +204,6 @@ func children(pid int) []int {
 	return all
 }
 
-func (p *process) docker(args ...string) error {
-	if out, err := exec.Command("docker", args...).CombinedOutput(); err != nil {
-		return fmt.Errorf("docker %s: %w: %s", strings.Join(args, " "), err, bytes.TrimSpace(out))
-	}
-	return nil
-}
-
-// close ends the server and removes its folder. Idempotent.
-func (p *process) close(sig syscall.Signal) error {
-	p.mu.Lock()
-	if p.closed {
-		p.mu.Unlock()
-		return nil
-	}
-	p.closed = true
-	if p.source.image != "" { // the guard removes the container, in whatever state it is
-		defer p.mu.Unlock()
-		err := p.guard.release()
-		p.reap(0)
-		return errors.Join(err, p.claim.Close())
-	}
-	var err error
-	if !p.reap(syscall.WNOHANG) {
-		err = p.tree(syscall.SIGCONT) // a paused one hears nothing
-	}
-	p.mu.Unlock()
-	return errors.Join(err, p.end(sig), p.guard.release(), p.claim.Close())
-}
-
 // running reports whether the server was started and has not ended.
 func (p *process) running() bool {
 	p.mu.Lock()
@@ -361,6 +214,19 @@ func (p *process) running() bool {
 func (p *process) pidFile() string { return filepath.Join(p.dir, "pid") }
 func (p *process) logFile() string { return filepath.Join(p.dir, "log") }
 func (p *process) log() string     { return tail(p.logFile()) }
+
+// write creates a file that the server's user may read.
+func (p *process) write(path, text string) error {
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		return fmt.Errorf("write a file of %s: %w", p.product.name, err)
+	}
+	if p.account != nil {
+		if err := os.Chown(path, p.account.uid, p.account.gid); err != nil {
+			return fmt.Errorf("write a file of %s: %w", p.product.name, err)
+		}
+	}
+	return nil
+}
 
 // tail is the end of a text file, to be quoted in an error.
 func tail(path string) string {

@@ -94,9 +94,6 @@ func (s *RedisServer) Addr() string {
 // it has loaded its data. A server that ends instead, as it does on a damaged
 // AOF, is an error with the end of its log.
 func (s *RedisServer) Start(ctx context.Context) error {
-	if s.p == nil {
-		return errForeign
-	}
 	return s.p.start(ctx, func(ctx context.Context) error {
 		return s.session(ctx, func(do func(...string) (string, error)) error {
 			_, err := do("PING")
@@ -107,34 +104,22 @@ func (s *RedisServer) Start(ctx context.Context) error {
 
 // Stop shuts the server down in order (SIGTERM) and returns when it is gone.
 func (s *RedisServer) Stop() error {
-	if s.p == nil {
-		return errForeign
-	}
 	return s.p.end(syscall.SIGTERM)
 }
 
 // Kill ends the server with SIGKILL.
 func (s *RedisServer) Kill() error {
-	if s.p == nil {
-		return errForeign
-	}
 	return s.p.kill()
 }
 
 // Pause stops the server (SIGSTOP) until Resume. Connections stay open and new
 // ones are taken by the kernel, but nothing is answered.
 func (s *RedisServer) Pause() error {
-	if s.p == nil {
-		return errForeign
-	}
 	return s.p.pause()
 }
 
 // Resume ends Pause.
 func (s *RedisServer) Resume() error {
-	if s.p == nil {
-		return errForeign
-	}
 	return s.p.resume()
 }
 
@@ -173,11 +158,9 @@ func (s *RedisServer) AOFFiles() ([]string, error) {
 // Log is the end of what a private server wrote to its log.
 func (s *RedisServer) Log() string { return s.p.log() }
 
-// Close ends the server and removes its folder. Idempotent.
+// Close ends the server and removes its folder; one that is not ours it leaves
+// alone. Idempotent.
 func (s *RedisServer) Close() error {
-	if s.p == nil {
-		return nil
-	}
 	return s.p.close(syscall.SIGKILL)
 }
 
