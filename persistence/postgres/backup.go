@@ -11,6 +11,7 @@ import (
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
 	"github.com/dash-fleet/dash/persistence/internal/migrations"
+	"github.com/dash-fleet/dash/persistence/internal/rows"
 	"github.com/jackc/pgx/v5"
 )
 
@@ -205,7 +206,7 @@ var backupTables = []backupTable{
 	{section: persistence.SectionEvents, table: "events", order: "first_seq", columns: `first_seq, entries`,
 		count: `SELECT coalesce(sum(last_seq - first_seq + 1), 0)::bigint FROM events`,
 		read: raw(func(v [][]byte, emit func(any) error) error {
-			events, err := decodeEvents(nil, number(v[0]), v[1], 0, math.MaxInt)
+			events, err := rows.ReadEvents(nil, number(v[0]), v[1], 0, math.MaxInt)
 			if err != nil {
 				return err
 			}

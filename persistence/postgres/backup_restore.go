@@ -13,7 +13,6 @@ import (
 	"github.com/dash-fleet/dash/persistence"
 	"github.com/dash-fleet/dash/persistence/internal/rows"
 	"github.com/jackc/pgx/v5"
-	"google.golang.org/protobuf/encoding/protowire"
 )
 
 // copyRows is how many rows go to the server in one COPY, copyBytes about how
@@ -21,12 +20,6 @@ import (
 const (
 	copyRows  = 1000
 	copyBytes = 8 << 20
-)
-
-// One row of the event log holds at most so many entries and bytes.
-const (
-	restoredPerRow      = 512
-	restoredBytesPerRow = 256 << 10
 )
 
 // Target is a database that a restore may fill.
@@ -336,9 +329,9 @@ func (f *filling) task(r *persistence.TaskRow) error {
 }
 
 // event gathers entries without a hole into one row.
-func (f *filling) event(e *messages.Event) error {
+func (f *filling) event(e *messages.Event) (err error) {
 	seq := e.GetSeq()
-	if len(f.entries) > 0 && (seq != f.last+1 || len(f.entries) >= restoredBytesPerRow || f.last-f.first+1 >= restoredPerRow) {
+	if len(f.entries) > 0 && (seq != f.last+1 || len(f.entries) >= eventBytesPerRow || f.last-f.first+1 >= eventsPerRow) {
 		if err := f.flushEvents(); err != nil {
 			return err
 		}
@@ -348,13 +341,9 @@ func (f *filling) event(e *messages.Event) error {
 	}
 	f.last, f.at = seq, e.GetTimeMicros()
 	e.Seq = 0
-	enc, err := rows.Marshal(e)
+	f.entries, err = rows.AppendEvent(f.entries, e)
 	e.Seq = seq
-	if err != nil {
-		return err
-	}
-	f.entries = protowire.AppendBytes(f.entries, enc)
-	return nil
+	return err
 }
 
 func (f *filling) flushEvents() error {

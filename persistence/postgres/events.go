@@ -2,11 +2,9 @@ package postgres
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/dash-fleet/dash/messages"
-	"google.golang.org/protobuf/encoding/protowire"
-	"google.golang.org/protobuf/proto"
+	"github.com/dash-fleet/dash/persistence/internal/rows"
 )
 
 // Events reads the log from the row that holds since+1 on, as many rows as hold
@@ -18,32 +16,12 @@ func (db *DB) Events(ctx context.Context, since int64, limit int) (events []*mes
 		if oldest = number(v[2]); v[0] == nil || len(events) >= limit {
 			return nil
 		}
-		events, err = decodeEvents(events, number(v[0]), v[1], since, limit)
+		events, err = rows.ReadEvents(events, number(v[0]), v[1], since, limit)
 		return err
 	}, `SELECT e.first_seq, e.entries, o.oldest FROM (SELECT coalesce(min(first_seq), 0) AS oldest FROM events) o
  LEFT JOIN events e ON e.first_seq >= (SELECT coalesce(max(first_seq), 0) FROM events WHERE first_seq <= $1 + 1) AND e.last_seq > $1 AND e.first_seq <= $1 + $2
  ORDER BY e.first_seq`, since, limit)
 	return events, oldest, err
-}
-
-func decodeEvents(events []*messages.Event, first int64, entries []byte, since int64, limit int) ([]*messages.Event, error) {
-	for seq := first; len(entries) > 0 && len(events) < limit; seq++ {
-		enc, n := protowire.ConsumeBytes(entries)
-		if n < 0 {
-			return events, fmt.Errorf("event %d: %w", seq, protowire.ParseError(n))
-		}
-		entries = entries[n:]
-		if seq <= since {
-			continue
-		}
-		e := &messages.Event{}
-		if err := proto.Unmarshal(enc, e); err != nil {
-			return events, fmt.Errorf("event %d: %w", seq, err)
-		}
-		e.Seq = seq
-		events = append(events, e)
-	}
-	return events, nil
 }
 
 // LastSeq is the Seq of the newest entry ever written.

@@ -3,8 +3,6 @@ package postgres
 import (
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence/internal/rows"
-	"google.golang.org/protobuf/encoding/protowire"
-	"google.golang.org/protobuf/proto"
 )
 
 // One row of the event log holds at most so many entries and bytes (plus the
@@ -17,7 +15,7 @@ const (
 func (r *request) addEvents(group int, events []*messages.Event) (err error) {
 	before := len(r.events)
 	for _, e := range events {
-		if r.events, err = appendEvent(r.events, e); err != nil {
+		if r.events, err = rows.AppendEvent(r.events, e); err != nil {
 			return err
 		}
 	}
@@ -40,25 +38,4 @@ func (r *request) endPart() {
 		r.partSizes.int4(r.openBytes)
 	}
 	r.openEvents, r.openBytes = 0, 0
-}
-
-// appendEvent adds one length-prefixed entry without its seq, which the row's
-// first_seq gives.
-func appendEvent(buf []byte, e *messages.Event) ([]byte, error) {
-	if e.Seq != 0 {
-		e = proto.CloneOf(e)
-		e.Seq = 0
-	}
-	// Room for a length of five bytes is left and closed up afterwards, which is
-	// cheaper than to size the message first.
-	at := len(buf)
-	buf = append(buf, 0, 0, 0, 0, 0)
-	buf, err := rows.Append(buf, e)
-	if err != nil {
-		return nil, err
-	}
-	size := len(buf) - at - 5
-	head := len(protowire.AppendVarint(buf[at:at:at+5], uint64(size)))
-	copy(buf[at+head:], buf[at+5:])
-	return buf[:at+head+size], nil
 }

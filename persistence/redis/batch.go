@@ -8,8 +8,6 @@ import (
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
 	"github.com/dash-fleet/dash/persistence/internal/rows"
-	"google.golang.org/protobuf/encoding/protowire"
-	"google.golang.org/protobuf/proto"
 )
 
 // Kinds and flags of an op in the commit script.
@@ -185,7 +183,7 @@ func (e *encoder) op(op *persistence.Op) error {
 	}
 	h.row = len(e.data) - data - h.spec
 	for _, ev := range op.Events {
-		if e.events, err = appendEvent(e.events, ev); err != nil {
+		if e.events, err = rows.AppendEvent(e.events, ev); err != nil {
 			return err
 		}
 	}
@@ -325,27 +323,6 @@ func (e *encoder) cancelRow(at int64, reason string) []byte {
 	from := len(e.arena)
 	e.arena = append(binary.BigEndian.AppendUint64(e.arena, uint64(at)), reason...)
 	return e.cut(from)
-}
-
-// appendEvent adds one length-prefixed entry without its seq, which its place
-// in the log gives.
-func appendEvent(buf []byte, e *messages.Event) ([]byte, error) {
-	if e.Seq != 0 {
-		e = proto.CloneOf(e)
-		e.Seq = 0
-	}
-	// Room for a length of five bytes is left and closed up afterwards, which is
-	// cheaper than to size the message first.
-	at := len(buf)
-	buf = append(buf, 0, 0, 0, 0, 0)
-	buf, err := rows.Append(buf, e)
-	if err != nil {
-		return nil, err
-	}
-	size := len(buf) - at - 5
-	n := len(protowire.AppendVarint(buf[at:at:at+5], uint64(size)))
-	copy(buf[at+n:], buf[at+5:])
-	return buf[:at+n+size], nil
 }
 
 func invalid(what, next string) error {

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/persistence/internal/rows"
 	goredis "github.com/redis/go-redis/v9"
 )
 
@@ -316,7 +317,7 @@ func (c *checker) log(ctx context.Context) error {
 			if last != 0 && p.first != last+1 {
 				c.say("log: %d follows %d", p.first, last)
 			}
-			events, err := p.decode(nil, 0, maxPage)
+			events, err := rows.ReadEvents(nil, p.first, []byte(p.entries), 0, maxPage)
 			if err != nil || int64(len(events)) != p.last-p.first+1 {
 				c.say("log: entry %s has %d events: %v", x.ID, len(events), err)
 			}

@@ -61,19 +61,9 @@ const (
 )
 
 // micros is how times are stored: microseconds since 1970, 0 for "not set".
-func micros(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return t.UnixMicro()
-}
+func micros(t time.Time) int64 { return rows.Micros(t) }
 
-func fromMicros(n int64) time.Time {
-	if n == 0 {
-		return time.Time{}
-	}
-	return time.UnixMicro(n).UTC()
-}
+func fromMicros(n int64) time.Time { return rows.FromMicros(n) }
 
 func appendInt(b []byte, n protowire.Number, v int64) []byte {
 	if v == 0 {

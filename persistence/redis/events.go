@@ -7,9 +7,8 @@ import (
 	"strings"
 
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/persistence/internal/rows"
 	goredis "github.com/redis/go-redis/v9"
-	"google.golang.org/protobuf/encoding/protowire"
-	"google.golang.org/protobuf/proto"
 )
 
 // piece is one entry of the log: the events of a batch, or of a part of it.
@@ -69,34 +68,13 @@ func (db *DB) Events(ctx context.Context, since int64, limit int) (events []*mes
 			if err != nil {
 				return nil, 0, err
 			}
-			if events, err = p.decode(events, since, limit); err != nil {
+			if events, err = rows.ReadEvents(events, p.first, []byte(p.entries), since, limit); err != nil {
 				return nil, 0, err
 			}
 			from = "(" + x.ID
 		}
 	}
 	return events, oldest, nil
-}
-
-func (p *piece) decode(events []*messages.Event, since int64, limit int) ([]*messages.Event, error) {
-	b := []byte(p.entries)
-	for seq := p.first; len(b) > 0 && len(events) < limit; seq++ {
-		enc, n := protowire.ConsumeBytes(b)
-		if n < 0 {
-			return events, fmt.Errorf("event %d: %w", seq, protowire.ParseError(n))
-		}
-		b = b[n:]
-		if seq <= since {
-			continue
-		}
-		e := &messages.Event{}
-		if err := proto.Unmarshal(enc, e); err != nil {
-			return events, fmt.Errorf("event %d: %w", seq, err)
-		}
-		e.Seq = seq
-		events = append(events, e)
-	}
-	return events, nil
 }
 
 // LastSeq is the Seq of the newest entry ever written.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
+	"github.com/dash-fleet/dash/persistence/internal/rows"
 )
 
 // backupTable is one section of a snapshot.
@@ -95,7 +96,7 @@ var backupTables = []backupTable{
 		columns: `first_seq, entries`,
 		count:   `SELECT coalesce(sum(last_seq - first_seq + 1), 0) FROM events`,
 		read: func(v []driver.Value, emit func(any) error) error {
-			events, err := decodeEvents(nil, integer(v[0]), blob(v[1]), 0, math.MaxInt)
+			events, err := rows.ReadEvents(nil, integer(v[0]), blob(v[1]), 0, math.MaxInt)
 			if err != nil {
 				return err
 			}

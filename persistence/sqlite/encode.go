@@ -25,3 +25,12 @@ func encodeRun(t *messages.Task) ([]byte, error) {
 	}
 	return out, nil
 }
+
+// appendEvent adds one entry of the event log.
+func appendEvent(buf []byte, e *messages.Event) ([]byte, error) {
+	out, err := rows.AppendEvent(buf, e)
+	if err != nil {
+		return nil, &opError{err}
+	}
+	return out, nil
+}

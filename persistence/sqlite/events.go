@@ -4,11 +4,9 @@ import (
 	"context"
 	"database/sql/driver"
 	"errors"
-	"fmt"
 
 	"github.com/dash-fleet/dash/messages"
-	"google.golang.org/protobuf/encoding/protowire"
-	"google.golang.org/protobuf/proto"
+	"github.com/dash-fleet/dash/persistence/internal/rows"
 )
 
 // errEnough ends the reading of the log.
@@ -22,7 +20,7 @@ func (db *DB) Events(ctx context.Context, since int64, limit int) (events []*mes
 		if oldest = integer(v[2]); v[0] == nil {
 			return nil
 		}
-		events, err = decodeEvents(events, integer(v[0]), blob(v[1]), since, limit)
+		events, err = rows.ReadEvents(events, integer(v[0]), blob(v[1]), since, limit)
 		if err != nil {
 			return err
 		}
@@ -37,26 +35,6 @@ func (db *DB) Events(ctx context.Context, since int64, limit int) (events []*mes
 		err = nil
 	}
 	return events, oldest, err
-}
-
-func decodeEvents(events []*messages.Event, first int64, entries []byte, since int64, limit int) ([]*messages.Event, error) {
-	for seq := first; len(entries) > 0 && len(events) < limit; seq++ {
-		enc, n := protowire.ConsumeBytes(entries)
-		if n < 0 {
-			return events, fmt.Errorf("event %d: %w", seq, protowire.ParseError(n))
-		}
-		entries = entries[n:]
-		if seq <= since {
-			continue
-		}
-		e := &messages.Event{}
-		if err := proto.Unmarshal(enc, e); err != nil {
-			return events, fmt.Errorf("event %d: %w", seq, err)
-		}
-		e.Seq = seq
-		events = append(events, e)
-	}
-	return events, nil
 }
 
 // LastSeq is the Seq of the newest entry ever written.

@@ -7,7 +7,6 @@ import (
 
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
-	"google.golang.org/protobuf/proto"
 )
 
 // inlineSpec is the largest spec kept in the task's own row. A larger one would
@@ -200,26 +199,4 @@ func (b *batch) flushEvents() error {
 		return nil
 	}
 	return write(b.seq)
-}
-
-// appendEvent adds one length-prefixed entry without its seq, which the row's
-// first_seq gives.
-func appendEvent(buf []byte, e *messages.Event) ([]byte, error) {
-	if e.Seq != 0 {
-		e = proto.CloneOf(e)
-		e.Seq = 0
-	}
-	// Room for the length is left and closed up afterwards, which is cheaper
-	// than to size the message first.
-	const room = 2
-	at := len(buf)
-	buf = append(buf, make([]byte, room)...)
-	buf, ok := appendTaskEvent(buf, e)
-	if !ok {
-		var err error
-		if buf, err = appendProto(buf, e); err != nil {
-			return nil, err
-		}
-	}
-	return closeUp(buf, at, room), nil
 }

@@ -1,6 +1,7 @@
-package sqlite
+package rows
 
 import (
+	"fmt"
 	"unicode/utf8"
 
 	"github.com/dash-fleet/dash/messages"
@@ -8,12 +9,57 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
+// AppendEvent adds one entry of the event log behind buf: its length and the
+// event without its seq, which its place in the log gives.
+func AppendEvent(buf []byte, e *messages.Event) ([]byte, error) {
+	if e.Seq != 0 {
+		e = proto.CloneOf(e)
+		e.Seq = 0
+	}
+	// Room for the length is left and closed up afterwards, which is cheaper
+	// than to size the message first.
+	const room = 2
+	at := len(buf)
+	buf = append(buf, make([]byte, room)...)
+	buf, ok := appendTaskEvent(buf, e)
+	if !ok {
+		var err error
+		if buf, err = Append(buf, e); err != nil {
+			return nil, err
+		}
+	}
+	return closeUp(buf, at, room), nil
+}
+
+// ReadEvents adds to events the entries that AppendEvent wrote, the first with
+// seq first, leaving out those up to since and stopping at limit of all.
+func ReadEvents(events []*messages.Event, first int64, entries []byte, since int64, limit int) ([]*messages.Event, error) {
+	for seq := first; len(entries) > 0 && len(events) < limit; seq++ {
+		enc, n := protowire.ConsumeBytes(entries)
+		if n < 0 {
+			return events, fmt.Errorf("event %d: %w", seq, protowire.ParseError(n))
+		}
+		entries = entries[n:]
+		if seq <= since {
+			continue
+		}
+		e := &messages.Event{}
+		if err := proto.Unmarshal(enc, e); err != nil {
+			return events, fmt.Errorf("event %d: %w", seq, err)
+		}
+		e.Seq = seq
+		events = append(events, e)
+	}
+	return events, nil
+}
+
 // appendTaskEvent encodes an event of a task as proto.Marshal would, without
 // its seq, at a third of the cost: every step of every task has one. ok is
-// false for any other event and for text that is not UTF-8; buf is then as it was.
+// false for any other event, for fields that a newer Dash wrote and for text
+// that is not UTF-8; buf is then as it was.
 func appendTaskEvent(buf []byte, e *messages.Event) (out []byte, ok bool) {
 	data, isTask := e.Data.(*messages.Event_Task)
-	if !isTask || data.Task == nil {
+	if !isTask || data.Task == nil || len(e.ProtoReflect().GetUnknown()) > 0 || len(data.Task.ProtoReflect().GetUnknown()) > 0 {
 		return buf, false
 	}
 	b := wire{buf: buf, ok: true}
@@ -62,9 +108,7 @@ type wire struct {
 }
 
 func (b *wire) number(n protowire.Number, v int64) {
-	if v != 0 {
-		b.buf = protowire.AppendVarint(protowire.AppendTag(b.buf, n, protowire.VarintType), uint64(v))
-	}
+	b.buf = field{n, v}.append(b.buf)
 }
 
 func (b *wire) text(n protowire.Number, s string) {

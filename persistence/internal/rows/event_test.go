@@ -1,4 +1,4 @@
-package sqlite
+package rows
 
 import (
 	"bytes"
@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/dash-fleet/dash/messages"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
@@ -62,7 +63,10 @@ func checkEncoded(t *testing.T, e *messages.Event) {
 
 func TestTaskEventLeavesTheRestToProtobuf(t *testing.T) {
 	t.Parallel()
+	newer := &messages.Event{Subject: "x", Data: &messages.Event_Task{Task: &messages.TaskChanged{Pool: "p"}}}
+	newer.GetTask().ProtoReflect().SetUnknown(protowire.AppendVarint(protowire.AppendTag(nil, 1000, protowire.VarintType), 7))
 	for name, e := range map[string]*messages.Event{
+		"a newer field":          newer,
 		"text that is not UTF-8": {Subject: "x", Data: &messages.Event_Task{Task: &messages.TaskChanged{Reason: "a\xff"}}},
 		"another kind":           {Subject: "x", Data: &messages.Event_Gateway{Gateway: &messages.GatewayChanged{Pool: "p"}}},
 		"no data":                {Subject: "x"},
@@ -70,8 +74,26 @@ func TestTaskEventLeavesTheRestToProtobuf(t *testing.T) {
 		if got, ok := appendTaskEvent([]byte("before"), e); ok || string(got) != "before" {
 			t.Errorf("%s: ok %t, %q", name, ok, got)
 		}
-		if enc, err := appendEvent(nil, e); err != nil || len(enc) == 0 {
+		if enc, err := AppendEvent(nil, e); err != nil || len(enc) == 0 {
 			t.Errorf("%s: %d bytes, %v", name, len(enc), err)
 		}
+	}
+}
+
+func TestReadEvents(t *testing.T) {
+	t.Parallel()
+	var entries []byte
+	for seq := range int64(5) {
+		var err error
+		if entries, err = AppendEvent(entries, &messages.Event{Seq: seq + 10, Subject: string(rune('a' + seq))}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	events, err := ReadEvents(nil, 10, entries, 10, 3)
+	if err != nil || len(events) != 3 || events[0].Seq != 11 || events[0].Subject != "b" || events[2].Seq != 13 || events[2].Subject != "d" {
+		t.Errorf("read %v, %v", events, err)
+	}
+	if events, err := ReadEvents(nil, 10, entries[:len(entries)-1], 0, 10); err == nil || len(events) != 4 {
+		t.Errorf("a cut row gave %d events, %v", len(events), err)
 	}
 }
