@@ -376,6 +376,9 @@ func session(t *testing.T, f *fleet) {
 	}
 }
 
+// poolAway is the default of a pool's away_seconds.
+const poolAway = time.Minute
+
 // gatewayKilled: kill -9 of a gateway in mid-run.
 func gatewayKilled(t *testing.T, f *fleet) {
 	task := f.submit(api.PriorityHigh, "killed-1 [[gate=killed-1]]")
@@ -400,17 +403,21 @@ func gatewayKilled(t *testing.T, f *fleet) {
 	task = f.succeeded(task.Id, bootLimit)
 	took := time.Since(began)
 	after := f.awaitState(before.Id, bootLimit, api.GatewayStateReady)
+	away := time.Since(began)
 	history := f.history(task.Id)
 	t.Logf("%s: pid %d -> %d, task %s after %s, attempt %d, claim %d, %d model calls, states %v, result %q", before.Id, value(before.Pid), value(after.Pid),
 		task.State, took.Round(time.Second), task.Attempt, task.Claim, f.calls("killed-1"), history, task.Result.Text)
 	if value(after.Pid) == value(before.Pid) || value(after.BootId) == value(before.BootId) {
 		t.Errorf("the gateway was not restarted: %+v", after)
 	}
-	if task.Attempt != 1 || task.Claim != 1 {
-		t.Errorf("attempt %d, claim %d: a crash of the gateway uses no attempt up", task.Attempt, task.Claim)
+	// A gateway that boots for longer than its pool waits loses the task to another one.
+	moved := task.Claim == 2 && away > poolAway
+	if task.Attempt != 1 || (task.Claim != 1 && !moved) {
+		t.Errorf("attempt %d, claim %d after %s: a crash of the gateway uses no attempt up", task.Attempt, task.Claim, away.Round(time.Second))
 	}
 	// The gateway runs an interrupted turn again by itself, with words of its
-	// own as the last message; that is the second call, and there is no third.
+	// own as the last message; that, or the run at the other gateway, is the
+	// second call, and there is no third.
 	if n := f.calls("killed-1"); n != 2 || !strings.HasPrefix(task.Result.Text, "ECHO(") {
 		t.Errorf("%d model calls, result %q", n, task.Result.Text)
 	}
