@@ -117,32 +117,10 @@ func (s *snapshot) Close() error {
 // Rows walks the tables.
 func (s *snapshot) Rows(ctx context.Context, emit func(row any) error) error {
 	for _, t := range backupTables {
-		err := s.each(ctx, `SELECT `+t.columns+` FROM `+t.table+` ORDER BY `+t.order, t.n, func(v []driver.Value) error { return t.read(v, emit) })
+		err := readRows(ctx, s.tx, func(v []driver.Value) error { return t.read(v, emit) }, t.n, `SELECT `+t.columns+` FROM `+t.table+` ORDER BY `+t.order)
 		if err != nil {
 			return fmt.Errorf("read %s: %w", t.section, err)
 		}
 	}
 	return nil
-}
-
-// each calls read for every row of a query.
-func (s *snapshot) each(ctx context.Context, query string, columns int, read rowReader) (err error) {
-	rows, err := s.tx.QueryContext(ctx, query)
-	if err != nil {
-		return readError(ctx, err)
-	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
-	dest, ptrs := make([]driver.Value, columns), make([]any, columns)
-	for i := range dest {
-		ptrs[i] = (*any)(&dest[i])
-	}
-	for rows.Next() {
-		if err := rows.Scan(ptrs...); err != nil {
-			return fmt.Errorf("read: %w", err)
-		}
-		if err := read(dest); err != nil {
-			return err
-		}
-	}
-	return readError(ctx, rows.Err())
 }

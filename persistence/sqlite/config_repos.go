@@ -92,13 +92,8 @@ func (r gateways) List(ctx context.Context) ([]messages.Gateway, error) {
 	return r.list(ctx, ` ORDER BY id`)
 }
 
-func (r gateways) list(ctx context.Context, where string, args ...any) (list []messages.Gateway, err error) {
-	err = r.db.readRows(ctx, func(v []driver.Value) error {
-		g, err := decodeGateway(v)
-		list = append(list, g)
-		return err
-	}, 15, `SELECT `+gatewayColumns+` FROM gateways`+where, args...)
-	return list, err
+func (r gateways) list(ctx context.Context, where string, args ...any) ([]messages.Gateway, error) {
+	return list(ctx, r.db, decodeGateway, 15, `SELECT `+gatewayColumns+` FROM gateways`+where, args...)
 }
 
 // Update replaces the row whose version is g.Version; its time of creation stays.
@@ -161,27 +156,29 @@ func (r pools) Get(ctx context.Context, id string) (messages.Pool, error) {
 // List returns all pools in the order of their ids.
 func (r pools) List(ctx context.Context) ([]messages.Pool, error) { return r.list(ctx, ` ORDER BY id`) }
 
-func (r pools) list(ctx context.Context, where string, args ...any) (list []messages.Pool, err error) {
-	err = r.db.readRows(ctx, func(v []driver.Value) error {
-		p := messages.Pool{
-			ID: text(v[0]), Tenant: text(v[1]), MaxConcurrency: int(integer(v[2])), AgingSeconds: int(integer(v[5])), AwaySeconds: int(integer(v[6])),
-			Version: integer(v[7]), CreatedAt: fromMicros(integer(v[8])),
+func (r pools) list(ctx context.Context, where string, args ...any) ([]messages.Pool, error) {
+	return list(ctx, r.db, decodePool, 9, `SELECT `+poolColumns+` FROM pools`+where, args...)
+}
+
+const poolColumns = `id, tenant, max_concurrency, limits, reserved, aging_seconds, away_seconds, version, created_at`
+
+func decodePool(v []driver.Value) (messages.Pool, error) {
+	p := messages.Pool{
+		ID: text(v[0]), Tenant: text(v[1]), MaxConcurrency: int(integer(v[2])), AgingSeconds: int(integer(v[5])), AwaySeconds: int(integer(v[6])),
+		Version: integer(v[7]), CreatedAt: fromMicros(integer(v[8])),
+	}
+	for _, f := range []struct {
+		enc string
+		to  any
+	}{{text(v[3]), &p.Limits}, {text(v[4]), &p.Reserved}} {
+		if f.enc == "" {
+			continue
 		}
-		for _, f := range []struct {
-			enc string
-			to  any
-		}{{text(v[3]), &p.Limits}, {text(v[4]), &p.Reserved}} {
-			if f.enc == "" {
-				continue
-			}
-			if err := json.Unmarshal([]byte(f.enc), f.to); err != nil {
-				return fmt.Errorf("pool %s: decode: %w", p.ID, err)
-			}
+		if err := json.Unmarshal([]byte(f.enc), f.to); err != nil {
+			return p, fmt.Errorf("pool %s: decode: %w", p.ID, err)
 		}
-		list = append(list, p)
-		return nil
-	}, 9, `SELECT id, tenant, max_concurrency, limits, reserved, aging_seconds, away_seconds, version, created_at FROM pools`+where, args...)
-	return list, err
+	}
+	return p, nil
 }
 
 // Put creates the pool (Version 0; ErrVersion if it exists) or replaces the row

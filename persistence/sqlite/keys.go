@@ -12,7 +12,10 @@ import (
 
 type keys struct{ db *DB }
 
-const insertKey = `INSERT INTO api_keys (key_id, key_hash, name, tenant, permissions, rate_limit, created_at, expires_at, last_used_at, is_active, version)`
+const (
+	keyColumns = `key_id, key_hash, name, tenant, permissions, rate_limit, created_at, expires_at, last_used_at, is_active, version`
+	insertKey  = `INSERT INTO api_keys (` + keyColumns + `)`
+)
 
 func keyArgs(k *persistence.Key) ([]driver.Value, error) {
 	permissions, err := json.Marshal(append([]string{}, k.Permissions...))
@@ -79,22 +82,22 @@ func (r keys) List(ctx context.Context) ([]persistence.Key, error) {
 	return r.list(ctx, ` ORDER BY id`)
 }
 
-func (r keys) list(ctx context.Context, where string, args ...any) (list []persistence.Key, err error) {
-	err = r.db.readRows(ctx, func(v []driver.Value) error {
-		k := persistence.Key{
-			ID: text(v[0]), Hash: []byte(text(v[1])), Name: text(v[2]), Tenant: text(v[3]), RateLimit: int(integer(v[5])), CreatedAt: fromMicros(integer(v[6])),
-			ExpiresAt: fromMicros(integer(v[7])), LastUsedAt: fromMicros(integer(v[8])), Active: integer(v[9]) != 0, Version: integer(v[10]),
-		}
-		if err := json.Unmarshal([]byte(text(v[4])), &k.Permissions); err != nil {
-			return fmt.Errorf("key %s: decode permissions: %w", k.ID, err)
-		}
-		if len(k.Permissions) == 0 {
-			k.Permissions = nil
-		}
-		list = append(list, k)
-		return nil
-	}, 11, `SELECT key_id, key_hash, name, tenant, permissions, rate_limit, created_at, expires_at, last_used_at, is_active, version FROM api_keys`+where, args...)
-	return list, err
+func (r keys) list(ctx context.Context, where string, args ...any) ([]persistence.Key, error) {
+	return list(ctx, r.db, decodeKey, 11, `SELECT `+keyColumns+` FROM api_keys`+where, args...)
+}
+
+func decodeKey(v []driver.Value) (persistence.Key, error) {
+	k := persistence.Key{
+		ID: text(v[0]), Hash: []byte(text(v[1])), Name: text(v[2]), Tenant: text(v[3]), RateLimit: int(integer(v[5])), CreatedAt: fromMicros(integer(v[6])),
+		ExpiresAt: fromMicros(integer(v[7])), LastUsedAt: fromMicros(integer(v[8])), Active: integer(v[9]) != 0, Version: integer(v[10]),
+	}
+	if err := json.Unmarshal([]byte(text(v[4])), &k.Permissions); err != nil {
+		return k, fmt.Errorf("key %s: decode permissions: %w", k.ID, err)
+	}
+	if len(k.Permissions) == 0 {
+		k.Permissions = nil
+	}
+	return k, nil
 }
 
 // Versions returns the present versions of keys.

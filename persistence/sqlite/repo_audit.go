@@ -63,15 +63,15 @@ func (r audit) Verify(ctx context.Context) (head persistence.AuditHead, err erro
 	})
 }
 
-func (r audit) list(ctx context.Context, where string, args ...any) (list []persistence.AuditEntry, err error) {
-	err = r.db.readRows(ctx, func(v []driver.Value) error {
-		e := persistence.AuditEntry{
-			Seq: integer(v[0]), Time: fromMicros(integer(v[1])), Tenant: text(v[2]), Actor: text(v[3]), Action: text(v[4]),
-			Target: text(v[5]), RequestID: text(v[6]), Detail: text(v[7]),
-		}
-		copy(e.Hash[:], blob(v[8]))
-		list = append(list, e)
-		return nil
-	}, 9, `SELECT `+auditColumns+` FROM audit`+where, args...)
-	return list, err
+func (r audit) list(ctx context.Context, where string, args ...any) ([]persistence.AuditEntry, error) {
+	return list(ctx, r.db, decodeAudit, 9, `SELECT `+auditColumns+` FROM audit`+where, args...)
+}
+
+func decodeAudit(v []driver.Value) (persistence.AuditEntry, error) {
+	e := persistence.AuditEntry{
+		Seq: integer(v[0]), Time: fromMicros(integer(v[1])), Tenant: text(v[2]), Actor: text(v[3]), Action: text(v[4]),
+		Target: text(v[5]), RequestID: text(v[6]), Detail: text(v[7]),
+	}
+	copy(e.Hash[:], blob(v[8]))
+	return e, nil
 }

@@ -10,11 +10,13 @@ import (
 
 type tenants struct{ db *DB }
 
+const tenantColumns = `id, name, created_at, version`
+
 // Create stores a new tenant.
 func (r tenants) Create(ctx context.Context, t persistence.Tenant) (persistence.Tenant, error) {
 	t.Version = 1
 	err := r.db.w.transact(ctx, func(c *conn) error {
-		err := c.text(`INSERT INTO tenants (id, name, created_at, version) VALUES (?1, ?2, ?3, ?4)`, t.ID, t.Name, micros(t.CreatedAt), t.Version)
+		err := c.text(`INSERT INTO tenants (`+tenantColumns+`) VALUES (?1, ?2, ?3, ?4)`, t.ID, t.Name, micros(t.CreatedAt), t.Version)
 		return taken(err, "tenant", t.ID)
 	})
 	return t, err
@@ -37,10 +39,10 @@ func (r tenants) List(ctx context.Context) ([]persistence.Tenant, error) {
 	return r.list(ctx, ` ORDER BY id`)
 }
 
-func (r tenants) list(ctx context.Context, where string, args ...any) (list []persistence.Tenant, err error) {
-	err = r.db.readRows(ctx, func(v []driver.Value) error {
-		list = append(list, persistence.Tenant{ID: text(v[0]), Name: text(v[1]), CreatedAt: fromMicros(integer(v[2])), Version: integer(v[3])})
-		return nil
-	}, 4, `SELECT id, name, created_at, version FROM tenants`+where, args...)
-	return list, err
+func (r tenants) list(ctx context.Context, where string, args ...any) ([]persistence.Tenant, error) {
+	return list(ctx, r.db, decodeTenant, 4, `SELECT `+tenantColumns+` FROM tenants`+where, args...)
+}
+
+func decodeTenant(v []driver.Value) (persistence.Tenant, error) {
+	return persistence.Tenant{ID: text(v[0]), Name: text(v[1]), CreatedAt: fromMicros(integer(v[2])), Version: integer(v[3])}, nil
 }

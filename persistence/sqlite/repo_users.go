@@ -54,15 +54,15 @@ func (r users) List(ctx context.Context) ([]persistence.User, error) {
 	return r.list(ctx, ` ORDER BY id`)
 }
 
-func (r users) list(ctx context.Context, where string, args ...any) (list []persistence.User, err error) {
-	err = r.db.readRows(ctx, func(v []driver.Value) error {
-		list = append(list, persistence.User{
-			ID: text(v[0]), Email: text(v[1]), PasswordHash: []byte(text(v[2])), Role: text(v[3]), Tenant: text(v[4]),
-			CreatedAt: fromMicros(integer(v[5])), Version: integer(v[6]),
-		})
-		return nil
-	}, 7, `SELECT `+userColumns+` FROM users`+where, args...)
-	return list, err
+func (r users) list(ctx context.Context, where string, args ...any) ([]persistence.User, error) {
+	return list(ctx, r.db, decodeUser, 7, `SELECT `+userColumns+` FROM users`+where, args...)
+}
+
+func decodeUser(v []driver.Value) (persistence.User, error) {
+	return persistence.User{
+		ID: text(v[0]), Email: text(v[1]), PasswordHash: []byte(text(v[2])), Role: text(v[3]), Tenant: text(v[4]),
+		CreatedAt: fromMicros(integer(v[5])), Version: integer(v[6]),
+	}, nil
 }
 
 // Update replaces the row whose version is u.Version.
@@ -152,14 +152,14 @@ func (r loginSessions) List(ctx context.Context, user string) ([]persistence.Log
 	return r.list(ctx, ` WHERE user_id = ? AND expires_at > ? ORDER BY created_at, id`, user, time.Now().UnixMicro())
 }
 
-func (r loginSessions) list(ctx context.Context, where string, args ...any) (list []persistence.LoginSession, err error) {
-	err = r.db.readRows(ctx, func(v []driver.Value) error {
-		s := persistence.LoginSession{ID: text(v[0]), UserID: text(v[1]), ExpiresAt: fromMicros(integer(v[3])), CreatedAt: fromMicros(integer(v[4]))}
-		copy(s.TokenHash[:], blob(v[2]))
-		list = append(list, s)
-		return nil
-	}, 5, `SELECT `+loginColumns+` FROM sessions`+where, args...)
-	return list, err
+func (r loginSessions) list(ctx context.Context, where string, args ...any) ([]persistence.LoginSession, error) {
+	return list(ctx, r.db, decodeLogin, 5, `SELECT `+loginColumns+` FROM sessions`+where, args...)
+}
+
+func decodeLogin(v []driver.Value) (persistence.LoginSession, error) {
+	s := persistence.LoginSession{ID: text(v[0]), UserID: text(v[1]), ExpiresAt: fromMicros(integer(v[3])), CreatedAt: fromMicros(integer(v[4]))}
+	copy(s.TokenHash[:], blob(v[2]))
+	return s, nil
 }
 
 // Delete ends one session.

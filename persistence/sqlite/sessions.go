@@ -46,24 +46,21 @@ func (db *DB) Sessions(ctx context.Context, tenant, pool, after string, limit in
 		after, tenant, pool, page(limit))
 }
 
-func (db *DB) sessions(ctx context.Context, query string, args ...any) (list []messages.Session, err error) {
-	err = db.readRows(ctx, func(v []driver.Value) error {
-		s, err := decodeSession(v)
-		list = append(list, s)
-		return err
-	}, 13, query, args...)
-	return list, err
+func (db *DB) sessions(ctx context.Context, query string, args ...any) ([]messages.Session, error) {
+	return list(ctx, db, decodeSession, 13, query, args...)
 }
 
+const statusColumns = `id, tenant, owner, epoch, state, reason, next_step, boot_id, version, "window", running, restarts, pid, since`
+
 // GatewayStatuses lists the last recorded status of every gateway, by id.
-func (db *DB) GatewayStatuses(ctx context.Context) (list []messages.GatewayStatus, err error) {
-	err = db.readRows(ctx, func(v []driver.Value) error {
-		list = append(list, messages.GatewayStatus{
-			ID: text(v[0]), Tenant: text(v[1]), Owner: text(v[2]), Epoch: integer(v[3]), State: messages.GatewayState(integer(v[4])),
-			Reason: text(v[5]), NextStep: text(v[6]), BootID: text(v[7]), Version: text(v[8]), Window: int(integer(v[9])),
-			Running: int(integer(v[10])), Restarts: int(integer(v[11])), PID: int(integer(v[12])), Since: fromMicros(integer(v[13])),
-		})
-		return nil
-	}, 14, `SELECT id, tenant, owner, epoch, state, reason, next_step, boot_id, version, "window", running, restarts, pid, since FROM gateway_status ORDER BY id`)
-	return list, err
+func (db *DB) GatewayStatuses(ctx context.Context) ([]messages.GatewayStatus, error) {
+	return list(ctx, db, decodeStatus, 14, `SELECT `+statusColumns+` FROM gateway_status ORDER BY id`)
+}
+
+func decodeStatus(v []driver.Value) (messages.GatewayStatus, error) {
+	return messages.GatewayStatus{
+		ID: text(v[0]), Tenant: text(v[1]), Owner: text(v[2]), Epoch: integer(v[3]), State: messages.GatewayState(integer(v[4])),
+		Reason: text(v[5]), NextStep: text(v[6]), BootID: text(v[7]), Version: text(v[8]), Window: int(integer(v[9])),
+		Running: int(integer(v[10])), Restarts: int(integer(v[11])), PID: int(integer(v[12])), Since: fromMicros(integer(v[13])),
+	}, nil
 }

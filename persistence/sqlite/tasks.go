@@ -139,8 +139,28 @@ func (db *DB) readTasks(ctx context.Context, each func(t messages.Task, no int64
 }
 
 // readRows runs a query on a read connection.
-func (db *DB) readRows(ctx context.Context, read rowReader, columns int, query string, args ...any) (err error) {
-	rows, err := db.read.QueryContext(ctx, query, args...)
+func (db *DB) readRows(ctx context.Context, read rowReader, columns int, query string, args ...any) error {
+	return readRows(ctx, db.read, read, columns, query, args...)
+}
+
+// list decodes every row of a query.
+func list[T any](ctx context.Context, db *DB, decode func(v []driver.Value) (T, error), columns int, query string, args ...any) (all []T, err error) {
+	err = db.readRows(ctx, func(v []driver.Value) error {
+		row, err := decode(v)
+		all = append(all, row)
+		return err
+	}, columns, query, args...)
+	return all, err
+}
+
+// queryer is a pool of connections or a transaction.
+type queryer interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
+// readRows calls read for every row of a query.
+func readRows(ctx context.Context, q queryer, read rowReader, columns int, query string, args ...any) (err error) {
+	rows, err := q.QueryContext(ctx, query, args...)
 	if err != nil {
 		return readError(ctx, err)
 	}
