@@ -91,7 +91,8 @@ type Leases interface {
 // Op is one item of a batch. All its parts and events become durable
 // together, or none does. The parts are applied in the order of the fields, and
 // the first that does not fit gives the outcome. At most one of Insert, Update
-// and Cancel may be set; a batch that breaks this is refused as a whole.
+// and Cancel may be set, and an Insert names an id and a tenant; a batch that
+// breaks this is refused as a whole (CheckOps).
 type Op struct {
 	// Fences must all hold, or the outcome is Fenced.
 	Fences []Fence

@@ -28,10 +28,8 @@ const (
 // turns out to be kept, and commits it if not.
 func (db *DB) Commit(ctx context.Context, ops []persistence.Op) ([]persistence.Outcome, error) {
 	start := time.Now()
-	for i := range ops {
-		if err := checkOp(&ops[i]); err != nil {
-			return nil, err
-		}
+	if err := persistence.CheckOps(ops); err != nil {
+		return nil, err
 	}
 	s, out, err := db.slots.acquire(ctx, ops)
 	if err != nil || out != nil {
@@ -40,29 +38,11 @@ func (db *DB) Commit(ctx context.Context, ops []persistence.Op) ([]persistence.O
 	defer db.slots.release(s)
 	outcomes, err := db.commitOn(ctx, s, ops)
 	if err != nil {
-		db.metrics.failed.Inc()
+		db.metrics.Failed.Inc()
 		return nil, fmt.Errorf("commit: %w", err)
 	}
-	db.metrics.commit.Observe(time.Since(start).Seconds())
-	db.metrics.batch.Observe(float64(len(ops)))
+	db.metrics.Committed(start, len(ops))
 	return outcomes, nil
-}
-
-// checkOp refuses what no engine can give a meaning to.
-func checkOp(op *persistence.Op) error {
-	n := 0
-	for _, set := range [...]bool{op.Insert != nil, op.Update != nil, op.Cancel != nil} {
-		if set {
-			n++
-		}
-	}
-	if n > 1 {
-		return errors.New("an op holds at most one of Insert, Update and Cancel: put the others into ops of their own")
-	}
-	if op.Insert != nil && (op.Insert.Task.ID == "" || op.Insert.Task.Tenant == "") {
-		return errors.New("a task to insert needs an id and a tenant")
-	}
-	return nil
 }
 
 func (db *DB) commitOn(ctx context.Context, s *slot, ops []persistence.Op) ([]persistence.Outcome, error) {

@@ -40,7 +40,7 @@ func (db *DB) number(p *plan, a *answer, bad map[int]bool) []persistence.Outcome
 		switch {
 		case p.skip[i]:
 			p.outcomes[i] = persistence.Outcome{Status: persistence.Fenced}
-			db.metrics.fenced.Inc()
+			db.metrics.Fenced.Inc()
 			continue
 		case p.outcomes[i].Status != persistence.OK || (len(bad) > 0 && bad[p.group(i)]):
 			continue

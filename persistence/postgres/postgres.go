@@ -102,7 +102,7 @@ func (db *DB) shut() {
 			}
 		}
 		if db.metrics != nil {
-			db.metrics.unregister()
+			db.metrics.Unregister()
 		}
 	})
 }

@@ -58,10 +58,8 @@ func (db *DB) Commit(ctx context.Context, batch []persistence.Op) ([]persistence
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	for i := range batch {
-		if kinds(&batch[i]) > 1 {
-			return nil, fmt.Errorf("op %d has more than one of insert, update and cancel", i)
-		}
+	if err := persistence.CheckOps(batch); err != nil {
+		return nil, err
 	}
 	enc, err := encodeBatch(batch)
 	if err != nil {
@@ -74,21 +72,11 @@ func (db *DB) Commit(ctx context.Context, batch []persistence.Op) ([]persistence
 	defer db.w.release()
 	r, err := db.commit(context.WithoutCancel(ctx), enc, batch)
 	if err != nil {
-		db.metrics.failed.Inc()
+		db.metrics.Failed.Inc()
 		return nil, err
 	}
-	db.metrics.commit.Observe(time.Since(begun).Seconds())
-	db.metrics.batch.Observe(float64(len(batch)))
+	db.metrics.Committed(begun, len(batch))
 	return db.finish(batch, r)
-}
-
-func kinds(op *persistence.Op) (n int) {
-	for _, set := range []bool{op.Insert != nil, op.Update != nil, op.Cancel != nil} {
-		if set {
-			n++
-		}
-	}
-	return n
 }
 
 // reply is the server's answer to a batch.
@@ -221,7 +209,7 @@ func (db *DB) finish(batch []persistence.Op, r reply) ([]persistence.Outcome, er
 			}
 			db.recent.add(&batch[i], r.batch)
 		case persistence.Fenced:
-			db.metrics.fenced.Inc()
+			db.metrics.Fenced.Inc()
 		case sameBody:
 			out[i].Status, out[i].SameBody = persistence.Duplicate, true
 		}

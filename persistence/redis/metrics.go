@@ -1,16 +1,12 @@
 package redis
 
 import (
+	"github.com/dash-fleet/dash/persistence/internal/storemetrics"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
 type metrics struct {
-	reg     prometheus.Registerer
-	all     []prometheus.Collector
-	commit  prometheus.Histogram
-	batch   prometheus.Histogram
-	fenced  prometheus.Counter
-	failed  prometheus.Counter
+	storemetrics.Metrics
 	unknown prometheus.Counter
 	losses  prometheus.Counter
 	drained prometheus.Counter
@@ -20,25 +16,14 @@ type metrics struct {
 
 func newMetrics(db *DB) *metrics {
 	m := &metrics{
-		reg: db.cfg.Registerer,
-		commit: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "dash_store_commit_seconds", Help: "Time to make one batch durable, waiting for the writer included.",
-			Buckets: prometheus.ExponentialBuckets(0.0001, 2, 16),
-		}),
-		batch: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "dash_store_batch_size", Help: "Operations per committed batch.",
-			Buckets: prometheus.ExponentialBuckets(1, 2, 13),
-		}),
-		fenced:  counter("dash_fenced_writes_total", "Operations refused because their writer no longer owned what it wrote to."),
-		failed:  counter("dash_store_errors_total", "Batches that the store could not make durable."),
+		Metrics: storemetrics.New(),
 		unknown: counter("dash_store_unknown_total", "Answers to batches that were lost; the batch was sent again under the same number."),
 		losses:  counter("dash_store_data_losses_total", "Times the server came back with less than it had acknowledged."),
 		drained: counter("dash_store_history_saved_total", "Accepted or ended tasks saved in the task history."),
 		dropped: counter("dash_store_history_unremembered_total", "Accepted or ended tasks that are not yet in the task history and no longer remembered by this process, because it is too far behind."),
 		lag:     prometheus.NewGauge(prometheus.GaugeOpts{Name: "dash_store_history_lag_seconds", Help: "Age of the oldest change that the task history does not have."}),
 	}
-	m.all = []prometheus.Collector{
-		m.commit, m.batch, m.fenced, m.failed, m.unknown, m.losses, m.drained, m.dropped, m.lag,
+	m.Register(db.cfg.Registerer, m.unknown, m.losses, m.drained, m.dropped, m.lag,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "dash_store_loss_window_seconds", Help: "Span of acknowledged writes that may be lost with the server's settings, as accepted; 0: none."},
 			func() float64 { return db.Loss().Window.Seconds() }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "dash_store_data_lost", Help: "1 while writes are refused because the server has lost data."}, func() float64 {
@@ -46,25 +31,10 @@ func newMetrics(db *DB) *metrics {
 				return 1
 			}
 			return 0
-		}),
-	}
-	if m.reg != nil {
-		for _, c := range m.all {
-			m.reg.MustRegister(c)
-		}
-	}
+		}))
 	return m
 }
 
 func counter(name, help string) prometheus.Counter {
 	return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
-}
-
-func (m *metrics) unregister() {
-	if m.reg == nil {
-		return
-	}
-	for _, c := range m.all {
-		m.reg.Unregister(c)
-	}
 }

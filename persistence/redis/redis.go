@@ -242,7 +242,7 @@ func (db *DB) Close() error {
 		}
 		db.tasks.Wait()
 		if db.metrics != nil {
-			db.metrics.unregister()
+			db.metrics.Unregister()
 		}
 		for _, c := range []*goredis.Client{db.writer, db.reader, db.leases} {
 			if c != nil {

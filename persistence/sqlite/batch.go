@@ -342,7 +342,7 @@ func (b *batch) committed() {
 		b.w.poolSeq[pool] = seq
 	}
 	b.w.lastNo = b.lastNo
-	b.w.m.fenced.Add(float64(b.fenced))
+	b.w.m.Fenced.Add(float64(b.fenced))
 	b.w.note(b.rows)
 }
 

@@ -278,7 +278,7 @@ func TestMetrics(t *testing.T) {
 	if _, err := db.Commit(context.Background(), []persistence.Op{op, bigOp(10)}); err != nil {
 		t.Fatal(err)
 	}
-	if n := testutil.ToFloat64(db.metrics.fenced); n != 1 {
+	if n := testutil.ToFloat64(db.metrics.Fenced); n != 1 {
 		t.Errorf("dash_fenced_writes_total %v", n)
 	}
 	for _, name := range []string{"dash_store_commit_seconds", "dash_store_batch_size", "dash_store_size_bytes", "dash_store_wal_bytes",

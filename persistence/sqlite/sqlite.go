@@ -149,7 +149,7 @@ func (db *DB) Close() error {
 			errs = append(errs, db.w.close())
 		}
 		if db.metrics != nil {
-			db.metrics.unregister()
+			db.metrics.Unregister()
 		}
 		db.closed = errors.Join(append(errs, db.lock.Close())...)
 	})

@@ -229,7 +229,7 @@ func (w *writer) transactHeld(ctx context.Context, do func(*conn) error, after f
 func (w *writer) fail(step string, cause error, batch int64) error {
 	var op *opError
 	if !errors.As(cause, &op) {
-		w.m.failed.Inc()
+		w.m.Failed.Inc()
 	}
 	c := w.conn
 	_, rerr := c.run(stRollback)

@@ -25,7 +25,7 @@ var commitTests = map[string]func(*testing.T, Engine){
 	"failed op leaves its neighbours":      neighbours,
 	"later ops see earlier ones":           laterSeeEarlier,
 	"an op is all or nothing":              allOrNothing,
-	"one of insert, update, cancel":        oneKind,
+	"an op without meaning is refused":     withoutMeaning,
 	"fence must hold":                      fenceMustHold,
 	"context":                              endedContext,
 	"empty batch":                          func(t *testing.T, e Engine) { must(t, e) },
@@ -176,12 +176,18 @@ func allOrNothing(t *testing.T, e Engine) {
 	stored(t, e, a)
 }
 
-func oneKind(t *testing.T, e Engine) {
+func withoutMeaning(t *testing.T, e Engine) {
 	a, b := newTask(), newTask()
 	op := insert(a)
 	op.Cancel = &persistence.CancelRequest{Tenant: "default", Task: a.ID}
-	if _, err := e.Store().Commit(t.Context(), []persistence.Op{insert(b), op}); err == nil {
-		t.Error("an op with an insert and a cancel was accepted")
+	nameless, homeless := newTask(), newTask()
+	nameless.ID, homeless.Tenant = "", ""
+	for what, op := range map[string]persistence.Op{
+		"an insert and a cancel": op, "a task without an id": insert(nameless), "a task without a tenant": insert(homeless),
+	} {
+		if _, err := e.Store().Commit(t.Context(), []persistence.Op{insert(b), op}); err == nil {
+			t.Errorf("an op with %s was accepted", what)
+		}
 	}
 	if _, err := e.Store().Task(t.Context(), "", b.ID); !errors.Is(err, persistence.ErrNotFound) {
 		t.Errorf("something of a failed batch was kept: %v", err)
