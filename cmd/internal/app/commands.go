@@ -80,13 +80,13 @@ type runTexts struct{ *commands }
 
 func (r runTexts) WatchRun(task string) events.RunWatch { return r.app.feed.WatchRun(task) }
 
-// nodeCommands lists the nodes with a valid lease; to ask renews this one's.
+// nodeCommands lists the nodes that this one saw when it last renewed its lease.
 type nodeCommands struct{ *commands }
 
-func (n nodeCommands) Nodes(ctx context.Context) ([]server.Node, error) {
-	rows, err := n.app.store.Renew(ctx, n.app.self(), leaseTTL)
-	if err != nil {
-		return nil, refused(err, "node", n.app.nodeID)
+func (n nodeCommands) Nodes(context.Context) ([]server.Node, error) {
+	rows, at := n.app.lease.others()
+	if time.Since(at) > leaseTTL {
+		return nil, refused(fmt.Errorf("the lease of this node was not renewed since %s: %w", at.Format(time.RFC3339), persistence.ErrUnavailable), "node", n.app.nodeID)
 	}
 	out := make([]server.Node, 0, len(rows))
 	for _, r := range rows {

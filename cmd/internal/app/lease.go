@@ -32,13 +32,15 @@ type lease struct {
 	sent   time.Time // when the newest renewal was sent that the store has taken
 	doubt  bool      // the lease ended in between, and nobody looked yet who owns what now
 	fences map[string]persistence.Fence
+	nodes  []persistence.Node // with a valid lease, as the newest renewal saw them
 }
 
 // renewed notes that the store has taken a renewal, and reports whether the
 // lease may have ended before it: then it is valid only after certain.
-func (l *lease) renewed(sent time.Time) (doubt bool) {
+func (l *lease) renewed(sent time.Time, nodes []persistence.Node) (doubt bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.nodes = nodes
 	if !l.sent.IsZero() && time.Since(l.sent) > leaseSafety {
 		l.doubt = true
 	}
@@ -56,6 +58,14 @@ func (l *lease) certain() {
 	defer l.mu.Unlock()
 	l.doubt = false
 	l.until = l.sent.Add(leaseSafety)
+}
+
+// others are the nodes that the newest renewal saw, this one among them, and
+// when that was. The list is not to be changed.
+func (l *lease) others() ([]persistence.Node, time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.nodes, l.sent
 }
 
 func (l *lease) valid() bool {
@@ -88,10 +98,11 @@ func (l *lease) held() []persistence.Fence {
 // missed renewal only shows in the log.
 func (a *App) startLease(ctx context.Context) error {
 	sent := time.Now()
-	if _, err := a.store.Renew(ctx, a.self(), leaseTTL); err != nil {
+	nodes, err := a.store.Renew(ctx, a.self(), leaseTTL)
+	if err != nil {
 		return fmt.Errorf("take node lease: %w", err)
 	}
-	a.lease.renewed(sent)
+	a.lease.renewed(sent, nodes)
 	run, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -147,10 +158,11 @@ func (a *App) renewLease(ctx context.Context) error {
 	rctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	sent := time.Now()
-	if _, err := a.store.Renew(rctx, a.self(), leaseTTL); err != nil {
+	nodes, err := a.store.Renew(rctx, a.self(), leaseTTL)
+	if err != nil {
 		return err
 	}
-	if !a.lease.renewed(sent) {
+	if !a.lease.renewed(sent, nodes) {
 		return nil
 	}
 	octx, stop := context.WithTimeout(ctx, leaseTTL/2)

@@ -15,11 +15,11 @@ func TestLeaseDoubt(t *testing.T) {
 		if l.valid() {
 			t.Error("valid before the first renewal")
 		}
-		if l.renewed(time.Now()) || !l.valid() {
+		if l.renewed(time.Now(), nil) || !l.valid() {
 			t.Error("not valid after the first renewal")
 		}
 		time.Sleep(leaseSafety - time.Millisecond)
-		if l.renewed(time.Now()) || !l.valid() {
+		if l.renewed(time.Now(), nil) || !l.valid() {
 			t.Error("a renewal in time is doubted")
 		}
 		time.Sleep(leaseSafety + time.Millisecond)
@@ -27,16 +27,16 @@ func TestLeaseDoubt(t *testing.T) {
 			t.Error("valid after its end")
 		}
 		for range 3 { // looks that fail
-			if !l.renewed(time.Now()) || l.valid() {
+			if !l.renewed(time.Now(), nil) || l.valid() {
 				t.Error("valid without a look")
 			}
 			time.Sleep(leaseTTL / 5)
 		}
 		l.certain()
-		if !l.valid() || l.renewed(time.Now()) {
+		if !l.valid() || l.renewed(time.Now(), nil) {
 			t.Error("still in doubt after a look")
 		}
-		l.renewed(time.Now().Add(-leaseTTL)) // the answer took longer than the lease
+		l.renewed(time.Now().Add(-leaseTTL), nil) // the answer took longer than the lease
 		if l.valid() {
 			t.Error("valid by a renewal that was sent too long ago")
 		}
