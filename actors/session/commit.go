@@ -112,6 +112,9 @@ func (d *decision) applied(c *Commit) {
 	flag := d.Task.Cancel
 	from := d.Task
 	d.Task = c.Task
+	if d.Task.SessionKey() != from.SessionKey() {
+		d.seen, d.before = false, ""
+	}
 	if !flag.RequestedAt.IsZero() {
 		d.Task.Cancel.RequestedAt, d.Task.Cancel.Reason = flag.RequestedAt, flag.Reason
 	}

@@ -21,6 +21,7 @@ const (
 	tInterrupted                      // a crash came before the model call: stays in pendingInputs
 	tDying                            // a crash came during the model call: the gateway will run it again
 	tDead                             // as tDying, but it will not
+	tMerged                           // as tDead, but its text and its mark went into the re-run's own
 )
 
 // turn is one run at a gateway. rerun is the boot that started it by itself,

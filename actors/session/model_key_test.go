@@ -45,6 +45,8 @@ func (k *keyWriter) run(r *Run, conn Conn) {
 	k.s(r.boot)
 	k.s(r.sentBoot)
 	k.s(r.track)
+	k.s(r.before)
+	k.t(r.seen)
 	k.t(r.conn == 0, r.conn == conn, r.fresh, r.wrote, r.unsent, r.refused, r.stale, r.graceOver)
 	k.t(r.watching, r.gone, r.fenced, r.storeWait, r.keepRow, r.keyFree, r.accepted)
 	k.n(int(r.sends), int(r.send), int(r.ask), int(r.step), int(r.misses), int(r.stop), int(r.armed))

@@ -129,13 +129,19 @@ func (w *world) turnSteps(gi, i int, name string, step stepper) {
 			end("fails", unfair, tErr, func(c *world) { c.left.errors-- })
 		}
 	case tDying:
-		if g.scanned {
-			step(name+"runs again", fair, func(c *world) string {
+		again := func(left turnState) func(*world) string {
+			return func(c *world) string {
 				ts := c.gws[gi].turns
-				ts[i].state = tDead
+				ts[i].state = left
 				c.gws[gi].turns = append(ts, turn{claim: t.claim, gen: t.gen, rerun: g.boot, state: tActive, mem: true})
 				return ""
-			})
+			}
+		}
+		if g.scanned {
+			step(name+"runs again", fair, again(tDead))
+		}
+		if g.scanned && w.cfg.merges {
+			step(name+"runs again and takes its text", unfair, again(tMerged))
 		}
 	case tOK, tErr, tAborted:
 		if t.mem && t.owner == 0 && w.left.forget > 0 && !w.onItsWay(t.claim) {

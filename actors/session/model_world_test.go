@@ -15,6 +15,7 @@ type bounds struct {
 	budget
 	hold      bool // on_unknown
 	throwAway bool // a task without a session
+	merges    bool // a gateway's own re-run may take the interrupted text into its own
 	claimBoot bool // P writes the boot id of the Demand into the claim
 	off       off
 	pure      bool // check that Decide leaves its argument alone

@@ -57,6 +57,8 @@ type Run struct {
 	rounds uint8        // of questions on this connection, for their pauses
 	misses uint8        // rounds without a trace of the run, while RUNNING
 	track  string       // run to wait for while HELD: a re-run that was seen
+	seen   bool         // the run's own text was the last of its session
+	before string       // and came behind the turn of this run, empty: it was the first
 
 	graceOver bool
 	stop      messages.StopReason
@@ -110,6 +112,7 @@ type rules struct {
 	c       bool // read before any send
 	grace   bool // (d) wait for the gateway's own re-run
 	anew    bool // (d) a new generation where the input left remains
+	place   bool // (d) a re-run that took the interrupted text is known by its place
 	boot    bool // a claim found without a boot id may be of another process
 	proof   bool // (e) an abort that names nothing confirms nothing
 	f       bool // a new generation after an abort
@@ -203,19 +206,62 @@ type trace struct {
 // never used again, so every turn after the run's own is the gateway's re-run
 // of it.
 func (r *Run) look(s *SessionRead) trace {
-	own := r.id
-	t := trace{pending: slices.Contains(s.Pending, own), busy: s.Busy || s.AbortedLastRun || len(s.ActiveRuns) > 0}
+	t := trace{pending: slices.Contains(s.Pending, r.id), busy: s.Busy || s.AbortedLastRun || len(s.ActiveRuns) > 0}
 	for i, turn := range s.Turns {
-		if turn.RunID == own {
+		if turn.RunID == r.id {
 			t.taken, t.last, t.reply = true, i == len(s.Turns)-1 && turn.Bare, nil
 		}
 		if t.taken && turn.Reply != nil {
 			t.reply = turn.Reply
 		}
 	}
-	t.active = slices.Contains(s.ActiveRuns, own)
+	if !t.taken {
+		for _, turn := range r.merged(s.Turns) {
+			t.taken = true
+			if turn.Reply != nil {
+				t.reply = turn.Reply
+			}
+		}
+	}
+	t.active = slices.Contains(s.ActiveRuns, r.id)
 	if t.taken && !t.active && len(s.ActiveRuns) > 0 {
 		t.rerun = s.ActiveRuns[len(s.ActiveRuns)-1]
 	}
 	return t
+}
+
+// merged are the turns of the gateway's re-run in a transcript without the
+// run's own turn: a re-run may take the interrupted text, and its mark, into
+// its own (OpenClaw 2026.8.2). They are told by the id of a re-run that was
+// seen; in a throw-away session by there being any, as nobody else ran in it;
+// in another session by their place, if the run's own turn was seen there.
+func (r *Run) merged(turns []Turn) []Turn {
+	if id := r.rerun(); id != "" {
+		if i := slices.IndexFunc(turns, func(t Turn) bool { return t.RunID == id }); i >= 0 {
+			return turns[i:]
+		}
+	}
+	switch {
+	case r.sameBoot() || r.rules.place:
+		return nil
+	case r.Session == nil || r.seen && r.before == "":
+		return turns
+	case !r.seen:
+		return nil
+	}
+	i := slices.IndexFunc(turns, func(t Turn) bool { return t.RunID == r.before })
+	if i < 0 {
+		return nil
+	}
+	return turns[i+1:]
+}
+
+// remember keeps where the run's own turn is while nothing follows it.
+func (r *Run) remember(s *SessionRead) {
+	if n := len(s.Turns); n > 0 && s.Turns[n-1].RunID == r.id && s.Turns[n-1].Bare {
+		r.seen, r.before = true, ""
+		if n > 1 {
+			r.before = s.Turns[n-2].RunID
+		}
+	}
 }

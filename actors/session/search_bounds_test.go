@@ -34,6 +34,11 @@ func searchCases() []searchCase {
 	}
 	thrown := two("throw-away session", budget{crashes: 1, deadlines: 1})
 	thrown.throwAway = true
+	merges := func(name string, b budget) bounds {
+		m := one(name, b)
+		m.throwAway, m.merges = true, true
+		return m
+	}
 	boot := one("take-over, boot id in the claim", budget{crashes: 1, takeovers: 1})
 	boot.claimBoot = true
 	return []searchCase{
@@ -52,8 +57,10 @@ func searchCases() []searchCase {
 		{bounds: hold("hold, loss", budget{losses: 1, aways: 1, errors: 1}), sees: seesHeld},
 		{bounds: move("move after a crash", budget{crashes: 1, aways: 1}), sees: seesEnd},
 		{bounds: thrown, sees: seesEnd},
+		{bounds: merges("re-run that takes the text", budget{crashes: 1, takeovers: 1}), sees: seesEnd},
 
 		{deep: true, bounds: boot, sees: seesEnd},
+		{deep: true, bounds: merges("re-run that takes the text, take-over, crashes", budget{crashes: 2, takeovers: 1}), sees: seesEnd},
 		{deep: true, bounds: move("move after a loss", budget{losses: 1, aways: 1}), sees: seesEnd},
 		{deep: true, bounds: one("take-over, cancel", budget{cancels: 1, takeovers: 1}), sees: seesCancel},
 		{deep: true, bounds: one("take-over, deadline", budget{deadlines: 1, takeovers: 1}), sees: seesEnd},
@@ -118,6 +125,8 @@ func TestSearchFindsMissingRules(t *testing.T) {
 		{"(c) read before any send", crash, off{rules: rules{c: true}}},
 		{"(d) grace for the gateway's own re-run", crash, off{rules: rules{grace: true}}},
 		{"(d) a new generation where the input left remains", crash, off{rules: rules{anew: true}}},
+		{"(d) a re-run that took the interrupted text is known by its place",
+			bounds{claims: 1, gateways: 1, throwAway: true, merges: true, budget: budget{crashes: 1, losses: 1}}, off{rules: rules{place: true}}},
 		{"(d) a claim found without a boot id may be of another process",
 			bounds{claims: 1, gateways: 1, budget: budget{crashes: 1, takeovers: 1}}, off{rules: rules{boot: true}}},
 		{"(e) a claim found at a take-over counts as sent", take, off{e: true}},

@@ -269,6 +269,7 @@ func (d *decision) pollAfter() time.Duration {
 
 func (d *decision) takeRead() trace {
 	t := d.look(d.read)
+	d.remember(d.read)
 	d.read = nil
 	return t
 }

@@ -157,13 +157,21 @@ func (f *fleet) history(id string) []string {
 			continue
 		}
 		var d struct {
-			State string `json:"state"`
-			ID    string `json:"task"`
+			State  string         `json:"state"`
+			Reason string         `json:"reason"`
+			Error  *api.TaskError `json:"error"`
 		}
 		if err := json.Unmarshal(*m.Data, &d); err != nil {
 			f.t.Fatal(err)
 		}
-		states = append(states, d.State)
+		state := d.State
+		if d.Reason != "" {
+			state += fmt.Sprintf(" (%s)", d.Reason)
+		}
+		if d.Error != nil {
+			state += fmt.Sprintf(" [%s: %s]", d.Error.Code, d.Error.Message)
+		}
+		states = append(states, state)
 		if slices.Contains([]string{"succeeded", "cancelled", "dead_letter", "expired"}, d.State) {
 			cancel()
 			break
