@@ -19,9 +19,6 @@ import (
 //go:embed migrations/*.sql
 var migrationFiles embed.FS
 
-// knows is the greatest schema_compat.min_binary that this binary can serve.
-const knows = 1
-
 // What moves a schema, and what was done; both SQL engines have the same.
 type (
 	Direction       = migrations.Direction
@@ -118,6 +115,6 @@ func lockSchema(ctx context.Context, cc *pgx.ConnConfig, schema string) (unlock 
 // ensureSchema brings the schema to this binary's version.
 func ensureSchema(ctx context.Context, cfg Config) error {
 	return withSchema(ctx, cfg, func(p *goose.Provider, db *sql.DB) error {
-		return migrations.Ensure(ctx, p, db, migrations.Compat{Knows: knows, Level: "compatibility level"})
+		return migrations.Ensure(ctx, p, db)
 	})
 }

@@ -72,11 +72,5 @@ func withSchema(dir string, do func(*goose.Provider, *sql.DB) error) (err error)
 // ensureSchema brings the schema to this binary's version, on a folder whose
 // lock the caller holds.
 func ensureSchema(ctx context.Context, dir string) error {
-	newest, err := migrations.Newest(migrationFiles)
-	if err != nil {
-		return err
-	}
-	return withSchema(dir, func(p *goose.Provider, db *sql.DB) error {
-		return migrations.Ensure(ctx, p, db, migrations.Compat{Knows: newest, Level: "version"})
-	})
+	return withSchema(dir, func(p *goose.Provider, db *sql.DB) error { return migrations.Ensure(ctx, p, db) })
 }

@@ -136,16 +136,10 @@ func plan(p *goose.Provider, d Direction, current, to int64) (steps []Step) {
 	return steps
 }
 
-// Compat is how far a binary understands newer stores: the greatest
-// schema_compat.min_binary that it can serve, and what the engine counts there.
-type Compat struct {
-	Knows int64
-	Level string // "version"
-}
-
 // Ensure brings the schema to this binary's version. A newer schema is served
-// as long as its migrations only added to what this binary knows.
-func Ensure(ctx context.Context, p *goose.Provider, db *sql.DB, c Compat) error {
+// as long as its migrations only added to what this binary knows: those that did
+// not raise schema_compat.min_binary to their own version.
+func Ensure(ctx context.Context, p *goose.Provider, db *sql.DB) error {
 	current, newest, err := p.GetVersions(ctx)
 	if err != nil {
 		return fmt.Errorf("read schema version: %w", err)
@@ -161,8 +155,8 @@ func Ensure(ctx context.Context, p *goose.Provider, db *sql.DB, c Compat) error 
 	if err := db.QueryRowContext(ctx, `SELECT min_binary, shards FROM schema_compat`).Scan(&need, &shards); err != nil {
 		return fmt.Errorf("read schema compatibility: %w", err)
 	}
-	if need > c.Knows {
-		return fmt.Errorf("the store has schema version %d, which needs a dash that knows %s %d, and this one knows up to %d: start a newer dash on it, or restore a backup made by this one", current, c.Level, need, c.Knows)
+	if need > newest {
+		return fmt.Errorf("the store has schema version %d, which needs a dash that knows version %d, and this one knows up to %d: start a newer dash on it, or restore a backup made by this one", current, need, newest)
 	}
 	if shards != persistence.Shards {
 		return fmt.Errorf("the store was made with %d shards and this dash has %d: the number never changes in one store; use the dash that made it", shards, persistence.Shards)
