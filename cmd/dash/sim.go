@@ -42,6 +42,7 @@ func simCommand(t *terminal) *cobra.Command {
 	fs.StringVar(&cfg.LogFile, "log", "", "ground-truth log, appended to")
 	fs.StringVar(&cfg.StateDir, "state", "", "folder for what a real gateway keeps over a crash")
 	fs.Float64Var(&cfg.TimeScale, "time-scale", 1, "factor on all times of the protocol")
+	fs.StringVar(&cfg.Version, "openclaw-version", "", "OpenClaw release to play, such as 2026.8.2; empty: the newest known")
 	fs.BoolVar(&managed, "managed", false, "stand in for one gateway daemon")
 	return c
 }

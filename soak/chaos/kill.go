@@ -41,12 +41,16 @@ func killDash(ctx context.Context, e *Env) (err error) {
 // would restart them, and in the end all of them with their process.
 func killGateways(ctx context.Context, e *Env) (err error) {
 	const gateways = 3
-	b, err := e.bench(ctx, harness.Config{Gateways: gateways, RunTime: 300 * time.Millisecond, KeepState: true, TimeScale: 0.1})
+	rng := e.rng()
+	version := "" // releases differ in what a re-run leaves in the history
+	if rng.IntN(2) == 0 {
+		version = "2026.8.2"
+	}
+	b, err := e.bench(ctx, harness.Config{Gateways: gateways, RunTime: 300 * time.Millisecond, KeepState: true, TimeScale: 0.1, OpenClaw: version})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.Close()) }()
-	rng := e.rng()
 	load := b.StartLoad(harness.LoadConfig{Name: "g", Rate: 40, SessionShare: 0.3, Sessions: 12, Seed: e.Seed})
 	for i := range e.Rounds {
 		if err := pause(ctx, between(rng, 500*time.Millisecond, 2*time.Second)); err != nil {

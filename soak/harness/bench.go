@@ -29,6 +29,8 @@ type Config struct {
 	KeepState bool
 	// TimeScale scales the times of the gateway protocol; 0 means 1.
 	TimeScale float64
+	// OpenClaw is the release that the simulators play, empty: the newest known.
+	OpenClaw string
 	// Args are further arguments of dash serve.
 	Args []string
 	// Engine that stores Dash's data, default SQLite. The others get private

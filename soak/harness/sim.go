@@ -39,7 +39,7 @@ func (s *Sim) Start(ctx context.Context) error {
 	args := []string{
 		"sim", "--listen", fmt.Sprintf("127.0.0.1:%d", s.base), "--gateways", strconv.Itoa(s.cfg.Gateways), "--token", simToken,
 		"--run-time", s.cfg.RunTime.String(), "--max-concurrent", strconv.Itoa(s.cfg.Slots), "--log", s.log,
-		"--time-scale", strconv.FormatFloat(s.cfg.TimeScale, 'g', -1, 64),
+		"--time-scale", strconv.FormatFloat(s.cfg.TimeScale, 'g', -1, 64), "--openclaw-version", s.cfg.OpenClaw,
 	}
 	if s.cfg.KeepState {
 		args = append(args, "--state", filepath.Join(s.cfg.Dir, "gateways"))

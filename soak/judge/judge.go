@@ -120,7 +120,9 @@ type court struct {
 	v     *Verdict
 	tasks map[string]*story
 	runs  map[string]*run
-	keys  map[string][]string // task ids by key
+	// answered are session keys in which a gateway's own re-run has finished.
+	answered map[string]bool
+	keys     map[string][]string // task ids by key
 }
 
 // story is all that is known of one task.
@@ -147,7 +149,7 @@ func (r *run) has(event string) bool {
 // Judge checks every rule.
 func Judge(h *History) *Verdict {
 	c := &court{
-		h: h, tasks: map[string]*story{}, runs: map[string]*run{}, keys: map[string][]string{},
+		h: h, tasks: map[string]*story{}, runs: map[string]*run{}, answered: map[string]bool{}, keys: map[string][]string{},
 		v: &Verdict{Broken: map[Rule]int{}, Counts: Counts{Submits: len(h.Submits), Events: len(h.Events), States: map[string]int{}}},
 	}
 	c.collect()

@@ -207,6 +207,14 @@ func TestEachPromiseCanBeBroken(t *testing.T) {
 		{"cancelled and started", judge.RuleClaimed, func(w *world) { w.line("gone.1", "gone", "started") }},
 		{"run of no claim", judge.RuleClaimed, func(w *world) { w.line("low.7", "low", "started") }},
 		{"success repeated", judge.RuleSecond, func(w *world) { w.line("crit.1", "crit", "finished") }},
+		{"re-run's answer repeated", judge.RuleSecond, func(w *world) {
+			w.line("9b2f", "crit", "finished")
+			for i := range w.h.Lines {
+				if l := &w.h.Lines[i]; l.RunID == "crit.1" || l.RunID == "9b2f" {
+					l.Session = "agent:main:dash:default:task-crit:1"
+				}
+			}
+		}},
 		{"taken back while it ran", judge.RuleSecond, func(w *world) {
 			w.find("crit", "retry_wait").State = "queued"
 		}},

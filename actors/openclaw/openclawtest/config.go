@@ -57,7 +57,8 @@ type Config struct {
 	// Seed makes the fault dice repeatable for a given order of requests.
 	Seed uint64
 	// Version is what hello-ok reports; default "2026.9.6". One of 2026.8 names
-	// active runs in list rows and not in histories.
+	// active runs in list rows and not in histories, and its re-run after a crash
+	// takes the interrupted text and its key out of the history.
 	Version string
 	// ReportBytes is the size of systemPromptReport in a final answer; 0 means
 	// 12,000 as a real gateway, negative leaves it out.

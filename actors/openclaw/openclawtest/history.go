@@ -15,9 +15,17 @@ type historyItem struct {
 	OpenClaw       map[string]any `json:"__openclaw"`
 }
 
-func (s *session) history(entries []entry) []historyItem {
+// history renders entries. With merges a text that the gateway's own re-run
+// took into its own is no item any more, and neither is its key.
+func (s *session) history(entries []entry, merges bool) []historyItem {
 	items := make([]historyItem, 0, len(entries))
-	for _, e := range entries {
+	lead := ""
+	for i, e := range entries {
+		if merges && taken(entries, i) {
+			lead += e.Text + "\n\n"
+			continue
+		}
+		e.Text, lead = lead+e.Text, ""
 		item := historyItem{Role: e.Role, Content: e.Text, Timestamp: e.Time, IdempotencyKey: e.Key,
 			OpenClaw: map[string]any{"id": fmt.Sprintf("%08x", uint32(hash64(s.ID))+uint32(e.Seq)), "seq": e.Seq}}
 		switch e.Role {
@@ -31,6 +39,12 @@ func (s *session) history(entries []entry) []historyItem {
 		items = append(items, item)
 	}
 	return items
+}
+
+// taken reports whether the user text at i is followed by that of a re-run.
+// 2026.8 merges the two, so that no user texts follow each other.
+func taken(entries []entry, i int) bool {
+	return i+1 < len(entries) && entries[i].Role == "user" && entries[i+1].Role == "user" && entries[i+1].Text == systemRerun
 }
 
 // historyBytes bounds the text of one chat.history answer.
@@ -78,7 +92,7 @@ func (c *conn) chatHistory(_ string, p params) (any, *rpcError) {
 			"message": map[string]any{"role": "user", "content": in.Message, "timestamp": in.AcceptedAt, "idempotencyKey": in.RunID + ":user"}})
 	}
 	out := map[string]any{
-		"sessionKey": key, "sessionId": s.ID, "messages": s.history(s.entries[from:to]),
+		"sessionKey": key, "sessionId": s.ID, "messages": s.history(s.entries[from:to], c.g.is2026x8()),
 		"pendingInputs": map[string]any{"items": pending, "total": len(pending)},
 		"deltaCursor":   fmt.Sprintf("%s:%d", s.ID, s.Seq), "hasMore": from > 0, "totalMessages": len(s.entries), "sessionInfo": s.row(),
 	}

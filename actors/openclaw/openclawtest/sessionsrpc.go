@@ -234,7 +234,7 @@ func (c *conn) sessionsGet(_ string, p params) (any, *rpcError) {
 	if s == nil || s.active != nil && s.active.running() {
 		return map[string]any{"messages": []any{}}, nil // empty while a turn runs
 	}
-	return map[string]any{"messages": s.history(s.entries)}, nil
+	return map[string]any{"messages": s.history(s.entries, c.g.is2026x8())}, nil
 }
 
 func (c *conn) sessionsPreview(_ string, p params) (any, *rpcError) {
