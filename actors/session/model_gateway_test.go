@@ -105,7 +105,7 @@ func (w *world) handle(gi int, f frame, o uint8, c Conn) (Event, string) {
 	case fAgent:
 		return w.agent(gi, f, o, c)
 	case fRead:
-		return g.read(f, c), ""
+		return g.read(f, c, messages.SessionKey("default", w.row.SessionOrOwn(), int64(f.gen))), ""
 	case fWait:
 		return g.wait(f, c), ""
 	}
@@ -170,8 +170,8 @@ func (t turn) answer() Kind {
 	return Open
 }
 
-func (g *gw) read(f frame, c Conn) Event {
-	r := SessionRead{Conn: c, Key: messages.SessionKey("default", "s", int64(f.gen))}
+func (g *gw) read(f frame, c Conn, key string) Event {
+	r := SessionRead{Conn: c, Key: key}
 	for _, t := range g.turns {
 		if t.gen != f.gen {
 			continue

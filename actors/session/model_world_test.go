@@ -106,6 +106,9 @@ func newWorld(b *bounds) *world {
 	if b.hold {
 		w.row.Spec.OnUnknown = string(messages.Hold)
 	}
+	if b.throwAway {
+		w.row.Session = ""
+	}
 	w.sess = *idleSession()
 	w.sess.Gateway = ""
 	for i := range b.gateways {

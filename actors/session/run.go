@@ -244,7 +244,7 @@ func (r *Run) merged(turns []Turn) []Turn {
 	switch {
 	case r.sameBoot() || r.rules.place:
 		return nil
-	case r.Session == nil || r.seen && r.before == "":
+	case r.Task.Session == "" || r.seen && r.before == "":
 		return turns
 	case !r.seen:
 		return nil
@@ -256,12 +256,15 @@ func (r *Run) merged(turns []Turn) []Turn {
 	return turns[i+1:]
 }
 
-// remember keeps where the run's own turn is while nothing follows it.
+// remember keeps where the run's own turn is while nothing follows it. Behind a
+// turn without a mark it has no place that could be found again.
 func (r *Run) remember(s *SessionRead) {
-	if n := len(s.Turns); n > 0 && s.Turns[n-1].RunID == r.id && s.Turns[n-1].Bare {
-		r.seen, r.before = true, ""
-		if n > 1 {
-			r.before = s.Turns[n-2].RunID
-		}
+	n := len(s.Turns)
+	if n == 0 || s.Turns[n-1].RunID != r.id || !s.Turns[n-1].Bare {
+		return
+	}
+	r.seen, r.before = n == 1, ""
+	if n > 1 && s.Turns[n-2].RunID != "" {
+		r.seen, r.before = true, s.Turns[n-2].RunID
 	}
 }
