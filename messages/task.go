@@ -117,6 +117,10 @@ const (
 	ownPrefix = "task-" // of a throw-away session
 )
 
+// ReservedSession reports whether a client's session id would share its key at
+// a gateway with a throw-away session: such an id is refused.
+func ReservedSession(id string) bool { return strings.HasPrefix(id, ownPrefix) }
+
 // SessionKey is the key of the task's session at the gateway. An old
 // generation's key is never used again, so that late turns cannot leak in.
 func (t *Task) SessionKey() string {

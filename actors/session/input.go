@@ -92,8 +92,10 @@ type SessionRead struct {
 	// Busy: status is running or queued, which may be a re-run that is pending.
 	Busy           bool
 	AbortedLastRun bool
-	// Turns are the user texts of the transcript's tail, oldest first.
+	// Turns are the user texts of the transcript's tail, oldest first; More says
+	// that there are older ones.
 	Turns []Turn
+	More  bool
 	// Pending are runs whose input was accepted and is not in the transcript.
 	Pending []string
 }

@@ -46,7 +46,7 @@ func read(ctx context.Context, l Link, conn Conn, key string) (Event, error) {
 	if f := h.InFlight; f != nil && !slices.Contains(s.ActiveRuns, f.RunID) {
 		s.ActiveRuns = append(slices.Clone(s.ActiveRuns), f.RunID)
 	}
-	s.Turns = turns(h.Items)
+	s.Turns, s.More = turns(h.Items), h.HasMore
 	for _, p := range h.Pending {
 		s.Pending = append(s.Pending, p.RunID)
 	}

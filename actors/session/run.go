@@ -263,7 +263,7 @@ func (r *Run) remember(s *SessionRead) {
 	if n == 0 || s.Turns[n-1].RunID != r.id || !s.Turns[n-1].Bare {
 		return
 	}
-	r.seen, r.before = n == 1, ""
+	r.seen, r.before = n == 1 && !s.More, ""
 	if n > 1 && s.Turns[n-2].RunID != "" {
 		r.seen, r.before = true, s.Turns[n-2].RunID
 	}

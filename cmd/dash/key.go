@@ -104,7 +104,7 @@ func keyCreateCommand(t *terminal) *cobra.Command {
 	flags = c
 	fs := c.Flags()
 	fs.StringSliceVar(&permissions, "permission", nil, "what it may do; repeatable")
-	fs.IntVar(&rate, "rate-limit", 100, "requests per minute, over all nodes; 0: no limit")
+	fs.IntVar(&rate, "rate-limit", 100, "requests per minute, over all nodes if they have --redis-url; 0: no limit")
 	fs.DurationVar(&life, "expires-in", 0, "life of the key, for example 720h; 0: no end")
 	accountTenantFlags(t, c, &tenant, &all)
 	// The only error is a flag that does not exist.

@@ -80,7 +80,12 @@ func TestForeignHistory(t *testing.T) {
 		t.Errorf("lost: %v", again.Lost())
 	}
 	closeDB(t, again)
+	// A store that was made anew after a loss is paired again by the next start.
+	if err := db.writer.HDel(t.Context(), db.key("meta"), "paired").Err(); err != nil {
+		t.Fatal(err)
+	}
 	closeDB(t, db)
+	closeDB(t, openTest(t, cfg))
 	other := cfg
 	other.History = newMemory()
 	var pair *PairError

@@ -190,11 +190,16 @@ func (db *DB) begin(ctx context.Context, run string) error {
 	switch {
 	case mark.Dataset == "":
 		return db.pair(ctx, dataset, batch, paired)
+	case mark.Dataset == dataset && !paired: // a recovery makes the store anew, and a crash may come between the two
+		if err := db.setPaired(ctx); err != nil {
+			return err
+		}
 	case dataset == "":
 		db.loseFrom(mark, dataset, batch, "the server is empty, but the task history knows a store on it")
 	case dataset != mark.Dataset:
 		db.loseFrom(mark, dataset, batch, "the server holds another store than the one of the task history")
-	case batch < mark.Batch:
+	}
+	if dataset != "" && dataset == mark.Dataset && batch < mark.Batch {
 		db.loseFrom(mark, dataset, batch, "the server's newest batch is older than one in the task history")
 	}
 	return nil
@@ -217,17 +222,26 @@ func (db *DB) pair(ctx context.Context, dataset string, batch int64, paired bool
 	if db.cfg.History == nil {
 		return nil
 	}
-	if paired {
-		mark, err := db.readMark(ctx) // another process may have paired them just now
-		if err != nil || mark.Dataset != "" {
-			return err
+	if !paired {
+		// Batch 0 promises nothing: what the store holds may still be in its outbox.
+		if err := db.cfg.History.Save(ctx, Mark{Dataset: dataset, At: time.Now().UTC()}, nil); err != nil {
+			return fmt.Errorf("begin the task history: %w", err)
 		}
+	}
+	mark, err := db.readMark(ctx) // another process may have made it just now
+	switch {
+	case err != nil:
+		return err
+	case mark.Dataset == "":
 		return &PairError{Dataset: dataset, Batch: batch}
+	case mark.Dataset != dataset:
+		db.loseFrom(mark, dataset, batch, "the server holds another store than the one of the task history")
+		return nil
 	}
-	// Batch 0 promises nothing: what the store holds may still be in its outbox.
-	if err := db.cfg.History.Save(ctx, Mark{Dataset: dataset, At: time.Now().UTC()}, nil); err != nil {
-		return fmt.Errorf("begin the task history: %w", err)
-	}
+	return db.setPaired(ctx)
+}
+
+func (db *DB) setPaired(ctx context.Context) error {
 	return unavailable(ctx, "pair the store with its task history", db.writer.HSet(ctx, db.key("meta"), "paired", 1).Err())
 }
 

@@ -74,11 +74,21 @@ func parkSessions(ctx context.Context, e *Env, b *harness.Bench) error {
 			return err
 		}
 	}
+	before, err := b.Client.GetGateway(ctx, harness.Name(0))
+	if err != nil {
+		return err
+	}
 	over := b.History.Fault("gateway-kill", harness.Name(0))
 	if err := b.Sim.Fault(ctx, 0, map[string]any{"broken_history": true, "crash": true}); err != nil {
 		return err
 	}
 	over()
+	// What is sent while Dash has not noticed the crash has to be looked up in
+	// the broken history, and fails like the sessions that are to fail.
+	again := func(g *api.Gateway) bool { return g.BootId != nil && *g.BootId != *before.BootId }
+	if err := b.AwaitGateway(ctx, patience, before.Id, again); err != nil {
+		return err
+	}
 	for i, t := range stuck {
 		if err := e.parked(ctx, b, t, name(i)); err != nil {
 			return err

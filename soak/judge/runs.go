@@ -177,7 +177,8 @@ func (c *court) checkReason(s *story, before *run, again *Event) {
 			left = e.State + " " + e.Reason
 		}
 	}
-	finished := before.has(openclawtest.LogFinished) || c.answeredAgain(s, before)
+	// After a deadline nobody waits for the gateway's own re-run.
+	finished := before.has(openclawtest.LogFinished) || (c.answeredAgain(s, before) && !strings.HasPrefix(left, "retry_wait deadline"))
 	switch {
 	case strings.HasPrefix(left, "queued gateway_away"), strings.HasPrefix(left, "held"), strings.HasPrefix(left, "queued move"):
 		c.v.Counts.Again++

@@ -221,3 +221,20 @@ func TestOneProcessBehindTwoPorts(t *testing.T) {
 	})
 	t.Run("next life", func(t *testing.T) { look(t, start(t)) })
 }
+
+// TestSessionsKeepOutOfThrowAwayOnes: an id that would share its key at a
+// gateway with a task's own session is refused.
+func TestSessionsKeepOutOfThrowAwayOnes(t *testing.T) {
+	t.Parallel()
+	c := newCommands(benchNode(t, t.TempDir(), 1, 1, nil))
+	spec := &messages.TaskSpec{Message: "hi", TimeoutSeconds: 60, MaxAttempts: 1}
+	out, err := taskCommands{c}.Submit(t.Context(), server.SubmitRequest{Tenant: "default", Class: messages.High, Spec: spec})
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := out.Task.SessionOrOwn()
+	_, err = taskCommands{c}.Submit(t.Context(), server.SubmitRequest{Tenant: "default", Class: messages.High, Session: own, Spec: spec})
+	refusedFor(t, err, messages.CodeInvalid, own, "begins with task-")
+	_, err = sessionCommands{c}.Create(t.Context(), messages.Session{Tenant: "default", ID: own})
+	refusedFor(t, err, messages.CodeInvalid, own, "begins with task-")
+}

@@ -12,11 +12,22 @@ type sessionCommands struct{ *commands }
 
 // Create implements server.Sessions.
 func (c sessionCommands) Create(ctx context.Context, s messages.Session) (messages.Session, error) {
+	if err := sessionName(s.ID); err != nil {
+		return messages.Session{}, err
+	}
 	row, created, err := c.owners.OpenSession(ctx, s.Pool, s.Tenant, s.ID, s.Labels)
 	if err == nil && !created {
 		err = &messages.Error{Code: messages.CodeConflict, Message: "the session " + s.ID + " exists", NextStep: "use it, or choose another id"}
 	}
 	return row, err
+}
+
+// sessionName refuses what would be a throw-away session's at a gateway.
+func sessionName(id string) error {
+	if !messages.ReservedSession(id) {
+		return nil
+	}
+	return &messages.Error{Code: messages.CodeInvalid, Message: "the session id " + id + " begins with task-, as those of tasks without a session do", NextStep: "choose another id"}
 }
 
 // Sessions implements server.Sessions.

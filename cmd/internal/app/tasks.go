@@ -16,6 +16,9 @@ type taskCommands struct{ *commands }
 
 // Submit implements server.Tasks.
 func (c taskCommands) Submit(ctx context.Context, r server.SubmitRequest) (server.Submitted, error) {
+	if err := sessionName(r.Session); err != nil {
+		return server.Submitted{}, err
+	}
 	pool, err := c.poolOf(ctx, r)
 	if err != nil {
 		return server.Submitted{}, err

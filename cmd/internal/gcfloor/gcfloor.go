@@ -64,11 +64,11 @@ func (t *tuner) tune() {
 }
 
 // percent is the GOGC with which the next collection starts at floor bytes, but
-// at least 100. The runtime's goal is live + (live + roots) * GOGC / 100; see
-// "A Guide to the Go Garbage Collector".
+// at least 100. The runtime's goal is live + (live + roots) * GOGC / 100, and at
+// least leastHeap * GOGC / 100; see "A Guide to the Go Garbage Collector".
 func percent(floor, live, roots uint64) int {
 	if live >= floor || live+roots == 0 {
 		return leastPercent
 	}
-	return int(max(leastPercent, (floor-live)*100/(live+roots)))
+	return int(max(leastPercent, min((floor-live)*100/(live+roots), floor*100/leastHeap)))
 }

@@ -11,12 +11,13 @@ import (
 
 func TestPercent(t *testing.T) {
 	t.Parallel()
+	const mib = 1 << 20
 	for _, c := range []struct {
 		live, roots uint64
 		want        int
-	}{{16, 0, 700}, {12, 4, 725}, {64, 0, 100}, {63, 1, 101}, {100, 20, 100}, {128, 0, 100}, {500, 5, 100}, {0, 0, 100}} {
-		if got := percent(128, c.live, c.roots); got != c.want {
-			t.Errorf("live %d, roots %d: %d, want %d", c.live, c.roots, got, c.want)
+	}{{16, 0, 700}, {12, 4, 725}, {64, 0, 100}, {63, 1, 101}, {100, 20, 100}, {128, 0, 100}, {500, 5, 100}, {0, 0, 100}, {4, 0, 3100}, {1, 0, 3200}} {
+		if got := percent(128*mib, c.live*mib, c.roots*mib); got != c.want {
+			t.Errorf("live %d MiB, roots %d MiB: %d, want %d", c.live, c.roots, got, c.want)
 		}
 	}
 }

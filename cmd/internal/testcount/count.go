@@ -30,7 +30,7 @@ type counter struct {
 	output                  map[string][]string          // by test, of what still runs or failed
 	ended                   map[string]map[string]string // package -> test -> action
 	builds                  map[string][]string          // compiler output by import path
-	missing                 string                       // first report of missing infrastructure
+	missing                 string                       // first report of missing infrastructure by a failure
 }
 
 func newCounter(w io.Writer) *counter {
@@ -57,9 +57,6 @@ func (c *counter) handle(e event) {
 	case "build-output":
 		c.builds[e.ImportPath] = append(c.builds[e.ImportPath], e.Output)
 	case "output":
-		if i := strings.Index(e.Output, missingPrefix); i >= 0 && c.missing == "" {
-			c.missing = strings.TrimSpace(e.Output[i:])
-		}
 		c.output[key] = append(c.output[key], e.Output)
 	case "pass", "fail", "skip":
 		if e.Test == "" {
@@ -84,7 +81,7 @@ func (c *counter) endPackage(e event) {
 		action := tests[name]
 		if action == "fail" {
 			failedTests++
-			fmt.Fprintf(c.w, "\n--- FAILED %s %s\n%s", e.Package, name, strings.Join(c.output[e.Package+"\x00"+name], ""))
+			c.show(e.Package+" "+name, strings.Join(c.output[e.Package+"\x00"+name], ""))
 		}
 		if hasChildren(tests, name) && !(action == "fail" && childrenPassed(tests, name)) {
 			continue
@@ -100,7 +97,7 @@ func (c *counter) endPackage(e event) {
 	}
 	if e.Action == "fail" && failedTests == 0 {
 		c.failed++
-		fmt.Fprintf(c.w, "\n--- FAILED %s\n%s%s%s", e.Package, strings.Join(c.builds[e.FailedBuild], ""), strings.Join(c.output[e.Package+"\x00"], ""), c.unfinished(e.Package))
+		c.show(e.Package, strings.Join(c.builds[e.FailedBuild], "")+strings.Join(c.output[e.Package+"\x00"], "")+c.unfinished(e.Package))
 	}
 	fmt.Fprintf(c.w, "%-4s %s %.1fs\n", map[string]string{"pass": "ok", "fail": "FAIL", "skip": "none"}[e.Action], e.Package, e.Elapsed)
 	delete(c.ended, e.Package)
@@ -108,6 +105,15 @@ func (c *counter) endPackage(e event) {
 		if strings.HasPrefix(k, e.Package+"\x00") {
 			delete(c.output, k)
 		}
+	}
+}
+
+// show prints what a failure said, and keeps what it said of missing
+// infrastructure: the words of a test that passed mean nothing.
+func (c *counter) show(name, said string) {
+	fmt.Fprintf(c.w, "\n--- FAILED %s\n%s", name, said)
+	if i := strings.Index(said, missingPrefix); i >= 0 && c.missing == "" {
+		c.missing, _, _ = strings.Cut(said[i:], "\n")
 	}
 }
 

@@ -47,6 +47,8 @@ func TestCounts(t *testing.T) {
 			"1 passed, 1 failed, 0 skipped", 1, []string{"because of Main"}},
 		{"missing infrastructure", "func TestA(t *testing.T) {}\nfunc TestM(t *testing.T) { t.Fatal(\"start it: infrastructure missing: npm is not there\") }\n",
 			"1 passed, 1 failed, 0 skipped", 69, []string{"\ninfrastructure missing: npm is not there\n1 passed"}},
+		{"a passed test talks of missing infrastructure", "func TestA(t *testing.T) { t.Log(\"infrastructure missing: npm\") }\nfunc TestF(t *testing.T) { t.Fatal(\"because of F\") }\n",
+			"1 passed, 1 failed, 0 skipped", 1, []string{"because of F"}},
 		{"does not compile", "func TestA(t *testing.T) { because() }\n", "0 passed, 1 failed, 0 skipped", 1, []string{"undefined: because"}},
 	}
 	for _, tt := range tests {
