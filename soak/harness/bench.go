@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/dash-fleet/dash/http/api"
+	"github.com/dash-fleet/dash/persistence/testserver"
 )
 
 // Config of a Bench.
@@ -43,6 +45,7 @@ type Config struct {
 // Bench is one Dash node with its simulated gateways.
 type Bench struct {
 	cfg     Config
+	ports   io.Closer // claim on the ports of Dash and the simulators
 	Servers *Servers
 	Dash    *Dash
 	Sim     *Sim
@@ -80,10 +83,11 @@ func setDefault[T comparable](p *T, v T) {
 }
 
 func (b *Bench) open(ctx context.Context) error {
-	ports, err := freePorts(b.cfg.Gateways + 1)
+	ports, claim, err := testserver.FreePorts(b.cfg.Gateways + 1)
 	if err != nil {
 		return err
 	}
+	b.ports = claim
 	b.Sim = &Sim{cfg: b.cfg, base: ports + 1, log: filepath.Join(b.cfg.Dir, "truth.jsonl")}
 	if err := b.Sim.Start(ctx); err != nil {
 		return err
@@ -179,6 +183,9 @@ func (b *Bench) Close() error {
 	}
 	if b.Servers != nil {
 		errs = append(errs, b.Servers.Close())
+	}
+	if b.ports != nil {
+		errs = append(errs, b.ports.Close())
 	}
 	return errors.Join(errs...)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"syscall"
@@ -94,35 +93,4 @@ func await(ctx context.Context, patience time.Duration, what string, ok func(con
 		case <-t.C:
 		}
 	}
-}
-
-// Ports below those that the kernel gives to outgoing connections.
-const firstPort, lastPort = 20000, 31000
-
-// freePorts finds n neighbouring ports that nobody listens on, seeking from a
-// place that depends on the process, so that neighbours rarely collide.
-func freePorts(n int) (int, error) {
-	base := firstPort + int(time.Now().UnixNano()/1000)%(lastPort-firstPort)
-	for range 200 {
-		if base+n > lastPort {
-			base = firstPort
-		}
-		taken := firstTaken(base, n)
-		if taken < 0 {
-			return base, nil
-		}
-		base = taken + 1
-	}
-	return 0, fmt.Errorf("infrastructure missing: no %d free neighbouring ports between %d and %d", n, firstPort, lastPort)
-}
-
-func firstTaken(base, n int) int {
-	for p := base; p < base+n; p++ {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", p))
-		if err != nil {
-			return p
-		}
-		l.Close()
-	}
-	return -1
 }

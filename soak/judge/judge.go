@@ -122,7 +122,10 @@ type court struct {
 	runs  map[string]*run
 	// answered are session keys in which a gateway's own re-run has finished.
 	answered map[string]bool
-	keys     map[string][]string // task ids by key
+	// gaveUp counts, by session key, interrupted turns that a gateway will not
+	// run again by itself: Dash then sends the same run once more.
+	gaveUp map[string]int
+	keys   map[string][]string // task ids by key
 }
 
 // story is all that is known of one task.
@@ -149,7 +152,7 @@ func (r *run) has(event string) bool {
 // Judge checks every rule.
 func Judge(h *History) *Verdict {
 	c := &court{
-		h: h, tasks: map[string]*story{}, runs: map[string]*run{}, answered: map[string]bool{}, keys: map[string][]string{},
+		h: h, tasks: map[string]*story{}, runs: map[string]*run{}, answered: map[string]bool{}, gaveUp: map[string]int{}, keys: map[string][]string{},
 		v: &Verdict{Broken: map[Rule]int{}, Counts: Counts{Submits: len(h.Submits), Events: len(h.Events), States: map[string]int{}}},
 	}
 	c.collect()
@@ -204,6 +207,10 @@ func (c *court) collect() {
 	}
 	for i := range c.h.Lines {
 		l := &c.h.Lines[i]
+		if l.Event == openclawtest.LogGaveUp {
+			c.gaveUp[l.Session]++
+			continue
+		}
 		r := c.runs[l.RunID]
 		if r == nil {
 			r = &run{id: l.RunID, accepted: -1}

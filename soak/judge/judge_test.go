@@ -120,6 +120,27 @@ func lawful() *world {
 	return w
 }
 
+// TestGivenUpRunsAreRepeated: a gateway that gave up its own re-run gets the
+// same run once more.
+func TestGivenUpRunsAreRepeated(t *testing.T) {
+	t.Parallel()
+	for _, given := range []bool{false, true} {
+		w := lawful()
+		w.line("low.1", "low", "started")
+		for i := range w.h.Lines {
+			if l := &w.h.Lines[i]; l.RunID == "low.1" {
+				l.Session = "agent:main:dash:default:task-low:1"
+			}
+		}
+		if given {
+			w.h.Lines = append(w.h.Lines, openclawtest.Line{Time: w.tick(), Gateway: "g", Session: "agent:main:dash:default:task-low:1", Event: openclawtest.LogGaveUp})
+		}
+		if err := judge.Judge(&w.h).Err(); (err == nil) != given {
+			t.Errorf("given up: %v, verdict: %v", given, err)
+		}
+	}
+}
+
 func TestLawfulHistoryIsClean(t *testing.T) {
 	t.Parallel()
 	v := judge.Judge(&lawful().h)

@@ -119,7 +119,7 @@ func (c *court) checkRuns() {
 			c.reran(r)
 			continue
 		}
-		if r.started > 1 {
+		if r.started > 1+c.gaveUpOn(r) {
 			c.find(RuleTwice, id, 0, "started %d times", r.started)
 		}
 		s := c.tasks[task]
@@ -130,6 +130,18 @@ func (c *court) checkRuns() {
 	for _, s := range c.ids() {
 		c.checkAgain(s)
 	}
+}
+
+// gaveUpOn is how often a gateway gave up its own re-run of r.
+func (c *court) gaveUpOn(r *run) (n int) {
+	keys := map[string]bool{}
+	for _, l := range r.lines {
+		if !keys[l.Session] {
+			keys[l.Session] = true
+			n += c.gaveUp[l.Session]
+		}
+	}
+	return n
 }
 
 // reran notes the session in which a gateway's own run has finished.

@@ -40,6 +40,7 @@ func (g *Gateway) reclaim(l *life) {
 func (g *Gateway) reclaimTurn(l *life, s *session) {
 	if s.Reruns >= maxReruns {
 		s.Status, s.AbortedLastRun, s.Ended, s.RunID, s.RunMessage = "failed", false, nowMs(), "", ""
+		g.cfg.Log.write(Line{Gateway: g.cfg.Name, Boot: l.boot, Session: s.Key, Event: LogGaveUp})
 		return
 	}
 	s.Reruns++

@@ -17,6 +17,9 @@ const (
 	LogFinished = "finished"
 	LogFailed   = "failed"
 	LogAborted  = "aborted"
+	// LogGaveUp names a session whose interrupted turn the gateway will not run
+	// again by itself, after three crashes; it has no run id.
+	LogGaveUp = "gave_up"
 )
 
 // Line is one happening of the ground-truth log.
