@@ -92,6 +92,16 @@ func TestUnreachable(t *testing.T) {
 	wantResult(t, f.dash(t.Context(), "", "doctor", "-o", "json"), exitUnavailable, `"result": "fail"`)
 }
 
+func TestDoctorSaysWhyAKeyCannotBeLookedUp(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	detail := "dial tcp 127.0.0.1:6379: connection refused"
+	f.answer("GET /health/live", 200, api.Health{Status: api.HealthStatusOk, Version: version})
+	f.answer("GET /api/v1/nodes", 503, problem(503, "unavailable", "the store is not available", "try again"))
+	f.answer("GET /health/ready", 503, api.Health{Status: api.HealthStatusUnavailable, Checks: &[]api.HealthCheck{{Name: "store", Detail: &detail}}})
+	wantResult(t, f.dash(t.Context(), "", "doctor"), exitUnavailable, "connection refused", "api key: the store is not available")
+}
+
 func TestBadURL(t *testing.T) {
 	t.Parallel()
 	for _, url := range []string{"127.0.0.1:7373", "ftp://x", "http://", "http://u:p@host", "http://x?y=1", "://"} {

@@ -75,7 +75,7 @@ func keyCreateCommand(t *terminal) *cobra.Command {
 		Use: "create NAME", Short: "Make an API key and show it, once", Args: exactArgs("a name that says who uses the key"),
 		Long: "The key is shown now and never again; Dash keeps only its hash. Give it what its user\nneeds: read, submit (tasks and sessions), operate (also gateways and pools), admin, or\n" +
 			"single permissions like tasks:read.",
-		Example: "  dash key create nightly-job --permission submit --expires-in 2160h\n  dash key create grafana --permission metrics:read -o json\n  dash key create admin-2 --permission admin --all-tenants",
+		Example: "  dash key create nightly-job --permission submit --expires-in 2160h\n  dash key create grafana --permission metrics:read -o json\n  dash key create admin-2 --permission admin --all-tenants\n  dash key create importer --permission submit --rate-limit 6000",
 	}, keyColumns, func(ctx context.Context, c *client, o output, args []string) error {
 		body := api.CreateKey{Name: args[0], Tenant: opt(tenant), AllTenants: opt(all)}
 		for _, p := range permissions {
@@ -103,7 +103,7 @@ func keyCreateCommand(t *terminal) *cobra.Command {
 	})
 	flags = c
 	fs := c.Flags()
-	fs.StringSliceVar(&permissions, "permission", nil, "what it may do; repeatable")
+	fs.StringSliceVar(&permissions, "permission", nil, "what it may do, required; repeatable")
 	fs.IntVar(&rate, "rate-limit", 100, "requests per minute, over all nodes if they have --redis-url; 0: no limit")
 	fs.DurationVar(&life, "expires-in", 0, "life of the key, for example 720h; 0: no end")
 	accountTenantFlags(t, c, &tenant, &all)

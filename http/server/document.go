@@ -244,16 +244,27 @@ func visit(at string, schema *openapi3.Schema, v any) []messages.FieldError {
 		if p == "" {
 			p = pointer(append(e.JSONPointer(), unknownField(e)...))
 		}
-		f := messages.FieldError{Pointer: p, Detail: e.Reason}
-		if e.SchemaField == "maxLength" && e.Schema != nil && e.Schema.Extensions["x-max-bytes"] != nil {
-			f.Detail = tooManyBytes
-		}
-		wrong = append(wrong, f)
+		wrong = append(wrong, messages.FieldError{Pointer: p, Detail: detail(e)})
 	})
 	if len(wrong) == 0 {
 		wrong = append(wrong, messages.FieldError{Pointer: at, Detail: "does not fit its schema"})
 	}
 	return wrong
+}
+
+// detail says what is wrong in words of our own where the library's are poor: it
+// writes a million as 1e+06, and counts characters where we bound bytes.
+func detail(e *openapi3.SchemaError) string {
+	switch {
+	case e.Schema == nil:
+	case e.SchemaField == "maxLength" && e.Schema.Extensions["x-max-bytes"] != nil:
+		return tooManyBytes
+	case e.SchemaField == "maximum" && e.Schema.Max != nil:
+		return "number must be at most " + strconv.FormatFloat(*e.Schema.Max, 'f', -1, 64)
+	case e.SchemaField == "minimum" && e.Schema.Min != nil:
+		return "number must be at least " + strconv.FormatFloat(*e.Schema.Min, 'f', -1, 64)
+	}
+	return e.Reason
 }
 
 // unknownField is the name of a field that its object does not have, which the

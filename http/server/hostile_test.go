@@ -31,6 +31,21 @@ func TestUnknownFieldsArePointedAt(t *testing.T) {
 	}
 }
 
+func TestBoundsAreSaidInPlainNumbers(t *testing.T) {
+	t.Parallel()
+	n := start(t, server.Config{})
+	for field, want := range map[string]string{
+		`"delay_seconds":4e7`: "number must be at most 31536000",
+		`"max_attempts":0`:    "number must be at least 1",
+	} {
+		resp, answer := n.call("POST", "/api/v1/tasks", admin, `{"priority":"low","input":{"message":"x"},`+field+`}`)
+		p := read[api.Problem](t, answer)
+		if resp.StatusCode != 400 || p.Errors == nil || len(*p.Errors) != 1 || (*p.Errors)[0].Detail != want {
+			t.Errorf("%s: %d %s, want %q", field, resp.StatusCode, answer, want)
+		}
+	}
+}
+
 func TestAnUnstoredPoolIsReplacedByTheVersionItShows(t *testing.T) {
 	t.Parallel()
 	n := start(t, server.Config{})
