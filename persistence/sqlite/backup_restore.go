@@ -189,7 +189,7 @@ func (f *filling) account(row any) error {
 func (f *filling) task(r *persistence.TaskRow) error {
 	created := micros(r.Task.CreatedAt)
 	no := max(f.lastNo+1, created)
-	n, err := f.c.insertTask(no, &persistence.TaskInsert{Task: r.Task, IdemKey: r.IdemKey, IdemHash: r.IdemHash}, r.Ended)
+	n, err := f.c.insertTask(no, &persistence.TaskInsert{Task: r.Task, IdemKey: r.IdemKey, IdemHash: r.IdemHash}, &r.Task, r.Ended)
 	if err == nil && n == 0 {
 		err = &opError{fmt.Errorf("the id or the idempotency key of task %s comes twice", r.Task.ID)}
 	}

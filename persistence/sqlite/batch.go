@@ -3,6 +3,7 @@ package sqlite
 import (
 	"bytes"
 	"database/sql/driver"
+	"errors"
 	"fmt"
 	"time"
 
@@ -20,7 +21,11 @@ type batch struct {
 	outcomes []persistence.Outcome
 	fenced   int
 
+	// eager: every insert is written at once, so that what keeps it out is found
+	// at its turn.
+	eager    bool
 	tasks    map[string]*entry
+	keys     map[idemKey]*entry // of inserts that are not written yet
 	order    []*entry
 	sessions map[sessionKey]*sessionEntry
 	statuses map[string]*messages.GatewayStatus
@@ -38,9 +43,12 @@ type entry struct {
 	hot        // as the batch has it now
 	stored hot // as the row is
 	id     string
-	task   *messages.Task // values to write, nil: the row is up to date
+	insert *persistence.TaskInsert // not written yet
+	task   *messages.Task          // values to write, nil: the row is up to date
 	ended  int64
 }
+
+type idemKey struct{ tenant, key string }
 
 type sessionKey struct{ tenant, id string }
 
@@ -53,11 +61,14 @@ type sessionEntry struct {
 func newBatch(w *writer, ops []persistence.Op) *batch {
 	return &batch{
 		w: w, ops: ops, outcomes: make([]persistence.Outcome, len(ops)),
-		tasks: make(map[string]*entry, len(ops)), order: make([]*entry, 0, len(ops)),
+		tasks: make(map[string]*entry, len(ops)), order: make([]*entry, 0, len(ops)), keys: map[idemKey]*entry{},
 		sessions: map[sessionKey]*sessionEntry{}, statuses: map[string]*messages.GatewayStatus{}, poolSeq: map[string]int64{},
 		first: w.seq + 1, seq: w.seq, lastNo: w.lastNo, drift: w.drift,
 	}
 }
+
+// counters as they are once the batch is written.
+func (b *batch) counters() (seq, drift int64) { return b.seq, b.drift }
 
 func (b *batch) write(c *conn) error {
 	b.c = c
@@ -126,51 +137,86 @@ func (b *batch) fencesHold(fences []persistence.Fence) bool {
 	return true
 }
 
-// insert writes at once: the unique indexes are the check.
+// insert leaves the row to the end of the batch: mostly its claim follows in the
+// same one, and is then written with it.
 func (b *batch) insert(in *persistence.TaskInsert) (persistence.Outcome, error) {
 	t := &in.Task
 	created := micros(t.CreatedAt)
 	no := max(b.lastNo+1, created)
-	n, err := b.c.insertTask(no, in, b.seq+1)
-	if err != nil {
-		return persistence.Outcome{}, fmt.Errorf("insert task: %w", err)
-	}
-	if n == 0 {
-		out, taken, err := b.taken(in)
-		if err == nil && !taken {
-			err = fmt.Errorf("insert of task %s was ignored without a reason", t.ID)
-		}
+	h := hotOf(no, t)
+	e := &entry{hot: h, stored: h, id: t.ID, insert: in, ended: b.seq + 1}
+	out, free, err := b.reserve(e)
+	if err != nil || !free {
 		return out, err
 	}
 	b.lastNo, b.drift = no, max(b.drift, no-created)
-	b.rows += 3
-	h := hotOf(no, t)
-	e := &entry{hot: h, stored: h, id: t.ID}
 	b.tasks[t.ID] = e
 	b.order = append(b.order, e)
 	b.raise(t.Pool, t.Seq)
 	return persistence.Outcome{Status: persistence.OK}, nil
 }
 
+// reserve makes sure that nothing keeps a new task out, else free is false. That
+// its id is new is assumed, being random, until it is written.
+func (b *batch) reserve(e *entry) (out persistence.Outcome, free bool, err error) {
+	in := e.insert
+	if b.eager {
+		if err = b.flushTask(e); !errors.Is(err, errTaken) {
+			return out, err == nil, err
+		}
+		out, taken, err := b.taken(in)
+		if err == nil && !taken {
+			err = fmt.Errorf("insert of task %s was ignored without a reason", e.id)
+		}
+		return out, false, err
+	}
+	if in.IdemKey == "" {
+		return out, true, nil
+	}
+	out, id, err := b.keyed(in)
+	if err != nil {
+		return out, false, err
+	}
+	if id != "" {
+		out.Current, err = b.current(id)
+		return out, false, err
+	}
+	b.keys[idemKey{in.Task.Tenant, in.IdemKey}] = e
+	return out, true, nil
+}
+
 // taken says which row keeps an insert out, if any: the one with its
 // idempotency key, or the one with its id.
 func (b *batch) taken(in *persistence.TaskInsert) (out persistence.Outcome, taken bool, err error) {
-	out.Status = persistence.Conflict
-	id := ""
-	if in.IdemKey != "" {
-		err = b.c.rows(stTaskByKey, func(v []driver.Value) error {
-			id, out.Status, out.SameBody = text(v[0]), persistence.Duplicate, bytes.Equal(blob(v[1]), in.IdemHash)
-			return nil
-		}, in.Task.Tenant, in.IdemKey)
-		if err != nil {
-			return out, false, fmt.Errorf("find idempotency key: %w", err)
-		}
+	out, id, err := b.keyed(in)
+	if err != nil {
+		return out, false, err
 	}
 	if id == "" {
-		id = in.Task.ID
+		out.Status, id = persistence.Conflict, in.Task.ID
 	}
 	out.Current, err = b.current(id)
 	return out, out.Current != nil, err
+}
+
+// keyed finds the row with the insert's idempotency key; id is "" if there is none.
+func (b *batch) keyed(in *persistence.TaskInsert) (out persistence.Outcome, id string, err error) {
+	if in.IdemKey == "" {
+		return out, "", nil
+	}
+	if e := b.keys[idemKey{in.Task.Tenant, in.IdemKey}]; e != nil {
+		if err := b.flushTask(e); err != nil {
+			return out, "", err
+		}
+	}
+	err = b.c.rows(stTaskByKey, func(v []driver.Value) error {
+		id, out.Status, out.SameBody = text(v[0]), persistence.Duplicate, bytes.Equal(blob(v[1]), in.IdemHash)
+		return nil
+	}, in.Task.Tenant, in.IdemKey)
+	if err != nil {
+		return out, "", fmt.Errorf("find idempotency key: %w", err)
+	}
+	return out, id, nil
 }
 
 func (b *batch) update(u *persistence.TaskUpdate, ended int64) (persistence.Outcome, error) {
@@ -186,6 +232,9 @@ func (b *batch) update(u *persistence.TaskUpdate, ended int64) (persistence.Outc
 		return persistence.Outcome{Status: persistence.Conflict, Current: cur}, err
 	}
 	if u.ClearCancel && e.cancel {
+		if err := b.flushTask(e); err != nil {
+			return persistence.Outcome{}, err
+		}
 		if _, err := b.c.run(stCancelTask, int64(0), "", e.no); err != nil {
 			return persistence.Outcome{}, fmt.Errorf("clear cancel flag: %w", err)
 		}

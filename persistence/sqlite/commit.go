@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/dash-fleet/dash/persistence"
@@ -23,7 +24,13 @@ func (db *DB) Commit(ctx context.Context, ops []persistence.Op) ([]persistence.O
 		return nil, err
 	}
 	b := newBatch(w, ops)
-	if err := w.transactHeld(ctx, b.write, func() (int64, int64) { return b.seq, b.drift }); err != nil {
+	err := w.transactHeld(ctx, b.write, b.counters)
+	if errors.Is(err, errTaken) {
+		b = newBatch(w, ops)
+		b.eager = true
+		err = w.transactHeld(ctx, b.write, b.counters)
+	}
+	if err != nil {
 		return nil, err
 	}
 	b.committed()

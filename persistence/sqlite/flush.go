@@ -3,6 +3,7 @@ package sqlite
 import (
 	"database/sql/driver"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/dash-fleet/dash/messages"
@@ -50,8 +51,17 @@ func (b *batch) flush() error {
 	return b.flushEvents()
 }
 
-// flushTask writes the narrowest update that carries the entry's values.
+// errTaken: something keeps an insert out whose turn is over. The batch has to
+// be made again, eagerly, to find out what and to answer for it.
+var errTaken = &opError{errors.New("the task of an insert exists")}
+
+// flushTask writes what the batch has of a task: a new row with the values that
+// it has by now, else the narrowest update that carries them. It returns
+// errTaken and leaves the entry as it was if the row is not new.
 func (b *batch) flushTask(e *entry) error {
+	if e.insert != nil {
+		return b.flushInsert(e)
+	}
 	t := e.task
 	if t == nil {
 		return nil
@@ -81,6 +91,23 @@ func (b *batch) flushTask(e *entry) error {
 	return nil
 }
 
+func (b *batch) flushInsert(e *entry) error {
+	t := e.task
+	if t == nil {
+		t = &e.insert.Task
+	}
+	n, err := b.c.insertTask(e.no, e.insert, t, e.ended)
+	if err != nil {
+		return fmt.Errorf("insert task: %w", err)
+	}
+	if n == 0 {
+		return errTaken
+	}
+	b.rows += 3
+	e.insert, e.task, e.stored = nil, nil, e.hot
+	return nil
+}
+
 // openColumn is 1 for a task in no terminal state, else NULL.
 func openColumn(s messages.TaskState) driver.Value {
 	if s.Terminal() {
@@ -97,13 +124,14 @@ func endedColumn(s messages.TaskState, pos int64) driver.Value {
 	return int64(0)
 }
 
-// insertTask returns 0 if the id or the idempotency key is taken.
-func (c *conn) insertTask(no int64, in *persistence.TaskInsert, ended int64) (int64, error) {
-	t := &in.Task
+// insertTask writes what never changes of a task from in, and the rest from t,
+// which may be later. It returns 0 if the id or the idempotency key is taken.
+func (c *conn) insertTask(no int64, in *persistence.TaskInsert, t *messages.Task, ended int64) (int64, error) {
+	first := &in.Task
 	var spec, key, hash driver.Value
 	var large []byte
-	if t.Spec != nil {
-		enc, err := marshal(t.Spec)
+	if first.Spec != nil {
+		enc, err := marshal(first.Spec)
 		if err != nil {
 			return 0, err
 		}
@@ -120,8 +148,8 @@ func (c *conn) insertTask(no int64, in *persistence.TaskInsert, ended int64) (in
 	if err != nil {
 		return 0, err
 	}
-	n, err := c.run(stInsertTask, no, t.ID, t.Tenant, t.Pool, int64(t.Class), t.Session, micros(t.CreatedAt), key, hash, spec, openColumn(t.State),
-		int64(t.State), t.Seq, t.Claim, t.Gateway, micros(t.Cancel.RequestedAt), t.Cancel.Reason, micros(t.FinishedAt),
+	n, err := c.run(stInsertTask, no, first.ID, first.Tenant, first.Pool, int64(first.Class), first.Session, micros(first.CreatedAt), key, hash, spec,
+		openColumn(t.State), int64(t.State), t.Seq, t.Claim, t.Gateway, micros(first.Cancel.RequestedAt), first.Cancel.Reason, micros(t.FinishedAt),
 		endedColumn(t.State, ended), t.Error.GetCode(), run)
 	if err != nil || n == 0 {
 		return n, err
@@ -131,8 +159,8 @@ func (c *conn) insertTask(no int64, in *persistence.TaskInsert, ended int64) (in
 			return 0, err
 		}
 	}
-	for k, v := range t.Spec.GetLabels() {
-		if _, err := c.run(stInsertLabel, no, t.Tenant, k, v); err != nil {
+	for k, v := range first.Spec.GetLabels() {
+		if _, err := c.run(stInsertLabel, no, first.Tenant, k, v); err != nil {
 			return 0, err
 		}
 	}
