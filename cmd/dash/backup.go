@@ -69,6 +69,12 @@ func backupCommand(t *terminal) *cobra.Command {
 			if err := check(o, archiveColumns); err != nil {
 				return err
 			}
+			if err := given(cmd, "passphrase-file"); err != nil {
+				return err
+			}
+			if len(args) == 1 && args[0] == "" {
+				return usage("give a file or a folder, or neither for a file in this folder", "FILE is empty")
+			}
 			recipients, err := recipientsFrom(to, passphrase)
 			if err != nil {
 				return err
@@ -114,6 +120,17 @@ func archivePath(l *config.Loaded, args []string, sealed bool) string {
 		return filepath.Join(args[0], name)
 	}
 	return args[0]
+}
+
+// given refuses flags that are there without a value, as a variable of a script
+// that is not set leaves them: the archive would be in the clear.
+func given(cmd *cobra.Command, files ...string) error {
+	for _, name := range files {
+		if f := cmd.Flags().Lookup(name); f.Changed && f.Value.String() == "" {
+			return usage("give --"+name+" a file, or leave it out", "--%s is empty", name)
+		}
+	}
+	return nil
 }
 
 func recipientsFrom(keys []string, passphraseFile string) ([]backup.Recipient, error) {

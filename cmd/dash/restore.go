@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"os"
 	"slices"
 	"time"
@@ -53,6 +54,9 @@ func restoreCommand(t *terminal) *cobra.Command {
 		Args: exactArgs("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := check(o, sectionColumns); err != nil {
+				return err
+			}
+			if err := given(cmd, "identity-file", "passphrase-file"); err != nil {
 				return err
 			}
 			ids, err := identitiesFrom(identities, passphrase)
@@ -104,6 +108,10 @@ func openArchive(path string) (*os.File, error) {
 	if err != nil {
 		return nil, archiveFailure(path, err)
 	}
+	if info, err := in.Stat(); err == nil && info.IsDir() {
+		_ = in.Close() // nothing was read or written
+		return nil, usage("give a file that `dash backup` made", "%s is a folder", path)
+	}
 	return in, nil
 }
 
@@ -132,14 +140,14 @@ func runRestore(ctx context.Context, t *terminal, o output, l *config.Loaded, pa
 		return err
 	}
 	defer func() { err = errors.Join(err, in.Close()) }()
-	to, err := app.OpenTarget(ctx, l.Config)
-	if err != nil {
-		return storeFailure(l, err)
-	}
+	to := &lateTarget{cfg: l.Config}
 	defer func() { err = errors.Join(err, to.Close()) }()
 	p := newProgress(t, "rows restored")
 	m, err := backup.Restore(ctx, to, in, ids, p.show)
 	p.end()
+	if to.failed != nil {
+		return storeFailure(l, to.failed)
+	}
 	if err != nil {
 		return archiveFailure(path, err)
 	}
@@ -149,6 +157,31 @@ func runRestore(ctx context.Context, t *terminal, o output, l *config.Loaded, pa
 	fmt.Fprintf(t.err, "restored %d rows as of %s (event %d)\nnext: stop what still runs on the old store, or two nodes drive the same gateways; then start the node on this one.\nIts API keys are those of the archive: revoke again what was revoked after that time.\n",
 		m.Rows(), m.Source.Mark.Time.Format(time.RFC3339), m.Source.Mark.Seq)
 	return nil
+}
+
+// lateTarget is the configured store. It is opened, and so made if it is not
+// there, when the archive was found to be whole: a refused one leaves nothing.
+type lateTarget struct {
+	cfg    config.Config
+	to     persistence.Restorer // nil until it is open
+	failed error                // why it could not be opened
+}
+
+// Restore implements persistence.Restorer.
+func (l *lateTarget) Restore(ctx context.Context, mark persistence.Mark, rows iter.Seq2[any, error]) (map[persistence.Section]int64, error) {
+	if l.to, l.failed = app.OpenTarget(ctx, l.cfg); l.failed != nil {
+		l.to = nil
+		return nil, l.failed
+	}
+	return l.to.Restore(ctx, mark, rows)
+}
+
+// Close implements persistence.Restorer.
+func (l *lateTarget) Close() error {
+	if l.to == nil {
+		return nil
+	}
+	return l.to.Close()
 }
 
 // sections lists the counts of an archive. Restore returns only when the store

@@ -11,6 +11,7 @@ import (
 
 	"github.com/dash-fleet/dash/cmd/internal/config"
 	"github.com/dash-fleet/dash/persistence/postgres"
+	"github.com/dash-fleet/dash/persistence/redis"
 	"github.com/dash-fleet/dash/persistence/sqlite"
 )
 
@@ -56,7 +57,7 @@ const (
 // migrator moves the schema of one store.
 type migrator struct {
 	where   string // for texts: "the store in /var/lib/dash"
-	migrate func(ctx context.Context, d direction, to int64, dryRun bool) ([]step, error)
+	migrate move
 	status  func(ctx context.Context) (all []step, current int64, err error)
 }
 
@@ -68,8 +69,28 @@ func openMigrator(t *terminal, cmd *cobra.Command) (migrator, error) {
 	if l.Store == config.EngineSQLite {
 		return sqliteMigrator(l.Data), nil
 	}
-	// With --store redis it is PostgreSQL that has a schema.
-	return postgresMigrator(postgres.Config{URL: l.PostgresURL}), nil
+	m := postgresMigrator(postgres.Config{URL: l.PostgresURL})
+	if l.Store == config.EngineRedis {
+		// It is PostgreSQL that has a schema, but Redis that knows the nodes.
+		m.migrate = besideRedis(m.migrate, redis.Config{URL: l.RedisURL.Reveal()})
+	}
+	return m, nil
+}
+
+// move takes the schema to a version.
+type move func(ctx context.Context, d direction, to int64, dryRun bool) ([]step, error)
+
+// besideRedis refuses to take tables away from under nodes whose leases are in
+// Redis; the engine does it for those whose leases are in PostgreSQL.
+func besideRedis(migrate move, cfg redis.Config) move {
+	return func(ctx context.Context, d direction, to int64, dryRun bool) ([]step, error) {
+		if d == down && !dryRun {
+			if err := redis.NobodyWorks(ctx, cfg); err != nil {
+				return nil, err
+			}
+		}
+		return migrate(ctx, d, to, dryRun)
+	}
 }
 
 func sqliteMigrator(dir string) migrator {

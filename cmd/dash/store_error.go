@@ -20,17 +20,20 @@ func storeError(err error) error {
 	var nodes *postgres.NodesRunError
 	var refused *redis.DurabilityError
 	var pair *redis.PairError
+	var busy *redis.BusyError
 	var op *net.OpError
 	next, fatal := postgres.Advice(err)
 	switch {
 	case errors.As(err, &locked):
 		return storeInUse(locked)
 	case errors.As(err, &full):
-		return &failure{code: exitConflict, what: full.Error(), next: "a restore never overwrites: give an empty store, for example another folder with --data", err: err}
+		return &failure{code: exitConflict, what: full.Error(), next: "a restore never overwrites: give an empty store, such as another folder, database or Redis database", err: err}
 	case errors.As(err, &nodes):
-		return &failure{code: exitConflict, what: nodes.Error(), next: "stop them first, `dash node list` names them, or give another database", err: err}
+		return &failure{code: exitConflict, what: nodes.Error(), next: "stop them first, `dash node list` names them, and repeat it some seconds later; or give another database", err: err}
 	case errors.As(err, &refused):
 		return &failure{code: exitFailed, what: "this Redis server is refused: " + refused.Problem, next: refused.Next, err: err}
+	case errors.As(err, &busy):
+		return &failure{code: exitConflict, what: busy.Error(), next: busy.Next(), err: err}
 	case errors.As(err, &pair):
 		return &failure{code: exitConflict, what: pair.Error(), next: pair.Next(), err: err}
 	case fatal:

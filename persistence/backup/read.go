@@ -223,7 +223,7 @@ func (a *reader) end(payload []byte) (*Manifest, error) {
 		return nil, corrupt(nil, "its checksum is wrong")
 	}
 	if _, err := a.buf.ReadByte(); !errors.Is(err, io.EOF) {
-		return nil, corrupt(err, "something follows its end")
+		return nil, corrupt(nil, "something follows its end")
 	}
 	m := a.manifest()
 	m.SHA256 = hex.EncodeToString(want)

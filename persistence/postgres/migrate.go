@@ -34,14 +34,37 @@ const (
 
 // Migrate moves the schema of the database. to is the version to end at; 0
 // means the newest for Up, and an empty database for Down. An advisory lock of
-// the session makes several callers go one after the other. The steps that
-// were applied are returned also beside an error.
+// the session makes several callers go one after the other. Down refuses with a
+// *NodesRunError while nodes work on the database, unless it is a dry run. The
+// steps that were applied are returned also beside an error.
 func Migrate(ctx context.Context, cfg Config, d Direction, to int64, dryRun bool) (steps []Step, err error) {
-	err = withSchema(ctx, cfg, func(p *goose.Provider, _ *sql.DB) error {
+	err = withSchema(ctx, cfg, func(p *goose.Provider, db *sql.DB) error {
+		if d == Down && !dryRun {
+			if err := nobodyWorks(ctx, db); err != nil {
+				return err
+			}
+		}
 		steps, err = migrations.Move(ctx, p, d, to, dryRun)
 		return err
 	})
 	return steps, err
+}
+
+// nobodyWorks refuses a database that nodes work on: going down drops tables
+// from under them. A node that starts meanwhile waits for the lock of the schema.
+func nobodyWorks(ctx context.Context, db *sql.DB) error {
+	var there bool
+	if err := db.QueryRowContext(ctx, `SELECT to_regclass('nodes') IS NOT NULL`).Scan(&there); err != nil || !there {
+		return unavailable("look for running nodes", err)
+	}
+	var running int
+	if err := db.QueryRowContext(ctx, `SELECT count(*) FROM nodes WHERE expires > clock_timestamp()`).Scan(&running); err != nil {
+		return unavailable("look for running nodes", err)
+	}
+	if running > 0 {
+		return &NodesRunError{Nodes: running}
+	}
+	return nil
 }
 
 // Status lists the migrations of this binary and the version of the database.

@@ -50,7 +50,7 @@ func (t *Target) Restore(ctx context.Context, mark persistence.Mark, rows iter.S
 		return nil, unavailable(ctx, "begin restore", err)
 	}
 	if !got {
-		return nil, errors.New("another restore fills this store, or one was interrupted within the last minute: wait and try again")
+		return nil, &BusyError{"another restore fills this store, or one was interrupted within the last minute", "wait a minute and try again"}
 	}
 	if err := f.begin(ctx); err != nil {
 		return nil, errors.Join(err, f.unlock())
@@ -99,25 +99,15 @@ func (f *filling) begin(ctx context.Context) error {
 		return unavailable(ctx, "begin restore", err)
 	}
 	if text(res[0]) != dataset {
-		return fmt.Errorf("a process of dash has begun to use this store: stop it, then restore again")
+		return &BusyError{"a process of dash has begun to use this store", "stop it, then restore again"}
 	}
 	f.next = 1
 	return db.join(dataset)
 }
 
 func (f *filling) empty(ctx context.Context) error {
-	nodes, err := f.db.readTexts(ctx, "HVALS", f.db.key("node"))
-	if err != nil {
+	if err := f.db.nobodyWorks(ctx); err != nil {
 		return err
-	}
-	now, err := f.db.reader.Time(ctx).Result()
-	if err != nil {
-		return unavailable(ctx, "read the clock", err)
-	}
-	for _, n := range nodes {
-		if until, err := strconv.ParseInt(n[:min(len(n), 16)], 10, 64); err == nil && until > now.UnixMicro() {
-			return errors.New("a node of dash runs on this store: stop it first, or restore into another store")
-		}
 	}
 	counts, err := f.count(ctx)
 	if err != nil {

@@ -59,6 +59,21 @@ func (e *PairError) Next() string {
 		"if that database is gone for good, `redis-cli HDEL " + DefaultPrefix + "meta paired` pairs the store with this one"
 }
 
+// BusyError refuses to change a store that others work on.
+type BusyError struct {
+	Why string
+	Do  string // what to do about it
+}
+
+func (e *BusyError) Error() string { return e.Why }
+
+// Next says what to do about it.
+func (e *BusyError) Next() string { return e.Do }
+
+func nodesRun(n int) *BusyError {
+	return &BusyError{fmt.Sprintf("%d nodes of dash run on this store", n), "stop them first, `dash node list` names them, and repeat it some seconds later; or give another store"}
+}
+
 // fate says what is known of a command that returned an error.
 type fate uint8
 

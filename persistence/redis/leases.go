@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -42,6 +43,38 @@ func (db *DB) Renew(ctx context.Context, n persistence.Node, ttl time.Duration) 
 	}
 	slices.SortFunc(list, func(a, b persistence.Node) int { return strings.Compare(a.ID, b.ID) })
 	return list, nil
+}
+
+// NobodyWorks refuses with a *BusyError a store that nodes work on. It writes
+// nothing.
+func NobodyWorks(ctx context.Context, cfg Config) (err error) {
+	db, err := connected(cfg)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	return db.nobodyWorks(ctx)
+}
+
+func (db *DB) nobodyWorks(ctx context.Context) error {
+	nodes, err := db.readTexts(ctx, "HVALS", db.key("node"))
+	if err != nil {
+		return err
+	}
+	now, err := db.reader.Time(ctx).Result()
+	if err != nil {
+		return unavailable(ctx, "read the clock", err)
+	}
+	running := 0
+	for _, n := range nodes {
+		if until, err := strconv.ParseInt(n[:min(len(n), 16)], 10, 64); err == nil && until > now.UnixMicro() {
+			running++
+		}
+	}
+	if running > 0 {
+		return nodesRun(running)
+	}
+	return nil
 }
 
 // lease runs a script on the connections of the leases.
