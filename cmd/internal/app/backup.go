@@ -104,7 +104,7 @@ func (b *backups) prepare() error {
 }
 
 func (b *backups) run(ctx context.Context) {
-	t := time.NewTimer(b.pause())
+	t := time.NewTimer(b.first())
 	defer t.Stop()
 	for {
 		select {
@@ -115,6 +115,20 @@ func (b *backups) run(ctx context.Context) {
 		b.once(ctx)
 		t.Reset(b.pause())
 	}
+}
+
+// soon is how long after its start a node makes a backup that is due.
+const soon = 30 * time.Second
+
+// first is the pause before the first backup of this life. It counts from the
+// newest one of earlier lives: a node that is started anew more often than the
+// interval backs its store up all the same.
+func (b *backups) first() time.Duration {
+	if b.newest.IsZero() {
+		return min(soon, b.every)
+	}
+	left := b.pause() - max(time.Since(b.newest), 0) // which the clock, set back, makes negative
+	return max(left, min(soon, b.every))
 }
 
 // pause is the interval, up to a tenth shorter: nodes that were started

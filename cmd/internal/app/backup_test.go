@@ -80,3 +80,27 @@ func TestScheduledBackups(t *testing.T) {
 		}
 	}
 }
+
+// TestFirstBackup: a node that is started again and again before the interval is
+// over makes its backups all the same, and none too often.
+func TestFirstBackup(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	for what, c := range map[string]struct {
+		every       time.Duration
+		newest      time.Time
+		least, most time.Duration
+	}{
+		"there is none":             {4 * time.Hour, time.Time{}, soon, soon},
+		"none, and a short pause":   {time.Second, time.Time{}, time.Second, time.Second},
+		"long overdue":              {4 * time.Hour, now.Add(-48 * time.Hour), soon, soon},
+		"due in an hour":            {4 * time.Hour, now.Add(-3 * time.Hour), 30 * time.Minute, time.Hour},
+		"made just now":             {4 * time.Hour, now, 3 * time.Hour, 4 * time.Hour},
+		"by a clock that ran ahead": {4 * time.Hour, now.Add(9 * time.Hour), 3 * time.Hour, 4 * time.Hour},
+	} {
+		b := &backups{every: c.every, newest: c.newest}
+		if got := b.first(); got < c.least || got > c.most {
+			t.Errorf("%s: %s, want %s to %s", what, got, c.least, c.most)
+		}
+	}
+}
