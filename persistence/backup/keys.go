@@ -27,7 +27,7 @@ func ParseRecipients(keys []string) ([]age.Recipient, error) {
 		list, err := age.ParseRecipients(strings.NewReader(strings.TrimSpace(k)))
 		if err != nil {
 			if strings.Contains(strings.ToUpper(k), "AGE-SECRET-KEY") { // which must not be repeated
-				return nil, errors.New("this is an identity, which is secret, and no public key: give what `age-keygen -y` prints for it, age1…")
+				return nil, errors.New("an identity, which is secret, is not a public key of age: give what `age-keygen -y` prints for it, age1…")
 			}
 			return nil, fmt.Errorf("%q is not a public key of age: give what `age-keygen -y` prints, age1…", k)
 		}

@@ -46,8 +46,8 @@ func TestFirstKey(t *testing.T) {
 		if made := !n.adminKey.Empty(); made != (err == nil) {
 			t.Errorf("made a key: %v, file: %v", made, err)
 		}
-		if _, err := os.Stat(n.keyFile + ".new"); !os.IsNotExist(err) {
-			t.Errorf("a draft is left: %v", err)
+		if left, err := drafts(n.keyFile); err != nil || len(left) > 0 {
+			t.Errorf("drafts are left: %v, %v", left, err)
 		}
 		if !n.adminKey.Empty() {
 			if winner != nil {
@@ -59,7 +59,8 @@ func TestFirstKey(t *testing.T) {
 	if winner == nil {
 		t.Fatal("no node made a key")
 	}
-	if err := os.Rename(winner.keyFile, winner.keyFile+".new"); err != nil {
+	id, _, _ := strings.Cut(strings.TrimPrefix(winner.adminKey.Reveal(), "dash_"), "_")
+	if err := os.Rename(winner.keyFile, draftOf(winner.keyFile, id)); err != nil {
 		t.Fatal(err)
 	}
 	again := node(filepath.Dir(winner.keyFile))
@@ -68,5 +69,76 @@ func TestFirstKey(t *testing.T) {
 	}
 	if text, err := os.ReadFile(winner.keyFile); err != nil || strings.TrimSpace(string(text)) != winner.adminKey.Reveal() {
 		t.Errorf("after a crash the file holds %d bytes, %v", len(text), err)
+	}
+}
+
+// TestFirstKeyOneFile: processes that start at once and share the file of the
+// key, as nodes of one user do, do not write over each other.
+func TestFirstKeyOneFile(t *testing.T) {
+	t.Parallel()
+	db, err := sqlite.Open(t.Context(), sqlite.Config{Dir: t.TempDir(), Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	file := filepath.Join(t.TempDir(), "admin.key")
+	nodes := make([]*App, 8)
+	var wg sync.WaitGroup
+	for i := range nodes {
+		nodes[i] = &App{repos: db.Repositories(), logger: slog.New(slog.DiscardHandler), deps: Deps{BcryptCost: 4}, cfg: config.Config{AdminKeyFile: file}}
+		wg.Go(func() {
+			if err := nodes[i].firstKey(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, err := db.Repositories().Keys.List(t.Context())
+	if err != nil || len(keys) != 1 || !strings.Contains(string(text), keys[0].ID) {
+		t.Errorf("the file holds another key than the store: %v, %v", keys, err)
+	}
+	if left, err := drafts(file); err != nil || len(left) > 0 {
+		t.Errorf("drafts are left: %v, %v", left, err)
+	}
+}
+
+// TestFirstKeyKeepsAnother: the key of another store is moved away, not lost.
+func TestFirstKeyKeepsAnother(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	db, err := sqlite.Open(t.Context(), sqlite.Config{Dir: dir, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	file := filepath.Join(dir, "admin.key")
+	if err := os.WriteFile(file, []byte("dash_other\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	node := &App{repos: db.Repositories(), logger: slog.New(slog.DiscardHandler), deps: Deps{BcryptCost: 4}, cfg: config.Config{AdminKeyFile: file}}
+	if err := node.firstKey(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := os.ReadFile(file); err != nil || strings.TrimSpace(string(text)) != node.adminKey.Reveal() {
+		t.Errorf("the file holds %q, %v", text, err)
+	}
+	old, err := filepath.Glob(file + ".*.old")
+	if err != nil || len(old) != 1 {
+		t.Fatalf("kept %v, %v", old, err)
+	}
+	if text, err := os.ReadFile(old[0]); err != nil || string(text) != "dash_other\n" {
+		t.Errorf("kept %q, %v", text, err)
 	}
 }
