@@ -77,6 +77,7 @@ func restoreCommand(t *terminal) *cobra.Command {
 	o.addFlags(c)
 	c.Flags().StringVar(&identities, "identity-file", "", "file with the identity (AGE-SECRET-KEY-1…) of an encrypted archive")
 	c.Flags().StringVar(&passphrase, "passphrase-file", "", "file whose first line is the passphrase of the archive")
+	c.Flags().Duration("redis-accept-loss", 0, "restore to a Redis server that may lose this much in a crash, as for dash serve")
 	c.Flags().BoolVar(&dryRun, "dry-run", false, "only check the archive and say what it holds")
 	c.MarkFlagsMutuallyExclusive("identity-file", "passphrase-file")
 	return c

@@ -113,12 +113,13 @@ func unavailable(ctx context.Context, step string, err error) error {
 func hint(err error) string {
 	text := err.Error()
 	for prefix, what := range map[string]string{
-		"OOM":      " (redis is at its memory limit: raise maxmemory, or sweep finished tasks earlier)",
-		"MISCONF":  " (redis cannot write to its disk: free space, then look at its log)",
-		"READONLY": " (this redis is a replica: name the primary in --redis-url)",
-		"LOADING":  " (redis is still loading its append-only file)",
-		"NOAUTH":   " (redis wants a password: put it into the URL)",
-		"NOPERM":   " (the redis user lacks rights: it needs the keys below the prefix, scripts, and CONFIG GET or --redis-accept-loss)",
+		"OOM":       " (redis is at its memory limit: raise maxmemory, or sweep finished tasks earlier)",
+		"MISCONF":   " (redis cannot write to its disk: free space, then look at its log)",
+		"READONLY":  " (this redis is a replica: name the primary in --redis-url)",
+		"LOADING":   " (redis is still loading its append-only file)",
+		"NOAUTH":    " (redis wants a password: put it into the URL)",
+		"WRONGPASS": " (check the user and the password in the URL)",
+		"NOPERM":    " (the redis user lacks rights: it needs the keys below the prefix, scripts, and CONFIG GET or --redis-accept-loss)",
 	} {
 		if strings.HasPrefix(text, prefix) {
 			return what
