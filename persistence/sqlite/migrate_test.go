@@ -93,6 +93,9 @@ func TestNewerSchema(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "needs a dash that knows version 99") || !strings.Contains(err.Error(), "newer dash") {
 		t.Fatalf("open of a newer store: %v", err)
 	}
+	if steps, err := Migrate(t.Context(), dir, Down, 1, false); err == nil || len(steps) > 0 || !strings.Contains(err.Error(), "only a dash that knows it can take it back") {
+		t.Errorf("down of a newer store: %v, %v", steps, err)
+	}
 }
 
 func TestWrongShards(t *testing.T) {

@@ -97,6 +97,8 @@ func Move(ctx context.Context, p *goose.Provider, d Direction, to int64, dryRun 
 	switch {
 	case to < 0 || to > max(newest, current):
 		return nil, fmt.Errorf("there is no schema version %d: this binary knows 1 to %d", to, newest)
+	case d == Down && current > newest:
+		return nil, fmt.Errorf("the schema is at version %d and this dash knows up to %d: only a dash that knows it can take it back", current, newest)
 	case d == Up && to < current, d == Down && to > current:
 		return nil, fmt.Errorf("the schema is at version %d, so %s to %d is the wrong direction", current, d, to)
 	}
