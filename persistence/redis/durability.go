@@ -48,21 +48,9 @@ func (db *DB) readDurability(ctx context.Context) (durability, error) {
 	if err != nil {
 		return durability{}, unavailable(ctx, "read the server's state", err)
 	}
-	d := durability{}
-	for line := range strings.Lines(info) {
-		k, v, _ := strings.Cut(strings.TrimSpace(line), ":")
-		switch k {
-		case "redis_version":
-			d.version = v
-		case "run_id":
-			d.run = v
-		case "role":
-			d.role = v
-		case "aof_enabled":
-			d.aofEnabled = v == "1"
-		case "aof_last_write_status":
-			d.aofWriteOK = v == "ok"
-		}
+	d, err := parseInfo(info)
+	if err != nil {
+		return d, unavailable(ctx, "read the server's state", err)
 	}
 	for name, to := range map[string]*string{"appendonly": &d.aof, "appendfsync": &d.fsync, "maxmemory-policy": &d.evict, "no-appendfsync-on-rewrite": &d.rewrite} {
 		res, err := db.reader.ConfigGet(ctx, name).Result()
@@ -76,6 +64,34 @@ func (db *DB) readDurability(ctx context.Context) (durability, error) {
 		*to = res[name]
 	}
 	d.known = true
+	return d, nil
+}
+
+// errLoading is worded as the server words it to other commands.
+var errLoading = errors.New("LOADING the server reads its data from disk")
+
+// parseInfo reads what INFO says. While a server loads its data it says that it
+// keeps no append-only file, which is not so: errLoading.
+func parseInfo(info string) (d durability, err error) {
+	for line := range strings.Lines(info) {
+		k, v, _ := strings.Cut(strings.TrimSpace(line), ":")
+		switch k {
+		case "redis_version":
+			d.version = v
+		case "run_id":
+			d.run = v
+		case "role":
+			d.role = v
+		case "aof_enabled":
+			d.aofEnabled = v == "1"
+		case "aof_last_write_status":
+			d.aofWriteOK = v == "ok"
+		case "loading":
+			if v == "1" {
+				return d, errLoading
+			}
+		}
+	}
 	return d, nil
 }
 
@@ -110,7 +126,7 @@ func (d *durability) check(accept time.Duration) error {
 	case major < 6 || (major == 6 && minor < 2):
 		return &DurabilityError{"version " + d.version + " is too old", "use Redis 6.2 or newer, or Valkey"}
 	case d.role != "master":
-		return &DurabilityError{"this server is a replica (role " + d.role + ")", "name the primary in --redis"}
+		return &DurabilityError{"this server is a replica (role " + d.role + ")", "name the primary in --redis-url"}
 	case d.aofEnabled && !d.aofWriteOK:
 		return &DurabilityError{"it cannot write its append-only file", "free space on its disk and look at its log"}
 	case d.known && d.evict != "noeviction":

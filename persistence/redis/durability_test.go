@@ -2,6 +2,7 @@ package redis
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -123,4 +124,18 @@ func TestMemoryLimit(t *testing.T) {
 		t.Error(err)
 	}
 	whole(t, db)
+}
+
+// TestLoading: a server that still loads its data is away for a moment, and is
+// not refused for the append-only file that it says it does not keep.
+func TestLoading(t *testing.T) {
+	t.Parallel()
+	text := "# Server\r\nredis_version:7.0.15\r\nrun_id:abc\r\n# Persistence\r\nloading:%d\r\nasync_loading:0\r\naof_enabled:%d\r\naof_last_write_status:ok\r\n# Replication\r\nrole:master\r\n"
+	if _, err := parseInfo(fmt.Sprintf(text, 1, 0)); !errors.Is(err, errLoading) || !strings.Contains(hint(err), "is still loading") {
+		t.Errorf("while it loads: %v", err)
+	}
+	d, err := parseInfo(fmt.Sprintf(text, 0, 1))
+	if want := (durability{version: "7.0.15", role: "master", run: "abc", aofEnabled: true, aofWriteOK: true}); err != nil || d != want {
+		t.Errorf("afterwards: %+v, %v", d, err)
+	}
 }
