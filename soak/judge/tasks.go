@@ -153,7 +153,7 @@ func (c *court) produced(s *story) bool {
 }
 
 // echoBytes is how much of a message the simulated model repeats.
-const echoBytes = 400
+const echoBytes = 4096
 
 // echoes reports whether text is what the simulated model answers to message.
 // In a session the text that Dash sent may begin with earlier turns.

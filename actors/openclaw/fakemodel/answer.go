@@ -24,7 +24,7 @@ type plan struct {
 
 var mark = regexp.MustCompile(`\[\[(delay|gate|fail|reply|chunks|chunkms)=([^\]]*)\]\]`)
 
-const echoed = 400
+const echoed = 4096
 
 func newPlan(set Settings, r Request) plan {
 	p := plan{delay: time.Duration(set.DelayMS) * time.Millisecond, pause: time.Duration(set.ChunkMS) * time.Millisecond,

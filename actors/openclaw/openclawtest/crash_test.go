@@ -212,6 +212,30 @@ func TestSameKeyAfterARestart(t *testing.T) {
 	})
 }
 
+func TestTheLastRerunStillAnswersTheTask(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(c *Config) { c.Version = namesReruns })
+	c := dial(t, b.g)
+	const key = "agent:main:again"
+	c.startRun("a1", key, "keep me [[delay=4000]]", nil)
+	rerun := ""
+	for i := range maxReruns {
+		if err := b.g.Restart(testContext(t)); err != nil {
+			t.Fatal(err)
+		}
+		c = dial(t, b.g)
+		rerun = listRow(t, c, key)["activeRunIds"].([]any)[0].(string)
+		if i < maxReruns-1 {
+			eventually(t, "re-run started", func() bool { return b.log.story(t, rerun) == "started" })
+		}
+	}
+	eventually(t, "the last re-run finished", func() bool { return b.log.story(t, rerun) == "started finished" })
+	// Each re-run put words of the gateway's own behind the task's.
+	if _, _, f := history(t, c, key); !strings.Contains(fmt.Sprint(f.get(t, "messages.1")), "keep me") {
+		t.Fatalf("history %s", f.raw)
+	}
+}
+
 func TestRerunsAreGivenUpAfterThree(t *testing.T) {
 	t.Parallel()
 	b := setup(t, func(c *Config) { c.Version = namesReruns })

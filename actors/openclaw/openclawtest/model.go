@@ -8,8 +8,10 @@ import (
 	"unicode/utf8"
 )
 
-// echoBytes is how much of the last user text a reply repeats, from its end.
-const echoBytes = 400
+// echoBytes is how much of the last user text a reply repeats, from its end. A
+// turn that is interrupted again and again grows by 150 bytes each time, and the
+// judge looks for the task's own message in front of them.
+const echoBytes = 4096
 
 // plan is what the fake model does with one call.
 type plan struct {
