@@ -2,18 +2,25 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/dash-fleet/dash/persistence/testserver"
 )
 
 // refusedDrill runs a command that must end with the exit code and returns its stderr.
 func refusedDrill(t *testing.T, code int, args ...string) string {
 	t.Helper()
-	cmd := drillCommand(t.Context(), t, args...)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // for one that is not refused and goes on
+	defer cancel()
+	cmd := drillCommand(ctx, t, args...)
 	var errs bytes.Buffer
 	cmd.Stderr = &errs
 	var exit *exec.ExitError
@@ -53,6 +60,25 @@ func TestRefusedBesideANode(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestRestoredServersKnowEachOther: the queue that was restored is not taken up
+// beside another database, also by the first node that starts.
+func TestRestoredServersKnowEachOther(t *testing.T) {
+	t.Parallel()
+	from, to := drillEngines["redis"](t)
+	dir := t.TempDir()
+	serveDrill(t, filepath.Join(dir, "node"), "", from).end(t)
+	archive := filepath.Join(dir, "archive")
+	dashDrill(t, append([]string{"backup", archive}, from.flags...)...)
+	dashDrill(t, append([]string{"restore", archive}, to.flags...)...)
+	strange := slices.Clone(to.flags)
+	strange[slices.Index(strange, "--postgres-url")+1] = testserver.Postgres(t).Database(t)
+	out := refusedDrill(t, exitConflict, append([]string{"serve", "--listen", "127.0.0.1:0", "--data", filepath.Join(dir, "other")}, strange...)...)
+	if !strings.Contains(out, "next:") {
+		t.Errorf("the refusal said:\n%s", out)
+	}
+	serveDrill(t, filepath.Join(dir, "node"), "", to).end(t)
 }
 
 // TestRefusedArchive: an archive that cannot be restored leaves nothing at its

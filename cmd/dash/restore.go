@@ -152,6 +152,9 @@ func runRestore(ctx context.Context, t *terminal, o output, l *config.Loaded, pa
 	if err != nil {
 		return archiveFailure(path, err)
 	}
+	if err := app.Pair(ctx, l.Config); err != nil {
+		return storeFailure(l, fmt.Errorf("everything is restored, but the two servers do not know each other yet: %w", err))
+	}
 	if err := printList(t, o, sectionColumns, sections(m, true)); err != nil {
 		return err
 	}

@@ -100,9 +100,6 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The library prints by itself what it also returns as an error; the switch
-	// is one for the whole process.
-	logging.Disable()
 	db := &DB{cfg: cfg, scripts: newScripts(), poke: make(chan struct{}, 1), w: newWriter(messages.NewID()), recent: newRecent(cfg.History != nil)}
 	if err := db.connect(); err != nil {
 		return nil, fmt.Errorf("open redis store: %w", err)
@@ -114,6 +111,9 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 }
 
 func (db *DB) connect() error {
+	// The library prints by itself what it also returns as an error; the switch
+	// is one for the whole process.
+	logging.Disable()
 	for _, c := range []struct {
 		to   **goredis.Client
 		size int

@@ -62,3 +62,21 @@ func OpenTarget(ctx context.Context, cfg config.Config) (persistence.Restorer, e
 		return nil, fmt.Errorf("there is no restore to the engine %q", cfg.Store)
 	}
 }
+
+// Pair has the two servers of a restored store remember each other, as the first
+// start of a node does: from then on neither is taken up beside a stranger.
+func Pair(ctx context.Context, cfg config.Config) (err error) {
+	if cfg.Store != config.EngineRedis {
+		return nil
+	}
+	accounts, err := postgres.Open(ctx, postgres.Config{URL: cfg.PostgresURL})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, accounts.Close()) }()
+	queue, err := redis.Open(ctx, redis.Config{URL: cfg.RedisURL.Reveal(), AcceptLoss: cfg.RedisAcceptLoss, History: accounts.History()})
+	if err != nil {
+		return err
+	}
+	return queue.Close()
+}
