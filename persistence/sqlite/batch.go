@@ -3,7 +3,6 @@ package sqlite
 import (
 	"bytes"
 	"database/sql/driver"
-	"errors"
 	"fmt"
 	"time"
 
@@ -21,9 +20,9 @@ type batch struct {
 	outcomes []persistence.Outcome
 	fenced   int
 
-	// eager: every insert is written at once, so that what keeps it out is found
-	// at its turn.
-	eager    bool
+	// careful: the id of every insert is looked up. Otherwise it is taken for new,
+	// being random, until it is written.
+	careful  bool
 	tasks    map[string]*entry
 	keys     map[idemKey]*entry // of inserts that are not written yet
 	order    []*entry
@@ -140,59 +139,36 @@ func (b *batch) fencesHold(fences []persistence.Fence) bool {
 // insert leaves the row to the end of the batch: mostly its claim follows in the
 // same one, and is then written with it.
 func (b *batch) insert(in *persistence.TaskInsert) (persistence.Outcome, error) {
+	out, taken, err := b.taken(in, b.careful)
+	if err != nil || taken {
+		return out, err
+	}
 	t := &in.Task
 	created := micros(t.CreatedAt)
 	no := max(b.lastNo+1, created)
 	h := hotOf(no, t)
 	e := &entry{hot: h, stored: h, id: t.ID, insert: in, ended: b.seq + 1}
-	out, free, err := b.reserve(e)
-	if err != nil || !free {
-		return out, err
-	}
 	b.lastNo, b.drift = no, max(b.drift, no-created)
 	b.tasks[t.ID] = e
 	b.order = append(b.order, e)
+	if in.IdemKey != "" {
+		b.keys[idemKey{t.Tenant, in.IdemKey}] = e
+	}
 	b.raise(t.Pool, t.Seq)
 	return persistence.Outcome{Status: persistence.OK}, nil
 }
 
-// reserve makes sure that nothing keeps a new task out, else free is false. That
-// its id is new is assumed, being random, until it is written.
-func (b *batch) reserve(e *entry) (out persistence.Outcome, free bool, err error) {
-	in := e.insert
-	if b.eager {
-		if err = b.flushTask(e); !errors.Is(err, errTaken) {
-			return out, err == nil, err
-		}
-		out, taken, err := b.taken(in)
-		if err == nil && !taken {
-			err = fmt.Errorf("insert of task %s was ignored without a reason", e.id)
-		}
-		return out, false, err
-	}
-	if in.IdemKey == "" {
-		return out, true, nil
-	}
-	out, id, err := b.keyed(in)
-	if err != nil {
-		return out, false, err
-	}
-	if id != "" {
-		out.Current, err = b.current(id)
-		return out, false, err
-	}
-	b.keys[idemKey{in.Task.Tenant, in.IdemKey}] = e
-	return out, true, nil
-}
-
 // taken says which row keeps an insert out, if any: the one with its
-// idempotency key, or the one with its id.
-func (b *batch) taken(in *persistence.TaskInsert) (out persistence.Outcome, taken bool, err error) {
+// idempotency key or, if ids are looked up too, the one with its id.
+func (b *batch) taken(in *persistence.TaskInsert, ids bool) (out persistence.Outcome, taken bool, err error) {
 	out, id, err := b.keyed(in)
 	if err != nil {
 		return out, false, err
 	}
 	if id == "" {
+		if !ids {
+			return out, false, nil
+		}
 		out.Status, id = persistence.Conflict, in.Task.ID
 	}
 	out.Current, err = b.current(id)
@@ -308,7 +284,7 @@ func (b *batch) sessionConflict(op *persistence.Op) (persistence.Outcome, error)
 	id := ""
 	switch {
 	case op.Insert != nil:
-		out, _, err := b.taken(op.Insert)
+		out, _, err := b.taken(op.Insert, true)
 		return out, err
 	case op.Update != nil:
 		id = op.Update.Task.ID

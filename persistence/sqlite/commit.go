@@ -27,7 +27,7 @@ func (db *DB) Commit(ctx context.Context, ops []persistence.Op) ([]persistence.O
 	err := w.transactHeld(ctx, b.write, b.counters)
 	if errors.Is(err, errTaken) {
 		b = newBatch(w, ops)
-		b.eager = true
+		b.careful = true
 		err = w.transactHeld(ctx, b.write, b.counters)
 	}
 	if err != nil {

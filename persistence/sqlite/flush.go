@@ -51,8 +51,8 @@ func (b *batch) flush() error {
 	return b.flushEvents()
 }
 
-// errTaken: something keeps an insert out whose turn is over. The batch has to
-// be made again, eagerly, to find out what and to answer for it.
+// errTaken: the id of an insert whose turn is over was not new. The batch has to
+// be made again, carefully, to answer for it.
 var errTaken = &opError{errors.New("the task of an insert exists")}
 
 // flushTask writes what the batch has of a task: a new row with the values that

@@ -25,8 +25,6 @@ func FreePorts(n int) (base int, claim io.Closer, err error) {
 	return 0, nil, fmt.Errorf("infrastructure missing: no %d free neighbouring ports between %d and %d: %w", n, first, last, err)
 }
 
-func freePort() (port int, claim io.Closer, err error) { return FreePorts(1) }
-
 // claims are closed together.
 type claims []io.Closer
 

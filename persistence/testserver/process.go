@@ -55,7 +55,7 @@ func newProcess(p product, parent string) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	port, claim, err := freePort()
+	port, claim, err := FreePorts(1)
 	if err != nil {
 		return nil, errors.Join(err, os.Remove(dir))
 	}

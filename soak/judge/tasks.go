@@ -152,9 +152,6 @@ func (c *court) produced(s *story) bool {
 	return false
 }
 
-// echoBytes is how much of a message the simulated model repeats.
-const echoBytes = 4096
-
 // echoes reports whether text is what the simulated model answers to message.
 // In a session the text that Dash sent may begin with earlier turns.
 func echoes(text, message string, session bool) bool {
@@ -163,7 +160,7 @@ func echoes(text, message string, session bool) bool {
 		return false
 	}
 	plain := strings.TrimSpace(unmark(message))
-	plain = plain[max(0, len(plain)-echoBytes):]
+	plain = plain[max(0, len(plain)-openclawtest.EchoBytes):]
 	if session {
 		return strings.HasSuffix(tail, plain)
 	}

@@ -8,10 +8,10 @@ import (
 	"unicode/utf8"
 )
 
-// echoBytes is how much of the last user text a reply repeats, from its end. A
+// EchoBytes is how much of the last user text a reply repeats, from its end. A
 // turn that is interrupted again and again grows by 150 bytes each time, and the
 // judge looks for the task's own message in front of them.
-const echoBytes = 4096
+const EchoBytes = 4096
 
 // plan is what the fake model does with one call.
 type plan struct {
@@ -48,7 +48,7 @@ func (g *Gateway) newPlan(prompt string, users int) *plan {
 	p.fail = given["fail"]
 	var fixed bool
 	if p.reply, fixed = given["reply"]; !fixed {
-		p.reply = fmt.Sprintf("ECHO(%d): %s", users, tail(text, echoBytes))
+		p.reply = fmt.Sprintf("ECHO(%d): %s", users, tail(text, EchoBytes))
 	}
 	return p
 }

@@ -12,10 +12,8 @@ import (
 	"github.com/dash-fleet/dash/persistence/sqlite"
 )
 
-// TestFirstKey: of several processes on one store one makes the key, and only
-// its file holds one; a crash before the file got its name loses no key.
-func TestFirstKey(t *testing.T) {
-	t.Parallel()
+func openStore(t *testing.T) *sqlite.DB {
+	t.Helper()
 	db, err := sqlite.Open(t.Context(), sqlite.Config{Dir: t.TempDir(), Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
@@ -25,6 +23,14 @@ func TestFirstKey(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	return db
+}
+
+// TestFirstKey: of several processes on one store one makes the key, and only
+// its file holds one; a crash before the file got its name loses no key.
+func TestFirstKey(t *testing.T) {
+	t.Parallel()
+	db := openStore(t)
 	node := func(dir string) *App {
 		return &App{repos: db.Repositories(), logger: slog.New(slog.DiscardHandler), deps: Deps{BcryptCost: 4},
 			cfg: config.Config{AdminKeyFile: filepath.Join(dir, "admin.key")}}
@@ -76,15 +82,7 @@ func TestFirstKey(t *testing.T) {
 // key, as nodes of one user do, do not write over each other.
 func TestFirstKeyOneFile(t *testing.T) {
 	t.Parallel()
-	db, err := sqlite.Open(t.Context(), sqlite.Config{Dir: t.TempDir(), Logger: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := db.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	db := openStore(t)
 	file := filepath.Join(t.TempDir(), "admin.key")
 	nodes := make([]*App, 8)
 	var wg sync.WaitGroup
