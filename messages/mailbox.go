@@ -64,8 +64,9 @@ const (
 )
 
 // Assign gives a durable claim to a gateway (P to G). P repeats it until the
-// gateway's Demand lists it as running or it has ended. It is sent as a
-// pointer, and nobody changes it.
+// gateway's Demand lists it as running or it has ended. A row that is past
+// CLAIMED is a run that the Demand should list and does not: G takes it up as
+// the store has it. It is sent as a pointer, and nobody changes it.
 type Assign struct {
 	Task Task
 	// Session is the session's row as written with the claim; nil for a throw-away session.

@@ -72,7 +72,7 @@ func (b *broker) claim(ctx actor.Context, e *entry, g *gate) {
 
 // assign gives a durable claim to the gateway's owner, perhaps again.
 func (b *broker) assign(ctx actor.Context, g *gate, e *entry) {
-	if e.row.State != messages.Claimed {
+	if !e.row.State.AtGateway() {
 		return // ended or taken back already
 	}
 	m := &messages.Assign{Task: e.row}

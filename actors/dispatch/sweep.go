@@ -200,6 +200,7 @@ func (b *broker) verified(ctx actor.Context, m verified) {
 	for _, row := range m.rows {
 		if e := b.tasks[row.ID]; e != nil {
 			b.compareRow(ctx, e, row, m.changes)
+			b.handOver(ctx, e)
 		}
 	}
 	for _, id := range m.missing {
@@ -211,6 +212,18 @@ func (b *broker) verified(ctx actor.Context, m verified) {
 	if m.err != nil {
 		b.s.Logger.Warn("rows of unlisted tasks cannot be read", slog.String("pool", b.pool.ID), slog.Any("err", m.err))
 	}
+}
+
+// handOver gives a run that goes on by its row, but that the owner of its
+// gateway does not list, to that owner: nobody else can end it. A claim whose
+// run has not begun is repeated with every Demand anyway.
+func (b *broker) handOver(ctx actor.Context, e *entry) {
+	g := b.gates[e.row.Gateway]
+	if g == nil || e.busy || !e.row.State.AtGateway() || e.row.State == messages.Claimed || b.now.Sub(e.listed) < unlistedAfter {
+		return
+	}
+	b.mend("unlisted_run")
+	b.assign(ctx, g, e)
 }
 
 // drop forgets a task whose row does not exist.

@@ -181,6 +181,10 @@ func (g *gateway) assign(ctx actor.Context, a *messages.Assign) {
 		g.demand(ctx)
 		return
 	}
+	if a.Task.State != messages.Claimed {
+		g.adopt(ctx, ref, &a.Task)
+		return
+	}
 	if !g.takesWork() {
 		g.giveBack(ctx, messages.Returned{ClaimRef: ref, Reason: "the gateway takes no work now"})
 		return
@@ -192,6 +196,15 @@ func (g *gateway) assign(ctx actor.Context, a *messages.Assign) {
 		Task: &a.Task, Session: a.Session, History: a.History, Fresh: true,
 		Conn: g.conn, BootID: g.status.BootID, Link: g.link,
 	})
+}
+
+// adopt takes up a run that this owner should have and does not: the pool's
+// owner missed it in the Demand. What becomes of it is read from its row, which
+// may say by now that it has ended.
+func (g *gateway) adopt(ctx actor.Context, ref messages.ClaimRef, t *messages.Task) {
+	g.cfg.Logger.Warn("took up a run that was not known here", slog.String("task", ref.Task), slog.String("state", t.State.String()))
+	g.employ(ctx, &claim{ref: ref, task: t})
+	g.loadRow(ctx, ref, "")
 }
 
 // tell passes a message on to the claim's session actor.
