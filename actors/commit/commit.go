@@ -32,7 +32,8 @@ type Request struct {
 	ReplyTo  *actor.PID // nil: nobody wants to know
 	Tag      any        // comes back in Done
 
-	grouped bool // came in Requests
+	grouped bool      // came in Requests
+	came    time.Time // when the committer took it in
 }
 
 // Requests asks for several operations that belong together: those that fit
@@ -113,13 +114,12 @@ func Props(cfg Config) *actor.Props {
 }
 
 type committer struct {
+	life
 	cfg     Config
 	pending []Request
-	flying  []Request // the batch under way or not answered yet, nil when the worker is idle
+	batch   []Request // what the worker has, nil when it is idle
 	durable []Request // the batch that is being answered
 	spare   []Request // room of an earlier batch
-	down    bool      // the last commit failed
-	inDoubt bool      // nobody knows yet whether the batch under way was kept
 	work    chan []persistence.Op
 	cancel  context.CancelFunc
 }
@@ -133,7 +133,7 @@ type flushed struct {
 }
 
 // retry ends the pause after a failed commit.
-type retry struct{}
+type retry struct{ work <-chan []persistence.Op }
 
 // doubt says that the outcome of the batch under way could not be learned yet.
 type doubt struct {
@@ -147,7 +147,7 @@ func (c *committer) Receive(ctx actor.Context) {
 		c.start(ctx)
 	case Request:
 		c.add(ctx, m)
-		c.flushIf(m.FailFast)
+		c.came(ctx, m.FailFast)
 	case Requests:
 		failFast := false
 		for _, r := range m {
@@ -155,13 +155,15 @@ func (c *committer) Receive(ctx actor.Context) {
 			c.add(ctx, r)
 			failFast = failFast || r.FailFast
 		}
-		c.flushIf(failFast)
+		c.came(ctx, failFast)
 	case flushed:
 		c.finish(ctx, m)
 	case doubt:
-		c.doubted(m)
+		c.doubt(ctx, m)
 	case retry:
-		c.flush()
+		if m.work == c.work {
+			c.next(ctx, due)
+		}
 	case *actor.Stopping, *actor.Restarting:
 		c.stop(ctx)
 	}
@@ -212,33 +214,56 @@ func (c *committer) add(ctx actor.Context, r Request) {
 		answer(ctx, r, persistence.Outcome{}, errInDoubt)
 		return
 	}
+	r.came = time.Now()
 	c.pending = append(c.pending, r)
-	c.cfg.Metrics.pending.Set(float64(len(c.pending) + len(c.flying)))
 }
 
-// flushIf flushes what has arrived; while the store is down only on behalf of
-// somebody who wants to know that at once.
-func (c *committer) flushIf(failFast bool) {
-	if !c.down || failFast {
+func (c *committer) came(ctx actor.Context, failFast bool) {
+	in := arrived
+	if failFast {
+		in = hurried
+	}
+	c.next(ctx, in)
+}
+
+// next carries out what follows from an input.
+func (c *committer) next(ctx actor.Context, in input) {
+	s := c.on(in, len(c.pending) > 0)
+	if s.flush {
 		c.flush()
 	}
+	if s.arm {
+		root, self, again := ctx.ActorSystem().Root, ctx.Self(), retry{work: c.work}
+		time.AfterFunc(retryAfter, func() { root.Send(self, again) })
+	}
+	c.watch()
 }
 
-// flush hands the next batch to the worker unless one is under way.
-func (c *committer) flush() {
-	if c.flying != nil || len(c.pending) == 0 {
-		return
+// watch shows how much waits and since when.
+func (c *committer) watch() {
+	c.cfg.Metrics.pending.Set(float64(len(c.pending) + len(c.batch)))
+	switch {
+	case len(c.batch) > 0:
+		c.cfg.Metrics.since(c.batch[0].came)
+	case len(c.pending) > 0:
+		c.cfg.Metrics.since(c.pending[0].came)
+	default:
+		c.cfg.Metrics.since(time.Time{})
 	}
+}
+
+// flush hands the next batch to the worker, which is idle.
+func (c *committer) flush() {
 	n := min(len(c.pending), c.cfg.MaxBatch)
-	c.flying = c.pending[:n:n]
+	c.batch = c.pending[:n:n]
 	if n == len(c.pending) {
 		c.pending, c.spare = c.spare, nil
 	} else {
 		c.pending = c.pending[n:]
 	}
 	ops := make([]persistence.Op, n)
-	for i := range c.flying {
-		ops[i] = c.flying[i].Op
+	for i := range c.batch {
+		ops[i] = c.batch[i].Op
 	}
 	c.work <- ops
 }
@@ -247,28 +272,25 @@ func (c *committer) finish(ctx actor.Context, f flushed) {
 	if f.work != c.work {
 		return
 	}
-	batch := c.flying
-	c.inDoubt = false
+	batch := c.batch
+	c.batch = nil
 	if f.err != nil {
-		c.flying = nil
 		c.failed(ctx, batch, f.err)
 		return
 	}
 	if c.down {
-		c.down = false
 		c.cfg.Logger.Info("store takes writes again")
 	}
-	c.flying, c.durable = nil, batch
-	c.flush() // what has arrived is under way while this batch is answered
+	c.durable = batch
+	c.next(ctx, taken) // what has arrived is under way while this batch is answered
 	c.publish(batch, f.outcomes)
 	c.answerAll(ctx, batch, f.outcomes)
 	clear(batch) // nobody is kept alive by an old batch
 	c.durable, c.spare = nil, batch[:0]
-	c.cfg.Metrics.pending.Set(float64(len(c.pending) + len(c.flying)))
 }
 
-// doubted refuses from now on who cannot wait; the batch itself waits.
-func (c *committer) doubted(d doubt) {
+// doubt refuses from now on who cannot wait; the batch itself waits.
+func (c *committer) doubt(ctx actor.Context, d doubt) {
 	if d.work != c.work {
 		return
 	}
@@ -276,28 +298,32 @@ func (c *committer) doubted(d doubt) {
 		c.cfg.Metrics.failed.Inc()
 		c.cfg.Logger.Error("the outcome of a batch is unknown; submits are answered 503 until the store can tell", slog.Any("err", d.err))
 	}
-	c.inDoubt, c.down = true, true
+	c.pending = c.keep(ctx, c.pending, errInDoubt)
+	c.next(ctx, doubted)
 }
 
-// failed answers what may fail and keeps the rest at the head of the queue, in order.
+// failed answers what cannot wait and keeps the rest at the head of the queue, in order.
 func (c *committer) failed(ctx actor.Context, batch []Request, err error) {
 	c.cfg.Metrics.failed.Inc()
 	if !c.down {
 		c.cfg.Logger.Error("store refuses writes; submits are answered 503 until it recovers", slog.Any("err", err))
 	}
-	c.down = true
-	all := make([]Request, 0, len(batch)+len(c.pending))
-	for _, r := range append(batch, c.pending...) {
+	c.pending = c.keep(ctx, append(batch, c.pending...), err)
+	c.next(ctx, refused)
+}
+
+// keep returns what may wait of a list, and answers the rest.
+func (c *committer) keep(ctx actor.Context, list []Request, err error) []Request {
+	kept := make([]Request, 0, len(list))
+	for _, r := range list {
 		if r.FailFast {
 			answer(ctx, r, persistence.Outcome{}, err)
 			continue
 		}
 		clearSeq(r.Op.Events)
-		all = append(all, r)
+		kept = append(kept, r)
 	}
-	c.pending = all
-	root, self := ctx.ActorSystem().Root, ctx.Self()
-	time.AfterFunc(retryAfter, func() { root.Send(self, retry{}) })
+	return kept
 }
 
 func clearSeq(events []*messages.Event) {
@@ -326,10 +352,11 @@ func (c *committer) publish(batch []Request, outcomes []persistence.Outcome) {
 }
 
 func (c *committer) stop(ctx actor.Context) {
-	for _, r := range slices.Concat(c.durable, c.flying, c.pending) {
+	for _, r := range slices.Concat(c.durable, c.batch, c.pending) {
 		answer(ctx, r, persistence.Outcome{}, ErrStopped)
 	}
-	c.durable, c.flying, c.pending = nil, nil, nil
+	c.durable, c.batch, c.pending = nil, nil, nil
+	c.watch()
 	close(c.work)
 	c.cancel()
 }

@@ -182,6 +182,29 @@ func TestStoreDown(t *testing.T) {
 	}
 }
 
+// TestRecoveryNeedsNobody: a failed batch that held nothing but fail-fast
+// operations leaves nothing to try again. What comes afterwards and may wait is
+// written all the same, without anybody who is in a hurry.
+func TestRecoveryNeedsNobody(t *testing.T) {
+	t.Parallel()
+	f := start(t, nil)
+	f.request("submit", true)
+	get(t, f.store.in, "the first batch")
+	f.store.let <- errors.New("store is away")
+	if d := get(t, f.done, "refusal"); d.Err == nil {
+		t.Fatalf("answer = %+v", d)
+	}
+	time.Sleep(3 * commit.RetryAfter) // a pause that was armed is over, with nothing to write
+	f.request("result", false)
+	get(t, f.store.in, "the result")
+	f.store.let <- errors.New("still away")
+	get(t, f.store.in, "the result's second try")
+	f.store.let <- nil
+	if d := get(t, f.done, "result"); d.Tag != "result" || d.Err != nil {
+		t.Fatalf("answer = %+v", d)
+	}
+}
+
 // TestUnknownOutcome: while nobody knows what became of a batch, it is asked
 // for again, the same slice, and nobody gets an answer that may be false; who
 // comes now is refused at once.
@@ -210,6 +233,58 @@ func TestUnknownOutcome(t *testing.T) {
 	f.store.let <- nil
 	if d := get(t, f.done, "next"); d.Err != nil {
 		t.Fatalf("after recovery: %v", d.Err)
+	}
+}
+
+// TestDoubtRefusesWhoQueues: who cannot wait and is not in the batch whose
+// outcome is unknown is told at once, also when it came before the doubt.
+func TestDoubtRefusesWhoQueues(t *testing.T) {
+	t.Parallel()
+	f := start(t, nil)
+	f.request("submit", true)
+	get(t, f.store.in, "the first batch")
+	f.request("queued", true)
+	f.request("result", false)
+	f.store.let <- fmt.Errorf("connection lost: %w", persistence.ErrUnknown)
+	if d := get(t, f.done, "refusal"); d.Tag != "queued" || !errors.Is(d.Err, persistence.ErrUnavailable) {
+		t.Fatalf("first answer = %+v, want the refusal of the queued one", d)
+	}
+	get(t, f.store.in, "the same batch")
+	f.store.let <- nil
+	get(t, f.store.in, "what may wait")
+	f.store.let <- nil
+	for _, want := range []string{"submit", "result"} {
+		if d := get(t, f.done, want); d.Tag != want || d.Err != nil {
+			t.Fatalf("answer = %+v, want %s", d, want)
+		}
+	}
+}
+
+// TestOldest: the age counts from the arrival of the oldest operation, over
+// all tries, and ends with its answer.
+func TestOldest(t *testing.T) {
+	t.Parallel()
+	m := commit.NewMetrics(nil)
+	f := start(t, func(c *commit.Config) { c.Metrics = m })
+	if got := m.Oldest(); got != 0 {
+		t.Errorf("nothing waits for %v", got)
+	}
+	began := time.Now()
+	f.request("result", false)
+	get(t, f.store.in, "the first try")
+	f.request("later", false)
+	f.store.let <- errors.New("away")
+	get(t, f.store.in, "the second try")
+	if got, most := m.Oldest(), time.Since(began); got < commit.RetryAfter || got > most {
+		t.Errorf("the oldest waits for %v, want %v to %v", got, commit.RetryAfter, most)
+	}
+	f.store.let <- nil
+	get(t, f.done, "the first answer")
+	get(t, f.done, "the second answer")
+	for deadline := time.Now().Add(10 * time.Second); m.Oldest() != 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("all is answered, and the oldest waits for %v", m.Oldest())
+		}
 	}
 }
 

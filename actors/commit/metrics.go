@@ -1,17 +1,26 @@
 package commit
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
 
 // Metrics of a committer.
 type Metrics struct {
 	pending prometheus.Gauge
 	refused prometheus.Counter
 	failed  prometheus.Counter
+
+	made   time.Time
+	oldest atomic.Int64 // when the oldest pending operation came, in ns after made; 0: nothing is pending
 }
 
 // NewMetrics registers the committer's metrics with r; a nil r registers nowhere.
 func NewMetrics(r prometheus.Registerer) *Metrics {
 	m := &Metrics{
+		made: time.Now(),
 		pending: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "dash_commit_pending", Help: "Operations that wait for the store.",
 		}),
@@ -23,7 +32,28 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		}),
 	}
 	if r != nil {
-		r.MustRegister(m.pending, m.refused, m.failed)
+		r.MustRegister(m.pending, m.refused, m.failed, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "dash_commit_oldest_seconds", Help: "How long the oldest operation has waited for the store; 0: none waits.",
+		}, func() float64 { return m.Oldest().Seconds() }))
 	}
 	return m
+}
+
+// Oldest is how long the oldest operation has waited for the store; 0: none
+// waits. It is safe for concurrent use.
+func (m *Metrics) Oldest() time.Duration {
+	came := m.oldest.Load()
+	if came == 0 {
+		return 0
+	}
+	return time.Since(m.made) - time.Duration(came)
+}
+
+// since sets the arrival of the oldest operation; the zero time: none waits.
+func (m *Metrics) since(t time.Time) {
+	if t.IsZero() {
+		m.oldest.Store(0)
+		return
+	}
+	m.oldest.Store(max(1, int64(t.Sub(m.made))))
 }

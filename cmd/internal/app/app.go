@@ -64,6 +64,7 @@ type App struct {
 	helper     *helper                     // nil: there is no Redis server beside the store
 	feed       *feed.Feed
 	backups    *backups // nil: none are scheduled
+	commits    *commit.Metrics
 	node       *actors.Node
 	fleet      *fleet
 	server     *server.Server
@@ -132,8 +133,9 @@ func (a *App) setup(ctx context.Context) error {
 	}
 
 	// The tree: committer first, then pools, then gateways.
+	a.commits = commit.NewMetrics(a.deps.Registry)
 	a.node, err = actors.Start(ctx, actors.Config{
-		Commit: commit.Config{Store: a.store, Logger: a.logger, Publish: a.publish, Timeout: a.engine.commitTimeout, Metrics: commit.NewMetrics(a.deps.Registry)},
+		Commit: commit.Config{Store: a.store, Logger: a.logger, Publish: a.publish, Timeout: a.engine.commitTimeout, Metrics: a.commits},
 		Logger: a.logger, Fatal: a.fail, Registerer: a.deps.Registry,
 	})
 	if err != nil {

@@ -32,7 +32,7 @@ func (h *healthChecks) Checks(ctx context.Context) []server.Check {
 	// The result is for other callers too, who may be there longer.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
-	h.checks = []server.Check{h.store(ctx), h.app.leaseCheck(), h.app.dutyCheck()}
+	h.checks = []server.Check{h.store(ctx), commitsCheck(h.app.commits.Oldest()), h.app.leaseCheck(), h.app.dutyCheck()}
 	if h.app.onDuty() == nil {
 		h.checks = append(h.checks, h.pools(ctx))
 	}
@@ -53,6 +53,21 @@ func (h *healthChecks) store(ctx context.Context) server.Check {
 	c := server.Check{Name: "store", OK: true, Detail: "takes writes"}
 	if err := h.app.store.Ping(ctx); err != nil {
 		c.OK, c.Detail = false, err.Error()
+	}
+	return c
+}
+
+// lateCommit is how long an operation may wait for the store before the node
+// says that it is not ready: far more than a slow disk takes, and less than
+// what a client waits for its answer.
+const lateCommit = 10 * time.Second
+
+// commitsCheck looks at what waits rather than at the store: a store that
+// answers is no proof that the node writes to it.
+func commitsCheck(oldest time.Duration) server.Check {
+	c := server.Check{Name: "commits", OK: oldest <= lateCommit, Detail: "nothing waits for the store"}
+	if oldest > 0 {
+		c.Detail = fmt.Sprintf("the oldest operation waits for %s", oldest.Round(time.Millisecond))
 	}
 	return c
 }
