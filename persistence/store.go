@@ -1,8 +1,11 @@
 package persistence
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/dash-fleet/dash/messages"
@@ -192,7 +195,35 @@ type TaskFilter struct {
 	LabelVal string
 	Before   time.Time // created before
 	After    time.Time // created after
+	// IDBegin and IDEnd are what the id begins and ends with. A page of Tasks
+	// that has looked for them for Within ends early, unless States names open
+	// states only: those are few, so all of them are looked at.
+	IDBegin, IDEnd string
+	Within         time.Duration // 0: SearchTime
 }
+
+// SearchTime is how long one page looks for ids by their begin or end.
+const SearchTime = 500 * time.Millisecond
+
+// ByID says that ids are looked for.
+func (f *TaskFilter) ByID() bool { return f.IDBegin != "" || f.IDEnd != "" }
+
+// OnlyOpen says that no task in a terminal state matches.
+func (f *TaskFilter) OnlyOpen() bool {
+	return len(f.States) > 0 && !slices.ContainsFunc(f.States, messages.TaskState.Terminal)
+}
+
+// MatchesID says that an id begins and ends as wanted.
+func (f *TaskFilter) MatchesID(id string) bool {
+	return strings.HasPrefix(id, f.IDBegin) && strings.HasSuffix(id, f.IDEnd)
+}
+
+// SearchEnd is when a page that begins now ends early.
+func (f *TaskFilter) SearchEnd() time.Time { return time.Now().Add(cmp.Or(f.Within, SearchTime)) }
+
+// IDRange is the range from <= id < to of the ids that begin as wanted: no id
+// holds a character behind the one that to ends with.
+func (f *TaskFilter) IDRange() (from, to string) { return f.IDBegin, f.IDBegin + "\x7f" }
 
 // Store is whatever an owner writes under a fence. Its methods are safe for
 // concurrent use. Every method honours ctx.
@@ -210,8 +241,10 @@ type Store interface {
 	Task(ctx context.Context, tenant, id string) (messages.Task, error)
 	// Tasks pages through the matching tasks, newest first: in falling order of
 	// their commit, so each task that was there at the start comes at most once
-	// whatever changes meanwhile. next is empty at the end. A cursor that the
-	// store did not give out is a *messages.Error with CodeInvalid.
+	// whatever changes meanwhile. next is empty at the end. A page that ended
+	// early (see TaskFilter) has less than limit tasks and a next; SearchedTo
+	// says how far it looked. A cursor that the store did not give out is a
+	// *messages.Error with CodeInvalid.
 	Tasks(ctx context.Context, f TaskFilter, cursor string, limit int) (tasks []messages.Task, next string, err error)
 	// CountTasks counts the matching tasks.
 	CountTasks(ctx context.Context, f TaskFilter) (int, error)

@@ -1088,6 +1088,9 @@ type TaskInput struct {
 type TaskPage struct {
 	Items      []Task  `json:"items"`
 	NextCursor *string `json:"next_cursor"`
+
+	// SearchedTo only on a page that ended early; every task created after this time was looked at
+	SearchedTo *time.Time `json:"searched_to,omitempty"`
 }
 
 // TaskRequires defines model for TaskRequires.
@@ -1464,9 +1467,20 @@ type ListTasksParams struct {
 	Tenant   *Id          `form:"tenant,omitempty" json:"tenant,omitempty"`
 
 	// Label a label's name, or name and value as `name:value`
-	Label  *LabelQuery `form:"label,omitempty" json:"label,omitempty"`
-	Limit  *Limit      `form:"limit,omitempty" json:"limit,omitempty"`
-	Cursor *Cursor     `form:"cursor,omitempty" json:"cursor,omitempty"`
+	Label *LabelQuery `form:"label,omitempty" json:"label,omitempty"`
+
+	// Code error code
+	Code          *Id        `form:"code,omitempty" json:"code,omitempty"`
+	CreatedAfter  *time.Time `form:"created_after,omitempty" json:"created_after,omitempty"`
+	CreatedBefore *time.Time `form:"created_before,omitempty" json:"created_before,omitempty"`
+
+	// IdBegin what the id begins with
+	IdBegin *Id `form:"id_begin,omitempty" json:"id_begin,omitempty"`
+
+	// IdEnd what the id ends with
+	IdEnd  *Id     `form:"id_end,omitempty" json:"id_end,omitempty"`
+	Limit  *Limit  `form:"limit,omitempty" json:"limit,omitempty"`
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
 
 // SubmitTaskParams defines parameters for SubmitTask.

@@ -74,6 +74,17 @@ type TaskFilter struct {
 	LabelValue string // empty: any value
 	Before     time.Time
 	After      time.Time
+	IDBegin    string // the id begins with
+	IDEnd      string // the id ends with
+}
+
+// TaskList is a page of tasks.
+type TaskList struct {
+	Tasks []Task
+	Next  string // cursor of the next page, empty at the end
+	// SearchedTo is set on a page that ended early: every task created after
+	// it was looked at.
+	SearchedTo time.Time
 }
 
 // Tasks are the commands about tasks.
@@ -86,9 +97,10 @@ type Tasks interface {
 	Submit(ctx context.Context, r SubmitRequest) (Submitted, error)
 	// Task returns one task. CodeNotFound.
 	Task(ctx context.Context, tenant, id string) (Task, error)
-	// Tasks pages through the matching tasks, newest first; next is empty at
-	// the end. An unusable cursor is CodeInvalid.
-	Tasks(ctx context.Context, f TaskFilter, cursor string, limit int) (tasks []Task, next string, err error)
+	// Tasks pages through the matching tasks, newest first. A search by begin
+	// or end of ids may end a page early, but not one among open states only.
+	// An unusable cursor is CodeInvalid.
+	Tasks(ctx context.Context, f TaskFilter, cursor string, limit int) (TaskList, error)
 	// WaitTask returns the task as soon as it is terminal. When ctx ends first
 	// it returns ctx.Err(). It costs no thread or polling while it waits.
 	WaitTask(ctx context.Context, tenant, id string) (Task, error)

@@ -190,15 +190,18 @@ func (s *Server) listTasks(c *call) error {
 	if err != nil {
 		return err
 	}
-	tasks, next, err := s.cmd.Tasks.Tasks(c.ctx(), f, cursor, c.limit())
+	list, err := s.cmd.Tasks.Tasks(c.ctx(), f, cursor, c.limit())
 	if err != nil {
 		return err
 	}
-	items := make([]api.Task, len(tasks))
-	for i, t := range tasks {
-		items[i] = viewTask(t)
+	page := api.TaskPage{Items: make([]api.Task, len(list.Tasks)), NextCursor: c.next(list.Next)}
+	for i, t := range list.Tasks {
+		page.Items[i] = viewTask(t)
 	}
-	return c.ok(http.StatusOK, api.TaskPage{Items: items, NextCursor: c.next(next)})
+	if to := list.SearchedTo; !to.IsZero() {
+		page.SearchedTo = &to
+	}
+	return c.ok(http.StatusOK, page)
 }
 
 func (c *call) taskFilter() (f TaskFilter, err error) {
@@ -207,6 +210,8 @@ func (c *call) taskFilter() (f TaskFilter, err error) {
 		return f, err
 	}
 	f.Pool, f.Session, f.Gateway = q.Get("pool"), q.Get("session"), q.Get("gateway")
+	f.Code, f.IDBegin, f.IDEnd = q.Get("code"), q.Get("id_begin"), q.Get("id_end")
+	f.After, f.Before = c.queryTime("created_after"), c.queryTime("created_before")
 	f.LabelKey, f.LabelValue, _ = strings.Cut(q.Get("label"), ":")
 	if p := q.Get("priority"); p != "" {
 		if f.Class, err = messages.ParseClass(p); err != nil {
@@ -223,6 +228,16 @@ func (c *call) taskFilter() (f TaskFilter, err error) {
 		}
 	}
 	return f, nil
+}
+
+// queryTime is a time of the query, zero when it is absent: its form was
+// checked against the document.
+func (c *call) queryTime(name string) time.Time {
+	t, err := time.Parse(time.RFC3339, c.query.Get(name))
+	if err != nil {
+		return time.Time{}
+	}
+	return stored(t)
 }
 
 func (s *Server) getTask(c *call) error {

@@ -34,6 +34,35 @@ func (q *taskQuery) from() string {
 // filter repeats the predicates of the partial indexes, so that the planner may
 // use them.
 func filter(f *persistence.TaskFilter) *taskQuery {
+	q := candidates(f)
+	if f.IDBegin != "" {
+		from, to := f.IDRange()
+		q.where("id >= $ AND id < $", from, to)
+	}
+	if f.IDEnd != "" {
+		q.where("right(id, $) = $", len(f.IDEnd), f.IDEnd)
+	}
+	return q
+}
+
+// byBegin narrows by the index of ids alone, for a begin that few tasks have.
+func (q *taskQuery) byBegin(f *persistence.TaskFilter) {
+	from, to := f.IDRange()
+	q.where("no = ANY (ARRAY (SELECT b.no FROM tasks b WHERE b.id >= $ AND b.id < $))", from, to)
+}
+
+// between bounds no: from <= no < before, where 0 is no bound.
+func (q *taskQuery) between(from, before int64) {
+	if from > 0 {
+		q.where("no >= $", from)
+	}
+	if before > 0 {
+		q.where("no < $", before)
+	}
+}
+
+// candidates leaves the ids out.
+func candidates(f *persistence.TaskFilter) *taskQuery {
 	q := &taskQuery{}
 	if f.Session != "" {
 		q.where("session <> '' AND session = $", f.Session)

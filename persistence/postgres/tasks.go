@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/dash-fleet/dash/messages"
@@ -51,31 +50,6 @@ func (db *DB) Task(ctx context.Context, tenant, id string) (messages.Task, error
 		return messages.Task{}, fmt.Errorf("task %s: %w", id, persistence.ErrNotFound)
 	}
 	return found[0], nil
-}
-
-// Tasks pages through the matching tasks, newest first: in falling order of
-// their commit, which nothing changes later.
-func (db *DB) Tasks(ctx context.Context, f persistence.TaskFilter, cursor string, limit int) (tasks []messages.Task, next string, err error) {
-	limit = page(limit)
-	q := filter(&f)
-	if cursor != "" {
-		before, err := strconv.ParseInt(cursor, 36, 64)
-		if err != nil {
-			return nil, "", &messages.Error{Code: messages.CodeInvalid, Message: "the cursor is not one that this store gave out", NextStep: "start again without a cursor", Err: err}
-		}
-		q.where("no < $", before)
-	}
-	last := int64(0)
-	err = db.rows(ctx, func(v [][]byte) error {
-		if len(tasks) >= limit {
-			next = strconv.FormatInt(last, 36)
-			return nil
-		}
-		t, err := decodeTask(v)
-		tasks, last = append(tasks, t), number(v[0])
-		return err
-	}, `SELECT `+taskColumns+q.from()+` ORDER BY no DESC LIMIT `+strconv.Itoa(limit+1), q.args...)
-	return tasks, next, err
 }
 
 // CountTasks counts the matching tasks.

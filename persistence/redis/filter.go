@@ -2,11 +2,14 @@ package redis
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
+	"github.com/dash-fleet/dash/persistence/internal/rows"
 )
 
 // openScan is the largest number of open tasks that a filter by open states
@@ -15,7 +18,7 @@ const openScan = 20_000
 
 func isZero(f *persistence.TaskFilter) bool {
 	return f.Tenant == "" && len(f.States) == 0 && f.Class == 0 && f.Pool == "" && f.Session == "" && f.Gateway == "" && f.Code == "" &&
-		f.LabelKey == "" && f.Before.IsZero() && f.After.IsZero()
+		f.LabelKey == "" && f.Before.IsZero() && f.After.IsZero() && !f.ByID()
 }
 
 func matches(f *persistence.TaskFilter, t *messages.Task) bool {
@@ -23,49 +26,82 @@ func matches(f *persistence.TaskFilter, t *messages.Task) bool {
 	return (f.Tenant == "" || f.Tenant == t.Tenant) && (f.Pool == "" || f.Pool == t.Pool) && (f.Class == 0 || f.Class == t.Class) &&
 		(len(f.States) == 0 || slices.Contains(f.States, t.State)) && (f.Session == "" || f.Session == t.Session) &&
 		(f.Gateway == "" || f.Gateway == t.Gateway) && (f.Code == "" || f.Code == t.Error.GetCode()) &&
-		(f.LabelKey == "" || (labelled && (f.LabelVal == "" || f.LabelVal == value))) &&
+		(f.LabelKey == "" || (labelled && (f.LabelVal == "" || f.LabelVal == value))) && f.MatchesID(t.ID) &&
 		(f.Before.IsZero() || t.CreatedAt.Before(f.Before)) && (f.After.IsZero() || t.CreatedAt.After(f.After))
 }
 
 // matching calls each with the matching tasks in falling order of no, which is
-// below before unless that is 0, until each returns false.
-func (db *DB) matching(ctx context.Context, f *persistence.TaskFilter, before int64, each func(t messages.Task, no int64) bool) error {
-	if len(f.States) > 0 && !slices.ContainsFunc(f.States, messages.TaskState.Terminal) && f.Session == "" && f.LabelKey == "" && f.Code == "" {
-		ids, few, err := db.openIDs(ctx, f.Pool)
+// below before unless that is 0, until each returns false. A search for ids
+// ends early when it is past end (zero: never); to is then how far down it
+// looked, 0 otherwise.
+func (db *DB) matching(ctx context.Context, f *persistence.TaskFilter, before int64, end time.Time, each func(t messages.Task, no int64) bool) (to int64, err error) {
+	if f.OnlyOpen() && (f.ByID() || f.Session == "" && f.LabelKey == "" && f.Code == "") {
+		ids, few, err := db.openIDs(ctx, f)
 		if err != nil {
-			return err
+			return 0, err
 		}
 		if few {
-			return db.matchOpen(ctx, f, ids, before, each)
+			return 0, db.matchOpen(ctx, f, ids, before, each)
 		}
+		end = time.Time{} // many match, so a page is soon full
 	}
-	from, to, err := db.bounds(ctx, f, before)
+	from, top, err := db.bounds(ctx, f, before)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	key := db.key(walkIndex(f))
+	n := walk
+	if f.ByID() {
+		n = rows.SearchStep
+	}
 	for {
-		ids, err := db.readTexts(ctx, "ZREVRANGEBYSCORE", key, to, from, "LIMIT", 0, walk)
-		if err != nil || len(ids) == 0 {
-			return err
-		}
-		rows, err := db.rows(ctx, ids)
+		ids, lowest, err := db.walkDown(ctx, db.key(walkIndex(f)), from, top, n)
 		if err != nil {
-			return err
+			return 0, err
 		}
-		for i := range rows {
-			more, err := match(f, &rows[i], each)
-			if err != nil || !more {
-				return err
+		fits := slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return !f.MatchesID(id) })
+		more, err := db.matchIDs(ctx, f, fits, each)
+		if err != nil || !more || len(ids) < n {
+			return 0, err
+		}
+		if f.ByID() && !end.IsZero() && time.Now().After(end) {
+			return lowest, nil
+		}
+		top = "(" + strconv.FormatInt(lowest, 10)
+	}
+}
+
+// walkDown reads up to n ids of an index between two scores, the highest first,
+// and the score of the last.
+func (db *DB) walkDown(ctx context.Context, key, from, top string, n int) (ids []string, lowest int64, err error) {
+	flat, err := db.readTexts(ctx, "ZREVRANGEBYSCORE", key, top, from, "WITHSCORES", "LIMIT", 0, n)
+	if err != nil || len(flat) == 0 {
+		return nil, 0, err
+	}
+	for i := 0; i < len(flat); i += 2 {
+		ids = append(ids, flat[i])
+	}
+	score := flat[len(flat)-1]
+	if lowest, err = strconv.ParseInt(score, 10, 64); err != nil {
+		return nil, 0, fmt.Errorf("place %q in %s: %w", score, key, err)
+	}
+	return ids, lowest, nil
+}
+
+// matchIDs hands over the tasks among ids that match, in their order, until
+// each returns false.
+func (db *DB) matchIDs(ctx context.Context, f *persistence.TaskFilter, ids []string, each func(messages.Task, int64) bool) (more bool, err error) {
+	for chunk := range slices.Chunk(ids, walk) {
+		list, err := db.rows(ctx, chunk)
+		if err != nil {
+			return false, err
+		}
+		for i := range list {
+			if more, err := match(f, &list[i], each); err != nil || !more {
+				return false, err
 			}
 		}
-		if len(ids) < walk {
-			return nil
-		}
-		if to, err = db.below(ctx, key, ids[len(ids)-1]); err != nil || to == "" {
-			return err
-		}
 	}
+	return true, nil
 }
 
 // walkIndex is the narrowest index, ordered by no, that holds all that match.
@@ -80,21 +116,6 @@ func walkIndex(f *persistence.TaskFilter) string {
 		return "label:" + f.LabelKey
 	}
 	return "order"
-}
-
-// below is the upper bound that leaves out the entry and all above it; empty:
-// the entry is gone, and with it the place where to go on.
-func (db *DB) below(ctx context.Context, key, id string) (string, error) {
-	res, err := db.readTexts(ctx, "ZMSCORE", key, id)
-	if err != nil {
-		return "", err
-	}
-	if res[0] == "" { // swept or replayed in between: its place is in order still
-		if res, err = db.readTexts(ctx, "ZMSCORE", db.key("order"), id); err != nil || res[0] == "" {
-			return "", err
-		}
-	}
-	return "(" + res[0], nil
 }
 
 func match(f *persistence.TaskFilter, r *row, each func(messages.Task, int64) bool) (bool, error) {
@@ -132,21 +153,38 @@ func (db *DB) bounds(ctx context.Context, f *persistence.TaskFilter, before int6
 	return from, to, nil
 }
 
-// openIDs reads the open tasks of a pool, or of all, unless they are many.
-func (db *DB) openIDs(ctx context.Context, pool string) (ids []string, few bool, err error) {
-	pools := []string{pool}
-	if pool == "" {
+// openIDs reads the ids of the open tasks that fit a filter's pool and ids,
+// unless they are many.
+func (db *DB) openIDs(ctx context.Context, f *persistence.TaskFilter) (ids []string, few bool, err error) {
+	pools := []string{f.Pool}
+	if f.Pool == "" {
 		if pools, err = db.OpenPools(ctx); err != nil {
 			return nil, false, err
 		}
 	}
 	for _, p := range pools {
-		list, err := db.readTexts(ctx, "ZRANGE", db.key("open:"+p), 0, openScan-len(ids))
-		if err != nil {
-			return nil, false, err
+		low, high := "-", "+"
+		if f.IDBegin != "" {
+			from, to := f.IDRange()
+			low, high = "["+from, "("+to
 		}
-		if ids = append(ids, list...); len(ids) > openScan {
-			return nil, false, nil
+		for {
+			list, err := db.readTexts(ctx, "ZRANGEBYLEX", db.key("open:"+p), low, high, "LIMIT", 0, rows.SearchStep)
+			if err != nil {
+				return nil, false, err
+			}
+			for _, id := range list {
+				if f.MatchesID(id) {
+					ids = append(ids, id)
+				}
+			}
+			if len(ids) > openScan {
+				return nil, false, nil
+			}
+			if len(list) < rows.SearchStep {
+				break
+			}
+			low = "(" + list[len(list)-1]
 		}
 	}
 	return ids, true, nil

@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
+	"github.com/dash-fleet/dash/persistence/internal/rows"
 	goredis "github.com/redis/go-redis/v9"
 )
 
@@ -91,27 +93,27 @@ func (db *DB) Task(ctx context.Context, tenant, id string) (messages.Task, error
 
 // Tasks pages through the matching tasks, newest first: in falling order of
 // their commit, which nothing changes later.
-func (db *DB) Tasks(ctx context.Context, f persistence.TaskFilter, cursor string, limit int) (tasks []messages.Task, next string, err error) {
+func (db *DB) Tasks(ctx context.Context, f persistence.TaskFilter, cursor string, limit int) ([]messages.Task, string, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, "", err
 	}
-	limit = page(limit)
-	before := int64(0)
-	if cursor != "" {
-		if before, err = strconv.ParseInt(cursor, 36, 64); err != nil || before <= 0 {
-			return nil, "", &messages.Error{Code: messages.CodeInvalid, Message: "the cursor is not one that this store gave out", NextStep: "start again without a cursor", Err: err}
-		}
+	before, err := persistence.CursorPlace(cursor)
+	if err != nil {
+		return nil, "", err
 	}
-	last := int64(0)
-	err = db.matching(ctx, &f, before, func(t messages.Task, no int64) bool {
-		if len(tasks) < limit {
-			tasks, last = append(tasks, t), no
-			return true
-		}
-		next = strconv.FormatInt(last, 36)
-		return false
+	p := rows.NewTaskPage(page(limit))
+	to, err := db.matching(ctx, &f, before, f.SearchEnd(), func(t messages.Task, no int64) bool {
+		p.Add(t, no)
+		return p.Missing() > 0
 	})
-	return tasks, next, err
+	if err != nil {
+		return nil, "", err
+	}
+	tasks, next := p.Cut()
+	if next == "" && to > 0 {
+		next = persistence.Cursor(to)
+	}
+	return tasks, next, nil
 }
 
 // CountTasks counts the matching tasks. With other filters than open states or
@@ -124,7 +126,7 @@ func (db *DB) CountTasks(ctx context.Context, f persistence.TaskFilter) (n int, 
 		res, err := db.reader.ZCard(ctx, db.key("order")).Result()
 		return int(res), unavailable(ctx, "count tasks", err)
 	}
-	err = db.matching(ctx, &f, 0, func(messages.Task, int64) bool { n++; return true })
+	_, err = db.matching(ctx, &f, 0, time.Time{}, func(messages.Task, int64) bool { n++; return true })
 	return n, err
 }
 

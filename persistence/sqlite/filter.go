@@ -44,6 +44,26 @@ func (q *taskQuery) use(index string) {
 }
 
 func (db *DB) filter(f *persistence.TaskFilter) *taskQuery {
+	q := db.candidates(f)
+	if f.IDBegin != "" {
+		from, to := f.IDRange()
+		q.where("id >= ? AND id < ?", from, to)
+	}
+	if f.IDEnd != "" {
+		q.where("substr(id, -?) = ?", len(f.IDEnd), f.IDEnd)
+	}
+	return q
+}
+
+// byBegin narrows by the index of ids alone, for a begin that few tasks have.
+func (q *taskQuery) byBegin(f *persistence.TaskFilter) {
+	from, to := f.IDRange()
+	q.where("no IN (SELECT b.no FROM tasks b INDEXED BY tasks_id WHERE b.id >= ? AND b.id < ?)", from, to)
+	q.index = ""
+}
+
+// candidates leaves the ids out.
+func (db *DB) candidates(f *persistence.TaskFilter) *taskQuery {
 	q := &taskQuery{}
 	if f.Session != "" {
 		q.where("session <> '' AND session = ?", f.Session)
@@ -116,6 +136,16 @@ func (q *taskQuery) labels(f *persistence.TaskFilter) {
 		in, args = in+" AND l.value = ?", append(args, f.LabelVal)
 	}
 	q.where("no IN ("+in+")", args...)
+}
+
+// between bounds no: from <= no < before, where 0 is no bound.
+func (q *taskQuery) between(from, before int64) {
+	if from > 0 {
+		q.where("no >= ?", from)
+	}
+	if before > 0 {
+		q.where("no < ?", before)
+	}
 }
 
 // times bounds no by the creation times: created_at <= no <= created_at+drift.

@@ -6,7 +6,6 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 
 	"github.com/dash-fleet/dash/messages"
@@ -53,29 +52,6 @@ func (db *DB) Task(ctx context.Context, tenant, id string) (messages.Task, error
 		return messages.Task{}, fmt.Errorf("task %s: %w", id, persistence.ErrNotFound)
 	}
 	return found[0], nil
-}
-
-// Tasks pages through the matching tasks, newest first: in falling order of
-// their commit, which nothing changes later.
-func (db *DB) Tasks(ctx context.Context, f persistence.TaskFilter, cursor string, limit int) (tasks []messages.Task, next string, err error) {
-	limit = page(limit)
-	q := db.filter(&f)
-	if cursor != "" {
-		before, err := strconv.ParseInt(cursor, 36, 64)
-		if err != nil {
-			return nil, "", &messages.Error{Code: messages.CodeInvalid, Message: "the cursor is not one that this store gave out", NextStep: "start again without a cursor", Err: err}
-		}
-		q.where("no < ?", before)
-	}
-	last := int64(0)
-	err = db.readTasks(ctx, func(t messages.Task, no int64) {
-		if len(tasks) < limit {
-			tasks, last = append(tasks, t), no
-			return
-		}
-		next = strconv.FormatInt(last, 36)
-	}, `SELECT `+taskColumns+q.from()+` ORDER BY no DESC LIMIT `+strconv.Itoa(limit+1), q.args...)
-	return tasks, next, err
 }
 
 // CountTasks counts the matching tasks.

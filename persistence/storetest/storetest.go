@@ -28,7 +28,7 @@ func Run(t *testing.T, open func(t testing.TB) Engine) {
 		tests map[string]func(*testing.T, Engine)
 	}{
 		{"commit", commitTests}, {"session", sessionTests}, {"events", eventTests}, {"leases", leaseTests},
-		{"reads", readTests}, {"stress", stressTests}, {"sweep", sweepTests}, {"repositories", repositoryTests}, {"model", modelTests},
+		{"reads", readTests}, {"short ids", shortIDTests}, {"stress", stressTests}, {"sweep", sweepTests}, {"repositories", repositoryTests}, {"model", modelTests},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			t.Parallel()

@@ -94,20 +94,24 @@ func filter(f server.TaskFilter) persistence.TaskFilter {
 	return persistence.TaskFilter{
 		Tenant: f.Tenant, States: f.States, Class: f.Class, Pool: f.Pool, Session: f.Session, Gateway: f.Gateway,
 		Code: f.Code, LabelKey: f.LabelKey, LabelVal: f.LabelValue, Before: f.Before, After: f.After,
+		IDBegin: f.IDBegin, IDEnd: f.IDEnd,
 	}
 }
 
 // Tasks implements server.Tasks.
-func (c taskCommands) Tasks(ctx context.Context, f server.TaskFilter, cursor string, limit int) ([]server.Task, string, error) {
+func (c taskCommands) Tasks(ctx context.Context, f server.TaskFilter, cursor string, limit int) (server.TaskList, error) {
 	rows, next, err := c.app.store.Tasks(ctx, filter(f), cursor, limit)
 	if err != nil {
-		return nil, "", refused(err, "task", "")
+		return server.TaskList{}, refused(err, "task", "")
 	}
-	out := make([]server.Task, 0, len(rows))
+	out := server.TaskList{Tasks: make([]server.Task, 0, len(rows)), Next: next}
 	for _, t := range rows {
-		out = append(out, c.listed(ctx, t))
+		out.Tasks = append(out.Tasks, c.listed(ctx, t))
 	}
-	return out, next, nil
+	if next != "" && len(rows) < limit {
+		out.SearchedTo = persistence.SearchedTo(next)
+	}
+	return out, nil
 }
 
 // WaitTask implements server.Tasks.

@@ -20,6 +20,8 @@ import (
 type Fake struct {
 	// QueueLimit refuses submits beyond so many queued tasks; 0: none.
 	QueueLimit int
+	// SearchEarly is the task at which a search by the end of ids ends its page early.
+	SearchEarly string
 	// Fail, when set, is asked before each command; an error it returns is the command's.
 	Fail func(ctx context.Context, command string) error
 

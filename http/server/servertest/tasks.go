@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/dash-fleet/dash/http/server"
@@ -77,12 +78,12 @@ func matches(f server.TaskFilter, t *server.Task) bool {
 		(f.Session == "" || f.Session == t.Session) && (f.Gateway == "" || f.Gateway == t.Gateway) &&
 		(f.Code == "" || f.Code == t.Error.GetCode()) && (f.LabelKey == "" || labelled) &&
 		(f.LabelValue == "" || f.LabelValue == v) && (f.Before.IsZero() || t.CreatedAt.Before(f.Before)) &&
-		(f.After.IsZero() || t.CreatedAt.After(f.After))
+		(f.After.IsZero() || t.CreatedAt.After(f.After)) && strings.HasPrefix(t.ID, f.IDBegin) && strings.HasSuffix(t.ID, f.IDEnd)
 }
 
-func (f *tasks) Tasks(ctx context.Context, filter server.TaskFilter, cursor string, limit int) ([]server.Task, string, error) {
+func (f *tasks) Tasks(ctx context.Context, filter server.TaskFilter, cursor string, limit int) (server.TaskList, error) {
 	if err := (*Fake)(f).enter(ctx, "Tasks"); err != nil {
-		return nil, "", err
+		return server.TaskList{}, err
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -93,14 +94,18 @@ func (f *tasks) Tasks(ctx context.Context, filter server.TaskFilter, cursor stri
 			skipping = id != cursor
 			continue
 		}
-		if t := f.tasks[id]; matches(filter, t) {
+		t := f.tasks[id]
+		if f.SearchEarly == id && filter.IDEnd != "" {
+			return server.TaskList{Tasks: out, Next: id, SearchedTo: t.CreatedAt}, nil
+		}
+		if matches(filter, t) {
 			if len(out) == limit {
-				return out, out[limit-1].ID, nil
+				return server.TaskList{Tasks: out, Next: out[limit-1].ID}, nil
 			}
 			out = append(out, *t)
 		}
 	}
-	return out, "", nil
+	return server.TaskList{Tasks: out}, nil
 }
 
 func (f *tasks) WaitTask(ctx context.Context, tenant, id string) (server.Task, error) {

@@ -1,0 +1,37 @@
+package persistence
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/dash-fleet/dash/messages"
+)
+
+// A cursor of Store.Tasks is the place, in the order of lists, behind which the
+// page goes on. Places grow in commit order, and none is less than its task's
+// time of creation in microseconds.
+
+// Cursor is the cursor behind a place.
+func Cursor(place int64) string { return strconv.FormatInt(place, 36) }
+
+// CursorPlace is the place of a cursor, 0 for none.
+func CursorPlace(cursor string) (int64, error) {
+	if cursor == "" {
+		return 0, nil
+	}
+	place, err := strconv.ParseInt(cursor, 36, 64)
+	if err != nil || place <= 0 {
+		return 0, &messages.Error{Code: messages.CodeInvalid, Message: "the cursor is not one that this store gave out", NextStep: "start again without a cursor", Err: err}
+	}
+	return place, nil
+}
+
+// SearchedTo is how far a page looked that ended early: every task created
+// after this time was looked at.
+func SearchedTo(cursor string) time.Time {
+	place, err := CursorPlace(cursor)
+	if err != nil || place == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(place).UTC()
+}
