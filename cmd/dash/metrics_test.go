@@ -2,6 +2,7 @@ package main
 
 import (
 	"flag"
+	"io"
 	"log/slog"
 	"os"
 	"regexp"
@@ -69,7 +70,12 @@ func TestMetricsReference(t *testing.T) {
 // metricsOf describes what a node with this configuration registers.
 func metricsOf(t *testing.T, cfg config.Config) []string {
 	t.Helper()
-	registry := telemetry.NewRegistry("test")
+	log, err := telemetry.NewLog(io.Discard, telemetry.LogOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close(telemetry.LogPatience)
+	registry := newRegistry(log)
 	node, err := app.Start(t.Context(), cfg, app.Deps{Logger: slog.New(slog.DiscardHandler), Registry: registry, Version: "test", BcryptCost: 4})
 	if err != nil {
 		t.Fatalf("%s: %v", cfg.Store, err)

@@ -4,12 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/url"
 	"os"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/dash-fleet/dash/cmd/internal/app"
 	"github.com/dash-fleet/dash/cmd/internal/config"
@@ -28,28 +29,45 @@ var bcryptCost int
 const anewPause = time.Second
 
 // serve runs a node until ctx ends, which is no failure, or until the node
-// cannot go on.
+// cannot go on. Nothing that it prints is waited for: a log that nobody reads
+// must hold up neither the work nor the stop.
 func serve(ctx context.Context, t *terminal, l *config.Loaded) error {
-	logger, err := telemetry.NewLogger(t.err, telemetry.LogOptions{Level: l.LogLevel, Format: l.LogFormat, Terminal: t.person})
+	log, err := telemetry.NewLog(t.err, telemetry.LogOptions{Level: l.LogLevel, Format: l.LogFormat, Terminal: t.person})
 	if err != nil {
 		return err
 	}
+	defer log.Close(telemetry.LogPatience)
+	out := telemetry.NewOutput(t.out)
+	defer out.Close(telemetry.LogPatience)
+	patient := *t
+	patient.out, patient.err = out, log.Output
 	for _, w := range l.Warnings {
-		logger.Warn("setting ignored", "reason", w)
+		log.Warn("setting ignored", "reason", w)
 	}
 	gcfloor.Set(gcfloor.Floor)
+	err = serveLives(ctx, &patient, l, log)
+	if err == nil {
+		return nil
+	}
+	report(patient.err, err)
+	return quietExit(exitCode(err))
+}
+
+// serveLives runs one life of the node after the other.
+func serveLives(ctx context.Context, t *terminal, l *config.Loaded, log *telemetry.Log) error {
 	for first := true; ; first = false {
-		err := serveOnce(ctx, t, l, logger, first)
+		err := serveOnce(ctx, t, l, log, first)
 		if !app.StartsAnew(err) {
 			return err
 		}
-		logger.Warn("starting anew", "reason", err)
+		log.Warn("starting anew", "reason", err)
 	}
 }
 
 // serveOnce is one life of the node; only the first one introduces itself.
-func serveOnce(ctx context.Context, t *terminal, l *config.Loaded, logger *slog.Logger, first bool) error {
-	node, err := app.Start(ctx, l.Config, app.Deps{Logger: logger, Registry: telemetry.NewRegistry(version), Version: version, BcryptCost: bcryptCost})
+func serveOnce(ctx context.Context, t *terminal, l *config.Loaded, log *telemetry.Log, first bool) error {
+	logger := log.Logger
+	node, err := app.Start(ctx, l.Config, app.Deps{Logger: logger, Registry: newRegistry(log), Version: version, BcryptCost: bcryptCost})
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil // stopped while starting
@@ -73,8 +91,8 @@ func serveOnce(ctx context.Context, t *terminal, l *config.Loaded, logger *slog.
 	in := introduction{l: l, url: node.URL(), data: node.Data(), standby: node.Standby(), key: key.Reveal(), keyFile: keyFile}
 	if !first {
 		logger.Info("serving again", "url", node.URL())
-	} else if err := write(t, in.banner(t.self())); err != nil && !errors.Is(err, syscall.EPIPE) {
-		logger.Warn("nobody reads the output", "err", err)
+	} else if err := write(t, in.banner(t.self())); err != nil {
+		return errors.Join(err, node.Stop(), forget()) // an Output takes everything
 	}
 	var fatal error
 	select {
@@ -88,6 +106,13 @@ func serveOnce(ctx context.Context, t *terminal, l *config.Loaded, logger *slog.
 		fatal = &failure{code: exitFailed, what: "the node stopped: " + fatal.Error(), next: "look at the log above, then start it again"}
 	}
 	return errors.Join(fatal, node.Stop(), forget())
+}
+
+// newRegistry is that of one life of the node; the log lives longer.
+func newRegistry(log *telemetry.Log) *prometheus.Registry {
+	r := telemetry.NewRegistry(version)
+	r.MustRegister(log.Collector())
+	return r
 }
 
 func startFailure(l *config.Loaded, err error) error {

@@ -20,10 +20,12 @@ func simCommand(t *terminal) *cobra.Command {
 			"  curl -d '{\"fail_rate\":0.5}' http://127.0.0.1:19000/__sim",
 		Args: simArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			logger, err := telemetry.NewLogger(t.err, telemetry.LogOptions{Terminal: t.person})
+			log, err := telemetry.NewLog(t.err, telemetry.LogOptions{Terminal: t.person})
 			if err != nil {
 				return err
 			}
+			defer log.Close(telemetry.LogPatience)
+			logger := log.Logger
 			if managed {
 				return quietExit(openclawtest.RunManaged(cmd.Context(), t.getenv, logger))
 			}

@@ -122,6 +122,8 @@ func scenarios() []Scenario {
 			Doc: "the append-only file is damaged in the middle: the server refuses to start, and after its repair the loss is said and every accepted task still ends"},
 		{Name: "slow-gateway", Run: slowGateway,
 			Doc: "provider errors or event-loop delay halve a gateway's window within 10 s, those of its neighbours stay"},
+		{Name: "slow-log", PerRun: 5, Run: slowLog,
+			Doc: "stdout and stderr are pipes that nobody reads: work goes on, and SIGTERM ends the node within its bound"},
 		{Name: "failing", PerRun: 5, Run: failing,
 			Doc: "a session that keeps failing is restarted with growing delays, then parked; a crash-looping gateway is quarantined; both say why and what to do"},
 		{Name: "remove", Run: remove,

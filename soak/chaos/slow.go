@@ -56,3 +56,49 @@ func slowGateway(ctx context.Context, e *Env) (err error) {
 	load.Stop(patience)
 	return e.conclude(ctx, b)
 }
+
+// stopBound is what a stop may take: 6 s for requests under way and some more
+// for what is below them, before a container manager's patience of 10 s ends;
+// the rest is for a busy machine.
+const stopBound = 15 * time.Second
+
+// slowLog starts the node with stdout and stderr full and nobody reading them,
+// gives it much to log while it works, and stops it.
+func slowLog(ctx context.Context, e *Env) error {
+	return e.underLoad(ctx, harness.Config{Args: []string{"--log-level", "debug"}}, 60, func(ctx context.Context, b *harness.Bench, round int) error {
+		defer b.History.Fault("dash-kill", "")()
+		if round == 0 { // the log was read until now
+			b.Dash.StalledLog = true
+			if err := errors.Join(b.Dash.Stop(), b.Dash.Start(ctx)); err != nil {
+				return err
+			}
+		}
+		took, err := accepts(ctx, b, patience)
+		if err != nil {
+			return fmt.Errorf("beside a log that nobody reads: %w", err)
+		}
+		over := b.History.Fault("gateway-kill", harness.Name(round%3))
+		err = b.Sim.Fault(ctx, round%3, map[string]any{"crash": true, "down_seconds": 1})
+		over()
+		if err != nil {
+			return err
+		}
+		t, err := b.Client.SubmitTask(ctx, api.SubmitTask{Priority: "critical", Input: api.SubmitInput{Message: fmt.Sprintf("beside a stalled log %d", round)}})
+		if err != nil {
+			return err
+		}
+		if _, err := b.Watcher.AwaitState(ctx, patience, t.Id, api.TaskStateSucceeded); err != nil {
+			return fmt.Errorf("beside a log that nobody reads: %w", err)
+		}
+		at := time.Now()
+		if err := b.Dash.Stop(); err != nil {
+			return err
+		}
+		stopped := time.Since(at)
+		if stopped > stopBound {
+			return fmt.Errorf("the stop took %s, want at most %s", stopped, stopBound)
+		}
+		e.Logf("round %d: accepted again after %s, stopped within %s", round+1, took.Round(time.Millisecond), stopped.Round(time.Millisecond))
+		return b.Dash.Start(ctx)
+	})
+}

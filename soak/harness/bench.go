@@ -197,6 +197,10 @@ type Dash struct {
 	port int
 	env  []string
 	proc *process
+	// StalledLog gives the next processes an output that nobody reads, in place
+	// of the log file.
+	StalledLog bool
+	unread     *os.File // the reading end of it
 }
 
 // Base is the address of the API.
@@ -216,8 +220,21 @@ func (d *Dash) Start(ctx context.Context) error {
 // Launch starts the process and does not wait for it to answer.
 func (d *Dash) Launch() error {
 	args := append([]string{"serve", "--data", d.cfg.Data, "--listen", fmt.Sprintf("127.0.0.1:%d", d.port), "--metrics-public"}, d.cfg.Args...)
+	if d.unread != nil {
+		_ = d.unread.Close() // of the last process, which has ended
+		d.unread = nil
+	}
 	var err error
-	d.proc, err = start(d.logFile(), d.env, d.cfg.Binary, args...)
+	if !d.StalledLog {
+		d.proc, err = start(d.logFile(), d.env, d.cfg.Binary, args...)
+		return err
+	}
+	read, write, err := stalledPipe()
+	if err != nil {
+		return err
+	}
+	d.unread = read
+	d.proc, err = startTo(write, d.env, d.cfg.Binary, args...)
 	return err
 }
 

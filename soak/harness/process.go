@@ -24,6 +24,11 @@ func start(logFile string, env []string, program string, args ...string) (*proce
 	if err != nil {
 		return nil, fmt.Errorf("open log of %s: %w", program, err)
 	}
+	return startTo(out, env, program, args...)
+}
+
+// startTo is start with an open output, which it closes.
+func startTo(out *os.File, env []string, program string, args ...string) (*process, error) {
 	defer out.Close()
 	cmd := exec.Command(program, args...)
 	cmd.Stdout, cmd.Stderr = out, out
@@ -93,4 +98,26 @@ func await(ctx context.Context, patience time.Duration, what string, ok func(con
 		case <-t.C:
 		}
 	}
+}
+
+// stalledPipe is the output of a process whose reader hangs: a pipe that is full
+// to its last byte and that nobody reads. Closing read ends the stall.
+func stalledPipe() (read, write *os.File, err error) {
+	if read, write, err = os.Pipe(); err != nil {
+		return nil, nil, err
+	}
+	// Through an opening of its own: whether a write waits is a property of the
+	// opening, which the process shares.
+	fd, err := syscall.Open(fmt.Sprintf("/proc/self/fd/%d", write.Fd()), syscall.O_WRONLY|syscall.O_NONBLOCK|syscall.O_CLOEXEC, 0)
+	if err == nil {
+		for _, chunk := range [][]byte{make([]byte, 4096), make([]byte, 1)} {
+			for err = nil; err == nil; _, err = syscall.Write(fd, chunk) {
+			}
+		}
+		_ = syscall.Close(fd)
+	}
+	if !errors.Is(err, syscall.EAGAIN) {
+		return nil, nil, errors.Join(fmt.Errorf("fill a pipe: %w", err), read.Close(), write.Close())
+	}
+	return read, write, nil
 }

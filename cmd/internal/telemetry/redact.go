@@ -83,6 +83,8 @@ func value(v slog.Value) slog.Value {
 		return slog.StringValue(scrub(v.String()))
 	case slog.KindAny:
 		return slog.AnyValue(plain(v.Any()))
+	case slog.KindDuration: // in JSON it would be a bare number of nanoseconds
+		return slog.StringValue(v.Duration().String())
 	default:
 		return v
 	}

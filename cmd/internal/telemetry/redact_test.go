@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/dash-fleet/dash/cmd/internal/telemetry"
 	"github.com/dash-fleet/dash/messages"
@@ -19,11 +20,12 @@ const hidden = "s3cr3t-Value-0123456789"
 func record(t testing.TB, format string, log func(*slog.Logger)) string {
 	t.Helper()
 	var b bytes.Buffer
-	l, err := telemetry.NewLogger(&b, telemetry.LogOptions{Level: "debug", Format: format})
+	l, err := telemetry.NewLog(&b, telemetry.LogOptions{Level: "debug", Format: format})
 	if err != nil {
 		t.Fatal(err)
 	}
-	log(l)
+	log(l.Logger)
+	l.Close(time.Minute)
 	return b.String()
 }
 
@@ -117,20 +119,36 @@ func TestOddValues(t *testing.T) {
 func TestLevelAndFormat(t *testing.T) {
 	t.Parallel()
 	for _, o := range []telemetry.LogOptions{{Level: "loud"}, {Format: "xml"}} {
-		if _, err := telemetry.NewLogger(&bytes.Buffer{}, o); err == nil {
+		if _, err := telemetry.NewLog(&bytes.Buffer{}, o); err == nil {
 			t.Errorf("options %+v were accepted", o)
 		}
 	}
 	for terminal, json := range map[bool]bool{true: false, false: true} {
 		var b bytes.Buffer
-		l, err := telemetry.NewLogger(&b, telemetry.LogOptions{Format: "auto", Terminal: terminal})
+		l, err := telemetry.NewLog(&b, telemetry.LogOptions{Format: "auto", Terminal: terminal})
 		if err != nil {
 			t.Fatal(err)
 		}
 		l.Debug("hidden")
 		l.Info("seen")
+		l.Close(time.Minute)
 		if got := b.String(); strings.HasPrefix(got, "{") != json || strings.Contains(got, "hidden") {
 			t.Errorf("terminal %v: logged %q", terminal, got)
+		}
+	}
+}
+
+// TestDurations: a duration carries its unit, also as JSON and inside a group.
+func TestDurations(t *testing.T) {
+	t.Parallel()
+	for _, format := range []string{"text", "json"} {
+		got := record(t, format, func(l *slog.Logger) {
+			l.With("pause", 90*time.Second).Info("m", "took", 1500*time.Millisecond, slog.Group("g", "at_most", 2*time.Millisecond))
+		})
+		for _, want := range []string{"1.5s", "1m30s", "2ms"} {
+			if !strings.Contains(got, want) {
+				t.Errorf("%s: no %s in %s", format, want, got)
+			}
 		}
 	}
 }
