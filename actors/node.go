@@ -18,6 +18,7 @@ import (
 	"github.com/dash-fleet/dash/actors/supervise"
 	"github.com/dash-fleet/dash/actors/workers"
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
 	"github.com/dash-fleet/dash/persistence"
 )
 
@@ -291,7 +292,7 @@ func (r *root) quarantine(pid *actor.PID, reason any) {
 		ID: id, Tenant: cfg.Gateway.Tenant, Owner: cfg.Fence.Owner, Epoch: cfg.Fence.Epoch,
 		State: messages.GatewayQuarantined, Since: now,
 		Reason:   fmt.Sprintf("its owner inside Dash failed too often: %v", reason),
-		NextStep: "report this with the log of Dash, then `dash gateway restart " + id + "`",
+		NextStep: fmt.Sprintf(next.ReportThenRestartGateway, id),
 	}
 	r.node.system.Root.Send(r.committer, commit.Request{Op: persistence.Op{
 		Fences: []persistence.Fence{cfg.Fence}, Gateway: &status,

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
 )
 
 // A cursor of Store.Tasks is the place, in the order of lists, behind which the
@@ -21,7 +22,7 @@ func CursorPlace(cursor string) (int64, error) {
 	}
 	place, err := strconv.ParseInt(cursor, 36, 64)
 	if err != nil || place <= 0 {
-		return 0, &messages.Error{Code: messages.CodeInvalid, Message: "the cursor is not one that this store gave out", NextStep: "start again without a cursor", Err: err}
+		return 0, &messages.Error{Code: messages.CodeInvalid, Message: "the cursor is not one that this store gave out", NextStep: next.StartWithoutCursor, Err: err}
 	}
 	return place, nil
 }

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
 	"github.com/dash-fleet/dash/persistence"
 )
 
@@ -181,7 +182,7 @@ func refuse(code messages.Code, message, next string) *messages.Error {
 func unavailable(err error) *messages.Error {
 	return &messages.Error{
 		Code: messages.CodeUnavailable, Message: "the store does not take writes now, so nothing was accepted",
-		NextStep: "send the same request again", RetryAfter: time.Second, Err: err,
+		NextStep: next.SendSameAgain, RetryAfter: time.Second, Err: err,
 	}
 }
 
@@ -192,10 +193,10 @@ func interpret(o persistence.Outcome, err error) error {
 		return unavailable(err)
 	case o.Status == persistence.Fenced:
 		return &messages.Error{Code: messages.CodeUnavailable, Message: "another node owns this pool now",
-			NextStep: "send the same request again", RetryAfter: time.Second}
+			NextStep: next.SendSameAgain, RetryAfter: time.Second}
 	case o.Status == persistence.Missing:
-		return refuse(messages.CodeNotFound, "there is no such task", "check the id")
+		return refuse(messages.CodeNotFound, "there is no such task", next.CheckID)
 	}
 	return &messages.Error{Code: messages.CodeConflict, Message: "the task changed meanwhile",
-		NextStep: "read it again and decide anew"}
+		NextStep: next.ReadAndDecide}
 }

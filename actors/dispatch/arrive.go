@@ -7,6 +7,7 @@ import (
 
 	"github.com/dash-fleet/dash/actors/commit"
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
 	"github.com/dash-fleet/dash/persistence"
 )
 
@@ -65,7 +66,7 @@ func (s *shared) notEnqueued(in *intake, d commit.Done) SubmitReply {
 			return SubmitReply{Task: *d.Outcome.Current, Existing: true}
 		}
 		return SubmitReply{Err: refuse(messages.CodeKeyReused,
-			"this idempotency key was used with another body", "use a new key for another request")}
+			"this idempotency key was used with another body", next.UseNewKey)}
 	}
 	if d.Err == nil && d.Outcome.Status == persistence.Fenced {
 		s.send.Send(s.root, fencedOut{})

@@ -28,11 +28,11 @@ func TestCancelByState(t *testing.T) {
 		if got, err = b.client.Cancel(b.ctx(), "default", running.ID, "stop"); err != nil || !got.CancelRequested() {
 			t.Fatalf("running: %+v, %v", got, err)
 		}
-		if s := next[messages.StopRun](g); s.Task != running.ID || s.Claim != 1 {
+		if s := nextOf[messages.StopRun](g); s.Task != running.ID || s.Claim != 1 {
 			t.Fatalf("stop %+v", s)
 		}
 		b.pass(4*time.Second, g) // it was lost: it is said again
-		next[messages.StopRun](g)
+		nextOf[messages.StopRun](g)
 		g.end(a, messages.Cancelled)
 		synctest.Wait()
 		if s := b.stats(); s.Open != 0 || s.Gateways[0].InFlight != 0 {
@@ -83,7 +83,7 @@ func TestAwayGatewayHoldsAndReleases(t *testing.T) {
 		g := b.gateway("gw-1")
 		task := holdTask(b, g)
 		row := wantRow(b, task.ID, messages.Held, 1)
-		if w := next[messages.Withdraw](g); w.Task != task.ID || w.Claim != 1 || !w.Held {
+		if w := nextOf[messages.Withdraw](g); w.Task != task.ID || w.Claim != 1 || !w.Held {
 			t.Fatalf("withdraw %+v", w)
 		}
 		if s := b.stats(); s.Gateways[0].InFlight != 0 || s.Classes[3].Held != 1 {
@@ -92,7 +92,7 @@ func TestAwayGatewayHoldsAndReleases(t *testing.T) {
 		if got, err := b.client.Release(b.ctx(), "default", task.ID, ReleaseRequeue); err != nil || got.State != messages.Queued || got.Seq != row.Seq {
 			t.Fatalf("release: %+v, %v", got, err)
 		}
-		for w := next[messages.Withdraw](g); w.Held; w = next[messages.Withdraw](g) {
+		for w := nextOf[messages.Withdraw](g); w.Held; w = nextOf[messages.Withdraw](g) {
 			_ = w // the void claim was listed meanwhile
 		}
 		if _, err := b.client.Release(b.ctx(), "default", task.ID, ReleaseFail); messages.CodeOf(err) != messages.CodeWrongState {
@@ -164,14 +164,14 @@ func TestAwayGatewayRequeues(t *testing.T) {
 		if row.Seq != task.Seq {
 			t.Fatalf("seq %d, want %d", row.Seq, task.Seq)
 		}
-		next[messages.Withdraw](g)
+		nextOf[messages.Withdraw](g)
 		spare.demand(1)
 		moved := spare.assign()
 		if moved.Task.Claim != 2 || moved.Task.Attempt != 1 || moved.Task.Generation == a.Task.Generation {
 			t.Fatalf("moved as %+v", moved.Task)
 		}
 		g.demand(0) // it is back and still lists the void claim
-		if w := next[messages.Withdraw](g); w.Claim != 1 {
+		if w := nextOf[messages.Withdraw](g); w.Claim != 1 {
 			t.Fatalf("withdraw %+v", w)
 		}
 	})

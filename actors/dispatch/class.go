@@ -8,6 +8,7 @@ import (
 
 	"github.com/dash-fleet/dash/actors/commit"
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
 	"github.com/dash-fleet/dash/persistence"
 )
 
@@ -123,7 +124,7 @@ func (d *dispatcher) submit(ctx actor.Context, m *Submit) {
 		t.DueAt = time.Time{}
 	}
 	if !t.NotAfter.IsZero() && !t.NotAfter.After(now) {
-		d.turnAway(ctx, in, "expired", refuse(messages.CodeInvalid, "not_after has passed already", "submit with a later not_after"))
+		d.turnAway(ctx, in, "expired", refuse(messages.CodeInvalid, "not_after has passed already", next.LaterNotAfter))
 		return
 	}
 	d.take(ctx, in)
@@ -135,10 +136,10 @@ func (d *dispatcher) replay(ctx actor.Context, m Replay) {
 	switch {
 	case t.State != messages.DeadLetter:
 		reply(m.Reply, SubmitReply{Task: t, Err: refuse(messages.CodeWrongState,
-			"only a dead letter can be replayed, this task is "+t.State.String(), "read the task again")})
+			"only a dead letter can be replayed, this task is "+t.State.String(), next.ReadTaskAgain)})
 	case !t.NotAfter.IsZero() && !t.NotAfter.After(now):
 		reply(m.Reply, SubmitReply{Task: t, Err: refuse(messages.CodeWrongState,
-			"the task's not_after has passed", "submit a new task")})
+			"the task's not_after has passed", next.SubmitNew)})
 	default:
 		d.take(ctx, &intake{TaskInsert: persistence.TaskInsert{Task: t}, replay: true, from: t.Claim, reply: m.Reply})
 	}
@@ -160,7 +161,7 @@ func (d *dispatcher) take(ctx actor.Context, in *intake) {
 func (d *dispatcher) room(t *messages.Task) *messages.Error {
 	if d.draining {
 		return &messages.Error{Code: messages.CodeUnavailable, Message: "the pool is being drained and takes no tasks",
-			NextStep: "submit to another pool or wait", RetryAfter: maxRetryAfter}
+			NextStep: next.OtherPoolOrWait, RetryAfter: maxRetryAfter}
 	}
 	count, bytes := int(d.load.count.Load()), d.load.bytes.Load()
 	var message string
@@ -173,7 +174,7 @@ func (d *dispatcher) room(t *messages.Task) *messages.Error {
 		return nil
 	}
 	return &messages.Error{Code: messages.CodeQueueFull, Message: message, Position: count, Limit: d.limit.Count,
-		NextStep: "send it again after Retry-After", RetryAfter: retryAfter(d.limit.Count, d.rate.perSecond(time.Now()))}
+		NextStep: next.SendAfterRetryAfter, RetryAfter: retryAfter(d.limit.Count, d.rate.perSecond(time.Now()))}
 }
 
 func (d *dispatcher) refuse(to chan<- SubmitReply, reason string, err error) {

@@ -8,6 +8,7 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
 	"github.com/dash-fleet/dash/persistence"
 )
 
@@ -161,7 +162,7 @@ func (c *Client) onSession(ctx context.Context, tenant, id string, m func(chan S
 	s, err := c.Store.Session(ctx, tenant, id)
 	switch {
 	case errors.Is(err, persistence.ErrNotFound):
-		return s, refuse(messages.CodeNotFound, "there is no such session", "check the id and the tenant")
+		return s, refuse(messages.CodeNotFound, "there is no such session", next.CheckIDAndTenant)
 	case err != nil:
 		return s, unavailable(err)
 	}
@@ -200,7 +201,7 @@ func (c *Client) find(ctx context.Context, tenant, id string) (messages.Task, er
 	t, err := c.Store.Task(ctx, tenant, id)
 	switch {
 	case errors.Is(err, persistence.ErrNotFound):
-		return t, refuse(messages.CodeNotFound, "there is no such task", "check the id")
+		return t, refuse(messages.CodeNotFound, "there is no such task", next.CheckID)
 	case err != nil:
 		return t, unavailable(err)
 	}
@@ -235,6 +236,6 @@ func first(asked, answered error) error {
 func timedOut(ctx context.Context) error {
 	return &messages.Error{
 		Code: messages.CodeTimeout, Message: "the pool did not answer in time; what was asked for may still happen",
-		NextStep: "read the task again, or repeat the request with the same idempotency key", RetryAfter: time.Second, Err: ctx.Err(),
+		NextStep: next.ReadTaskOrRepeatSameKey, RetryAfter: time.Second, Err: ctx.Err(),
 	}
 }

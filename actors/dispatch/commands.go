@@ -5,6 +5,7 @@ import (
 
 	"github.com/dash-fleet/dash/actors/commit"
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
 	"github.com/dash-fleet/dash/persistence"
 )
 
@@ -44,7 +45,7 @@ func (b *broker) command(ctx actor.Context, m any) {
 // wait keeps a command until the operation under way on its task is over.
 func (b *broker) wait(e *entry, m any, full func(error)) {
 	if len(e.later) >= maxLater {
-		full(&messages.Error{Code: messages.CodeUnavailable, Message: "too many requests wait for this task", NextStep: "try again", RetryAfter: repeatEvery})
+		full(&messages.Error{Code: messages.CodeUnavailable, Message: "too many requests wait for this task", NextStep: next.TryAgain, RetryAfter: repeatEvery})
 		return
 	}
 	e.later = append(e.later, m)
@@ -65,7 +66,7 @@ func (b *broker) cancel(ctx actor.Context, m Cancel) {
 			reply(m.Reply, TaskReply{Task: *current})
 		case d.Err == nil && current != nil:
 			reply(m.Reply, TaskReply{Task: *current, Err: refuse(messages.CodeWrongState,
-				"the task has ended already as "+current.State.String(), "nothing is left to cancel")})
+				"the task has ended already as "+current.State.String(), next.NothingToCancel)})
 		default:
 			if d.Outcome.Status == persistence.Fenced {
 				b.fenced(ctx, "")
@@ -103,14 +104,14 @@ func (b *broker) release(ctx actor.Context, m Release) {
 	e := b.tasks[m.Task]
 	switch {
 	case e == nil || m.Tenant != "" && e.row.Tenant != m.Tenant:
-		reply(m.Reply, TaskReply{Err: refuse(messages.CodeWrongState, "the task is not held", "read the task again")})
+		reply(m.Reply, TaskReply{Err: refuse(messages.CodeWrongState, "the task is not held", next.ReadTaskAgain)})
 		return
 	case e.busy:
 		b.wait(e, m, func(err error) { reply(m.Reply, TaskReply{Err: err}) })
 		return
 	case e.row.State != messages.Held:
 		reply(m.Reply, TaskReply{Task: e.row, Err: refuse(messages.CodeWrongState,
-			"only a held task can be released, this one is "+e.row.State.String(), "read the task again")})
+			"only a held task can be released, this one is "+e.row.State.String(), next.ReadTaskAgain)})
 		return
 	}
 	c := &change{reason: "released", failFast: true}
@@ -120,7 +121,7 @@ func (b *broker) release(ctx actor.Context, m Release) {
 	case ReleaseFail:
 		c.update.Task = dead(e.row, b.now, messages.CodeReleasedFailed, "an operator released the held task as failed")
 	default:
-		reply(m.Reply, TaskReply{Err: refuse(messages.CodeInvalid, "unknown action "+string(m.Action), "use requeue or fail")})
+		reply(m.Reply, TaskReply{Err: refuse(messages.CodeInvalid, "unknown action "+string(m.Action), next.RequeueOrFail)})
 		return
 	}
 	c.then = func(_ actor.Context, ok bool, err error) {

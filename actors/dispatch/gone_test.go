@@ -29,7 +29,7 @@ func TestARemovedGatewayGivesItsTasksBackAtOnce(t *testing.T) {
 		wantRow(b, again.ID, messages.Queued, 0) // it is not to blame
 		void := map[messages.ClaimRef]bool{}
 		for range 2 {
-			w := next[messages.Withdraw](g)
+			w := nextOf[messages.Withdraw](g)
 			void[w.ClaimRef] = w.Held
 		}
 		if held, ok := void[messages.ClaimRef{Task: hold.ID, Claim: 1}]; !ok || !held || void[messages.ClaimRef{Task: again.ID, Claim: 1}] {

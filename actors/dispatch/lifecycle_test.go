@@ -101,7 +101,7 @@ func TestRefusedClaimIsTakenBack(t *testing.T) {
 		delete(g.running, ref)
 		returned := func(d *messages.Demand) { d.Returned = []messages.Returned{{ClaimRef: ref, Reason: "draining"}} }
 		g.demand(0, returned)
-		if taken := next[messages.Taken](g); len(taken.Claims) != 1 || taken.Claims[0] != ref {
+		if taken := nextOf[messages.Taken](g); len(taken.Claims) != 1 || taken.Claims[0] != ref {
 			t.Fatalf("taken %+v", taken)
 		}
 		row := wantRow(b, task.ID, messages.Queued, 0)
@@ -153,7 +153,7 @@ func TestClaimIsRepeatedUntilListed(t *testing.T) {
 		b.submit(newTask(messages.Low, ""))
 		g := b.gateway("gw-1")
 		g.demand(1)
-		first := next[*messages.Assign](g) // and lost by its receiver
+		first := nextOf[*messages.Assign](g) // and lost by its receiver
 		time.Sleep(messages.DemandInterval)
 		g.demand(1)
 		if again := g.assign(); again.Task.ID != first.Task.ID || again.Task.Claim != first.Task.Claim {

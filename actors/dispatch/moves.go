@@ -6,6 +6,7 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
 )
 
 func unixMicro(us int64) time.Time { return time.UnixMicro(us).UTC() }
@@ -19,7 +20,7 @@ func (b *broker) withSession(ctx actor.Context, tenant, id string, m any, to cha
 	case !s.known:
 		s.waiting = append(s.waiting, func(ctx actor.Context, err error) {
 			if err == nil && !s.known {
-				err = refuse(messages.CodeNotFound, "there is no such session", "check the id and the tenant")
+				err = refuse(messages.CodeNotFound, "there is no such session", next.CheckIDAndTenant)
 			}
 			if err != nil {
 				reply(to, SessionReply{Err: err})
@@ -33,7 +34,7 @@ func (b *broker) withSession(ctx actor.Context, tenant, id string, m any, to cha
 	case s.busy:
 		if len(s.later) >= maxLater {
 			reply(to, SessionReply{Err: &messages.Error{Code: messages.CodeUnavailable,
-				Message: "too many requests wait for this session", NextStep: "try again", RetryAfter: repeatEvery}})
+				Message: "too many requests wait for this session", NextStep: next.TryAgain, RetryAfter: repeatEvery}})
 			return
 		}
 		s.later = append(s.later, m)
@@ -44,7 +45,7 @@ func (b *broker) withSession(ctx actor.Context, tenant, id string, m any, to cha
 
 func wrongSessionState(s *session, what string) SessionReply {
 	return SessionReply{Session: s.row, Err: refuse(messages.CodeWrongState,
-		"a session that is "+s.row.State.String()+" cannot be "+what, "read the session again")}
+		"a session that is "+s.row.State.String()+" cannot be "+what, next.ReadSessionAgain)}
 }
 
 func (b *broker) closeSession(ctx actor.Context, m CloseSession) {
@@ -55,7 +56,7 @@ func (b *broker) closeSession(ctx actor.Context, m CloseSession) {
 			return
 		case b.arb.Open(s.key) > 0:
 			reply(m.Reply, SessionReply{Session: s.row, Err: refuse(messages.CodeWrongState,
-				"the session has tasks that have not ended", "cancel them or wait for their end")})
+				"the session has tasks that have not ended", next.CancelOrWait)})
 			return
 		case !messages.Lawful(messages.SessionTransitions, s.row.State, messages.SessionClosed):
 			reply(m.Reply, wrongSessionState(s, "closed"))
@@ -91,7 +92,7 @@ func (b *broker) moveSession(ctx actor.Context, m MoveSession) {
 		answer := func(_ actor.Context, err error) { reply(m.Reply, SessionReply{Session: s.row, Err: err}) }
 		if m.Gateway != "" {
 			if g := b.gates[m.Gateway]; g == nil || g.pid == nil {
-				answer(ctx, refuse(messages.CodeNotFound, "the pool has no gateway "+m.Gateway, "see the list of gateways"))
+				answer(ctx, refuse(messages.CodeNotFound, "the pool has no gateway "+m.Gateway, next.ListGateways))
 				return
 			}
 		}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/dash-fleet/dash/actors/commit"
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
 	"github.com/dash-fleet/dash/persistence"
 )
 
@@ -204,12 +205,12 @@ func (g *group) stop(ctx actor.Context) {
 func turnAway(m any) {
 	err := &messages.Error{
 		Code: messages.CodeUnavailable, Message: "the pool is starting and takes no requests yet",
-		NextStep: "send the same request again", RetryAfter: time.Second,
+		NextStep: next.SendSameAgain, RetryAfter: time.Second,
 	}
 	switch m := m.(type) {
 	case *Submit:
 		if !m.Task.Class.Valid() {
-			err = refuse(messages.CodeInvalid, "the task has no valid priority", "use critical, high, medium or low")
+			err = refuse(messages.CodeInvalid, "the task has no valid priority", next.UsePriority)
 		}
 		reply(m.Reply, SubmitReply{Err: err})
 	case Replay:

@@ -189,7 +189,7 @@ func (b *bench) pass(d time.Duration, gateways ...*fakeGateway) {
 // assign waits for the next assignment and holds it.
 func (g *fakeGateway) assign() *messages.Assign {
 	g.b.Helper()
-	a := next[*messages.Assign](g)
+	a := nextOf[*messages.Assign](g)
 	g.running[messages.ClaimRef{Task: a.Task.ID, Claim: a.Task.Claim}] = true
 	return a
 }
@@ -210,8 +210,8 @@ func none[T any](g *fakeGateway) {
 	}
 }
 
-// next returns the next message of type T; others are passed over.
-func next[T any](g *fakeGateway) T {
+// nextOf returns the next message of type T; others are passed over.
+func nextOf[T any](g *fakeGateway) T {
 	g.b.Helper()
 	timeout := time.After(20 * time.Second)
 	for {
@@ -280,7 +280,7 @@ func runFromSubmitToEnd(t *testing.T, b *bench) {
 	low, high := b.submit(newTask(messages.Low, "")), b.submit(newTask(messages.High, ""))
 	g := b.gateway("gw-1")
 	g.demand(1)
-	first := next[*messages.Assign](g)
+	first := nextOf[*messages.Assign](g)
 	if first.Task.ID != high.ID || first.Task.Claim != 1 || first.Task.Attempt != 1 || first.Task.State != messages.Claimed {
 		t.Fatalf("first assignment %+v, want claim 1 of %s", first.Task, high.ID)
 	}
@@ -288,7 +288,7 @@ func runFromSubmitToEnd(t *testing.T, b *bench) {
 		t.Fatalf("assigned before the claim was durable: %+v", got)
 	}
 	g.end(first, messages.Succeeded)
-	second := next[*messages.Assign](g)
+	second := nextOf[*messages.Assign](g)
 	if second.Task.ID != low.ID {
 		t.Fatalf("second assignment %s, want %s", second.Task.ID, low.ID)
 	}

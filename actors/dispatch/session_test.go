@@ -157,7 +157,7 @@ func TestForcedMoveTakesTheTurnBack(t *testing.T) {
 					t.Fatal(err)
 				}
 				b.pass(wait+2*time.Second, g, other)
-				if w := next[messages.Withdraw](g); w.Task != task.ID {
+				if w := nextOf[messages.Withdraw](g); w.Task != task.ID {
 					t.Fatalf("withdraw %+v", w)
 				}
 				if a := other.assign(); a.Task.ID != task.ID || a.Task.Claim != 2 || a.Task.Attempt != 1 || a.Session.Generation != 1 {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/dash-fleet/dash/actors/commit"
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
 	"github.com/dash-fleet/dash/persistence"
 )
 
@@ -166,9 +167,9 @@ func (b *broker) admit(ctx actor.Context, in *intake, to *actor.PID) {
 func accepts(row *messages.Session) error {
 	switch row.State {
 	case messages.SessionClosed:
-		return refuse(messages.CodeWrongState, "the session is closed", "use a new session id")
+		return refuse(messages.CodeWrongState, "the session is closed", next.NewSessionID)
 	case messages.SessionParked:
-		return refuse(messages.CodeSessionParked, "the session is parked: "+row.Reason, "unpark it, or use a new session id")
+		return refuse(messages.CodeSessionParked, "the session is parked: "+row.Reason, next.ResumeSession)
 	}
 	return nil
 }
@@ -247,7 +248,7 @@ func (b *broker) sessionRead(ctx actor.Context, s *session, row messages.Session
 	s.busy = false
 	switch {
 	case err == nil && row.Pool != b.pool.ID:
-		err = refuse(messages.CodeWrongPool, "the session belongs to pool "+row.Pool, "name that pool, or use another session id")
+		err = refuse(messages.CodeWrongPool, "the session belongs to pool "+row.Pool, next.NameThatPool)
 		b.sessionFound(ctx, s, err)
 		return
 	case err == nil:

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/dash-fleet/dash/actors/session"
 	"github.com/dash-fleet/dash/actors/supervise"
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
 )
 
 type (
@@ -95,7 +97,7 @@ func (g *gateway) dialled(ctx actor.Context, m dialled) {
 	hello := m.link.Hello()
 	if other := g.cfg.Boots.Claim(hello.BootID, g.cfg.Gateway.ID, g.cfg.Gateway.Tenant); other != "" {
 		go m.link.Close()
-		g.quarantine(ctx, "the process behind its URL is "+other+" already; each of the two would stop the other's runs", "remove one of the two")
+		g.quarantine(ctx, "the process behind its URL is "+other+" already; each of the two would stop the other's runs", next.RemoveOneOfTwo)
 		return
 	}
 	g.link, g.linked = m.link, time.Now()
@@ -144,14 +146,14 @@ func (g *gateway) refused(ctx actor.Context, err error) {
 	g.unreachable(ctx, reason, after)
 }
 
-func (g *gateway) quarantine(ctx actor.Context, reason, next string) {
+func (g *gateway) quarantine(ctx actor.Context, reason, advice string) {
 	if g.since.IsZero() {
 		g.since = time.Now()
 	}
-	if next == "" {
-		next = "mend the cause"
+	if advice == "" {
+		advice = next.MendCause
 	}
-	g.setState(ctx, messages.GatewayQuarantined, reason, next+", then `dash gateway restart "+g.cfg.Gateway.ID+"`")
+	g.setState(ctx, messages.GatewayQuarantined, reason, fmt.Sprintf(next.ThenRestartGateway, advice, g.cfg.Gateway.ID))
 	g.demand(ctx)
 }
 
@@ -162,7 +164,7 @@ func (g *gateway) unreachable(ctx actor.Context, reason string, after time.Durat
 	}
 	g.attempts++
 	delay := max(after, supervise.Delay(g.cfg.Timing.ReconnectMin, g.cfg.Timing.ReconnectMax, g.attempts, rand.Float64()))
-	g.setState(ctx, messages.GatewayUnreachable, reason, "Dash tries again by itself; check that the gateway runs and its URL is right")
+	g.setState(ctx, messages.GatewayUnreachable, reason, next.TriedAgainCheckURL)
 	root, self, m := ctx.ActorSystem().Root, ctx.Self(), reconnect{inc: g.inc, n: g.attempts}
 	time.AfterFunc(min(delay, g.cfg.Timing.ReconnectMax), func() { root.Send(self, m) })
 	g.demand(ctx)

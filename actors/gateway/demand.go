@@ -10,6 +10,7 @@ import (
 	"github.com/dash-fleet/dash/actors/openclaw"
 	"github.com/dash-fleet/dash/actors/session"
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
 )
 
 // takesWork reports whether a claim could be sent now.
@@ -81,7 +82,7 @@ func (g *gateway) judge(ctx actor.Context, now time.Time) {
 	reduced := g.window.Reduced(now)
 	switch {
 	case reduced != "" && (g.status.State == messages.GatewayReady || g.status.State == messages.GatewayDegraded):
-		g.setState(ctx, messages.GatewayDegraded, reduced, "it gets less work until it recovers; nothing to do")
+		g.setState(ctx, messages.GatewayDegraded, reduced, next.NothingToDoRecovers)
 	case g.status.State == messages.GatewayDegraded && reduced == "":
 		g.setState(ctx, messages.GatewayReady, "", "")
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
 )
 
 // managed is what is known of a managed gateway's process.
@@ -46,7 +47,7 @@ func (g *gateway) startProcess(ctx actor.Context) {
 	}
 	if n := g.recentStarts(time.Now()); n >= g.cfg.Timing.RetryLimit {
 		g.quarantine(ctx, fmt.Sprintf("the gateway process ended %d times within %s", n, g.cfg.Timing.RetryWindow),
-			"read its log ("+g.cfg.Gateway.ID+"/gateway.log in the data folder)")
+			fmt.Sprintf(next.ReadGatewayLog, g.cfg.Gateway.ID))
 		return
 	}
 	g.setState(ctx, messages.GatewayStarting, "", "")

@@ -1,11 +1,13 @@
 package gateway
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
 )
 
 // Commands to a gateway actor.
@@ -54,7 +56,7 @@ func (g *gateway) drain(ctx actor.Context) {
 }
 
 func (g *gateway) setDraining(ctx actor.Context) {
-	g.setState(ctx, messages.GatewayDraining, "an operator asked for it", "`dash gateway resume "+g.cfg.Gateway.ID+"` opens it again")
+	g.setState(ctx, messages.GatewayDraining, "an operator asked for it", fmt.Sprintf(next.ResumeGateway, g.cfg.Gateway.ID))
 }
 
 // drainedIfEmpty ends a drain when the last run has ended.
@@ -70,7 +72,7 @@ func (g *gateway) drainedIfEmpty(ctx actor.Context) {
 }
 
 func (g *gateway) setDrained(ctx actor.Context) {
-	g.setState(ctx, messages.GatewayDrained, "an operator drained it", "`dash gateway resume "+g.cfg.Gateway.ID+"` opens it again")
+	g.setState(ctx, messages.GatewayDrained, "an operator drained it", fmt.Sprintf(next.ResumeGateway, g.cfg.Gateway.ID))
 	g.demand(ctx)
 }
 

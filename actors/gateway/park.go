@@ -12,6 +12,7 @@ import (
 	"github.com/dash-fleet/dash/actors/commit"
 	"github.com/dash-fleet/dash/actors/session"
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
 	"github.com/dash-fleet/dash/persistence"
 )
 
@@ -172,7 +173,7 @@ func (g *gateway) commitParked(ctx actor.Context, m rowLoaded) {
 		s.Generation, s.Replay, s.State, s.UpdatedAt = old+1, true, messages.SessionParked, now
 		s.Restarts = g.cfg.Timing.SessionLimit
 		s.Reason = "its actor failed more than " + fmt.Sprint(g.cfg.Timing.SessionLimit) + " times: " + m.park
-		s.NextStep = "look at task " + t.ID + " and the gateway's log, then `dash session resume " + s.ID + "`"
+		s.NextStep = fmt.Sprintf(next.LookThenResumeSession, t.ID, s.ID)
 		op.Session = &persistence.SessionWrite{Session: s, FromGeneration: old}
 		op.Events = append(op.Events, s.Event(messages.SessionFailed, now))
 		tag.session = &s

@@ -27,15 +27,15 @@ func TestAgentAcceptedThenFinal(t *testing.T) {
 	if err := c.Agent(turn("r1"), func(a AgentAnswer) { answers <- a }); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := next(t, params), `{"message":"hello","idempotencyKey":"r1","sessionKey":"agent:main:s","timeout":60,"deliver":false}`; got != want {
+	if got, want := nextOf(t, params), `{"message":"hello","idempotencyKey":"r1","sessionKey":"agent:main:s","timeout":60,"deliver":false}`; got != want {
 		t.Errorf("params\n got %s\nwant %s", got, want)
 	}
-	if got := next(t, answers); got.Kind != AnswerAccepted || got.RunID != "r1" {
+	if got := nextOf(t, answers); got.Kind != AnswerAccepted || got.RunID != "r1" {
 		t.Errorf("first answer %+v, want accepted", got)
 	}
 	want := AgentAnswer{Kind: AnswerFinal, RunID: "r1", Text: "one\ntwo", Usage: Usage{Input: 10, Output: 5, Total: 15},
 		Meta: RunMeta{SessionID: "sid", Provider: "fake", Model: "fake-1", Duration: 1042 * time.Millisecond}}
-	if diff := cmp.Diff(want, next(t, answers)); diff != "" {
+	if diff := cmp.Diff(want, nextOf(t, answers)); diff != "" {
 		t.Errorf("final answer (-want +got)\n%s", diff)
 	}
 }
@@ -48,10 +48,10 @@ func TestAgentLostSaysWhetherWritten(t *testing.T) {
 	if err := c.Agent(turn("r1"), func(a AgentAnswer) { answers <- a }); err != nil {
 		t.Fatal(err)
 	}
-	if got := next(t, answers); got.Kind != AnswerLost || !got.Written {
+	if got := nextOf(t, answers); got.Kind != AnswerLost || !got.Written {
 		t.Errorf("answer %+v, want lost, written", got)
 	}
-	next(t, c.Done())
+	nextOf(t, c.Done())
 	if err := c.Agent(turn("r2"), func(AgentAnswer) { t.Error("answer for a refused request") }); err != ErrClosed {
 		t.Errorf("agent after the end: %v, want ErrClosed", err)
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
 )
 
 // Defaults of Config. The frame limit is the gateway's own policy.maxPayload;
@@ -170,7 +171,7 @@ func (c Config) control(_, address string, _ syscall.RawConn) error {
 	return &RefusedError{
 		Reason: ReasonAddress, Permanent: true,
 		Message:  "the address " + at.Addr().String() + " is neither on this machine nor in the networks that gateways may be in",
-		NextStep: "correct the gateway's URL, or name the network with --gateway-networks",
+		NextStep: next.CorrectURLOrNetwork,
 	}
 }
 

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+
+	"github.com/dash-fleet/dash/messages/next"
 )
 
 // The handshake reads at most this much and this many frames before hello.
@@ -138,7 +140,7 @@ func (c *Conn) handshake(ctx context.Context) error {
 	hello, err := decodeHello(f.payload)
 	if err != nil {
 		return &RefusedError{Reason: ReasonGarbage, Message: "the gateway's hello cannot be read: " + c.clean.text(err.Error()),
-			NextStep: "check that the URL belongs to an OpenClaw gateway", Err: err}
+			NextStep: next.CheckOpenClawURL, Err: err}
 	}
 	c.hello = hello
 	if refused := hello.check(c.cfg.Loopback()); refused != nil {
@@ -163,14 +165,14 @@ func (c *Conn) await(ctx context.Context, what string, wanted func(frame) bool) 
 		f, err := decodeFrame(b, c.cfg.MaxDepth)
 		if err != nil {
 			return frame{}, &RefusedError{Reason: ReasonGarbage, Message: "the handshake is not the gateway protocol: " + err.Error(),
-				NextStep: "check that the URL belongs to an OpenClaw gateway", Err: err}
+				NextStep: next.CheckOpenClawURL, Err: err}
 		}
 		if wanted(f) {
 			return f, nil
 		}
 	}
 	return frame{}, &RefusedError{Reason: ReasonGarbage, Message: "no " + what + " among the first frames",
-		NextStep: "check that the URL belongs to an OpenClaw gateway"}
+		NextStep: next.CheckOpenClawURL}
 }
 
 // checkMethods tries the required methods that hello did not list.
@@ -187,7 +189,7 @@ func (c *Conn) checkMethods(ctx context.Context) error {
 		case errors.As(err, &rpc) && rpc.UnknownMethod():
 			return &RefusedError{Reason: ReasonMethods, Permanent: true, Version: c.hello.Version, Err: err,
 				Message:  "the gateway has no method " + m.name,
-				NextStep: "update the gateway to OpenClaw " + minimumVersion + " or later"}
+				NextStep: fmt.Sprintf(next.UpdateOpenClaw, minimumVersion)}
 		case errors.As(err, &lost), errors.Is(err, ErrClosed):
 			return err
 		}

@@ -43,7 +43,7 @@ func TestConnectFrame(t *testing.T) {
 	dial(t, cfg, nil)
 	want := `{"minProtocol":3,"maxProtocol":4,"client":{"id":"gateway-client","version":"test","platform":"linux","mode":"backend"},` +
 		`"role":"operator","scopes":["operator.read","operator.write","operator.admin","operator.approvals"],"auth":{"token":"` + testToken + `"}}`
-	if got := next(t, params); got != want {
+	if got := nextOf(t, params); got != want {
 		t.Errorf("connect params\n got %s\nwant %s", got, want)
 	}
 }

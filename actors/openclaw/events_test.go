@@ -62,7 +62,7 @@ func TestEventsAreDecoded(t *testing.T) {
 		Shutdown{Reason: "gateway stopping"},
 	}
 	for i, w := range want {
-		if diff := cmp.Diff(w, next(t, ch)); diff != "" {
+		if diff := cmp.Diff(w, nextOf(t, ch)); diff != "" {
 			t.Errorf("event %d (-want +got)\n%s", i, diff)
 		}
 	}
@@ -86,8 +86,8 @@ func TestFailureClassFromEvents(t *testing.T) {
 	if err := c.Agent(turn("r1"), func(a AgentAnswer) { answers <- a }); err != nil {
 		t.Fatal(err)
 	}
-	next(t, answers)
-	if a := next(t, answers); a.Kind != AnswerFailed || a.Failure.Class != ClassProvider {
+	nextOf(t, answers)
+	if a := nextOf(t, answers); a.Kind != AnswerFailed || a.Failure.Class != ClassProvider {
 		t.Errorf("answer %+v", a)
 	}
 }

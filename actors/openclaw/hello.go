@@ -2,7 +2,10 @@ package openclaw
 
 import (
 	"encoding/json"
+	"fmt"
 	"time"
+
+	"github.com/dash-fleet/dash/messages/next"
 )
 
 // Scopes are what Dash asks for and needs.
@@ -154,16 +157,16 @@ const minimumVersion = "2026.8.2"
 
 // check applies the rules of full support.
 func (h *Hello) check(loopback bool) *RefusedError {
-	next := "update the gateway to OpenClaw " + minimumVersion + " or later"
+	update := fmt.Sprintf(next.UpdateOpenClaw, minimumVersion)
 	switch {
 	case h.Protocol < 4:
-		return &RefusedError{Reason: ReasonProtocol, Permanent: true, Version: h.Version, NextStep: next,
+		return &RefusedError{Reason: ReasonProtocol, Permanent: true, Version: h.Version, NextStep: update,
 			Message: "the gateway speaks wire protocol 3, which reports failed runs as successes"}
 	case h.Protocol > 4:
 		return &RefusedError{Reason: ReasonProtocol, Permanent: true, Version: h.Version,
-			Message: "the gateway answered with a wire protocol that was not offered", NextStep: "update Dash"}
+			Message: "the gateway answered with a wire protocol that was not offered", NextStep: next.UpdateDash}
 	case h.BootID == "":
-		return &RefusedError{Reason: ReasonVersion, Permanent: true, Version: h.Version, NextStep: next,
+		return &RefusedError{Reason: ReasonVersion, Permanent: true, Version: h.Version, NextStep: update,
 			Message: "unsupported version " + h.Version + ": no boot id, so a restart cannot be told from a reconnect (needs OpenClaw " + minimumVersion + ")"}
 	}
 	for _, want := range scopesWanted {
@@ -177,9 +180,9 @@ func (h *Hello) check(loopback bool) *RefusedError {
 func (h *Hello) noScopes(loopback bool) *RefusedError {
 	e := &RefusedError{Reason: ReasonScopes, Permanent: true, Version: h.Version,
 		Message:  "no scopes granted: the gateway let us in without the rights to run anything",
-		NextStep: "pair this control plane with `dash gateway pair`, or reach the gateway over loopback (same host or a tunnel)"}
+		NextStep: next.PairOrLoopback}
 	if loopback {
-		e.NextStep = "check the gateway's gateway.auth settings; a loopback client with the shared token normally gets all scopes"
+		e.NextStep = next.CheckGatewayAuth
 	}
 	return e
 }

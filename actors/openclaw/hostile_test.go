@@ -57,10 +57,10 @@ func TestGarbageIsIgnoredAndCounted(t *testing.T) {
 	if err := c.Agent(turn("r1"), func(a AgentAnswer) { answers <- a }); err != nil {
 		t.Fatal(err)
 	}
-	if a := next(t, answers); a.Kind != AnswerAccepted {
+	if a := nextOf(t, answers); a.Kind != AnswerAccepted {
 		t.Errorf("first %+v", a)
 	}
-	if a := next(t, answers); a.Kind != AnswerFinal || a.Text != "fine" {
+	if a := nextOf(t, answers); a.Kind != AnswerFinal || a.Text != "fine" {
 		t.Errorf("second %+v", a)
 	}
 	if _, err := c.Health(t.Context()); err != nil { // everything before has been read
@@ -84,7 +84,7 @@ func TestGarbageIsIgnoredAndCounted(t *testing.T) {
 // closedBy waits for the end and returns its cause.
 func closedBy(t *testing.T, c *Conn) *ClosedError {
 	t.Helper()
-	next(t, c.Done())
+	nextOf(t, c.Done())
 	var e *ClosedError
 	if !errors.As(c.Err(), &e) {
 		t.Fatalf("err %v, want *ClosedError", c.Err())
@@ -148,7 +148,7 @@ func TestRestartIsAnnounced(t *testing.T) {
 	h := shutdowns{seen: make(chan Shutdown, 1)}
 	c := dial(t, cfg, h)
 	want := Shutdown{Reason: "gateway restarting", Restarting: true, RestartExpected: 1500 * time.Millisecond}
-	if got := next(t, h.seen); got != want {
+	if got := nextOf(t, h.seen); got != want {
 		t.Errorf("shutdown %+v, want %+v", got, want)
 	}
 	if e := closedBy(t, c); e.Code != CloseRestart || e.Shutdown == nil || *e.Shutdown != want || e.Reason != "service restart" {
@@ -266,7 +266,7 @@ func TestFramesLeaveInCallOrder(t *testing.T) {
 		}
 	}
 	for i := range n {
-		if key := next(t, got); key != fmt.Sprint(i) {
+		if key := nextOf(t, got); key != fmt.Sprint(i) {
 			t.Fatalf("frame %d is %s", i, key)
 		}
 	}

@@ -55,7 +55,7 @@ func TestWait(t *testing.T) {
 		if diff := cmp.Diff(tt.want, got); diff != "" {
 			t.Errorf("%s (-want +got)\n%s", tt.payload, diff)
 		}
-		if r := next(t, seen); string(r.Params) != `{"runId":"r","timeoutMs":1500}` {
+		if r := nextOf(t, seen); string(r.Params) != `{"runId":"r","timeoutMs":1500}` {
 			t.Errorf("params %s", r.Params)
 		}
 	}
@@ -80,7 +80,7 @@ func TestSessionsAndDescribe(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("row (-want +got)\n%s", diff)
 	}
-	if r := next(t, seen); string(r.Params) != `{"limit":100,"search":"k"}` {
+	if r := nextOf(t, seen); string(r.Params) != `{"limit":100,"search":"k"}` {
 		t.Errorf("params %s", r.Params)
 	}
 	p, err := c.Sessions(t.Context(), SessionQuery{Limit: 2, Offset: 1})

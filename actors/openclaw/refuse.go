@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+
+	"github.com/dash-fleet/dash/messages/next"
 )
 
 // refuseConnect turns the error answer to connect into a refusal.
@@ -19,31 +21,31 @@ func (c *Conn) refuseConnect(e *RPCError) *RefusedError {
 	switch {
 	case code == "PROTOCOL_MISMATCH" || strings.Contains(low, "protocol mismatch"):
 		r.Reason, r.Permanent = ReasonProtocol, true
-		r.NextStep = "update the gateway to OpenClaw " + minimumVersion + " or later"
+		r.NextStep = fmt.Sprintf(next.UpdateOpenClaw, minimumVersion)
 	case strings.Contains(code, "RATE_LIMIT") || strings.Contains(low, "too many failed"):
 		r.Reason = ReasonLockedOut
 		if r.RetryAfter == 0 {
 			r.RetryAfter = 5 * time.Minute // the gateway's lock-out
 		}
-		r.NextStep = "check the token; the gateway locks out after ten failed logins a minute"
+		r.NextStep = next.CheckToken
 	case strings.HasPrefix(code, "AUTH_"):
 		r.Reason, r.Permanent = ReasonToken, true
-		r.NextStep = "set the gateway's token (gateway.auth.token) by PATCH /api/v1/gateways/{id}, or remove the gateway and add it again"
+		r.NextStep = next.SetGatewayToken
 	case strings.Contains(code, "ORIGIN"):
 		r.Reason, r.Permanent = ReasonOrigin, true
-		r.NextStep = "remove the proxy that adds an Origin header between Dash and the gateway"
+		r.NextStep = next.RemoveOriginProxy
 	case e.Code == "NOT_PAIRED" || strings.Contains(code, "PAIRING") || strings.HasPrefix(code, "DEVICE_"):
 		r.Reason, r.Permanent = ReasonPairing, true
-		r.NextStep = "pair this control plane with `dash gateway pair`, or reach the gateway over loopback"
+		r.NextStep = next.PairOrLoopback
 	case e.Retryable || e.Code == "UNAVAILABLE":
 		r.Reason = ReasonStarting
-		r.NextStep = "nothing to do: the gateway is tried again"
+		r.NextStep = next.NothingToDoTried
 		if strings.Contains(e.Details.Reason, "drain") || strings.Contains(e.Details.Reason, "suspen") {
 			r.Reason = ReasonDraining
 		}
 	default:
 		r.Reason, r.Permanent = ReasonPolicy, true
-		r.NextStep = "read the gateway's log; it refuses this kind of client"
+		r.NextStep = next.ReadRefusingLog
 	}
 	return r
 }
@@ -54,27 +56,27 @@ func refuseHTTP(status int) *RefusedError {
 	switch {
 	case status == http.StatusUnauthorized || status == http.StatusForbidden:
 		r.Reason, r.Permanent = ReasonPolicy, true
-		r.NextStep = "something in front of the gateway wants a login; give the gateway's own address"
+		r.NextStep = next.GiveOwnAddress
 	case status == http.StatusTooManyRequests || status >= 500:
 		r.Reason = ReasonDraining
-		r.NextStep = "nothing to do: the gateway is tried again"
+		r.NextStep = next.NothingToDoTried
 	default:
 		r.Reason = ReasonNotGateway
-		r.NextStep = "check the URL and port; it must be the gateway's WebSocket address"
+		r.NextStep = next.CheckWebSocketAddress
 	}
 	return r
 }
 
 // refuseIO turns a failed read, write or dial into a refusal.
 func (c *Conn) refuseIO(err error) *RefusedError {
-	r := &RefusedError{Reason: ReasonUnreachable, Err: err, NextStep: "nothing to do: the gateway is tried again"}
+	r := &RefusedError{Reason: ReasonUnreachable, Err: err, NextStep: next.NothingToDoTried}
 	var ce websocket.CloseError
 	switch {
 	case errors.As(err, &ce):
 		c.refuseClose(r, int(ce.Code), c.clean.text(ce.Reason))
 	case errors.Is(err, websocket.ErrMessageTooBig):
 		r.Reason, r.Message = ReasonGarbage, "a frame over the limit during the handshake"
-		r.NextStep = "check that the URL belongs to an OpenClaw gateway"
+		r.NextStep = next.CheckOpenClawURL
 	case errors.Is(err, context.DeadlineExceeded):
 		r.Message = "no answer from " + c.cfg.safeURL() + " within " + c.cfg.DialTimeout.String()
 	case errors.Is(err, context.Canceled):
@@ -97,9 +99,9 @@ func (c *Conn) refuseClose(r *RefusedError, code int, reason string) {
 		r.Reason = ReasonDraining
 	case CloseProtocol:
 		r.Reason, r.Permanent = ReasonProtocol, true
-		r.NextStep = "update the gateway to OpenClaw " + minimumVersion + " or later"
+		r.NextStep = fmt.Sprintf(next.UpdateOpenClaw, minimumVersion)
 	case ClosePolicy:
 		r.Reason, r.Permanent = ReasonPolicy, true
-		r.NextStep = "read the gateway's log; it refuses this kind of client"
+		r.NextStep = next.ReadRefusingLog
 	}
 }

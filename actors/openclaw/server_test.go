@@ -147,7 +147,7 @@ func refusal(t testing.TB, cfg Config) *RefusedError {
 	return r
 }
 
-func next[T any](t testing.TB, ch <-chan T) T {
+func nextOf[T any](t testing.TB, ch <-chan T) T {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()

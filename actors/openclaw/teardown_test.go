@@ -143,7 +143,7 @@ func TestTeardownOverAConnection(t *testing.T) {
 	if got := outcomes(Teardown(t.Context(), c, request4)); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
-	next(t, c.Done())
+	nextOf(t, c.Done())
 	r := Teardown(t.Context(), c, request4)
 	if len(r.Steps) != 4 || !errors.Is(r.Err(), ErrClosed) {
 		t.Errorf("after the end: %s %v", outcomes(r), r.Err())

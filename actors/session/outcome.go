@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
 )
 
 // Defaults of a task's backoff, where its specification is silent.
@@ -63,7 +64,7 @@ func (d *decision) usedUpSession() *messages.Session {
 	if s != nil && e.unconfirmed {
 		s.State = messages.SessionSuspended
 		s.Reason = "the gateway did not confirm that a run was stopped"
-		s.NextStep = "it goes on once the gateway has confirmed the stop or was restarted with a fresh state folder"
+		s.NextStep = next.GoesOnAfterStop
 	}
 	return s
 }

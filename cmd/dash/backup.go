@@ -13,6 +13,7 @@ import (
 
 	"github.com/dash-fleet/dash/cmd/internal/app"
 	"github.com/dash-fleet/dash/cmd/internal/config"
+	"github.com/dash-fleet/dash/messages/next"
 	"github.com/dash-fleet/dash/persistence"
 	"github.com/dash-fleet/dash/persistence/backup"
 )
@@ -73,7 +74,7 @@ func backupCommand(t *terminal) *cobra.Command {
 				return err
 			}
 			if len(args) == 1 && args[0] == "" {
-				return usage("give a file or a folder, or neither for a file in this folder", "FILE is empty")
+				return usage(next.GiveFileOrFolder, "FILE is empty")
 			}
 			recipients, err := recipientsFrom(to, passphrase)
 			if err != nil {
@@ -127,7 +128,7 @@ func archivePath(l *config.Loaded, args []string, sealed bool) string {
 func given(cmd *cobra.Command, files ...string) error {
 	for _, name := range files {
 		if f := cmd.Flags().Lookup(name); f.Changed && f.Value.String() == "" {
-			return usage("give --"+name+" a file, or leave it out", "--%s is empty", name)
+			return usage(fmt.Sprintf(next.GiveFlagFile, name), "--%s is empty", name)
 		}
 	}
 	return nil
@@ -137,13 +138,13 @@ func recipientsFrom(keys []string, passphraseFile string) ([]backup.Recipient, e
 	if passphraseFile != "" {
 		to, _, err := backup.ReadPassphrase(passphraseFile)
 		if err != nil {
-			return nil, usage("give --passphrase-file a file that this user can read", "%s", err)
+			return nil, usage(next.GiveReadablePassphrase, "%s", err)
 		}
 		return []backup.Recipient{to}, nil
 	}
 	to, err := backup.ParseRecipients(keys)
 	if err != nil {
-		return nil, usage("make a key pair with age-keygen", "%s", err)
+		return nil, usage(next.MakeKeyPair, "%s", err)
 	}
 	return to, nil
 }
@@ -153,20 +154,20 @@ func archiveFailure(path string, err error) error {
 	var broken *backup.CorruptError
 	switch {
 	case errors.Is(err, backup.ErrExists):
-		return &failure{code: exitConflict, what: err.Error(), next: "give another name", err: err}
+		return &failure{code: exitConflict, what: err.Error(), next: next.OtherName, err: err}
 	case errors.As(err, &broken):
-		return &failure{code: exitFailed, what: path + ": " + err.Error(), next: "use another archive: what this one holds cannot be trusted", err: err}
+		return &failure{code: exitFailed, what: path + ": " + err.Error(), next: next.UseOtherArchive, err: err}
 	case errors.Is(err, backup.ErrEncrypted):
-		return usage("give --identity-file, or --passphrase-file", "%s: %s", path, err)
+		return usage(next.GiveIdentityFile, "%s: %s", path, err)
 	case errors.Is(err, backup.ErrIdentity):
-		return &failure{code: exitAuth, what: path + ": " + err.Error(), next: "give the identity or passphrase that it was encrypted to", err: err}
+		return &failure{code: exitAuth, what: path + ": " + err.Error(), next: next.GiveIdentity, err: err}
 	case errors.Is(err, backup.ErrNotArchive):
-		return usage("give a file that `dash backup` made", "%s: %s", path, err)
+		return usage(next.GiveBackupFile, "%s: %s", path, err)
 	case errors.Is(err, fs.ErrPermission):
-		return &failure{code: exitFailed, what: err.Error(), next: "run it as a user who may use that file and folder", err: err}
+		return &failure{code: exitFailed, what: err.Error(), next: next.RunAsOwner, err: err}
 	case errors.Is(err, fs.ErrNotExist):
 		if dir := filepath.Dir(path); missing(dir) {
-			return &failure{code: exitNotFound, what: "there is no folder " + dir, next: "make it, or give another FILE or FOLDER", err: err}
+			return &failure{code: exitNotFound, what: "there is no folder " + dir, next: next.MakeOrOtherFile, err: err}
 		}
 	}
 	return storeError(err)
@@ -180,7 +181,7 @@ func missing(path string) bool {
 // storeFailure is a store that cannot be opened.
 func storeFailure(l *config.Loaded, err error) error {
 	if l.Store == config.EngineSQLite && errors.Is(err, fs.ErrNotExist) {
-		return &failure{code: exitNotFound, what: "there is no store in " + l.Data, next: "give the node's folder with --data, or its engine with --store", err: err}
+		return &failure{code: exitNotFound, what: "there is no store in " + l.Data, next: next.GiveNodeFolder, err: err}
 	}
 	return storeError(err)
 }

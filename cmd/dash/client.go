@@ -14,6 +14,7 @@ import (
 
 	"github.com/dash-fleet/dash/http/api"
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
 )
 
 const (
@@ -87,7 +88,7 @@ func newClient(t *terminal) (*client, error) {
 	}
 	u, err := url.Parse(base)
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.User != nil || u.RawQuery != "" {
-		return nil, usage("set it to the node's address, for example "+defaultURL, "DASH_URL is not an http or https URL")
+		return nil, usage(fmt.Sprintf(next.SetURLExample, defaultURL), "DASH_URL is not an http or https URL")
 	}
 	c := &client{base: strings.TrimRight(base, "/"), pause: 100 * time.Millisecond, last: &lastAnswer{next: &http.Transport{
 		Proxy:               http.ProxyFromEnvironment,
@@ -105,7 +106,7 @@ func newClient(t *terminal) (*client, error) {
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	})
 	if err != nil {
-		return nil, usage("set it to the node's address, for example "+defaultURL, "DASH_URL: %s", err)
+		return nil, usage(fmt.Sprintf(next.SetURLExample, defaultURL), "DASH_URL: %s", err)
 	}
 	return c, nil
 }
@@ -152,15 +153,15 @@ func (c *client) told(err error) error {
 	case errors.As(err, &refusal):
 		return c.refused(refusal)
 	case errors.Is(err, context.DeadlineExceeded) || os.IsTimeout(err):
-		return &failure{code: exitUnavailable, what: c.base + " did not answer in time", next: "try again; `dash doctor` shows what is wrong", err: err}
+		return &failure{code: exitUnavailable, what: c.base + " did not answer in time", next: next.TryAgainDoctor, err: err}
 	case errors.As(err, &reach):
 		return &failure{code: exitUnavailable, what: fmt.Sprintf("no Dash node answers at %s: %v", c.base, reach.Err), err: err,
-			next: "start one with `dash serve --dev`, or set DASH_URL to the address of a running node"}
+			next: next.StartNode}
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		return &failure{code: exitUnavailable, what: fmt.Sprintf("the answer of %s broke off: %v", c.base, err), next: "try again", err: err}
+		return &failure{code: exitUnavailable, what: fmt.Sprintf("the answer of %s broke off: %v", c.base, err), next: next.TryAgain, err: err}
 	}
 	return &failure{code: exitFailed, what: "the answer of " + c.base + " is not what this version of dash expects: " + err.Error(),
-		next: "compare `dash version` with the version of the node (`dash doctor`)", err: err}
+		next: next.CompareVersions, err: err}
 }
 
 // refused turns a refusal into a failure.
@@ -174,7 +175,7 @@ func (c *client) refused(p *api.Error) error {
 	}
 	if strings.HasPrefix(p.Code, "http_") {
 		f.what = fmt.Sprintf("%s answers %s, and not as Dash does", c.base, p.Title)
-		f.next = "check that DASH_URL is the address of a Dash node"
+		f.next = next.CheckDashURL
 	}
 	for _, e := range deref(p.Errors) {
 		f.fields = append(f.fields, messages.FieldError{Pointer: e.Pointer, Detail: e.Detail})
@@ -186,7 +187,7 @@ func (c *client) refused(p *api.Error) error {
 		f.what += fmt.Sprintf("; it may succeed in %s", age(p.RetryAfter))
 	}
 	if p.Status == http.StatusUnauthorized && c.keyless != "" {
-		f.what, f.next = "no API key: "+c.keyless, "set DASH_API_KEY; the first key was printed when a node first started on this store, and is in that node's admin.key file"
+		f.what, f.next = "no API key: "+c.keyless, next.SetAPIKey
 	}
 	return f
 }

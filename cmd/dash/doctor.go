@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dash-fleet/dash/http/api"
+	"github.com/dash-fleet/dash/messages/next"
 )
 
 // oldQueue is when a waiting task is worth a word: with strict order the lower
@@ -123,15 +124,15 @@ func (c *client) readiness(ctx context.Context) []finding {
 	for _, check := range deref(health.Checks) {
 		f := finding{Check: check.Name, Result: "ok", Detail: deref(check.Detail)}
 		if !check.Ok {
-			f.Result, f.code, f.Next = "fail", exitUnavailable, "look at the node's log"
+			f.Result, f.code, f.Next = "fail", exitUnavailable, next.LookAtNodeLog
 			if f.Check == "ownership" {
-				f.Next = "nothing, as long as the other node works: see `dash node list`, and set DASH_URL to its address"
+				f.Next = next.AskWorkingNode
 			}
 		}
 		found = append(found, f)
 	}
 	if health.Status != api.HealthStatusOk {
-		return append(found, finding{Check: "ready", Result: "fail", Detail: "the node takes no work now", Next: "see the failed checks, or wait if it is stopping", code: exitUnavailable})
+		return append(found, finding{Check: "ready", Result: "fail", Detail: "the node takes no work now", Next: next.SeeFailedChecks, code: exitUnavailable})
 	}
 	return append(found, finding{Check: "ready", Result: "ok", Detail: "the node takes work"})
 }
@@ -142,7 +143,7 @@ func (c *client) gatewayFindings(ctx context.Context) []finding {
 		return []finding{failedCheck("gateways", err)}
 	}
 	if len(all) == 0 {
-		return []finding{{Check: "gateways", Result: "fail", Detail: "there is none, so every task waits", Next: "`dash gateway add --help`", code: exitFailed}}
+		return []finding{{Check: "gateways", Result: "fail", Detail: "there is none, so every task waits", Next: next.AddGatewayHelp, code: exitFailed}}
 	}
 	var found []finding
 	working := 0
@@ -164,7 +165,7 @@ func (c *client) gatewayFindings(ctx context.Context) []finding {
 	}
 	sum := finding{Check: "gateways", Result: "ok", Detail: fmt.Sprintf("%d of %d take work", working, len(all))}
 	if working == 0 {
-		sum.Result, sum.code, sum.Next = "fail", exitFailed, "see below"
+		sum.Result, sum.code, sum.Next = "fail", exitFailed, next.SeeBelow
 	}
 	return append([]finding{sum}, found...)
 }
@@ -180,9 +181,9 @@ func (c *client) queueFindings(ctx context.Context) []finding {
 		depth, running = depth+class.Depth, running+class.Running
 		name := fmt.Sprintf("queue %s/%s", class.Pool, class.Class)
 		if class.Limits.Count > 0 && class.Depth >= class.Limits.Count {
-			found = append(found, finding{Check: name, Result: "fail", Detail: fmt.Sprintf("full: %d tasks wait, more are answered with 429", class.Depth), Next: "add gateways, or raise the limit with `dash pool set`", code: exitFailed})
+			found = append(found, finding{Check: name, Result: "fail", Detail: fmt.Sprintf("full: %d tasks wait, more are answered with 429", class.Depth), Next: next.AddGatewaysOrLimit, code: exitFailed})
 		} else if oldest := seconds(class.OldestAgeSeconds); oldest > oldQueue {
-			found = append(found, finding{Check: name, Result: "warn", Detail: fmt.Sprintf("the oldest of %d tasks waits for %s", class.Depth, age(oldest)), Next: "add gateways, or see `dash pool set --help` for reserved slots and aging"})
+			found = append(found, finding{Check: name, Result: "warn", Detail: fmt.Sprintf("the oldest of %d tasks waits for %s", class.Depth, age(oldest)), Next: next.AddGatewaysOrReserved})
 		}
 	}
 	return append([]finding{{Check: "queue", Result: "ok", Detail: fmt.Sprintf("%d wait, %d run", depth, running)}}, found...)

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/dash-fleet/dash/messages/next"
 )
 
 // verb builds a command that calls the API: it checks the output flags first,
@@ -46,7 +48,7 @@ func verb[T any](t *terminal, c *cobra.Command, columns []column[T], run func(ct
 func someArgs(what string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) == 0 {
-			return usage("usage: "+cmd.UseLine(), "%s needs %s", cmd.CommandPath(), what)
+			return usage(fmt.Sprintf(next.Usage, cmd.UseLine()), "%s needs %s", cmd.CommandPath(), what)
 		}
 		return nil
 	}
@@ -76,7 +78,7 @@ func each(ctx context.Context, t *terminal, ids []string, do func(id string) err
 	case len(ids):
 		return quietExit(exitCode(last))
 	}
-	return &failure{code: exitPartial, what: fmt.Sprintf("%d of %d failed", failed, len(ids)), next: "the reasons are above"}
+	return &failure{code: exitPartial, what: fmt.Sprintf("%d of %d failed", failed, len(ids)), next: next.ReasonsAbove}
 }
 
 // confirm asks to type a name before something is destroyed. Without a
@@ -86,7 +88,7 @@ func confirm(ctx context.Context, t *terminal, yes bool, plan, name string) erro
 		return nil
 	}
 	if !t.asks {
-		return usage("repeat the command with --yes", "%s; this needs a confirmation, but there is no terminal to ask on", plan)
+		return usage(next.RepeatWithYes, "%s; this needs a confirmation, but there is no terminal to ask on", plan)
 	}
 	fmt.Fprintf(t.err, "%s\nType %q to go on: ", clean(plan), clean(name))
 	// The read cannot be interrupted; Ctrl-C leaves it behind and the process ends.
@@ -142,7 +144,7 @@ func pairs(flag string, given []string) (map[string]string, error) {
 	for _, kv := range given {
 		k, v, ok := strings.Cut(kv, "=")
 		if !ok || k == "" {
-			return nil, usage("write --"+flag+" name=value", "--%s %q has no name and value", flag, kv)
+			return nil, usage(fmt.Sprintf(next.WritePair, flag), "--%s %q has no name and value", flag, kv)
 		}
 		m[k] = v
 	}

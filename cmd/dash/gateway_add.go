@@ -12,6 +12,7 @@ import (
 
 	"github.com/dash-fleet/dash/cmd/internal/config"
 	"github.com/dash-fleet/dash/http/api"
+	"github.com/dash-fleet/dash/messages/next"
 )
 
 // maxToken bounds a token file, in bytes; the API takes 4 KiB.
@@ -99,7 +100,7 @@ func (a addition) body(t *terminal, id string) (api.CreateGateway, error) {
 		return body, err
 	}
 	if a.command != "" || a.port != 0 || a.stateDir != "" || len(a.env) > 0 {
-		return none, usage("leave them out, or use --managed in place of --url", "--command, --port, --state-dir and --env belong to a managed gateway")
+		return none, usage(next.ManagedInPlaceOfURL, "--command, --port, --state-dir and --env belong to a managed gateway")
 	}
 	token, err := readToken(t, a.token, a.tokenFile)
 	if err != nil {
@@ -111,13 +112,13 @@ func (a addition) body(t *terminal, id string) (api.CreateGateway, error) {
 
 func (a addition) process() (*api.CreateManaged, error) {
 	if a.token != "" || a.tokenFile != "" {
-		return nil, usage("leave the token out", "Dash makes the token of a managed gateway itself")
+		return nil, usage(next.LeaveTokenOut, "Dash makes the token of a managed gateway itself")
 	}
 	m := &api.CreateManaged{Port: opt(a.port), StateDir: opt(a.stateDir)}
 	if a.command != "" {
 		words, err := config.SplitWords(a.command)
 		if err != nil {
-			return nil, usage("close the quotation", "%s", err)
+			return nil, usage(next.CloseQuotation, "%s", err)
 		}
 		m.Command = &words
 	}
@@ -143,7 +144,7 @@ func readToken(t *terminal, flag, file string) (string, error) {
 			if errors.As(err, &pe) {
 				err = pe.Err
 			}
-			return "", usage("check --token-file", "the token file %s cannot be read: %v", file, err)
+			return "", usage(next.CheckTokenFile, "the token file %s cannot be read: %v", file, err)
 		}
 		defer func() { _ = f.Close() }()
 		in = f
@@ -154,7 +155,7 @@ func readToken(t *terminal, flag, file string) (string, error) {
 	}
 	token := strings.TrimSpace(string(raw))
 	if token == "" || len(raw) > maxToken {
-		return "", usage("put the token alone into the file", "the token is empty or longer than %d bytes", maxToken)
+		return "", usage(next.TokenAloneInFile, "the token is empty or longer than %d bytes", maxToken)
 	}
 	return token, nil
 }

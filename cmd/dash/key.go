@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dash-fleet/dash/http/api"
+	"github.com/dash-fleet/dash/messages/next"
 )
 
 func keyCommand(t *terminal) *cobra.Command {
@@ -85,7 +86,7 @@ func keyCreateCommand(t *terminal) *cobra.Command {
 			body.RateLimit = &rate
 		}
 		if life < 0 {
-			return usage("write --expires-in 720h", "--expires-in must not be negative")
+			return usage(next.WriteExpiresIn, "--expires-in must not be negative")
 		}
 		if life > 0 {
 			at := time.Now().Add(life).UTC().Truncate(time.Second)

@@ -6,6 +6,8 @@ import (
 	"slices"
 
 	"github.com/spf13/cobra"
+
+	"github.com/dash-fleet/dash/messages/next"
 )
 
 func migrateCommand(t *terminal) *cobra.Command {
@@ -143,7 +145,7 @@ func migrateStatus(t *terminal) *cobra.Command {
 			}
 			fmt.Fprintf(t.err, "%s is at version %d\n", m.where, current)
 			if slices.ContainsFunc(out, func(s step) bool { return s.AppliedAt == "" }) {
-				fmt.Fprintln(t.err, "next: the next start of `dash serve` applies what is pending, or `dash migrate up` does")
+				fmt.Fprintln(t.err, "next: "+next.ApplyMigrations)
 			}
 			return nil
 		},

@@ -9,6 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/dash-fleet/dash/messages/next"
 )
 
 // output is how a command prints its data. JSON is the API's own, unwrapped:
@@ -44,7 +46,7 @@ const longCell = 60
 // check refuses unknown formats and columns before anything is asked of the API.
 func check[T any](o output, columns []column[T]) error {
 	if !slices.Contains(formats, o.format) {
-		return usage("use one of "+strings.Join(formats, ", "), "there is no output format %q", o.format)
+		return usage(fmt.Sprintf(next.UseOneOf, strings.Join(formats, ", ")), "there is no output format %q", o.format)
 	}
 	_, err := choose(o, columns)
 	return err
@@ -62,7 +64,7 @@ func choose[T any](o output, columns []column[T]) ([]column[T], error) {
 			for j, c := range columns {
 				names[j] = strings.ToLower(c.name)
 			}
-			return nil, usage("use some of "+strings.Join(names, ","), "there is no column %q", name)
+			return nil, usage(fmt.Sprintf(next.UseSomeOf, strings.Join(names, ",")), "there is no column %q", name)
 		}
 		chosen = append(chosen, columns[i])
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dash-fleet/dash/http/api"
+	"github.com/dash-fleet/dash/messages/next"
 )
 
 func poolCommand(t *terminal) *cobra.Command {
@@ -213,7 +214,7 @@ func perClassFlag(flag string, given []string, set func(class string, n int64)) 
 		class, text, _ := strings.Cut(kv, "=")
 		n, err := strconv.ParseInt(text, 10, 64)
 		if err != nil || n < 0 || !slices.Contains(classNames, class) {
-			return usage("write --"+flag+" low=1000, with critical, high, medium or low", "--%s %q is not a class and a number", flag, kv)
+			return usage(fmt.Sprintf(next.WriteClassLimit, flag), "--%s %q is not a class and a number", flag, kv)
 		}
 		set(class, n)
 	}

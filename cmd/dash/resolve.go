@@ -11,6 +11,7 @@ import (
 
 	"github.com/dash-fleet/dash/http/api"
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
 )
 
 const (
@@ -27,7 +28,7 @@ const (
 // same minute begin alike.
 func resolve(ctx context.Context, what, short string, exact bool, list func() ([]string, error)) (string, error) {
 	if err := messages.CheckID(short); err != nil {
-		return "", usage("ids are shown by `dash "+what+" list`", "%q is not an id of a %s: %s", short, what, err)
+		return "", usage(fmt.Sprintf(next.ListIDs, what), "%q is not an id of a %s: %s", short, what, err)
 	}
 	if exact {
 		return short, nil
@@ -52,7 +53,7 @@ func resolve(ctx context.Context, what, short string, exact bool, list func() ([
 		return found[0], nil
 	}
 	return "", &failure{code: exitConflict, what: fmt.Sprintf("%q fits %d %ss: %s", short, len(found), what, strings.Join(found[:min(len(found), 4)], ", ")),
-		next: "give more characters of the id"}
+		next: next.MoreOfID}
 }
 
 func taskID(ctx context.Context, c *client, short string) (string, error) {

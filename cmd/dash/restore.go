@@ -14,6 +14,7 @@ import (
 
 	"github.com/dash-fleet/dash/cmd/internal/app"
 	"github.com/dash-fleet/dash/cmd/internal/config"
+	"github.com/dash-fleet/dash/messages/next"
 	"github.com/dash-fleet/dash/persistence"
 	"github.com/dash-fleet/dash/persistence/backup"
 )
@@ -88,13 +89,13 @@ func identitiesFrom(file, passphraseFile string) ([]backup.Identity, error) {
 	case passphraseFile != "":
 		_, id, err := backup.ReadPassphrase(passphraseFile)
 		if err != nil {
-			return nil, usage("give --passphrase-file a file that this user can read", "%s", err)
+			return nil, usage(next.GiveReadablePassphrase, "%s", err)
 		}
 		return []backup.Identity{id}, nil
 	case file != "":
 		ids, err := backup.ReadIdentities(file)
 		if err != nil {
-			return nil, usage("give --identity-file a file that age-keygen made", "%s", err)
+			return nil, usage(next.GiveIdentityFileOf, "%s", err)
 		}
 		return ids, nil
 	}
@@ -104,14 +105,14 @@ func identitiesFrom(file, passphraseFile string) ([]backup.Identity, error) {
 func openArchive(path string) (*os.File, error) {
 	in, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, &failure{code: exitNotFound, what: "there is no file " + path, next: "give an archive of `dash backup`", err: err}
+		return nil, &failure{code: exitNotFound, what: "there is no file " + path, next: next.GiveArchive, err: err}
 	}
 	if err != nil {
 		return nil, archiveFailure(path, err)
 	}
 	if info, err := in.Stat(); err == nil && info.IsDir() {
 		_ = in.Close() // nothing was read or written
-		return nil, usage("give a file that `dash backup` made", "%s is a folder", path)
+		return nil, usage(next.GiveBackupFile, "%s is a folder", path)
 	}
 	return in, nil
 }
@@ -158,8 +159,8 @@ func runRestore(ctx context.Context, t *terminal, o output, l *config.Loaded, pa
 	if err := printList(t, o, sectionColumns, sections(m, true)); err != nil {
 		return err
 	}
-	fmt.Fprintf(t.err, "restored %d rows as of %s (event %d)\nnext: stop what still runs on the old store, or two nodes drive the same gateways; then start the node on this one.\nIts API keys are those of the archive: revoke again what was revoked after that time.\n",
-		m.Rows(), m.Source.Mark.Time.Format(time.RFC3339), m.Source.Mark.Seq)
+	fmt.Fprintf(t.err, "restored %d rows as of %s (event %d)\nnext: %s.\nIts API keys are those of the archive: revoke again what was revoked after that time.\n",
+		m.Rows(), m.Source.Mark.Time.Format(time.RFC3339), m.Source.Mark.Seq, next.StopOldStore)
 	return nil
 }
 

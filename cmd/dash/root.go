@@ -3,12 +3,14 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/dash-fleet/dash/cmd/internal/config"
+	"github.com/dash-fleet/dash/messages/next"
 )
 
 // run executes one command line and returns its exit code.
@@ -38,11 +40,11 @@ func newRoot(t *terminal) *cobra.Command {
 	root.SetOut(t.out)
 	root.SetErr(t.err)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		next := "`" + cmd.CommandPath() + " --help` lists the flags"
+		advice := fmt.Sprintf(next.HelpListsFlags, cmd.CommandPath())
 		if near := nearestFlag(cmd, err); near != "" {
-			next = "did you mean --" + near + "?"
+			advice = fmt.Sprintf(next.MeantFlag, near)
 		}
-		return usage(next, "%s", err)
+		return usage(advice, "%s", err)
 	})
 	root.AddGroup(&cobra.Group{ID: "node", Title: "On a node:"}, &cobra.Group{ID: "fleet", Title: "Over the API:"})
 	for group, commands := range map[string][]*cobra.Command{
@@ -69,7 +71,7 @@ func exitCodesTopic() *cobra.Command {
 func noun(use, short string, verbs ...*cobra.Command) *cobra.Command {
 	c := &cobra.Command{Use: use, Short: short, Args: noArgs, SuggestionsMinimumDistance: 2}
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
-		return usage("`"+cmd.CommandPath()+" --help` lists them", "%s needs a verb", cmd.CommandPath())
+		return usage(fmt.Sprintf(next.HelpListsThem, cmd.CommandPath()), "%s needs a verb", cmd.CommandPath())
 	}
 	c.AddCommand(verbs...)
 	return c
@@ -80,14 +82,14 @@ func noArgs(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	next := "`" + cmd.CommandPath() + " --help` lists what there is"
+	advice := fmt.Sprintf(next.HelpListsAll, cmd.CommandPath())
 	for _, s := range cmd.SuggestionsFor(args[0]) {
 		if alike(args[0], s) {
-			next = "did you mean `" + cmd.CommandPath() + " " + s + "`?"
+			advice = fmt.Sprintf(next.MeantCommand, cmd.CommandPath(), s)
 			break
 		}
 	}
-	return usage(next, "%s has no command or argument %q", cmd.CommandPath(), args[0])
+	return usage(advice, "%s has no command or argument %q", cmd.CommandPath(), args[0])
 }
 
 // alike keeps guesses from being silly: two short words differ by two letters
@@ -99,12 +101,12 @@ func alike(typed, known string) bool {
 // exactArgs asks for one argument per name.
 func exactArgs(names ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
-		next := "usage: " + cmd.UseLine()
+		advice := fmt.Sprintf(next.Usage, cmd.UseLine())
 		if len(args) < len(names) {
-			return usage(next, "%s needs %s", cmd.CommandPath(), strings.Join(names[len(args):], " and "))
+			return usage(advice, "%s needs %s", cmd.CommandPath(), strings.Join(names[len(args):], " and "))
 		}
 		if len(args) > len(names) {
-			return usage(next, "%s takes %d arguments, not %d", cmd.CommandPath(), len(names), len(args))
+			return usage(advice, "%s takes %d arguments, not %d", cmd.CommandPath(), len(names), len(args))
 		}
 		return nil
 	}
@@ -116,7 +118,7 @@ func asUsage(cmd *cobra.Command, err error) error {
 	if err == nil {
 		return nil
 	}
-	help := "`" + cmd.CommandPath() + " --help` says how it is used"
+	help := fmt.Sprintf(next.HelpSaysHow, cmd.CommandPath())
 	var f *failure
 	if errors.As(err, &f) {
 		if f.code == exitUsage && f.next == "" {

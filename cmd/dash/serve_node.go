@@ -17,6 +17,7 @@ import (
 	"github.com/dash-fleet/dash/cmd/internal/gcfloor"
 	"github.com/dash-fleet/dash/cmd/internal/telemetry"
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
 	"github.com/dash-fleet/dash/persistence"
 	"github.com/dash-fleet/dash/persistence/sqlite"
 )
@@ -103,7 +104,7 @@ func serveOnce(ctx context.Context, t *terminal, l *config.Loaded, log *telemetr
 			break
 		}
 		logger.Error("the node cannot go on", "err", fatal)
-		fatal = &failure{code: exitFailed, what: "the node stopped: " + fatal.Error(), next: "look at the log above, then start it again"}
+		fatal = &failure{code: exitFailed, what: "the node stopped: " + fatal.Error(), next: next.LookAtLogThenStart}
 	}
 	return errors.Join(fatal, node.Stop(), forget())
 }
@@ -123,11 +124,11 @@ func startFailure(l *config.Loaded, err error) error {
 		return &failure{code: exitFailed, what: lost.Error(), next: lost.Next(), err: err}
 	case errors.As(err, &damaged):
 		return &failure{code: exitFailed, what: fmt.Sprintf("the store in %s cannot be used: %v", l.Data, damaged),
-			next: "keep the folder as it is for an inspection, `dash restore` a backup into another folder, and start with --data on that one", err: err}
+			next: next.RestoreElsewhere, err: err}
 	case errors.Is(err, syscall.EADDRINUSE):
-		return &failure{code: exitUnavailable, what: l.Listen + " is in use by another process", next: "stop that process, or give another address with --listen", err: err}
+		return &failure{code: exitUnavailable, what: l.Listen + " is in use by another process", next: next.StopOrOtherListen, err: err}
 	case errors.Is(err, os.ErrPermission):
-		return &failure{code: exitFailed, what: err.Error(), next: "give a folder that this user may write with --data", err: err}
+		return &failure{code: exitFailed, what: err.Error(), next: next.GiveWritableData, err: err}
 	}
 	return storeError(err)
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/dash-fleet/dash/actors/openclaw/openclawtest"
 	"github.com/dash-fleet/dash/cmd/internal/telemetry"
+	"github.com/dash-fleet/dash/messages/next"
 )
 
 func simCommand(t *terminal) *cobra.Command {
@@ -30,7 +31,7 @@ func simCommand(t *terminal) *cobra.Command {
 				return quietExit(openclawtest.RunManaged(cmd.Context(), t.getenv, logger))
 			}
 			if cfg.Token == "" {
-				return usage("give --token, the same that the gateways are registered with", "simulated gateways need a token")
+				return usage(next.GiveSimToken, "simulated gateways need a token")
 			}
 			return openclawtest.RunSim(cmd.Context(), cfg, logger)
 		},

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/dash-fleet/dash/http/api"
+	"github.com/dash-fleet/dash/messages/next"
 )
 
 // reconnects is how often in a row a stream may fail before it is given up.
@@ -36,7 +37,7 @@ func (c *client) stream(ctx context.Context, id string, handle func(api.EventMes
 		}
 		if failures++; failures > reconnects {
 			if err == nil {
-				err = &failure{code: exitUnavailable, what: "the stream of " + c.base + " keeps ending", next: "`dash doctor` shows what is wrong"}
+				err = &failure{code: exitUnavailable, what: "the stream of " + c.base + " keeps ending", next: next.Doctor}
 			}
 			return err
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dash-fleet/dash/cmd/internal/config"
+	"github.com/dash-fleet/dash/messages/next"
 	"github.com/dash-fleet/dash/persistence/postgres"
 	"github.com/dash-fleet/dash/persistence/redis"
 	"github.com/dash-fleet/dash/persistence/sqlite"
@@ -38,10 +39,10 @@ func storeConfig(t *terminal, cmd *cobra.Command, there bool) (*config.Loaded, e
 		return l, nil
 	}
 	if l.Data == "" {
-		return nil, usage("give --data", "a node with --dev has no store that stays")
+		return nil, usage(next.GiveData, "a node with --dev has no store that stays")
 	}
 	if _, err := os.Stat(l.Data); there && errors.Is(err, os.ErrNotExist) {
-		return nil, &failure{code: exitNotFound, what: "there is no store in " + l.Data, next: "give the node's folder with --data, or its engine with --store"}
+		return nil, &failure{code: exitNotFound, what: "there is no store in " + l.Data, next: next.GiveNodeFolder}
 	}
 	return l, nil
 }

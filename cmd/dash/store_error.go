@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 
+	"github.com/dash-fleet/dash/messages/next"
 	"github.com/dash-fleet/dash/persistence"
 	"github.com/dash-fleet/dash/persistence/postgres"
 	"github.com/dash-fleet/dash/persistence/redis"
@@ -22,14 +23,14 @@ func storeError(err error) error {
 	var pair *redis.PairError
 	var busy *redis.BusyError
 	var op *net.OpError
-	next, fatal := postgres.Advice(err)
+	advice, fatal := postgres.Advice(err)
 	switch {
 	case errors.As(err, &locked):
 		return storeInUse(locked)
 	case errors.As(err, &full):
-		return &failure{code: exitConflict, what: full.Error(), next: "a restore never overwrites: give an empty store, such as another folder, database or Redis database", err: err}
+		return &failure{code: exitConflict, what: full.Error(), next: next.GiveEmptyStore, err: err}
 	case errors.As(err, &nodes):
-		return &failure{code: exitConflict, what: nodes.Error(), next: "stop them first, `dash node list` names them, and repeat it some seconds later; or give another database", err: err}
+		return &failure{code: exitConflict, what: nodes.Error(), next: next.StopNodesFirst, err: err}
 	case errors.As(err, &refused):
 		return &failure{code: exitFailed, what: "this Redis server is refused: " + refused.Problem, next: refused.Next, err: err}
 	case errors.As(err, &busy):
@@ -37,11 +38,11 @@ func storeError(err error) error {
 	case errors.As(err, &pair):
 		return &failure{code: exitConflict, what: pair.Error(), next: pair.Next(), err: err}
 	case fatal:
-		return &failure{code: exitFailed, what: err.Error(), next: next, err: err}
+		return &failure{code: exitFailed, what: err.Error(), next: advice, err: err}
 	case errors.As(err, &op) && op.Op == "dial":
-		return &failure{code: exitUnavailable, what: err.Error(), next: "check that the server runs, and its host and port in --postgres-url or --redis-url", err: err}
+		return &failure{code: exitUnavailable, what: err.Error(), next: next.CheckStoreServer, err: err}
 	case errors.Is(err, persistence.ErrUnavailable):
-		return &failure{code: exitUnavailable, what: err.Error(), next: cmp.Or(next, "look at the store's server, or at the disk of an embedded one, then try again"), err: err}
+		return &failure{code: exitUnavailable, what: err.Error(), next: cmp.Or(advice, next.LookAtStore), err: err}
 	}
 	return err
 }
@@ -49,5 +50,5 @@ func storeError(err error) error {
 // storeInUse is the conflict of two processes over one folder.
 func storeInUse(l *sqlite.LockedError) error {
 	return &failure{code: exitConflict, what: fmt.Sprintf("the store in %s is in use by %s", l.Dir, l.Holder),
-		next: "stop that process, or give another folder with --data", err: l}
+		next: next.StopOrOtherData, err: l}
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/dash-fleet/dash/http/api"
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
 )
 
 func taskCommand(t *terminal) *cobra.Command {
@@ -169,7 +170,7 @@ func taskShowCommand(t *terminal) *cobra.Command {
 			return err
 		}
 		if task.State == api.TaskStateHeld && o.format == "table" {
-			fmt.Fprintf(t.err, "its gateway was lost and nobody can learn whether it ran; after 24 hours it becomes a dead letter\n  next: `dash task release %s` with --requeue or --fail\n", clean(id))
+			fmt.Fprintf(t.err, "its gateway was lost and nobody can learn whether it ran; after 24 hours it becomes a dead letter\n  next: %s\n", fmt.Sprintf(next.ReleaseTask, clean(id)))
 		}
 		return nil
 	})
@@ -278,13 +279,13 @@ func taskReplayCommand(t *terminal) *cobra.Command {
 		byFilter := all || code != "" || f.priority+f.session+f.gateway+f.pool+f.tenant+f.label != ""
 		switch {
 		case len(args) > 0 && byFilter:
-			return usage("give one or the other", "dash task replay takes ids or a filter, not both")
+			return usage(next.OneOrOther, "dash task replay takes ids or a filter, not both")
 		case len(args) == 0 && !byFilter:
-			return usage("give ids, a filter such as --code provider_unavailable, or --all", "dash task replay does not know which dead letters are meant")
+			return usage(next.GiveIDsOrFilter, "dash task replay does not know which dead letters are meant")
 		case byFilter:
 			return replayAll(ctx, t, c, f.deadLetters(code), dryRun, yes)
 		case dryRun:
-			return usage("leave --dry-run out", "--dry-run belongs to a filter, not to ids")
+			return usage(next.LeaveDryRunOut, "--dry-run belongs to a filter, not to ids")
 		}
 		var done []api.Task
 		err := each(ctx, t, args, func(short string) error {
@@ -330,7 +331,7 @@ func replayAll(ctx context.Context, t *terminal, c *client, filter api.DeadLette
 		return err
 	}
 	if r.Replayed < r.Matched {
-		return &failure{code: exitPartial, what: fmt.Sprintf("%d dead letters are left: the queue is full", r.Matched-r.Replayed), next: "repeat the command when the queue has room"}
+		return &failure{code: exitPartial, what: fmt.Sprintf("%d dead letters are left: the queue is full", r.Matched-r.Replayed), next: next.RepeatWhenRoom}
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/dash-fleet/dash/http/api"
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
 )
 
 // maxMessage is the API's limit of a message, in bytes.
@@ -95,7 +96,7 @@ func submit(ctx context.Context, t *terminal, c *client, o output, s submission)
 func (s submission) body(t *terminal) (api.SubmitTask, error) {
 	var none api.SubmitTask
 	if !slices.Contains([]string{"critical", "high", "medium", "low"}, s.priority) {
-		return none, usage("use critical, high, medium or low", "there is no priority %q", s.priority)
+		return none, usage(next.UsePriority, "there is no priority %q", s.priority)
 	}
 	message, err := readMessage(t, s.message)
 	if err != nil {
@@ -106,7 +107,7 @@ func (s submission) body(t *terminal) (api.SubmitTask, error) {
 		return none, err
 	}
 	if s.timeout%time.Second != 0 || s.timeout < 0 {
-		return none, usage("give whole seconds, for example --timeout 90s", "--timeout %s is not a whole number of seconds", s.timeout)
+		return none, usage(next.WholeSeconds, "--timeout %s is not a whole number of seconds", s.timeout)
 	}
 	body := api.SubmitTask{
 		Priority: api.Priority(s.priority),
@@ -137,7 +138,7 @@ func readMessage(t *terminal, flag string) (string, error) {
 	text := flag
 	if flag == "" || flag == "-" {
 		if flag == "" && t.asks {
-			return "", usage("give --message 'text', or --message - to type it", "there is no message")
+			return "", usage(next.GiveMessageOrType, "there is no message")
 		}
 		raw, err := io.ReadAll(io.LimitReader(t.in, maxMessage+1))
 		if err != nil {
@@ -147,11 +148,11 @@ func readMessage(t *terminal, flag string) (string, error) {
 	}
 	switch {
 	case text == "":
-		return "", usage("give --message 'text', or write it to stdin", "there is no message")
+		return "", usage(next.GiveMessageOrStdin, "there is no message")
 	case len(text) > maxMessage:
-		return "", usage("shorten it, or give the agent a file or URL to read", "the message is longer than %d KiB", maxMessage>>10)
+		return "", usage(next.ShortenMessage, "the message is longer than %d KiB", maxMessage>>10)
 	case !utf8.ValidString(text):
-		return "", usage("convert it to UTF-8 first", "the message is not valid UTF-8")
+		return "", usage(next.ConvertToUTF8, "the message is not valid UTF-8")
 	}
 	return text, nil
 }
@@ -162,7 +163,7 @@ func parseTime(flag, text string) (*time.Time, error) {
 	}
 	at, err := time.Parse(time.RFC3339Nano, text)
 	if err != nil {
-		return nil, usage("write it as "+messages.Now().Format(time.RFC3339), "--%s %q is not a time in RFC 3339", flag, text)
+		return nil, usage(fmt.Sprintf(next.WriteMomentAs, messages.Now().Format(time.RFC3339)), "--%s %q is not a time in RFC 3339", flag, text)
 	}
 	return &at, nil
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dash-fleet/dash/http/api"
+	"github.com/dash-fleet/dash/messages/next"
 )
 
 func tenantCommand(t *terminal) *cobra.Command {
@@ -122,6 +123,6 @@ func auditVerifyCommand(t *terminal) *cobra.Command {
 			return nil
 		}
 		return &failure{code: exitFailed, what: fmt.Sprintf("the audit log is broken at row %d: %s", deref(v.BrokenAt), deref(v.Why)),
-			next: "keep a backup of the database as it is, and compare it with older ones"}
+			next: next.KeepAndCompare}
 	})
 }

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/dash-fleet/dash/http/api"
+	"github.com/dash-fleet/dash/messages/next"
 )
 
 func userCommand(t *terminal) *cobra.Command {
@@ -51,7 +52,7 @@ func (f *userFlags) password(t *terminal) (string, error) {
 	}
 	in, ok := t.in.(*os.File)
 	if !t.asks || !ok {
-		return "", usage("give --password-file FILE, or --password-file - to read it from stdin", "a password is needed, and there is no terminal to ask on")
+		return "", usage(next.GivePasswordFile, "a password is needed, and there is no terminal to ask on")
 	}
 	var typed [2]string
 	for i, question := range []string{"Password: ", "Again: "} {
@@ -64,7 +65,7 @@ func (f *userFlags) password(t *terminal) (string, error) {
 		typed[i] = string(b)
 	}
 	if typed[0] != typed[1] {
-		return "", usage("type the same password twice", "the two passwords differ")
+		return "", usage(next.SamePassword, "the two passwords differ")
 	}
 	return typed[0], nil
 }
@@ -75,7 +76,7 @@ func secretFile(t *terminal, what, file string) (string, error) {
 	if file != "-" {
 		f, err := os.Open(file)
 		if err != nil {
-			return "", usage("check --"+what+"-file", "the %s file cannot be read: %v", what, err)
+			return "", usage(fmt.Sprintf(next.CheckFileFlag, what), "the %s file cannot be read: %v", what, err)
 		}
 		defer func() { _ = f.Close() }() // it was only read
 		in = f
@@ -86,7 +87,7 @@ func secretFile(t *terminal, what, file string) (string, error) {
 	}
 	secret := strings.TrimRight(string(raw), "\r\n")
 	if secret == "" || len(raw) > maxToken {
-		return "", usage("put the "+what+" alone into the file", "the %s is empty or longer than %d bytes", what, maxToken)
+		return "", usage(fmt.Sprintf(next.AloneInFile, what), "the %s is empty or longer than %d bytes", what, maxToken)
 	}
 	return secret, nil
 }
@@ -133,7 +134,7 @@ func findUser(ctx context.Context, c *client, name string) (api.User, error) {
 			return u, err
 		}
 		if len(p.Items) == 0 {
-			return u, &failure{code: exitNotFound, what: "there is no user " + name, next: "list them with `dash user list`"}
+			return u, &failure{code: exitNotFound, what: "there is no user " + name, next: next.ListUsers}
 		}
 		return p.Items[0], nil
 	}
@@ -168,7 +169,7 @@ func userSetCommand(t *terminal) *cobra.Command {
 			body.Password = &password
 		}
 		if body == (api.UpdateUser{}) {
-			return usage("`dash user set --help` lists the flags", "nothing to change is given")
+			return usage(next.UserSetHelp, "nothing to change is given")
 		}
 		u, err := findUser(ctx, c, args[0])
 		if err != nil {

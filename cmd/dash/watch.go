@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/dash-fleet/dash/http/api"
+	"github.com/dash-fleet/dash/messages/next"
 )
 
 // watcher shows the run of one task as it happens: changes of state and the
@@ -166,12 +167,12 @@ func settle(t *terminal, o output, task *api.Task, shown bool) error {
 	if task.State == api.TaskStateSucceeded {
 		return nil
 	}
-	f := &failure{code: exitFailed, what: "task " + task.Id + " ended as " + string(task.State), next: "`dash task show " + task.Id + "` shows what is known of it"}
+	f := &failure{code: exitFailed, what: "task " + task.Id + " ended as " + string(task.State), next: fmt.Sprintf(next.ShowTask, task.Id)}
 	if task.Error != nil {
 		f.what += ": " + task.Error.Code + ": " + task.Error.Message
 	}
 	if task.State == api.TaskStateDeadLetter {
-		f.next = "`dash task replay " + task.Id + "` runs it again"
+		f.next = fmt.Sprintf(next.ReplayTask, task.Id)
 	}
 	return f
 }

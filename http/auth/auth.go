@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
 )
 
 // Permission names what a caller may do.
@@ -148,7 +149,7 @@ func (a Access) Allows(p *Principal) error {
 	case a.need == "" || !p.May(a.need):
 		return &messages.Error{
 			Code: messages.CodeForbidden, Message: "this credential lacks the permission " + string(a.need),
-			NextStep: "use a key with that permission, or with the permission admin",
+			NextStep: next.UsePermittedKey,
 		}
 	}
 	return nil
@@ -173,7 +174,7 @@ func Token(h http.Header) (string, error) {
 	if len(v) > 1 || !strings.EqualFold(scheme, "Bearer") || token == "" || strings.TrimSpace(token) != token {
 		return "", &messages.Error{
 			Code: messages.CodeUnauthorized, Message: "the Authorization header is not one Bearer credential",
-			NextStep: "send `Authorization: Bearer dash_…`",
+			NextStep: next.SendBearer,
 		}
 	}
 	return token, nil
@@ -183,13 +184,13 @@ func Token(h http.Header) (string, error) {
 func Missing() *messages.Error {
 	return &messages.Error{
 		Code: messages.CodeUnauthorized, Message: "this route needs a credential",
-		NextStep: "send `Authorization: Bearer dash_…`; the first start of Dash printed a key",
+		NextStep: next.SendBearerFirstKey,
 	}
 }
 
 func wrong() *messages.Error {
 	return &messages.Error{
 		Code: messages.CodeUnauthorized, Message: "the API key is wrong, revoked or expired",
-		NextStep: "check the key, or make a new one",
+		NextStep: next.CheckKey,
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
 )
 
 // KeysConfig tunes Keys; the zero value is good.
@@ -327,14 +328,14 @@ func (k *Keys) storeError(err error) error {
 	}
 	return k.refuse("error", &messages.Error{
 		Code: messages.CodeUnavailable, Message: "the key store does not answer",
-		NextStep: "try again", RetryAfter: time.Second, Err: err,
+		NextStep: next.TryAgain, RetryAfter: time.Second, Err: err,
 	})
 }
 
 func busy(cause error) *messages.Error {
 	return &messages.Error{
 		Code: messages.CodeUnavailable, Message: "too many API keys are being checked",
-		NextStep: "try again", RetryAfter: time.Second, Err: cause,
+		NextStep: next.TryAgain, RetryAfter: time.Second, Err: cause,
 	}
 }
 

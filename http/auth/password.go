@@ -6,6 +6,7 @@ import (
 	"golang.org/x/crypto/bcrypt"
 
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
 )
 
 // Bounds of a password in bytes. Go's bcrypt looks at no more than the first 72.
@@ -21,7 +22,7 @@ func HashPassword(password messages.Secret, cost int) ([]byte, error) {
 	if len(p) < MinPassword || len(p) > MaxPassword {
 		why := fmt.Sprintf("must have %d to %d bytes, and has %d", MinPassword, MaxPassword, len(p))
 		return nil, &messages.Error{
-			Code: messages.CodeInvalid, Message: "the password " + why, NextStep: "choose another; a letter outside of ASCII counts as two to four bytes",
+			Code: messages.CodeInvalid, Message: "the password " + why, NextStep: next.OtherPassword,
 			Fields: []messages.FieldError{{Pointer: "/password", Detail: why}},
 		}
 	}

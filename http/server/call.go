@@ -19,6 +19,7 @@ import (
 
 	"github.com/dash-fleet/dash/http/auth"
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
 )
 
 // gzipFrom is the size of an answer from which compressing pays.
@@ -75,7 +76,7 @@ func (c *call) filterTenant(named string) (string, error) {
 func otherTenant() error {
 	return &messages.Error{
 		Code: messages.CodeForbidden, Message: "this credential belongs to another tenant",
-		NextStep: "leave tenant out, or use a key of that tenant",
+		NextStep: next.LeaveTenantOut,
 	}
 }
 
@@ -147,7 +148,7 @@ func (c *call) read() ([]byte, error) {
 	case errors.As(err, &over):
 		return nil, tooLarge(limit)
 	case err != nil:
-		return nil, &messages.Error{Code: messages.CodeInvalid, Message: "the body did not arrive in full", NextStep: "send the whole body at once", Err: err}
+		return nil, &messages.Error{Code: messages.CodeInvalid, Message: "the body did not arrive in full", NextStep: next.SendWholeBody, Err: err}
 	}
 	_ = http.NewResponseController(c.w).SetReadDeadline(time.Time{}) // see ServeHTTP
 	if buf.Len() == 0 {
@@ -167,7 +168,7 @@ func (c *call) noBody() ([]byte, error) {
 func tooLarge(limit int64) error {
 	return &messages.Error{
 		Code: messages.CodeTooLarge, Message: "the body is larger than " + strconv.FormatInt(limit, 10) + " bytes",
-		NextStep: "send less, or keep the data elsewhere and send a reference",
+		NextStep: next.SendLess,
 	}
 }
 
@@ -185,7 +186,7 @@ func (c *call) refuseBody() error {
 
 func checkMediaType(h http.Header) error {
 	if h.Get("Content-Encoding") != "" {
-		return &messages.Error{Code: codeMediaType, Message: "the body must not be compressed", NextStep: "send it without Content-Encoding"}
+		return &messages.Error{Code: codeMediaType, Message: "the body must not be compressed", NextStep: next.SendUncompressed}
 	}
 	v := h.Get("Content-Type")
 	if v == "application/json" {
@@ -195,7 +196,7 @@ func checkMediaType(h http.Header) error {
 	charset := params["charset"]
 	delete(params, "charset")
 	if err != nil || media != "application/json" || len(params) > 0 || (charset != "" && !strings.EqualFold(charset, "utf-8")) {
-		return &messages.Error{Code: codeMediaType, Message: "the body must be application/json in UTF-8", NextStep: "send `Content-Type: application/json`"}
+		return &messages.Error{Code: codeMediaType, Message: "the body must be application/json in UTF-8", NextStep: next.SendJSONType}
 	}
 	return nil
 }

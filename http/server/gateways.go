@@ -11,6 +11,7 @@ import (
 
 	"github.com/dash-fleet/dash/http/api"
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
 )
 
 const (
@@ -40,7 +41,7 @@ func (s *Server) createGateway(c *call) error {
 		if c.tenant() != "" {
 			return &messages.Error{
 				Code: messages.CodeForbidden, Message: "a credential of one tenant may not have Dash start a process",
-				NextStep: "ask for it with a key of all tenants, or register a running gateway with url and token",
+				NextStep: next.AskAllTenants,
 			}
 		}
 		g.Managed = &messages.Managed{

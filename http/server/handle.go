@@ -15,6 +15,7 @@ import (
 
 	"github.com/dash-fleet/dash/http/auth"
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
 )
 
 // Header values that never change are shared between answers: the slices are
@@ -57,7 +58,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if why := notCanonical(r); why != "" {
 		c := &call{s: s, w: w, r: r, id: id, route: routeNone}
-		c.problem(&messages.Error{Code: messages.CodeInvalid, Message: why, NextStep: "send the path in its plain form, as the document writes it"})
+		c.problem(&messages.Error{Code: messages.CodeInvalid, Message: why, NextStep: next.SendPlainPath})
 		s.metrics.observe(routeNone, r.Method, c.status, 0)
 		return
 	}
@@ -123,7 +124,7 @@ func (s *Server) recovered(c *call, p any) {
 	if c.status != 0 {
 		panic(http.ErrAbortHandler)
 	}
-	c.problem(&messages.Error{Code: messages.CodeInternal, Message: "something went wrong inside Dash", NextStep: "look for the request id in the log"})
+	c.problem(&messages.Error{Code: messages.CodeInternal, Message: "something went wrong inside Dash", NextStep: next.LookForRequestID})
 }
 
 func (s *Server) admit(c *call, rt *route) error {
@@ -250,6 +251,6 @@ func take(places chan struct{}) (func(), error) {
 func full() error {
 	return &messages.Error{
 		Code: codeTooManyCalls, Message: "this node answers as many requests of this kind as it can",
-		NextStep: "repeat it later", RetryAfter: time.Second,
+		NextStep: next.RepeatLater, RetryAfter: time.Second,
 	}
 }

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"strconv"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"github.com/dash-fleet/dash/http/auth"
 	"github.com/dash-fleet/dash/http/ratelimit"
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
 )
 
 // charge counts the request for its key, tells the client where it stands
@@ -40,7 +42,7 @@ func (s *Server) take(ctx context.Context, p *auth.Principal) (ratelimit.Decisio
 	s.metrics.limited.Inc()
 	return d, &messages.Error{
 		Code: codeRateLimited, Message: "this key has used up its " + strconv.Itoa(p.RateLimit) + " requests per minute",
-		NextStep: "repeat it after " + strconv.Itoa(max(1, seconds(d.Retry))) + " s, call less often, or ask for a key with a higher rate limit", RetryAfter: d.Retry,
+		NextStep: fmt.Sprintf(next.RepeatAfter, strconv.Itoa(max(1, seconds(d.Retry)))), RetryAfter: d.Retry,
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 
 	"github.com/dash-fleet/dash/http/api"
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
 )
 
 func (s *Server) listPools(c *call) error {
@@ -38,7 +39,7 @@ func (s *Server) putPool(c *call) error {
 	if (c.r.Header.Get("If-Match") != "") == create {
 		return &messages.Error{
 			Code: codeNeedVersion, Message: "it must be said whether the pool is created or replaced",
-			NextStep: "send `If-None-Match: *` to create, or `If-Match` with the pool's version to replace",
+			NextStep: next.SendMatchHeader,
 		}
 	}
 	var b api.PutPool

@@ -12,6 +12,7 @@ import (
 
 	"github.com/dash-fleet/dash/http/api"
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
 )
 
 // Codes that only HTTP knows.
@@ -76,11 +77,11 @@ func refusal(err error) *messages.Error {
 	case errors.As(err, &syntax):
 		return invalid(messages.FieldError{Pointer: syntax.pointer, Detail: syntax.detail})
 	case errors.Is(err, context.DeadlineExceeded):
-		return &messages.Error{Code: messages.CodeTimeout, Message: "the request took too long", NextStep: "repeat it with the same Idempotency-Key", Err: err}
+		return &messages.Error{Code: messages.CodeTimeout, Message: "the request took too long", NextStep: next.RepeatSameKey, Err: err}
 	case errors.Is(err, context.Canceled):
-		return &messages.Error{Code: messages.CodeShuttingDown, Message: "the request was cut off", NextStep: "repeat it with the same Idempotency-Key", RetryAfter: time.Second, Err: err}
+		return &messages.Error{Code: messages.CodeShuttingDown, Message: "the request was cut off", NextStep: next.RepeatSameKey, RetryAfter: time.Second, Err: err}
 	}
-	return &messages.Error{Code: messages.CodeInternal, Message: "something went wrong inside Dash", NextStep: "look for the request id in the log", Err: err}
+	return &messages.Error{Code: messages.CodeInternal, Message: "something went wrong inside Dash", NextStep: next.LookForRequestID, Err: err}
 }
 
 // invalid is the refusal of a request with wrong fields.

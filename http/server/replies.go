@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
 )
 
 // replies remembers the answers to writes by Idempotency-Key, in the memory of
@@ -54,11 +55,11 @@ func (r *replies) begin(key string, hash [sha256.Size]byte, now time.Time) (*rep
 		return nil, nil
 	case e.hash != hash:
 		return nil, &messages.Error{
-			Code: messages.CodeKeyReused, Message: "this Idempotency-Key was used for another request", NextStep: "use a new key",
+			Code: messages.CodeKeyReused, Message: "this Idempotency-Key was used for another request", NextStep: next.UseNewKey,
 		}
 	case !e.done:
 		return nil, &messages.Error{
-			Code: codeInFlight, Message: "a request with this Idempotency-Key is under way", NextStep: "repeat it later", RetryAfter: time.Second,
+			Code: codeInFlight, Message: "a request with this Idempotency-Key is under way", NextStep: next.RepeatLater, RetryAfter: time.Second,
 		}
 	}
 	return e, nil

@@ -10,6 +10,7 @@ import (
 
 	"github.com/dash-fleet/dash/http/auth"
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
 )
 
 // The prefix of the API and its deprecated alias.
@@ -118,8 +119,8 @@ func (s *Server) endpoints() map[string]endpoint {
 func (s *Server) routes() (*httprouter.Router, error) {
 	r := httprouter.New()
 	r.RedirectTrailingSlash, r.RedirectFixedPath = false, false
-	r.NotFound = s.fallback(messages.CodeNotFound, "there is no such path", "GET "+prefix+"/docs lists the paths")
-	r.MethodNotAllowed = s.fallback(codeMethod, "this path does not know the method", "see the header Allow")
+	r.NotFound = s.fallback(messages.CodeNotFound, "there is no such path", fmt.Sprintf(next.ListPaths, prefix))
+	r.MethodNotAllowed = s.fallback(codeMethod, "this path does not know the method", next.SeeAllow)
 	r.GlobalOPTIONS = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNoContent)
 		s.metrics.observe(routeNone, r.Method, http.StatusNoContent, 0)

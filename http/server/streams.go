@@ -9,6 +9,7 @@ import (
 	"github.com/dash-fleet/dash/http/auth"
 	"github.com/dash-fleet/dash/http/events"
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
 )
 
 // position reads where a stream starts: Last-Event-ID wins over since.
@@ -69,7 +70,7 @@ func (c *call) stream(run func(ctx context.Context) error) error {
 func (s *Server) watchEvents(c *call) error {
 	if !strings.Contains(strings.ToLower(c.r.Header.Get("Upgrade")), "websocket") {
 		c.w.Header().Set("Upgrade", "websocket")
-		return &messages.Error{Code: codeNeedUpgrade, Message: "this path speaks WebSocket only", NextStep: "connect with a WebSocket client, or read GET /api/v1/events (SSE)"}
+		return &messages.Error{Code: codeNeedUpgrade, Message: "this path speaks WebSocket only", NextStep: next.ConnectWebSocket}
 	}
 	s.sockets.Add(1) // before it is hijacked, while http.Server still waits for it
 	defer s.sockets.Done()

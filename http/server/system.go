@@ -1,6 +1,7 @@
 package server
 
 import (
+	"fmt"
 	"net/http"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -9,6 +10,7 @@ import (
 	"github.com/dash-fleet/dash/http/api"
 	"github.com/dash-fleet/dash/http/auth"
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
 )
 
 func (s *Server) listNodes(c *call) error {
@@ -91,7 +93,7 @@ func (s *Server) getDocs(c *call) error {
 func (s *Server) getErrorDocs(c *call) error {
 	p, ok := s.doc.pages.errors[messages.Code(c.param)]
 	if !ok {
-		return &messages.Error{Code: messages.CodeNotFound, Message: "there is no such error code", NextStep: "GET " + prefix + "/docs lists the codes"}
+		return &messages.Error{Code: messages.CodeNotFound, Message: "there is no such error code", NextStep: fmt.Sprintf(next.ListCodes, prefix)}
 	}
 	c.w.Header()["Content-Security-Policy"] = hdrPageCSP
 	c.bytes(http.StatusOK, "text/html; charset=utf-8", p)

@@ -6,6 +6,7 @@ import (
 	"net"
 	"strings"
 
+	"github.com/dash-fleet/dash/messages/next"
 	"github.com/dash-fleet/dash/persistence"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -19,19 +20,19 @@ func (e *NodesRunError) Error() string {
 }
 
 // Advice says what an operator does about an error of this package. fatal is
-// true when trying again without a change is of no use. next is empty when
+// true when trying again without a change is of no use. advice is empty when
 // there is nothing more to say than the error does.
-func Advice(err error) (next string, fatal bool) {
+func Advice(err error) (advice string, fatal bool) {
 	code := sqlState(err)
 	switch {
 	case code == "3D000":
-		return "make it, for example with `createdb --owner USER NAME`, or name another database in --postgres-url; Dash makes its tables itself", true
+		return next.MakeDatabase, true
 	case strings.HasPrefix(code, "28"):
-		return "check user and password in --postgres-url, that the role exists (`createuser USER`), and pg_hba.conf of the server", true
+		return next.CheckPostgresLogin, true
 	case code == "42501":
-		return "let that user own the database: `ALTER DATABASE name OWNER TO \"user\"`", true
+		return next.OwnDatabase, true
 	case code == "53300":
-		return "raise max_connections of the server, or stop what else uses it", false
+		return next.RaiseMaxConnections, false
 	}
 	return "", false
 }

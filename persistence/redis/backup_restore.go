@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
 	"github.com/dash-fleet/dash/persistence"
 	goredis "github.com/redis/go-redis/v9"
 )
@@ -50,7 +51,7 @@ func (t *Target) Restore(ctx context.Context, mark persistence.Mark, rows iter.S
 		return nil, unavailable(ctx, "begin restore", err)
 	}
 	if !got {
-		return nil, &BusyError{"another restore fills this store, or one was interrupted within the last minute", "wait a minute and try again"}
+		return nil, &BusyError{"another restore fills this store, or one was interrupted within the last minute", next.WaitAMinute}
 	}
 	if err := f.begin(ctx); err != nil {
 		return nil, errors.Join(err, f.unlock())
@@ -99,7 +100,7 @@ func (f *filling) begin(ctx context.Context) error {
 		return unavailable(ctx, "begin restore", err)
 	}
 	if text(res[0]) != dataset {
-		return &BusyError{"a process of dash has begun to use this store", "stop it, then restore again"}
+		return &BusyError{"a process of dash has begun to use this store", next.StopThenRestore}
 	}
 	f.next = 1
 	return db.join(dataset)

@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
 	"github.com/dash-fleet/dash/persistence"
 	"github.com/dash-fleet/dash/persistence/internal/rows"
 )
@@ -104,7 +105,7 @@ func (e *encoder) fence(f persistence.Fence) (uint16, error) {
 		return n, nil
 	}
 	if len(e.fields) == 1<<16-1 {
-		return 0, invalid("a batch names too many fences", "send smaller batches")
+		return 0, invalid("a batch names too many fences", next.SmallerBatches)
 	}
 	value := ""
 	if f.Owner != "" {
@@ -196,7 +197,7 @@ func (e *encoder) head(op *persistence.Op, h *head, extras, events int) error {
 		return err
 	}
 	if extras >= 1<<16 || len(op.Events) >= 1<<16 || h.pool >= 1<<16 || set >= 1<<16 || len(e.data) > maxData || len(e.events) > maxData {
-		return invalid("a batch is too large or has too many pools, or an op too many parts", "send smaller batches, with fewer labels and events in one op")
+		return invalid("a batch is too large or has too many pools, or an op too many parts", next.SmallerOps)
 	}
 	b := append(e.heads, h.kind, h.flags)
 	b = binary.BigEndian.AppendUint16(b, uint16(extras))
@@ -217,7 +218,7 @@ func (e *encoder) others(op *persistence.Op, h *head) error {
 	if s := op.Session; s != nil {
 		h.flags |= opSession
 		if len(s.Session.Tenant)+len(s.Session.ID) > maxName {
-			return invalid("the session's id is too long", "use an id of at most 128 characters")
+			return invalid("the session's id is too long", next.ID128)
 		}
 		gen := "!" // fits nothing
 		switch {
@@ -269,7 +270,7 @@ func codeFlag(t *messages.Task) byte {
 func (e *encoder) insert(in *persistence.TaskInsert, h *head) (err error) {
 	t := &in.Task
 	if len(t.ID)+len(t.Pool)+len(t.Tenant)+len(t.Session)+len(in.IdemKey) > maxName {
-		return invalid("the names of a task are too long", "use ids of at most 128 characters")
+		return invalid("the names of a task are too long", next.ID128)
 	}
 	flags := codeFlag(t)
 	if t.Session != "" {

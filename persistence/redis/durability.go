@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/dash-fleet/dash/messages/next"
 	"github.com/dash-fleet/dash/persistence"
 	goredis "github.com/redis/go-redis/v9"
 )
@@ -96,24 +97,24 @@ func parseInfo(info string) (d durability, err error) {
 }
 
 // window is the span of acknowledged writes that a loss of power may take with
-// these settings; problem and next are for the operator. 0: none.
-func (d *durability) window() (window time.Duration, problem, next string) {
+// these settings; problem and advice are for the operator. 0: none.
+func (d *durability) window() (window time.Duration, problem, advice string) {
 	switch {
 	case !d.known:
 		return time.Second, "it does not let Dash read its durability settings (CONFIG GET is forbidden or unknown)",
-			"allow CONFIG GET, or name the window of writes that its operator says may be lost"
+			next.AllowConfigGet
 	case d.aof != "yes" || !d.aofEnabled:
 		return windowNoAOF, "it keeps no append-only file, so what it acknowledged is gone when it stops",
-			"run `redis-cli CONFIG SET appendonly yes`, `redis-cli CONFIG SET appendfsync always` and `redis-cli CONFIG REWRITE`"
+			next.AppendOnly
 	case d.fsync == "everysec":
 		return windowEverysec, "appendfsync is everysec, so up to two seconds of acknowledged writes are lost with the power",
-			"run `redis-cli CONFIG SET appendfsync always` and `redis-cli CONFIG REWRITE`"
+			next.FsyncAlways
 	case d.fsync != "always":
 		return windowNoFsync, "appendfsync is " + d.fsync + ", so what the kernel has not written back is lost with the power",
-			"run `redis-cli CONFIG SET appendfsync always` and `redis-cli CONFIG REWRITE`"
+			next.FsyncAlways
 	case d.rewrite != "no" && d.rewrite != "":
 		return windowNoFsync, "no-appendfsync-on-rewrite is on, so nothing is synced while the append-only file is rewritten",
-			"run `redis-cli CONFIG SET no-appendfsync-on-rewrite no` and `redis-cli CONFIG REWRITE`"
+			next.NoFsyncOnRewrite
 	}
 	return 0, "", ""
 }
@@ -124,23 +125,23 @@ func (d *durability) check(accept time.Duration) error {
 	major, minor := version(d.version)
 	switch {
 	case major < 6 || (major == 6 && minor < 2):
-		return &DurabilityError{"version " + d.version + " is too old", "use Redis 6.2 or newer, or Valkey"}
+		return &DurabilityError{"version " + d.version + " is too old", next.UseNewerRedis}
 	case d.role != "master":
-		return &DurabilityError{"this server is a replica (role " + d.role + ")", "name the primary in --redis-url"}
+		return &DurabilityError{"this server is a replica (role " + d.role + ")", next.NamePrimary}
 	case d.aofEnabled && !d.aofWriteOK:
-		return &DurabilityError{"it cannot write its append-only file", "free space on its disk and look at its log"}
+		return &DurabilityError{"it cannot write its append-only file", next.FreeRedisDisk}
 	case d.known && d.evict != "noeviction":
 		return &DurabilityError{"maxmemory-policy is " + d.evict + ", so it may throw tasks away",
-			"run `redis-cli CONFIG SET maxmemory-policy noeviction` and `redis-cli CONFIG REWRITE`"}
+			next.NoEviction}
 	}
-	window, problem, next := d.window()
+	window, problem, advice := d.window()
 	switch {
 	case window == 0 || (accept > 0 && accept >= window):
 		return nil
 	case accept > 0:
-		return &DurabilityError{problem, fmt.Sprintf("%s, or accept at least --redis-accept-loss=%v instead of %v", next, window, accept)}
+		return &DurabilityError{problem, fmt.Sprintf(next.OrAcceptMoreLoss, advice, window, accept)}
 	}
-	return &DurabilityError{problem, fmt.Sprintf("%s, or start Dash with --redis-accept-loss=%v to accept that loss", next, window)}
+	return &DurabilityError{problem, fmt.Sprintf(next.OrAcceptLoss, advice, window)}
 }
 
 func version(s string) (major, minor int) {
@@ -168,8 +169,8 @@ type durableState struct {
 // set takes over settings that are acceptable.
 func (s *durableState) set(d durability, accept time.Duration) {
 	l := Loss{}
-	if w, problem, next := d.window(); w > 0 {
-		l = Loss{accept, problem, next}
+	if w, problem, advice := d.window(); w > 0 {
+		l = Loss{accept, problem, advice}
 	}
 	s.loss.Store(&l)
 	s.wrong.Store(nil)

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dash-fleet/dash/messages/next"
 	"github.com/dash-fleet/dash/persistence"
 	goredis "github.com/redis/go-redis/v9"
 )
@@ -55,23 +56,22 @@ func (e *PairError) Error() string {
 
 // Next says what to do about it.
 func (e *PairError) Next() string {
-	return "give the --redis-url and --postgres-url that belong together, or restore a backup into two empty servers; " +
-		"if that database is gone for good, `redis-cli HDEL " + DefaultPrefix + "meta paired` pairs the store with this one"
+	return fmt.Sprintf(next.GivePair, DefaultPrefix)
 }
 
 // BusyError refuses to change a store that others work on.
 type BusyError struct {
-	Why string
-	Do  string // what to do about it
+	Why    string
+	Advice string // what to do about it
 }
 
 func (e *BusyError) Error() string { return e.Why }
 
 // Next says what to do about it.
-func (e *BusyError) Next() string { return e.Do }
+func (e *BusyError) Next() string { return e.Advice }
 
 func nodesRun(n int) *BusyError {
-	return &BusyError{fmt.Sprintf("%d nodes of dash run on this store", n), "stop them first, `dash node list` names them, and repeat it some seconds later; or give another store"}
+	return &BusyError{fmt.Sprintf("%d nodes of dash run on this store", n), next.StopNodesOrOtherStore}
 }
 
 // fate says what is known of a command that returned an error.

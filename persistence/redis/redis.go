@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
 	"github.com/dash-fleet/dash/persistence"
 	"github.com/prometheus/client_golang/prometheus"
 	goredis "github.com/redis/go-redis/v9"
@@ -179,7 +180,7 @@ func (db *DB) begin(ctx context.Context, run string) error {
 	dataset, batch, shards, paired := text(res[0]), integer(res[1]), integer(res[3]), integer(res[5]) == 1
 	db.run = text(res[4])
 	if strings.HasPrefix(dataset, restoring) {
-		return &BusyError{"the store is being restored, or a restore was interrupted", "wait for its end, or run `dash restore` again"}
+		return &BusyError{"the store is being restored, or a restore was interrupted", next.WaitOrRestoreAgain}
 	}
 	if dataset != "" && shards != persistence.Shards {
 		return fmt.Errorf("the store has %d shards, this Dash works with %d; use the version that made it", shards, persistence.Shards)

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"github.com/dash-fleet/dash/messages/next"
 )
 
 // markName is the file beside the database that says which batch was the last
@@ -72,5 +74,5 @@ func (e *LostError) Error() string {
 
 // Next says what to do about it.
 func (e *LostError) Next() string {
-	return fmt.Sprintf("put the folder's newest files back, or `dash restore` a backup into another folder, or accept the loss: remove %s and start again", filepath.Join(e.Dir, markName))
+	return fmt.Sprintf(next.PutFilesBack, filepath.Join(e.Dir, markName))
 }

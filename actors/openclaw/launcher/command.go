@@ -10,6 +10,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/dash-fleet/dash/messages/next"
 )
 
 const (
@@ -44,7 +46,7 @@ func (l *Launcher) commandFor(own []string) ([]string, error) {
 		argv = []string{found}
 	}
 	if len(argv) == 0 {
-		return nil, permanent("set openclaw-command, give the gateway a command, or set openclaw-probe-names", "no command is configured that starts a gateway")
+		return nil, permanent(next.SetOpenClawCommand, "no command is configured that starts a gateway")
 	}
 	return checkCommand(argv)
 }
@@ -56,12 +58,12 @@ func probeNames(log *slog.Logger) (string, error) {
 			continue
 		}
 		if path, err = filepath.Abs(path); err != nil {
-			return "", retryable(err, "give the full path as openclaw-command", "resolve %s", name)
+			return "", retryable(err, next.FullPathOpenClaw, "resolve %s", name)
 		}
 		log.Info("found the gateway program on PATH", "name", name, "path", path)
 		return path, nil
 	}
-	return "", permanent("install openclaw, or give its full path as openclaw-command", "none of %s is on PATH", strings.Join(daemonNames, ", "))
+	return "", permanent(next.InstallOpenClaw, "none of %s is on PATH", strings.Join(daemonNames, ", "))
 }
 
 // checkCommand returns the arguments to run, or a permanent error that says
@@ -69,24 +71,24 @@ func probeNames(log *slog.Logger) (string, error) {
 func checkCommand(argv []string) ([]string, error) {
 	program := argv[0]
 	if !filepath.IsAbs(program) {
-		return nil, permanent("give the full path of the program", "the command %q is not an absolute path", program)
+		return nil, permanent(next.FullPath, "the command %q is not an absolute path", program)
 	}
 	info, err := os.Stat(program)
 	if err != nil {
-		e := permanent("install it, or correct the command", "the program %s cannot be started", program)
+		e := permanent(next.InstallOrCorrectCommand, "the program %s cannot be started", program)
 		e.Err = err
 		return nil, e
 	}
 	if !info.Mode().IsRegular() || info.Mode()&0o111 == 0 {
-		return nil, permanent("correct the command or the file's rights", "%s is not an executable file", program)
+		return nil, permanent(next.CorrectCommandRights, "%s is not an executable file", program)
 	}
 	for _, arg := range argv[1:] {
 		name, _, _ := strings.Cut(arg, "=")
 		if slices.Contains(refusedArgs, name) {
-			return nil, permanent("remove it; Dash sets port, address and token in the configuration file", "the command has the argument %s", name)
+			return nil, permanent(next.RemoveArgument, "the command has the argument %s", name)
 		}
 		if strings.IndexByte(arg, 0) >= 0 {
-			return nil, permanent("correct the command", "an argument of the command holds a zero byte")
+			return nil, permanent(next.CorrectCommand, "an argument of the command holds a zero byte")
 		}
 	}
 	base := filepath.Base(program)
@@ -143,10 +145,10 @@ func (l *Launcher) environment(dir folder, program string, own map[string]string
 	for name, v := range own {
 		_, taken := fixed[name]
 		if taken || name == envLaunchID || strings.HasPrefix(name, "OPENCLAW_GATEWAY_") {
-			return nil, permanent("remove it from the gateway's env", "the environment variable %s is set by Dash", name)
+			return nil, permanent(next.RemoveFromEnv, "the environment variable %s is set by Dash", name)
 		}
 		if !envName.MatchString(name) || strings.IndexByte(v, 0) >= 0 {
-			return nil, permanent("correct the gateway's env", "%q is not an environment variable that can be set", name)
+			return nil, permanent(next.CorrectEnv, "%q is not an environment variable that can be set", name)
 		}
 	}
 	maps.Copy(env, own)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
 )
 
 // endTimeout bounds the wait for a process after SIGKILL.
@@ -75,13 +76,13 @@ func (l *Launcher) up(ctx context.Context, spec Spec, mayStart bool) (Endpoint, 
 func (l *Launcher) find(g *gateway) (*process, error) {
 	boot, err := hostBootID()
 	if err != nil {
-		return nil, retryable(err, "mount /proc", "find the gateway's process")
+		return nil, retryable(err, next.MountProc, "find the gateway's process")
 	}
 	rec, ok, err := readRecord(g.dir)
 	if err != nil {
 		l.log.Warn("launch record cannot be used, set aside", "gateway", g.id, "path", g.dir.record(), "err", err)
 		if err := os.Rename(g.dir.record(), g.dir.record()+".bad"); err != nil {
-			return nil, retryable(err, "check the gateway's folder", "set the launch record aside")
+			return nil, retryable(err, next.CheckGatewayFolder, "set the launch record aside")
 		}
 	}
 	if !ok {
@@ -103,7 +104,7 @@ func (l *Launcher) find(g *gateway) (*process, error) {
 	}
 	if err := rec.write(g.dir); err != nil {
 		p.close()
-		return nil, retryable(err, "check the free space of the data folder", "adopt process %d", p.pid)
+		return nil, retryable(err, next.CheckFreeSpace, "adopt process %d", p.pid)
 	}
 	l.log.Info("found the gateway's process", "gateway", g.id, "pid", p.pid, "port", rec.Port)
 	l.watch(g, p, true)
@@ -174,7 +175,7 @@ func (l *Launcher) adopt(ctx context.Context, g *gateway, p *process, wanted mes
 	rec, known := g.rec, g.token
 	token, ok := tokenOf(rec, known, wanted, readPrevious(g.dir).token)
 	if !ok {
-		return Endpoint{}, permanent("restart the gateway to give it a new token", "process %d of gateway %s runs with a token that is not known any more", p.pid, g.id)
+		return Endpoint{}, permanent(next.RestartForToken, "process %d of gateway %s runs with a token that is not known any more", p.pid, g.id)
 	}
 	owner, why, err := l.awaitReady(ctx, p, rec.Port, rec.LaunchID)
 	switch {
@@ -193,11 +194,11 @@ func (l *Launcher) adopt(ctx context.Context, g *gateway, p *process, wanted mes
 			return Endpoint{}, errEnded
 		}
 		l.metrics.starts.WithLabelValues("late").Inc()
-		e := retryable(err, "look at the output; if the host is busy, raise openclaw-startup-timeout", "process %d was still not ready (%s) and was ended", p.pid, why)
+		e := retryable(err, next.LookAtOutputBusy, "process %d was still not ready (%s) and was ended", p.pid, why)
 		e.LogTail = pl.shown(g.dir, token)
 		return Endpoint{}, e
 	}
-	return Endpoint{}, retryable(err, "wait for its runs to end, or restart the gateway, which ends them",
+	return Endpoint{}, retryable(err, next.WaitOrRestartGateway,
 		"process %d of gateway %s lives but is not ready (%s)", p.pid, g.id, why)
 }
 
@@ -269,7 +270,7 @@ func (l *Launcher) end(g *gateway, p *process) error {
 	case <-p.done:
 		return nil
 	case <-limit.C:
-		return retryable(nil, "the process hangs in the kernel; look at the host's disk and memory", "process %d did not end %s after SIGKILL", p.pid, endTimeout)
+		return retryable(nil, next.HangsInKernel, "process %d did not end %s after SIGKILL", p.pid, endTimeout)
 	case <-l.ctx.Done():
 		return ErrClosed
 	}

@@ -9,6 +9,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/dash-fleet/dash/messages/next"
 )
 
 // folder is the layout of one gateway's folder.
@@ -28,7 +30,7 @@ func (f folder) lock() string      { return filepath.Join(f.base, "lock") }
 func (l *Launcher) folderOf(id, own string) (folder, error) {
 	if own != "" {
 		if !filepath.IsAbs(own) {
-			return folder{}, permanent("give the full path", "the state folder %q is not an absolute path", own)
+			return folder{}, permanent(next.FullPath, "the state folder %q is not an absolute path", own)
 		}
 		return folder{filepath.Clean(own)}, nil
 	}
@@ -42,13 +44,13 @@ func (l *Launcher) folderOf(id, own string) (folder, error) {
 func (f folder) open() (*os.File, error) {
 	for _, dir := range []string{f.base, f.state(), f.home(), f.workspace()} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return nil, retryable(err, "check the owner, the rights and the free space of the data folder", "make the folder of the gateway")
+			return nil, retryable(err, next.CheckDataFolder, "make the folder of the gateway")
 		}
 	}
 	// A folder of the operator's own keeps its rights, but whoever can write to
 	// it could exchange the configuration.
 	if info, err := os.Stat(f.base); err != nil || info.Mode().Perm()&0o022 != 0 {
-		e := permanent("chmod go-w "+f.base, "other users can write to the folder of the gateway, %s", f.base)
+		e := permanent(fmt.Sprintf(next.ChmodFolder, f.base), "other users can write to the folder of the gateway, %s", f.base)
 		e.Err = err
 		return nil, e
 	}
@@ -66,14 +68,14 @@ func (f folder) open() (*os.File, error) {
 func (f folder) tryLock() (*os.File, error) {
 	lock, err := os.OpenFile(f.lock(), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return nil, retryable(err, "check the rights of the data folder", "open the lock of the gateway")
+		return nil, retryable(err, next.CheckDataRights, "open the lock of the gateway")
 	}
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		lock.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, retryable(nil, "stop the other Dash process, or give each gateway its own folder", "another Dash process, or another gateway, uses %s", f.base)
+			return nil, retryable(nil, next.StopOtherDash, "another Dash process, or another gateway, uses %s", f.base)
 		}
-		return nil, retryable(err, "keep the data folder on a local disk", "lock the gateway's folder")
+		return nil, retryable(err, next.LocalDisk, "lock the gateway's folder")
 	}
 	held, herr := lock.Stat()
 	named, nerr := os.Stat(f.lock())

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
 )
 
 // Phase says what a gateway's process is doing as far as the launcher knows.
@@ -153,7 +154,7 @@ func (g *gateway) open(dir folder) error {
 			return nil
 		}
 		return &StartError{Permanent: true, Reason: fmt.Sprintf("the folder of gateway %s changed from %s to %s while Dash manages it", g.id, g.dir.base, dir.base),
-			NextStep: "remove the gateway and add it again, or restore the folder"}
+			NextStep: next.RemoveOrRestoreFolder}
 	}
 	lock, err := dir.open()
 	if err != nil {

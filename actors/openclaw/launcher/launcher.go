@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
 )
 
 // Config of a launcher. The zero value of a field means its default.
@@ -102,7 +103,7 @@ func New(cfg Config) (*Launcher, error) {
 	}
 	cfg = cfg.withDefaults()
 	if !filepath.IsAbs(cfg.Dir) {
-		return nil, &messages.Error{Code: messages.CodeInvalid, Message: fmt.Sprintf("the data folder %q is not an absolute path", cfg.Dir), NextStep: "give the full path"}
+		return nil, &messages.Error{Code: messages.CodeInvalid, Message: fmt.Sprintf("the data folder %q is not an absolute path", cfg.Dir), NextStep: next.FullPath}
 	}
 	if len(cfg.Command) > 0 {
 		if _, err := checkCommand(cfg.Command); err != nil {
@@ -175,7 +176,7 @@ func (l *Launcher) Close() {
 // lookup returns the gateway's state, making it when add is set.
 func (l *Launcher) lookup(id string, add bool) (*gateway, error) {
 	if err := messages.CheckID(id); err != nil {
-		return nil, &messages.Error{Code: messages.CodeInvalid, Message: fmt.Sprintf("gateway id %q: %v", id, err), NextStep: "choose another id"}
+		return nil, &messages.Error{Code: messages.CodeInvalid, Message: fmt.Sprintf("gateway id %q: %v", id, err), NextStep: next.OtherID}
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -4,6 +4,8 @@ import (
 	"math/rand/v2"
 	"net"
 	"strconv"
+
+	"github.com/dash-fleet/dash/messages/next"
 )
 
 // portRange is where ports are chosen from, last excluded.
@@ -28,7 +30,7 @@ func (l *Launcher) choosePort(id string, wanted, kept int) (int, error) {
 		if !taken[wanted] && canListen(wanted) {
 			return wanted, nil
 		}
-		return 0, retryable(nil, "free the port, or leave the gateway's port out to have one chosen", "the gateway's port %d is taken", wanted)
+		return 0, retryable(nil, next.FreePort, "the gateway's port %d is taken", wanted)
 	}
 	if kept != 0 && !taken[kept] && canListen(kept) {
 		return kept, nil
@@ -45,7 +47,7 @@ func (l *Launcher) choosePort(id string, wanted, kept int) (int, error) {
 			return port, nil
 		}
 	}
-	return 0, retryable(nil, "stop what listens on these ports, or give the gateway a port", "no free port from %d to %d was found", l.ports.first, l.ports.last)
+	return 0, retryable(nil, next.FreePorts, "no free port from %d to %d was found", l.ports.first, l.ports.last)
 }
 
 // portsOfOthers returns the ports of this node's other managed gateways, also

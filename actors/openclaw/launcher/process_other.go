@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
 )
 
 func supported() error { return errUnsupported }
@@ -15,7 +16,7 @@ func supported() error { return errUnsupported }
 var (
 	errGone        = errors.New("process is gone")
 	errUnsupported = &messages.Error{Code: messages.CodeNotSupported, Message: "managed gateways need Linux: processes are held by pidfd and found in /proc",
-		NextStep: "run gateways yourself and add them by URL and token"}
+		NextStep: next.RunGatewaysYourself}
 )
 
 // process cannot exist on this system: New answers errUnsupported.

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
 )
 
 const (
@@ -43,13 +44,13 @@ func (l *Launcher) prepare(dir folder, spec Spec) (*plan, error) {
 		return nil, err
 	}
 	if p := spec.Managed.Port; p != 0 && (p < 1024 || p > 65535) {
-		return nil, permanent("give a port of 1024 to 65535, or none to have one chosen", "the gateway's port %d cannot be used", p)
+		return nil, permanent(next.PortRange, "the gateway's port %d cannot be used", p)
 	}
 	if t := spec.Token.Reveal(); t != "" && (len(t) < minToken || len(t) > maxToken || !printable(t)) {
-		return nil, permanent("give another token, or none to have one made", "the gateway's token is not %d to %d printable ASCII characters", minToken, maxToken)
+		return nil, permanent(next.OtherToken, "the gateway's token is not %d to %d printable ASCII characters", minToken, maxToken)
 	}
 	if slices.ContainsFunc(argv, func(a string) bool { return !spec.Token.Empty() && strings.Contains(a, spec.Token.Reveal()) }) {
-		return nil, permanent("remove it from the command; Dash writes it to the configuration file", "the command holds the gateway's token, which every user of the host could read")
+		return nil, permanent(next.RemoveTokenFromCommand, "the command holds the gateway's token, which every user of the host could read")
 	}
 	settings, err := settingsFor(dir, spec)
 	if err != nil {
@@ -58,7 +59,7 @@ func (l *Launcher) prepare(dir folder, spec Spec) (*plan, error) {
 	// What is inherited from Dash's environment may differ with every start of Dash.
 	print, err := json.Marshal([]any{argv, spec.Managed.Env, settings, spec.Managed.Port})
 	if err != nil {
-		return nil, permanent("correct the gateway's config", "the gateway's configuration cannot be written as JSON: %v", err)
+		return nil, permanent(next.CorrectGatewayConfig, "the gateway's configuration cannot be written as JSON: %v", err)
 	}
 	sum := sha256.Sum256(print)
 	return &plan{argv: argv, env: env, settings: settings, print: hex.EncodeToString(sum[:16]), port: spec.Managed.Port, token: spec.Token,
@@ -140,11 +141,11 @@ func settingsFor(dir folder, spec Spec) (map[string]any, error) {
 	if gw, ok := own["gateway"]; ok {
 		section, ok := gw.(map[string]any)
 		if !ok {
-			return nil, permanent("correct the gateway's config", "gateway in the gateway's config is not an object")
+			return nil, permanent(next.CorrectGatewayConfig, "gateway in the gateway's config is not an object")
 		}
 		for _, key := range []string{"mode", "bind", "port", "auth"} {
 			if _, ok := section[key]; ok {
-				return nil, permanent("remove it from the gateway's config; the port is set by the gateway's port, the token by its token",
+				return nil, permanent(next.RemovePortToken,
 					"gateway.%s in the gateway's config is set by Dash", key)
 			}
 		}
@@ -158,16 +159,16 @@ func settingsFor(dir folder, spec Spec) (map[string]any, error) {
 func normalise(config map[string]any) (map[string]any, error) {
 	b, err := json.Marshal(config)
 	if err != nil {
-		return nil, permanent("correct the gateway's config", "the gateway's config cannot be written as JSON: %v", err)
+		return nil, permanent(next.CorrectGatewayConfig, "the gateway's config cannot be written as JSON: %v", err)
 	}
 	if len(b) > settingsLimit {
-		return nil, permanent("make it smaller", "the gateway's config has %d bytes, more than %d", len(b), settingsLimit)
+		return nil, permanent(next.MakeSmaller, "the gateway's config has %d bytes, more than %d", len(b), settingsLimit)
 	}
 	own := map[string]any{}
 	dec := json.NewDecoder(bytes.NewReader(b))
 	dec.UseNumber()
 	if err := dec.Decode(&own); err != nil {
-		return nil, permanent("correct the gateway's config", "the gateway's config cannot be read back: %v", err)
+		return nil, permanent(next.CorrectGatewayConfig, "the gateway's config cannot be read back: %v", err)
 	}
 	return own, nil
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
 )
 
 // portTries bounds how often a start is repeated because somebody else took
@@ -60,7 +61,7 @@ func (l *Launcher) startOnce(ctx context.Context, g *gateway, pl *plan) (Endpoin
 		if err := l.end(g, p); err != nil {
 			return Endpoint{}, err
 		}
-		e := retryable(errLate, "look at the output; if the host is busy, raise openclaw-startup-timeout or lower the boots at once",
+		e := retryable(errLate, next.LookAtOutputBusy,
 			"gateway %s was not ready within %s (%s) and was ended", g.id, l.cfg.StartupTimeout, why)
 		e.LogTail = pl.shown(g.dir, token)
 		return Endpoint{}, e
@@ -76,13 +77,13 @@ func (l *Launcher) startOnce(ctx context.Context, g *gateway, pl *plan) (Endpoin
 }
 
 func (l *Launcher) portTaken(g *gateway) error {
-	return retryable(errForeign, "free the port, or leave the gateway's port out to have one chosen", "port %d was taken while gateway %s started", g.rec.Port, g.id)
+	return retryable(errForeign, next.FreePort, "port %d was taken while gateway %s started", g.rec.Port, g.id)
 }
 
 // launch writes configuration and intent, starts the process, and writes the
 // record. When it returns a process, that process is watched.
 func (l *Launcher) launch(g *gateway, pl *plan, token messages.Secret) (*process, error) {
-	const disk = "check the rights and the free space of the data folder"
+	const disk = next.CheckDataRightsSpace
 	port, err := l.choosePort(g.id, pl.port, g.rec.Port)
 	if err != nil {
 		return nil, err
@@ -96,7 +97,7 @@ func (l *Launcher) launch(g *gateway, pl *plan, token messages.Secret) (*process
 	}
 	boot, err := hostBootID()
 	if err != nil {
-		return nil, retryable(err, "mount /proc", "start gateway %s", g.id)
+		return nil, retryable(err, next.MountProc, "start gateway %s", g.id)
 	}
 	id := randomHex(16)
 	rec := record{Version: recordVersion, Gateway: g.id, LaunchID: id, HostBootID: boot, Port: port,
@@ -129,18 +130,18 @@ func (l *Launcher) launch(g *gateway, pl *plan, token messages.Secret) (*process
 func spawnError(err error, program string) error {
 	for _, fatal := range []syscall.Errno{syscall.ENOENT, syscall.EACCES, syscall.ENOEXEC, syscall.E2BIG, syscall.EPERM} {
 		if errors.Is(err, fatal) {
-			e := permanent("install it, or correct the command", "the program %s cannot be started", program)
+			e := permanent(next.InstallOrCorrectCommand, "the program %s cannot be started", program)
 			e.Err = err
 			return e
 		}
 	}
-	return retryable(err, "look at the host's limits of memory and processes", "start %s", program)
+	return retryable(err, next.CheckHostLimits, "start %s", program)
 }
 
 // failedStart judges a process that ended before it was ready.
 func (l *Launcher) failedStart(ctx context.Context, g *gateway, e Exit, prev previous, token messages.Secret, old []byte, pl *plan) (Endpoint, error) {
 	se := &StartError{ExitCode: e.Code, Reason: fmt.Sprintf("gateway %s %s", g.id, e.Reason),
-		NextStep: "look at the output; a later start may succeed", LogTail: pl.shown(g.dir, token)}
+		NextStep: next.LookAtOutputLater, LogTail: pl.shown(g.dir, token)}
 	if e.known && e.Code == codeFailed && !canListen(g.rec.Port) {
 		l.metrics.starts.WithLabelValues("port").Inc()
 		return Endpoint{}, l.portTaken(g)
@@ -156,7 +157,7 @@ func (l *Launcher) failedStart(ctx context.Context, g *gateway, e Exit, prev pre
 		if len(old) > 0 { // the file that process was started with
 			if err := writeFile(g.dir.config(), old); err != nil {
 				p.close()
-				return Endpoint{}, retryable(err, "check the free space of the data folder", "put the configuration of process %d back", p.pid)
+				return Endpoint{}, retryable(err, next.CheckFreeSpace, "put the configuration of process %d back", p.pid)
 			}
 		}
 		g.mu.Lock()
@@ -164,7 +165,7 @@ func (l *Launcher) failedStart(ctx context.Context, g *gateway, e Exit, prev pre
 		g.mu.Unlock()
 		if err := rec.write(g.dir); err != nil {
 			p.close()
-			return Endpoint{}, retryable(err, "check the free space of the data folder", "adopt process %d", p.pid)
+			return Endpoint{}, retryable(err, next.CheckFreeSpace, "adopt process %d", p.pid)
 		}
 		l.log.Info("the state folder has a living owner, adopting it", "gateway", g.id, "pid", p.pid, "port", rec.Port)
 		l.watch(g, p, true)
@@ -174,7 +175,7 @@ func (l *Launcher) failedStart(ctx context.Context, g *gateway, e Exit, prev pre
 		}
 		return ep, err
 	}
-	se.Permanent, se.NextStep = true, "correct the gateway's config as the output says"
+	se.Permanent, se.NextStep = true, next.CorrectConfigAsSaid
 	return Endpoint{}, se
 }
 

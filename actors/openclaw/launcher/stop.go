@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
 )
 
 // Stop asks the daemon to drain (SIGTERM) and waits for its end: runs in
@@ -106,7 +107,7 @@ func (l *Launcher) Forget(ctx context.Context, id string, remove bool) error {
 	}
 	defer end()
 	if p != nil {
-		return &messages.Error{Code: messages.CodeConflict, Message: fmt.Sprintf("process %d of gateway %s is running", p.pid, id), NextStep: "stop the gateway first"}
+		return &messages.Error{Code: messages.CodeConflict, Message: fmt.Sprintf("process %d of gateway %s is running", p.pid, id), NextStep: next.StopGatewayFirst}
 	}
 	if remove && g.lock != nil {
 		own, err := l.folderOf(id, "")

@@ -3,12 +3,14 @@ package app
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/dash-fleet/dash/http/auth"
 	"github.com/dash-fleet/dash/http/server"
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
 	"github.com/dash-fleet/dash/persistence"
 )
 
@@ -23,7 +25,7 @@ func (c accountCommands) tenantExists(ctx context.Context, id string) error {
 	_, err := c.app.repos.Tenants.Get(ctx, id)
 	if errors.Is(err, persistence.ErrNotFound) {
 		return &messages.Error{
-			Code: messages.CodeInvalid, Message: "there is no tenant " + id, NextStep: "make it with `dash tenant create " + id + "`, or choose one of `dash tenant list`",
+			Code: messages.CodeInvalid, Message: "there is no tenant " + id, NextStep: fmt.Sprintf(next.MakeTenant, id),
 			Fields: []messages.FieldError{{Pointer: "/tenant", Detail: "unknown tenant"}},
 		}
 	}
@@ -118,7 +120,7 @@ func (c accountCommands) notTheLastAdmin(ctx context.Context, id string) error {
 	if itself && others == 0 {
 		return &messages.Error{
 			Code: messages.CodeWrongState, Message: "this is the last key that may do everything",
-			NextStep: "make another one first: `dash key create NAME --permission admin --all-tenants`",
+			NextStep: next.MakeOtherAdminKey,
 		}
 	}
 	return nil

@@ -12,6 +12,7 @@ import (
 	"github.com/dash-fleet/dash/http/events"
 	"github.com/dash-fleet/dash/http/server"
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
 	"github.com/dash-fleet/dash/persistence"
 )
 
@@ -36,7 +37,7 @@ func (c *commands) pool(_ context.Context, id string) (*actor.PID, error) {
 	if !ok {
 		return nil, &messages.Error{
 			Code: messages.CodeInvalid, Message: fmt.Sprintf("there is no pool %q", id),
-			NextStep: "make it with `dash pool set " + id + "`, or leave the pool out for the default one",
+			NextStep: fmt.Sprintf(next.MakePool, id),
 			Fields:   []messages.FieldError{{Pointer: "/pool", Detail: "unknown pool"}},
 		}
 	}
@@ -44,7 +45,7 @@ func (c *commands) pool(_ context.Context, id string) (*actor.PID, error) {
 }
 
 func notFound(what, id string) *messages.Error {
-	return &messages.Error{Code: messages.CodeNotFound, Message: fmt.Sprintf("there is no %s %q", what, id), NextStep: "list them with `dash " + what + " list`"}
+	return &messages.Error{Code: messages.CodeNotFound, Message: fmt.Sprintf("there is no %s %q", what, id), NextStep: fmt.Sprintf(next.ListThem, what)}
 }
 
 // refused turns a store's error into one for the API.
@@ -55,11 +56,11 @@ func refused(err error, what, id string) error {
 	case errors.Is(err, persistence.ErrNotFound):
 		return notFound(what, id)
 	case errors.Is(err, persistence.ErrExists):
-		return &messages.Error{Code: messages.CodeConflict, Message: fmt.Sprintf("the %s %q exists", what, id), NextStep: "choose another id, or change the existing one"}
+		return &messages.Error{Code: messages.CodeConflict, Message: fmt.Sprintf("the %s %q exists", what, id), NextStep: next.OtherIDOrChange}
 	case errors.Is(err, persistence.ErrVersion):
-		return &messages.Error{Code: messages.CodeVersionClash, Message: fmt.Sprintf("the %s %q was changed meanwhile", what, id), NextStep: "read it again and repeat the change"}
+		return &messages.Error{Code: messages.CodeVersionClash, Message: fmt.Sprintf("the %s %q was changed meanwhile", what, id), NextStep: next.ReadAndRepeat}
 	case errors.Is(err, persistence.ErrUnavailable):
-		return &messages.Error{Code: messages.CodeUnavailable, Message: "the store is not available now", NextStep: "try again", RetryAfter: time.Second, Err: err}
+		return &messages.Error{Code: messages.CodeUnavailable, Message: "the store is not available now", NextStep: next.TryAgain, RetryAfter: time.Second, Err: err}
 	}
 	return err
 }

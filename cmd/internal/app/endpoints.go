@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
 )
 
 // endpoint names the process behind a gateway's URL as well as a URL can: two
@@ -49,7 +50,7 @@ func (c gatewayCommands) exclusive(ctx context.Context, g *messages.Gateway) err
 		}
 		return &messages.Error{
 			Code: messages.CodeConflict, Message: name + " has this URL already, and one process can be only one gateway",
-			NextStep: "remove that one first, or give another URL",
+			NextStep: next.RemoveThatFirst,
 			Fields:   []messages.FieldError{{Pointer: "/url", Detail: "belongs to " + name}},
 		}
 	}

@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/dash-fleet/dash/actors/gateway"
 	"github.com/dash-fleet/dash/http/server"
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
 )
 
 // gatewayCommands implements server.Gateways.
@@ -27,7 +29,7 @@ func (c gatewayCommands) Create(ctx context.Context, g messages.Gateway) (server
 	if g.Managed != nil && !c.app.cfg.OpenClawAutoStart {
 		return server.Gateway{}, &messages.Error{
 			Code: messages.CodeNotSupported, Message: "this node does not start gateways",
-			NextStep: "start Dash with --openclaw-auto-start, or register a running gateway with url and token",
+			NextStep: next.AutoStartOrRegister,
 		}
 	}
 	if g.MaxConcurrency == 0 {
@@ -154,7 +156,7 @@ func (c gatewayCommands) Update(ctx context.Context, tenant, id string, ch serve
 	if g.Managed != nil && (ch.URL != nil || ch.Token != nil) {
 		return server.Gateway{}, &messages.Error{
 			Code: messages.CodeInvalid, Message: "the url and the token of a managed gateway are Dash's own",
-			NextStep: "leave them out, or register the running gateway under another id",
+			NextStep: next.LeaveOutOrOtherID,
 		}
 	}
 	if version != 0 {
@@ -209,7 +211,7 @@ func (c gatewayCommands) Delete(ctx context.Context, tenant, id string, force bo
 	if s := c.shown(ctx, g); s.Status.Running > 0 && !force {
 		return &messages.Error{
 			Code: messages.CodeWrongState, Message: "the gateway holds tasks",
-			NextStep: "drain it first with `dash gateway drain " + id + "`, or use force: its tasks then follow their on_unknown policy",
+			NextStep: fmt.Sprintf(next.DrainFirst, id),
 		}
 	}
 	if err := c.app.repos.Gateways.Delete(ctx, id); err != nil {
@@ -255,7 +257,7 @@ func (c gatewayCommands) Restart(ctx context.Context, tenant, id string) (server
 	if s := c.shown(ctx, g).Status.State; s == messages.GatewayDrained || s == messages.GatewayDraining {
 		return server.Gateway{}, &messages.Error{
 			Code: messages.CodeWrongState, Message: "the gateway is " + s.String() + ", so a restart would not give it work",
-			NextStep: "open it with `dash gateway resume " + id + "`, which starts the process of a managed gateway anew",
+			NextStep: fmt.Sprintf(next.ResumeManaged, id),
 		}
 	}
 	if pid, ok := c.app.node.Gateway(id); ok {

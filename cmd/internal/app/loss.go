@@ -8,6 +8,7 @@ import (
 
 	"github.com/dash-fleet/dash/http/server"
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
 	"github.com/dash-fleet/dash/persistence"
 )
 
@@ -80,7 +81,7 @@ func (a *App) awaitLoss(ctx context.Context) {
 		a.rebuilding.Store(true)
 		a.standing.Store(&messages.Error{
 			Code: messages.CodeUnavailable, Message: "the store has lost data, and this node rebuilds what is known of it",
-			NextStep: "submit again; the log names the tasks that were affected", RetryAfter: lossRetry, Err: err,
+			NextStep: next.SubmitAgainLogNames, RetryAfter: lossRetry, Err: err,
 		})
 		for ctx.Err() == nil {
 			if err := a.engine.loss.recover(ctx); err == nil {

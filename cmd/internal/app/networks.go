@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
 )
 
 // resolveTimeout bounds the look-up of a gateway's name.
@@ -48,7 +49,7 @@ func (c gatewayCommands) reachable(ctx context.Context, raw string) error {
 		if addrs, err = net.DefaultResolver.LookupNetIP(ctx, "ip", host); err != nil {
 			return &messages.Error{
 				Code: messages.CodeInvalid, Message: "the name " + host + " in the gateway's URL cannot be resolved on this node",
-				NextStep: "correct the name, or give the address",
+				NextStep: next.CorrectHostName,
 				Fields:   []messages.FieldError{{Pointer: "/url", Detail: "its host is unknown"}}, Err: err,
 			}
 		}
@@ -64,7 +65,7 @@ func (c gatewayCommands) reachable(ctx context.Context, raw string) error {
 		Code: messages.CodeInvalid,
 		Message: host + " is not this machine: a gateway elsewhere has to be paired with Dash before it gives it any rights, " +
 			"which `dash gateway pair` will do in a later version",
-		NextStep: "run Dash beside the gateway and use ws://127.0.0.1:PORT, or allow its network with --gateway-networks",
+		NextStep: next.AllowNetwork,
 		Fields:   []messages.FieldError{{Pointer: "/url", Detail: "is neither on this machine nor in the networks that gateways may be in"}},
 	}
 }

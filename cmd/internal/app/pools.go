@@ -2,10 +2,12 @@ package app
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
 )
 
 // poolCommands implements server.Pools.
@@ -76,27 +78,27 @@ func (c poolCommands) keepsTenant(ctx context.Context, p messages.Pool) error {
 	if old.Tenant == p.Tenant {
 		return nil
 	}
-	what, next, err := c.inUse(ctx, p.ID)
+	what, advice, err := c.inUse(ctx, p.ID)
 	if err != nil || what == "" {
 		return refused(err, "pool", p.ID)
 	}
 	return &messages.Error{
 		Code: messages.CodeWrongState, Message: "the pool " + p.ID + " has " + what + ", so it must stay with tenant " + old.Tenant,
-		NextStep: next + ", or make another pool for tenant " + p.Tenant,
+		NextStep: fmt.Sprintf(next.OrOtherPool, advice, p.Tenant),
 		Fields:   []messages.FieldError{{Pointer: "/tenant", Detail: "belongs to another tenant"}},
 	}
 }
 
 // inUse names one thing that a pool has and what to do about it; what is empty
 // for a pool that nobody uses.
-func (c poolCommands) inUse(ctx context.Context, id string) (what, next string, err error) {
+func (c poolCommands) inUse(ctx context.Context, id string) (what, advice string, err error) {
 	gateways, err := c.app.repos.Gateways.List(ctx)
 	if err != nil {
 		return "", "", err
 	}
 	for _, g := range gateways {
 		if g.Pool == id {
-			return "the gateway " + g.ID, "remove its gateways first", nil
+			return "the gateway " + g.ID, next.RemoveGatewaysFirst, nil
 		}
 	}
 	open, err := c.app.store.OpenPools(ctx)
@@ -104,7 +106,7 @@ func (c poolCommands) inUse(ctx context.Context, id string) (what, next string, 
 		return "", "", err
 	}
 	if slices.Contains(open, id) {
-		return "tasks that have not ended", "wait for them or cancel them first", nil
+		return "tasks that have not ended", next.WaitOrCancelFirst, nil
 	}
 	const page = 200
 	for after := ""; ; {
@@ -114,7 +116,7 @@ func (c poolCommands) inUse(ctx context.Context, id string) (what, next string, 
 		}
 		for _, s := range rows {
 			if s.State != messages.SessionClosed {
-				return "the session " + s.ID, "close its sessions first", nil
+				return "the session " + s.ID, next.CloseSessionsFirst, nil
 			}
 			after = s.ID
 		}

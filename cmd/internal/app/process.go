@@ -7,6 +7,7 @@ import (
 	"github.com/dash-fleet/dash/actors/gateway"
 	"github.com/dash-fleet/dash/actors/openclaw/launcher"
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
 )
 
 // process is one managed gateway's daemon, as its owner sees it.
@@ -27,7 +28,7 @@ func (p *process) Ensure(ctx context.Context) (gateway.Endpoint, error) {
 	if errors.Is(err, launcher.ErrNotRunning) {
 		return gateway.Endpoint{}, &gateway.StartError{
 			Permanent: true, Reason: "its process is not running, and this node does not start gateways",
-			NextStep: "start Dash with --openclaw-auto-start", Err: err,
+			NextStep: next.AutoStart, Err: err,
 		}
 	}
 	if err != nil {

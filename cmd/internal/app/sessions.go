@@ -5,6 +5,7 @@ import (
 
 	"github.com/dash-fleet/dash/http/server"
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
 )
 
 // sessionCommands implements server.Sessions.
@@ -17,7 +18,7 @@ func (c sessionCommands) Create(ctx context.Context, s messages.Session) (messag
 	}
 	row, created, err := c.owners.OpenSession(ctx, s.Pool, s.Tenant, s.ID, s.Labels)
 	if err == nil && !created {
-		err = &messages.Error{Code: messages.CodeConflict, Message: "the session " + s.ID + " exists", NextStep: "use it, or choose another id"}
+		err = &messages.Error{Code: messages.CodeConflict, Message: "the session " + s.ID + " exists", NextStep: next.UseItOrOtherID}
 	}
 	return row, err
 }
@@ -27,7 +28,7 @@ func sessionName(id string) error {
 	if !messages.ReservedSession(id) {
 		return nil
 	}
-	return &messages.Error{Code: messages.CodeInvalid, Message: "the session id " + id + " begins with task-, as those of tasks without a session do", NextStep: "choose another id"}
+	return &messages.Error{Code: messages.CodeInvalid, Message: "the session id " + id + " begins with task-, as those of tasks without a session do", NextStep: next.OtherID}
 }
 
 // Sessions implements server.Sessions.
@@ -68,7 +69,7 @@ func (c sessionCommands) Move(ctx context.Context, tenant, id string, m server.S
 		if err != nil || g.Pool != s.Pool {
 			return s, &messages.Error{
 				Code: messages.CodeInvalid, Message: "pool " + s.Pool + " has no gateway " + m.Gateway,
-				NextStep: "choose one of `dash gateway list`, or none", Fields: []messages.FieldError{{Pointer: "/gateway", Detail: "not a gateway of the session's pool"}},
+				NextStep: next.ChooseGateway, Fields: []messages.FieldError{{Pointer: "/gateway", Detail: "not a gateway of the session's pool"}},
 			}
 		}
 	}

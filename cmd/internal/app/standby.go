@@ -10,6 +10,7 @@ import (
 
 	"github.com/dash-fleet/dash/http/server"
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
 	"github.com/dash-fleet/dash/persistence"
 )
 
@@ -124,11 +125,11 @@ func (a *App) tail(ctx context.Context, last int64) int64 {
 func (a *App) standBy(ctx context.Context, err error) {
 	now := messages.Error{
 		Code: messages.CodeUnavailable, Message: "this node stands by: the store does not answer",
-		NextStep: "try again; if it lasts, look at `dash doctor`", RetryAfter: time.Second, Err: err,
+		NextStep: next.TryAgainIfItLasts, RetryAfter: time.Second, Err: err,
 	}
 	if errors.Is(err, persistence.ErrOwned) {
 		now.Message = "this node stands by: " + a.owner(ctx) + " owns the shards"
-		now.NextStep = "ask that node; this one takes over when that one's lease has ended"
+		now.NextStep = next.AskThatNode
 	}
 	if before := a.standing.Swap(&now); before == nil || before.Message != now.Message {
 		a.logger.Warn("standing by", slog.String("reason", now.Message))

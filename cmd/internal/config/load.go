@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
 )
 
 // maxFile bounds a configuration file, in bytes.
@@ -168,14 +169,14 @@ func lookup(environ []string, name string) string {
 func fromFile(path string) (layer, error) {
 	info, err := os.Stat(path)
 	if err != nil {
-		return layer{}, invalid(FileFlag, fmt.Sprintf("the file %s cannot be read: %v", path, cause(err)), "check --config or DASH_CONFIG")
+		return layer{}, invalid(FileFlag, fmt.Sprintf("the file %s cannot be read: %v", path, cause(err)), next.CheckConfigFlag)
 	}
 	if info.IsDir() || info.Size() > maxFile {
-		return layer{}, invalid(FileFlag, path+" is a folder or larger than 1 MiB", "point --config at a YAML file")
+		return layer{}, invalid(FileFlag, path+" is a folder or larger than 1 MiB", next.PointAtYAML)
 	}
 	raw := koanf.New("\x00") // no nesting: keys may hold any other character
 	if err := raw.Load(file.Provider(path), yaml.Parser()); err != nil {
-		return layer{}, invalid(FileFlag, fmt.Sprintf("%s is not valid YAML: %v", path, err), "`dash help config` shows an example")
+		return layer{}, invalid(FileFlag, fmt.Sprintf("%s is not valid YAML: %v", path, err), next.HelpConfig)
 	}
 	values, names := map[string]any{}, map[string]string{}
 	var problems []messages.FieldError
@@ -194,7 +195,7 @@ func fromFile(path string) (layer, error) {
 		}
 	}
 	if len(problems) > 0 {
-		e := invalid("", path+" holds settings that Dash does not have", "correct or remove them; `dash config` lists all settings")
+		e := invalid("", path+" holds settings that Dash does not have", next.CorrectSettings)
 		e.Fields = problems
 		return layer{}, e
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
 )
 
 // maxSimGateways bounds what one process simulates; 200 is the largest fleet
@@ -37,10 +38,10 @@ func (c Config) Validate() error {
 
 func (c Config) checkServer() *messages.Error {
 	if _, port, err := net.SplitHostPort(c.Listen); err != nil || !validPort(port) {
-		return invalid("listen", fmt.Sprintf("listen: %q is not an address", c.Listen), "give host:port, for example 127.0.0.1:7373, or :7373 for every interface")
+		return invalid("listen", fmt.Sprintf("listen: %q is not an address", c.Listen), next.GiveHostPort)
 	}
 	if (c.TLSCert == "") != (c.TLSKey == "") {
-		return invalid("tls-cert", "tls-cert and tls-key go together, but only one is set", "set both for HTTPS or none for HTTP")
+		return invalid("tls-cert", "tls-cert and tls-key go together, but only one is set", next.BothOrNone)
 	}
 	return nil
 }
@@ -66,7 +67,7 @@ func (c Config) checkStore() *messages.Error {
 			return e
 		}
 	default:
-		return invalid("store", fmt.Sprintf("store: there is no engine %q", c.Store), "use sqlite (the default), postgres or redis")
+		return invalid("store", fmt.Sprintf("store: there is no engine %q", c.Store), next.UseStore)
 	}
 	if !c.RedisURL.Empty() { // any engine: it also counts and spreads events
 		if e := checkURL("redis-url", c.RedisURL, c.Store, redisExample, "redis", "rediss", "unix"); e != nil {
@@ -74,13 +75,13 @@ func (c Config) checkStore() *messages.Error {
 		}
 	}
 	if c.RedisAcceptLoss < 0 || c.RedisAcceptLoss > time.Hour {
-		return invalid("redis-accept-loss", fmt.Sprintf("redis-accept-loss: %s is out of range", c.RedisAcceptLoss), "give 0s to 1h")
+		return invalid("redis-accept-loss", fmt.Sprintf("redis-accept-loss: %s is out of range", c.RedisAcceptLoss), next.GiveLossWindow)
 	}
 	if c.Data == "" && !c.Dev {
-		return invalid("data", "data: no folder is set, and neither HOME nor XDG_DATA_HOME says where to put one", "give --data /var/lib/dash")
+		return invalid("data", "data: no folder is set, and neither HOME nor XDG_DATA_HOME says where to put one", next.GiveDataFolder)
 	}
 	if c.Retention < 0 || (c.Retention > 0 && c.Retention < time.Minute) {
-		return invalid("retention", fmt.Sprintf("retention: %s is too short", c.Retention), "give at least 1m, or 0 to keep finished tasks for ever")
+		return invalid("retention", fmt.Sprintf("retention: %s is too short", c.Retention), next.GiveRetention)
 	}
 	return nil
 }
@@ -94,11 +95,11 @@ const (
 func checkURL(key string, value messages.Secret, engine, example string, schemes ...string) *messages.Error {
 	if value.Empty() {
 		return invalid(key, fmt.Sprintf("%s: is not set, and the engine %s needs it", key, engine),
-			fmt.Sprintf("give --%s %s, or %s in the environment, where other users of this machine cannot read it", key, example, EnvName(key)))
+			fmt.Sprintf(next.GiveStoreURL, key, example, EnvName(key)))
 	}
 	scheme, _, found := strings.Cut(value.Reveal(), "://")
 	if !found || !slices.Contains(schemes, scheme) {
-		return invalid(key, fmt.Sprintf("%s: is not a URL that begins with %s://", key, schemes[0]), "write it like "+example)
+		return invalid(key, fmt.Sprintf("%s: is not a URL that begins with %s://", key, schemes[0]), fmt.Sprintf(next.WriteItLike, example))
 	}
 	return nil
 }
@@ -113,34 +114,34 @@ const (
 
 func (c Config) checkBackup() *messages.Error {
 	if c.BackupEvery != 0 && (c.BackupEvery < minBackupEvery || c.BackupEvery > maxBackupEvery) {
-		return invalid("backup-every", fmt.Sprintf("backup-every: %s is out of range", c.BackupEvery), fmt.Sprintf("give %s to %s, or 0 for no scheduled backups", minBackupEvery, maxBackupEvery))
+		return invalid("backup-every", fmt.Sprintf("backup-every: %s is out of range", c.BackupEvery), fmt.Sprintf(next.GiveRangeOrNone, minBackupEvery, maxBackupEvery))
 	}
 	if c.BackupKeep < 1 || c.BackupKeep > maxBackupKeep {
-		return invalid("backup-keep", fmt.Sprintf("backup-keep: %d is out of range", c.BackupKeep), fmt.Sprintf("give 1 to %d", maxBackupKeep))
+		return invalid("backup-keep", fmt.Sprintf("backup-keep: %d is out of range", c.BackupKeep), fmt.Sprintf(next.GiveFromOne, maxBackupKeep))
 	}
 	for _, k := range c.BackupEncryptTo {
 		if !strings.HasPrefix(k, "age1") {
-			return invalid("backup-encrypt-to", "backup-encrypt-to: what is given is not a public key of age", "give what `age-keygen -y` prints: age1…")
+			return invalid("backup-encrypt-to", "backup-encrypt-to: what is given is not a public key of age", next.GiveAgeKey)
 		}
 	}
 	if c.Dev && c.BackupEvery > 0 && c.Data == "" && c.BackupDir == "" {
-		return invalid("backup-dir", "backup-dir: the data folder of --dev is removed at the end, and backups in it too", "give --backup-dir, or --data")
+		return invalid("backup-dir", "backup-dir: the data folder of --dev is removed at the end, and backups in it too", next.GiveBackupDir)
 	}
 	return nil
 }
 
 func (c Config) checkNode() *messages.Error {
 	if err := messages.CheckID(c.Node); err != nil {
-		return invalid("node", fmt.Sprintf("node: %q is not a valid name: %v", c.Node, err), "give --node a name such as node-1")
+		return invalid("node", fmt.Sprintf("node: %q is not a valid name: %v", c.Node, err), next.GiveNodeName)
 	}
 	if c.Region != "" && messages.CheckID(c.Region) != nil {
-		return invalid("region", fmt.Sprintf("region: %q is not a valid name: %v", c.Region, messages.ErrBadID), "give --region a name such as eu-1, or leave it out")
+		return invalid("region", fmt.Sprintf("region: %q is not a valid name: %v", c.Region, messages.ErrBadID), next.GiveRegion)
 	}
 	if _, err := c.Networks(); err != nil {
-		return invalid("gateway-networks", "gateway-networks: "+err.Error(), "give networks such as 10.1.0.0/16 or fd00::/8, with blanks between them")
+		return invalid("gateway-networks", "gateway-networks: "+err.Error(), next.GiveNetworks)
 	}
 	if c.SimGateways < 0 || c.SimGateways > maxSimGateways {
-		return invalid("sim-gateways", fmt.Sprintf("sim-gateways: %d is out of range", c.SimGateways), fmt.Sprintf("give 0 to %d", maxSimGateways))
+		return invalid("sim-gateways", fmt.Sprintf("sim-gateways: %d is out of range", c.SimGateways), fmt.Sprintf(next.GiveFromZero, maxSimGateways))
 	}
 	return nil
 }
@@ -166,7 +167,7 @@ func (c Config) Networks() ([]netip.Prefix, error) {
 func (c Config) checkOpenClaw() *messages.Error {
 	if len(c.OpenClawCommand) > 0 && !filepath.IsAbs(c.OpenClawCommand[0]) {
 		return invalid("openclaw-command", fmt.Sprintf("openclaw-command: %q is not an absolute path, so it would depend on PATH and on the working folder", c.OpenClawCommand[0]),
-			"give the full path of the program, for example /usr/bin/openclaw, or set --openclaw-probe-names")
+			next.GiveProgramPath)
 	}
 	for _, d := range []struct {
 		key         string
@@ -178,7 +179,7 @@ func (c Config) checkOpenClaw() *messages.Error {
 		{"openclaw-retry-window", c.OpenClawRetryWindow, time.Second, 24 * time.Hour},
 	} {
 		if d.value < d.least || d.value > d.most {
-			return invalid(d.key, fmt.Sprintf("%s: %s is out of range", d.key, d.value), fmt.Sprintf("give %s to %s", d.least, d.most))
+			return invalid(d.key, fmt.Sprintf("%s: %s is out of range", d.key, d.value), fmt.Sprintf(next.GiveRange, d.least, d.most))
 		}
 	}
 	return nil
@@ -186,10 +187,10 @@ func (c Config) checkOpenClaw() *messages.Error {
 
 func (c Config) checkLog() *messages.Error {
 	if levels := []string{"debug", "info", "warn", "error"}; !slices.Contains(levels, c.LogLevel) {
-		return invalid("log-level", fmt.Sprintf("log-level: there is no level %q", c.LogLevel), "use debug, info, warn or error")
+		return invalid("log-level", fmt.Sprintf("log-level: there is no level %q", c.LogLevel), next.UseLogLevel)
 	}
 	if formats := []string{LogAuto, LogText, LogJSON}; !slices.Contains(formats, c.LogFormat) {
-		return invalid("log-format", fmt.Sprintf("log-format: there is no format %q", c.LogFormat), "use auto, text or json")
+		return invalid("log-format", fmt.Sprintf("log-format: there is no format %q", c.LogFormat), next.UseLogFormat)
 	}
 	return nil
 }
