@@ -56,8 +56,9 @@ type Audit interface {
 	Verify(ctx context.Context) (AuditHead, error)
 }
 
-// MaxAuditPage bounds a page of the audit log.
-const MaxAuditPage = 1000
+// MaxAuditPage bounds a page of the audit log. It is more than a page of the
+// API, which reads one row further.
+const MaxAuditPage = 2000
 
 // Page is the number of rows that f asks for.
 func (f AuditFilter) Page() int {

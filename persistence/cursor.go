@@ -2,6 +2,7 @@ package persistence
 
 import (
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/dash-fleet/dash/messages"
@@ -35,4 +36,17 @@ func SearchedTo(cursor string) time.Time {
 		return time.Time{}
 	}
 	return time.UnixMicro(place).UTC()
+}
+
+// SessionPlace is a session's place in the order of Store.Sessions.
+func SessionPlace(s messages.Session) string { return s.ID + "/" + s.Tenant }
+
+// SplitSessionPlace is the id and tenant of a place. A bare id, which no place
+// is, stands behind the sessions of that id of all tenants.
+func SplitSessionPlace(after string) (id, tenant string) {
+	id, tenant, ok := strings.Cut(after, "/")
+	if !ok && id != "" {
+		tenant = "\x7f"
+	}
+	return id, tenant
 }

@@ -258,9 +258,9 @@ type Store interface {
 
 	// Session returns one agent session. ErrNotFound.
 	Session(ctx context.Context, tenant, id string) (messages.Session, error)
-	// Sessions pages by id through the sessions of a tenant (empty: all) and
-	// pool (empty: all). Sessions of several tenants with one id come on one
-	// page, which may exceed limit by them.
+	// Sessions pages by id, then tenant, through the sessions of a tenant
+	// (empty: all) and pool (empty: all); after is the SessionPlace of the last
+	// one of the page before.
 	Sessions(ctx context.Context, tenant, pool, after string, limit int) ([]messages.Session, error)
 	// Transcript returns the succeeded tasks of a session in the order in
 	// which they ended, the newest limit of them.

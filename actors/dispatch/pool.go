@@ -267,7 +267,7 @@ func (s *shared) load(to *actor.PID) {
 		if len(page) < loadPage {
 			break
 		}
-		after = page[len(page)-1].ID
+		after = persistence.SessionPlace(page[len(page)-1])
 	}
 	seq, ok := attempt(s, func(ctx context.Context) (int64, error) { return s.Store.MaxSeq(ctx, s.Pool.ID) })
 	if ok {

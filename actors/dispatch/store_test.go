@@ -215,8 +215,9 @@ func (m *memory) Sessions(_ context.Context, tenant, pool, after string, limit i
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var out []messages.Session
+	last, _ := persistence.SplitSessionPlace(after) // ids are of one tenant here
 	for _, s := range m.sessions {
-		if (pool == "" || s.Pool == pool) && s.ID > after {
+		if (pool == "" || s.Pool == pool) && s.ID > last {
 			out = append(out, s)
 		}
 	}

@@ -233,8 +233,10 @@ func listAll[T any](ctx context.Context, c *client, path string, query url.Value
 		}
 		items = append(items, p.Items...)
 		switch {
-		case p.NextCursor == nil || *p.NextCursor == "" || len(p.Items) == 0:
+		case p.NextCursor == nil || *p.NextCursor == "":
 			return items, false, nil
+		case *p.NextCursor == q.Get("cursor"):
+			return items, false, &failure{what: "the list does not end: " + path + " gave the same cursor twice", next: "report this, and list with --limit"}
 		case limit > 0 && len(items) >= limit:
 			return items, true, nil
 		}

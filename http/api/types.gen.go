@@ -1394,10 +1394,13 @@ type GetQueueParams struct {
 
 // ListSessionsParams defines parameters for ListSessions.
 type ListSessionsParams struct {
-	Pool   *Id     `form:"pool,omitempty" json:"pool,omitempty"`
-	Tenant *Id     `form:"tenant,omitempty" json:"tenant,omitempty"`
-	Limit  *Limit  `form:"limit,omitempty" json:"limit,omitempty"`
-	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+	Pool   *Id `form:"pool,omitempty" json:"pool,omitempty"`
+	Tenant *Id `form:"tenant,omitempty" json:"tenant,omitempty"`
+
+	// IdBegin what the id begins with
+	IdBegin *Id     `form:"id_begin,omitempty" json:"id_begin,omitempty"`
+	Limit   *Limit  `form:"limit,omitempty" json:"limit,omitempty"`
+	Cursor  *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
 
 // CreateSessionParams defines parameters for CreateSession.

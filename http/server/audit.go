@@ -211,16 +211,18 @@ func (s *Server) listAudit(c *call) error {
 		}
 	}
 	limit := c.limit()
-	rows, err := s.cmd.Audit.Rows(c.ctx(), c.tenant(), before, limit)
+	rows, err := s.cmd.Audit.Rows(c.ctx(), c.tenant(), before, limit+1) // one more tells whether there is a next page
 	if err != nil {
 		return err
 	}
-	page := api.AuditPage{Items: make([]api.AuditRow, len(rows))}
+	next := ""
+	if len(rows) > limit {
+		rows = rows[:limit]
+		next = strconv.FormatInt(rows[limit-1].Seq, 10)
+	}
+	page := api.AuditPage{Items: make([]api.AuditRow, len(rows)), NextCursor: c.next(next)}
 	for i, r := range rows {
 		page.Items[i] = viewAudit(r)
-	}
-	if len(rows) == limit {
-		page.NextCursor = c.next(strconv.FormatInt(rows[len(rows)-1].Seq, 10))
 	}
 	return c.ok(200, page)
 }

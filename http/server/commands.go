@@ -176,6 +176,13 @@ type Gateways interface {
 	Restart(ctx context.Context, tenant, id string) (Gateway, error)
 }
 
+// SessionFilter selects sessions; zero fields select everything.
+type SessionFilter struct {
+	Tenant  string
+	Pool    string
+	IDBegin string // the id begins with
+}
+
 // SessionMove is where a session shall go.
 type SessionMove struct {
 	Gateway string // empty: Dash chooses
@@ -187,10 +194,8 @@ type SessionMove struct {
 type Sessions interface {
 	// Create opens a session with s.Tenant, ID, Pool and Labels set. CodeConflict.
 	Create(ctx context.Context, s messages.Session) (messages.Session, error)
-	// Sessions pages by id; after is the last id of the page before. With an
-	// empty tenant, ids of several tenants may repeat: then after is
-	// "<tenant>/<id>" and so is the order.
-	Sessions(ctx context.Context, tenant, pool, after string, limit int) ([]messages.Session, error)
+	// Sessions pages by id, then tenant; next is empty at the end.
+	Sessions(ctx context.Context, f SessionFilter, cursor string, limit int) (sessions []messages.Session, next string, err error)
 	// Session returns one session. CodeNotFound.
 	Session(ctx context.Context, tenant, id string) (messages.Session, error)
 	// Close ends a session; with open tasks it is CodeWrongState.

@@ -39,24 +39,14 @@ func (s *Server) listSessions(c *call) error {
 	if err != nil {
 		return err
 	}
-	after, err := c.cursor()
+	cursor, err := c.cursor()
 	if err != nil {
 		return err
 	}
-	limit := c.limit()
-	// One more than asked for tells whether there is a next page.
-	all, err := s.cmd.Sessions.Sessions(c.ctx(), tenant, c.query.Get("pool"), after, limit+1)
+	f := SessionFilter{Tenant: tenant, Pool: c.query.Get("pool"), IDBegin: c.query.Get("id_begin")}
+	all, next, err := s.cmd.Sessions.Sessions(c.ctx(), f, cursor, c.limit())
 	if err != nil {
 		return err
-	}
-	next := ""
-	if len(all) > limit {
-		all = all[:limit]
-		last := all[limit-1]
-		next = last.ID
-		if tenant == "" {
-			next = last.Tenant + "/" + last.ID
-		}
 	}
 	items := make([]api.Session, len(all))
 	for i, v := range all {

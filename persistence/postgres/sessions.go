@@ -21,11 +21,11 @@ func (db *DB) Session(ctx context.Context, tenant, id string) (messages.Session,
 	return list[0], nil
 }
 
-// Sessions pages by id. Of several tenants with the same session id all come
-// on one page, which may exceed limit by them.
+// Sessions pages by id, then tenant.
 func (db *DB) Sessions(ctx context.Context, tenant, pool, after string, limit int) ([]messages.Session, error) {
-	return db.sessions(ctx, `SELECT data FROM agent_sessions WHERE id > $1 AND ($2::text = '' OR tenant = $2) AND ($3::text = '' OR pool = $3)
- ORDER BY id FETCH FIRST $4 ROWS WITH TIES`, after, tenant, pool, page(limit))
+	id, last := persistence.SplitSessionPlace(after)
+	return db.sessions(ctx, `SELECT data FROM agent_sessions
+ WHERE (id, tenant) > ($1, $2) AND ($3::text = '' OR tenant = $3) AND ($4::text = '' OR pool = $4) ORDER BY id, tenant LIMIT $5`, id, last, tenant, pool, page(limit))
 }
 
 func (db *DB) sessions(ctx context.Context, query string, args ...any) (list []messages.Session, err error) {

@@ -198,7 +198,7 @@ func (s *snapshot) sessions(ctx context.Context, emit func(any) error) error {
 		if len(list) == 0 {
 			return nil
 		}
-		after = list[len(list)-1].ID
+		after = persistence.SessionPlace(list[len(list)-1])
 		for i := range list {
 			if err := emit(&list[i]); err != nil {
 				return err

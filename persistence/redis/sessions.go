@@ -56,14 +56,13 @@ func (db *DB) Session(ctx context.Context, tenant, id string) (messages.Session,
 	return decodeSession(res[0])
 }
 
-// Sessions pages by id. Of several tenants with the same session id all come
-// on one page, which may exceed limit by them.
+// Sessions pages by id, then tenant.
 func (db *DB) Sessions(ctx context.Context, tenant, pool, after string, limit int) (list []messages.Session, err error) {
 	limit = page(limit)
-	// Fields are "id\0tenant": "\x01" is behind all tenants of the id.
 	from := "-"
 	if after != "" {
-		from = "(" + after + "\x01"
+		id, last := persistence.SplitSessionPlace(after)
+		from = "(" + agentField(last, id)
 	}
 	for {
 		fields, err := db.readTexts(ctx, "ZRANGEBYLEX", db.key("agents"), from, "+", "LIMIT", 0, max(limit, 64))
@@ -74,17 +73,18 @@ func (db *DB) Sessions(ctx context.Context, tenant, pool, after string, limit in
 		if err != nil {
 			return nil, err
 		}
-		for i, r := range rows {
-			id, _, _ := strings.Cut(fields[i], "\x00")
-			if len(list) >= limit && list[len(list)-1].ID != id {
-				return list, nil
+		for _, r := range rows {
+			if r == "" {
+				continue // gone since its field was read
 			}
 			s, err := decodeSession(r)
 			if err != nil {
 				return nil, err
 			}
 			if (tenant == "" || s.Tenant == tenant) && (pool == "" || s.Pool == pool) {
-				list = append(list, s)
+				if list = append(list, s); len(list) == limit {
+					return list, nil
+				}
 			}
 		}
 		from = "(" + fields[len(fields)-1]

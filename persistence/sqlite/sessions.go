@@ -38,12 +38,11 @@ func (db *DB) Session(ctx context.Context, tenant, id string) (messages.Session,
 	return list[0], nil
 }
 
-// Sessions pages by id. Of several tenants with the same session id all come
-// on one page, which may exceed limit by them.
+// Sessions pages by id, then tenant.
 func (db *DB) Sessions(ctx context.Context, tenant, pool, after string, limit int) ([]messages.Session, error) {
-	const match = ` FROM agent_sessions WHERE id > ?1 AND (?2 = '' OR tenant = ?2) AND (?3 = '' OR pool = ?3)`
-	return db.sessions(ctx, `SELECT `+sessionColumns+match+` AND id <= coalesce((SELECT id`+match+` ORDER BY id, tenant LIMIT 1 OFFSET ?4 - 1), x'') ORDER BY id, tenant`,
-		after, tenant, pool, page(limit))
+	id, last := persistence.SplitSessionPlace(after)
+	return db.sessions(ctx, `SELECT `+sessionColumns+` FROM agent_sessions
+ WHERE (id, tenant) > (?1, ?2) AND (?3 = '' OR tenant = ?3) AND (?4 = '' OR pool = ?4) ORDER BY id, tenant LIMIT ?5`, id, last, tenant, pool, page(limit))
 }
 
 func (db *DB) sessions(ctx context.Context, query string, args ...any) ([]messages.Session, error) {

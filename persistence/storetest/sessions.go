@@ -1,8 +1,11 @@
 package storetest
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/dash-fleet/dash/messages"
@@ -15,6 +18,7 @@ var sessionTests = map[string]func(*testing.T, Engine){
 	"with a task":            sessionWithTask,
 	"pages by id":            sessionPages,
 	"tenants are apart":      sessionTenants,
+	"order over all tenants": sessionOrder,
 	"transcript":             transcript,
 }
 
@@ -100,7 +104,7 @@ func sessionPages(t *testing.T, e Engine) {
 		for _, s := range page {
 			got = append(got, s.ID)
 		}
-		after = got[len(got)-1]
+		after = persistence.SessionPlace(page[len(page)-1])
 	}
 	same(t, got, want)
 	if all, err := e.Store().Sessions(t.Context(), "", "", "", 100); err != nil || len(all) != 25 {
@@ -122,8 +126,53 @@ func sessionTenants(t *testing.T, e Engine) {
 		}
 		same(t, got, want)
 	}
-	if page, err := e.Store().Sessions(t.Context(), "", "", "", 1); err != nil || len(page) != 2 {
-		t.Errorf("a page cuts the tenants of one id: %d, %v", len(page), err)
+}
+
+// sessionOrder pages through ids of every shape, of several tenants, while
+// others come and go: each that was there all the time comes once, in order.
+func sessionOrder(t *testing.T, e Engine) {
+	shapes := []string{"-", ".a", "0", "1", "10", "2", ":", "A", "AA", "Z", "_", "a", "a-", "a.", "a:", "aA", "a_", "aa", "b", "z", "zz"}
+	var want []string
+	for _, id := range shapes {
+		for _, tenant := range []string{"acme", "default", "Z-1"} {
+			s := session(id, 0)
+			s.Tenant = tenant
+			must(t, e, write(s, -1))
+			want = append(want, persistence.SessionPlace(s))
+		}
+	}
+	slices.SortFunc(want, func(a, b string) int {
+		x, xt := persistence.SplitSessionPlace(a)
+		y, yt := persistence.SplitSessionPlace(b)
+		return cmp.Or(cmp.Compare(x, y), cmp.Compare(xt, yt))
+	})
+	for _, limit := range []int{1, 2, 7, len(want), 100} {
+		var got []string
+		coming := 0
+		for after := ""; ; {
+			page, err := e.Store().Sessions(t.Context(), "", "", after, limit)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(page) > limit {
+				t.Fatalf("%d sessions on a page of %d", len(page), limit)
+			}
+			if len(page) == 0 {
+				break
+			}
+			for _, s := range page {
+				if !strings.HasPrefix(s.ID, "come") {
+					got = append(got, persistence.SessionPlace(s))
+				}
+			}
+			after = persistence.SessionPlace(page[len(page)-1])
+			coming++
+			must(t, e, write(session(fmt.Sprintf("come-%d-%d", limit, coming), 0), -1))
+			if len(got) > len(want) {
+				t.Fatalf("pages of %d do not end", limit)
+			}
+		}
+		same(t, got, want)
 	}
 }
 

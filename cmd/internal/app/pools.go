@@ -8,6 +8,7 @@ import (
 
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/messages/next"
+	"github.com/dash-fleet/dash/persistence"
 )
 
 // poolCommands implements server.Pools.
@@ -118,7 +119,7 @@ func (c poolCommands) inUse(ctx context.Context, id string) (what, advice string
 			if s.State != messages.SessionClosed {
 				return "the session " + s.ID, next.CloseSessionsFirst, nil
 			}
-			after = s.ID
+			after = persistence.SessionPlace(s)
 		}
 		if len(rows) < page {
 			return "", "", nil

@@ -2,10 +2,13 @@ package app
 
 import (
 	"context"
+	"slices"
+	"strings"
 
 	"github.com/dash-fleet/dash/http/server"
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/messages/next"
+	"github.com/dash-fleet/dash/persistence"
 )
 
 // sessionCommands implements server.Sessions.
@@ -32,9 +35,22 @@ func sessionName(id string) error {
 }
 
 // Sessions implements server.Sessions.
-func (c sessionCommands) Sessions(ctx context.Context, tenant, pool, after string, limit int) ([]messages.Session, error) {
-	rows, err := c.app.store.Sessions(ctx, tenant, pool, after, limit)
-	return rows, refused(err, "session", "")
+func (c sessionCommands) Sessions(ctx context.Context, f server.SessionFilter, cursor string, limit int) (rows []messages.Session, next string, err error) {
+	if cursor == "" && f.IDBegin != "" {
+		cursor = persistence.SessionPlace(messages.Session{ID: f.IDBegin}) // in front of whoever has this id
+	}
+	// One more than asked for tells whether there is a next page.
+	if rows, err = c.app.store.Sessions(ctx, f.Tenant, f.Pool, cursor, limit+1); err != nil {
+		return nil, "", refused(err, "session", "")
+	}
+	if i := slices.IndexFunc(rows, func(s messages.Session) bool { return !strings.HasPrefix(s.ID, f.IDBegin) }); i >= 0 {
+		rows = rows[:i]
+	}
+	if len(rows) > limit {
+		rows = rows[:limit]
+		next = persistence.SessionPlace(rows[limit-1])
+	}
+	return rows, next, nil
 }
 
 // Session implements server.Sessions.

@@ -2,6 +2,8 @@ package servertest
 
 import (
 	"context"
+	"slices"
+	"strings"
 
 	"github.com/dash-fleet/dash/http/server"
 	"github.com/dash-fleet/dash/messages"
@@ -26,23 +28,26 @@ func (f *sessions) Create(ctx context.Context, s messages.Session) (messages.Ses
 	return s, nil
 }
 
-func (f *sessions) Sessions(ctx context.Context, tenant, pool, after string, limit int) ([]messages.Session, error) {
+func (f *sessions) Sessions(ctx context.Context, filter server.SessionFilter, cursor string, limit int) (out []messages.Session, next string, err error) {
 	if err := (*Fake)(f).enter(ctx, "Sessions"); err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	var out []messages.Session
-	for _, s := range sorted(f.sessions) {
-		key := s.ID
-		if tenant == "" {
-			key = s.Tenant + "/" + s.ID
+	place := func(s messages.Session) string { return s.ID + "\x00" + s.Tenant }
+	all := sorted(f.sessions)
+	slices.SortFunc(all, func(a, b messages.Session) int { return strings.Compare(place(a), place(b)) })
+	for _, s := range all {
+		if (filter.Tenant != "" && s.Tenant != filter.Tenant) || (filter.Pool != "" && s.Pool != filter.Pool) ||
+			!strings.HasPrefix(s.ID, filter.IDBegin) || place(s) <= cursor {
+			continue
 		}
-		if (tenant == "" || s.Tenant == tenant) && (pool == "" || s.Pool == pool) && key > after && len(out) < limit {
-			out = append(out, s)
+		if len(out) == limit {
+			return out, place(out[limit-1]), nil
 		}
+		out = append(out, s)
 	}
-	return out, nil
+	return out, "", nil
 }
 
 func (f *sessions) change(ctx context.Context, command, tenant, id string, do func(*messages.Session) error) (messages.Session, error) {
