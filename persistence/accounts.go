@@ -3,6 +3,8 @@ package persistence
 import (
 	"context"
 	"crypto/sha256"
+	"fmt"
+	"slices"
 	"time"
 )
 
@@ -34,9 +36,41 @@ type Keys interface {
 	// Versions returns the present versions of those keys that exist, in one query.
 	Versions(ctx context.Context, ids []string) (map[string]int64, error)
 	// Revoke makes the key inactive and raises its version. ErrNotFound.
+	// ErrLastAdmin when it may do everything and no other key does so without
+	// an end: the look and the write are one step, so of many calls at once
+	// one is refused.
 	Revoke(ctx context.Context, id string) error
 	// Touch records when keys were last used, in one write.
 	Touch(ctx context.Context, used map[string]time.Time) error
+}
+
+// AdminPermission is the permission that includes all others.
+const AdminPermission = "admin"
+
+// rules says that the key may do everything, for all tenants, at the time.
+func (k *Key) rules(at time.Time) bool {
+	return k.Active && k.Tenant == "" && slices.Contains(k.Permissions, AdminPermission) && (k.ExpiresAt.IsZero() || k.ExpiresAt.After(at))
+}
+
+// MayRevoke refuses to end a key that may do everything while no other one does
+// so for good: one that ends by itself would lock everybody out a little later.
+// all holds at least the keys of all tenants, as they are at the moment of the write.
+func MayRevoke(all []Key, id string, at time.Time) error {
+	itself, others := false, false
+	for i := range all {
+		k := &all[i]
+		switch {
+		case !k.rules(at):
+		case k.ID == id:
+			itself = true
+		case k.ExpiresAt.IsZero():
+			others = true
+		}
+	}
+	if itself && !others {
+		return fmt.Errorf("key %s: %w", id, ErrLastAdmin)
+	}
+	return nil
 }
 
 // KeyWatcher is implemented by the Keys of an engine that several processes

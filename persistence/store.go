@@ -21,6 +21,8 @@ var (
 	ErrFenced = errors.New("fenced")
 	// ErrVersion: the row was changed since it was read.
 	ErrVersion = errors.New("version mismatch")
+	// ErrLastAdmin: without this key nobody could do everything for good.
+	ErrLastAdmin = errors.New("the last admin key without an end")
 	// ErrExists: a row with that id exists.
 	ErrExists = errors.New("exists")
 	// ErrUnavailable: the store cannot take writes now (full disk, I/O error,

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -32,6 +33,9 @@ func (r keys) Create(ctx context.Context, k persistence.Key) error {
 	return err
 }
 
+// lockKeys lets one writer at a time look and write; it conflicts with no reader.
+const lockKeys = `LOCK TABLE api_keys IN SHARE ROW EXCLUSIVE MODE`
+
 // CreateFirst stores k only if there is no key at all. The lock of the table
 // lets one caller at a time look; it conflicts with no reader.
 func (r keys) CreateFirst(ctx context.Context, k persistence.Key) (made bool, err error) {
@@ -40,7 +44,7 @@ func (r keys) CreateFirst(ctx context.Context, k persistence.Key) (made bool, er
 		return false, err
 	}
 	err = pgx.BeginFunc(ctx, r.db.pool, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, `LOCK TABLE api_keys IN SHARE ROW EXCLUSIVE MODE`); err != nil {
+		if _, err := tx.Exec(ctx, lockKeys); err != nil {
 			return err
 		}
 		tag, err := tx.Exec(ctx, insertKey+`SELECT $1, $2, $3, $4, $5::jsonb, $6::integer, $7::timestamptz, $8::timestamptz, $9::timestamptz, $10::boolean, $11::bigint
@@ -109,9 +113,37 @@ func (r keys) Versions(ctx context.Context, ids []string) (map[string]int64, err
 	return versions, err
 }
 
-// Revoke makes the key inactive. A second time changes nothing more.
+// Revoke makes the key inactive. A second time changes nothing more. The lock
+// of the table lets one caller at a time look at the other keys.
 func (r keys) Revoke(ctx context.Context, id string) error {
-	return r.db.remove(ctx, "key", `UPDATE api_keys SET version = version + is_active::int, is_active = false WHERE key_id = $1 RETURNING 1`, id)
+	err := pgx.BeginFunc(ctx, r.db.pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, lockKeys); err != nil {
+			return err
+		}
+		rows, err := tx.Query(ctx, selectKeys+` WHERE is_active AND tenant = ''`)
+		if err != nil {
+			return err
+		}
+		rulers, err := pgx.CollectRows(rows, readKey)
+		if err != nil {
+			return err
+		}
+		if err := persistence.MayRevoke(rulers, id, time.Now()); err != nil {
+			return err
+		}
+		tag, err := tx.Exec(ctx, `UPDATE api_keys SET version = version + is_active::int, is_active = false WHERE key_id = $1`, id)
+		if err == nil && tag.RowsAffected() == 0 {
+			err = persistence.ErrNotFound
+		}
+		return err
+	})
+	if errors.Is(err, persistence.ErrLastAdmin) || errors.Is(err, persistence.ErrNotFound) {
+		return fmt.Errorf("revoke key %s: %w", id, err)
+	}
+	if err != nil {
+		return repoError(ctx, "revoke key "+id, err)
+	}
+	return nil
 }
 
 // Touch records the last uses; an older time than the stored one is dropped,

@@ -114,9 +114,22 @@ func (r keys) Versions(ctx context.Context, ids []string) (map[string]int64, err
 	return versions, err
 }
 
-// Revoke makes the key inactive. A second time changes nothing more.
+// Revoke makes the key inactive. A second time changes nothing more. Nobody
+// else writes between the look at the other keys and the update.
 func (r keys) Revoke(ctx context.Context, id string) error {
 	return r.db.w.transact(ctx, func(c *conn) error {
+		var rulers []persistence.Key
+		err := c.query(`SELECT `+keyColumns+` FROM api_keys WHERE is_active = 1 AND tenant = ''`, func(v []driver.Value) error {
+			k, err := decodeKey(v)
+			rulers = append(rulers, k)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if err := persistence.MayRevoke(rulers, id, time.Now()); err != nil {
+			return &opError{err}
+		}
 		n, err := c.exec(`UPDATE api_keys SET version = version + is_active, is_active = 0 WHERE key_id = ?1`, id)
 		if err == nil && n == 0 {
 			return &opError{fmt.Errorf("key %s: %w", id, persistence.ErrNotFound)}

@@ -289,3 +289,84 @@ func userRace(t *testing.T, e Engine) {
 		t.Errorf("%d users with one email", won.Load())
 	}
 }
+
+// adminKey may do everything for all tenants.
+func adminKey(id string, life time.Duration) persistence.Key {
+	k := key(id)
+	k.Tenant, k.Permissions, k.ExpiresAt = "", []string{"read", persistence.AdminPermission}, time.Time{}
+	if life != 0 {
+		k.ExpiresAt = messages.Now().Add(life)
+	}
+	return k
+}
+
+// lastAdmin: the last key without an end that may do everything stays. One that
+// ends, one of a tenant and one that was revoked do not take its place.
+func lastAdmin(t *testing.T, e Engine) {
+	ctx, r := t.Context(), e.Repositories().Keys
+	ofTenant, revoked := adminKey("tenant", 0), adminKey("revoked", 0)
+	ofTenant.Tenant, revoked.Active = "default", false
+	for _, k := range []persistence.Key{adminKey("p", 0), adminKey("ends", 4*time.Second), adminKey("over", -time.Second), ofTenant, revoked} {
+		if err := r.Create(ctx, k); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := r.Revoke(ctx, "p"); !errors.Is(err, persistence.ErrLastAdmin) {
+		t.Errorf("revoke the last admin key: %v, want ErrLastAdmin", err)
+	}
+	if k, err := r.Get(ctx, "p"); err != nil || !k.Active || k.Version != 1 {
+		t.Errorf("the last admin key is %+v, %v", k, err)
+	}
+	if err := r.Create(ctx, adminKey("q", 0)); err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{"p", "p", "ends", "over", "tenant", "revoked"} {
+		if err := r.Revoke(ctx, id); err != nil {
+			t.Errorf("revoke %s while another admin key stays: %v", id, err)
+		}
+	}
+	if err := r.Revoke(ctx, "q"); !errors.Is(err, persistence.ErrLastAdmin) {
+		t.Errorf("revoke the last admin key: %v, want ErrLastAdmin", err)
+	}
+}
+
+// lastAdminRace: of many that revoke all admin keys at once the last is refused.
+func lastAdminRace(t *testing.T, e Engine) {
+	ctx, r := t.Context(), e.Repositories().Keys
+	var active []string
+	for round := range 10 {
+		for i := range 4 {
+			id := fmt.Sprintf("k%d-%d", round, i)
+			if err := r.Create(ctx, adminKey(id, 0)); err != nil {
+				t.Fatal(err)
+			}
+			active = append(active, id)
+		}
+		var wg sync.WaitGroup
+		var refused atomic.Int32
+		for _, id := range active {
+			wg.Go(func() {
+				err := r.Revoke(ctx, id)
+				if errors.Is(err, persistence.ErrLastAdmin) {
+					refused.Add(1)
+				} else if err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		all, err := r.List(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		active = nil
+		for _, k := range all {
+			if k.Active {
+				active = append(active, k.ID)
+			}
+		}
+		if len(active) != 1 || refused.Load() != 1 {
+			t.Fatalf("round %d: the admin keys %v are left and %d calls were refused, want one each", round, active, refused.Load())
+		}
+	}
+}

@@ -20,6 +20,8 @@ var repositoryTests = map[string]func(*testing.T, Engine){
 	"key versions":         keyVersions,
 	"key revoke race":      keyRace,
 	"the first key is one": firstKey,
+	"the last admin key":   lastAdmin,
+	"last admin race":      lastAdminRace,
 	"users":                userRepo,
 	"user race":            userRace,
 	"login sessions":       loginRepo,

@@ -90,40 +90,23 @@ func (c accountCommands) RevokeKey(ctx context.Context, tenant, id string) (serv
 	if err != nil || !k.Active {
 		return k, err
 	}
-	if err := c.notTheLastAdmin(ctx, id); err != nil {
-		return k, err
+	err = c.app.repos.Keys.Revoke(ctx, id)
+	if errors.Is(err, persistence.ErrLastAdmin) {
+		return k, keepAdmin()
 	}
-	if err := c.app.repos.Keys.Revoke(ctx, id); err != nil {
+	if err != nil {
 		return k, refused(err, "key", id)
 	}
 	c.app.keys.forget(id)
 	return c.Key(ctx, tenant, id)
 }
 
-// notTheLastAdmin keeps an operator from locking everybody out. Two that
-// revoke each other's key at the same moment are not kept from it.
-func (c accountCommands) notTheLastAdmin(ctx context.Context, id string) error {
-	rows, err := c.app.repos.Keys.List(ctx)
-	if err != nil {
-		return refused(err, "key", id)
+// keepAdmin keeps an operator from locking everybody out.
+func keepAdmin() *messages.Error {
+	return &messages.Error{
+		Code: messages.CodeWrongState, Message: "without this key nobody could do everything: no other one without an end has the permission admin for all tenants",
+		NextStep: next.MakeOtherAdminKey,
 	}
-	now, others, itself := messages.Now(), 0, false
-	for _, k := range rows {
-		works := k.Active && k.Tenant == "" && slices.Contains(k.Permissions, string(auth.Admin)) && (k.ExpiresAt.IsZero() || k.ExpiresAt.After(now))
-		switch {
-		case works && k.ID == id:
-			itself = true
-		case works:
-			others++
-		}
-	}
-	if itself && others == 0 {
-		return &messages.Error{
-			Code: messages.CodeWrongState, Message: "this is the last key that may do everything",
-			NextStep: next.MakeOtherAdminKey,
-		}
-	}
-	return nil
 }
 
 func userView(u persistence.User) server.User {

@@ -126,6 +126,9 @@ func accounts(t *testing.T, cfg config.Config) {
 	_, err = ci.ListPools(ctx, api.Page{}) // at once, on this node
 	wantCode(t, err, messages.CodeUnauthorized)
 	adminID := lastAdmin(t, admin)
+	// A key that ends does not take the place of one that stays.
+	all, soon := true, time.Now().Add(4*time.Second).UTC()
+	must(admin.CreateKey(ctx, api.CreateKey{Name: "ends", Permissions: []api.Permission{"admin"}, AllTenants: &all, ExpiresAt: &soon}))(t)
 	_, err = admin.RevokeKey(ctx, adminID)
 	wantCode(t, err, messages.CodeWrongState)
 	auditOf(t, admin)
@@ -179,7 +182,7 @@ func auditOf(t *testing.T, admin *api.Client) {
 	for _, r := range must(admin.ListAudit(t.Context(), api.Page{}))(t).Items {
 		actions = append(actions, r.Action)
 	}
-	want := []string{"revokeKey", "deleteUser", "updateUser", "createUser", "createKey", "createKey"}
+	want := []string{"createKey", "revokeKey", "deleteUser", "updateUser", "createUser", "createKey", "createKey"}
 	if len(actions) != len(want) {
 		t.Fatalf("%v, want %v", actions, want)
 	}
