@@ -20,6 +20,17 @@ import (
 // verb builds a command that calls the API: it checks the output flags first,
 // so that a typing error is found before anything is changed.
 func verb[T any](t *terminal, c *cobra.Command, columns []column[T], run func(ctx context.Context, c *client, o output, args []string) error) *cobra.Command {
+	return command(c, columns, func(cmd *cobra.Command, o output, args []string) error {
+		api, err := newClient(t)
+		if err != nil {
+			return err
+		}
+		return run(cmd.Context(), api, o, args)
+	})
+}
+
+// command is a command that prints rows.
+func command[T any](c *cobra.Command, columns []column[T], run func(cmd *cobra.Command, o output, args []string) error) *cobra.Command {
 	o := &output{}
 	o.addFlags(c)
 	names := make([]string, len(columns))
@@ -35,11 +46,7 @@ func verb[T any](t *terminal, c *cobra.Command, columns []column[T], run func(ct
 		if err := check(*o, columns); err != nil {
 			return err
 		}
-		api, err := newClient(t)
-		if err != nil {
-			return err
-		}
-		return run(cmd.Context(), api, *o, args)
+		return run(cmd, *o, args)
 	}
 	return c
 }

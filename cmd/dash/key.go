@@ -68,32 +68,47 @@ var permissionNames = []string{
 func keyCreateCommand(t *terminal) *cobra.Command {
 	var permissions []string
 	var tenant string
-	var all bool
+	var all, admin bool
 	var rate int
 	var life time.Duration
-	var flags *cobra.Command
-	c := verb(t, &cobra.Command{
+	c := command(&cobra.Command{
 		Use: "create NAME", Short: "Make an API key and show it, once", Args: exactArgs("a name that says who uses the key"),
 		Long: "The key is shown now and never again; Dash keeps only its hash. Give it what its user\nneeds: read, submit (tasks and sessions), operate (also gateways and pools), admin, or\n" +
-			"single permissions like tasks:read.",
-		Example: "  dash key create nightly-job --permission submit --expires-in 2160h\n  dash key create grafana --permission metrics:read -o json\n  dash key create admin-2 --permission admin --all-tenants\n  dash key create importer --permission submit --rate-limit 6000",
-	}, keyColumns, func(ctx context.Context, c *client, o output, args []string) error {
+			"single permissions like tasks:read.\n\n" +
+			"With --admin the key is made in the store itself, without a node and without a key, for\n" +
+			"whoever lost all admin keys and can read the store. It may do everything for all tenants.\n" +
+			"A node on the embedded store must be stopped first; others accept the key at once.",
+		Example: "  dash key create nightly-job --permission submit --expires-in 2160h\n  dash key create grafana --permission metrics:read -o json\n  dash key create admin-2 --permission admin --all-tenants\n  dash key create importer --permission submit --rate-limit 6000\n" +
+			"  dash key create way-back --admin --data /var/lib/dash\n  dash key create way-back --admin --store postgres --postgres-url postgres://dash@db/dash",
+	}, keyColumns, func(cmd *cobra.Command, o output, args []string) error {
+		if life < 0 {
+			return usage(next.WriteExpiresIn, "--expires-in must not be negative")
+		}
+		if admin {
+			return createOffline(t, cmd, o, args[0], life)
+		}
+		for _, name := range storeFlagNames {
+			if cmd.Flags().Changed(name) {
+				return usage(fmt.Sprintf(next.GiveAdminOrURL, name), "--%s goes with --admin", name)
+			}
+		}
 		body := api.CreateKey{Name: args[0], Tenant: opt(tenant), AllTenants: opt(all)}
 		for _, p := range permissions {
 			body.Permissions = append(body.Permissions, api.Permission(p))
 		}
-		if flags.Flags().Changed("rate-limit") {
+		if cmd.Flags().Changed("rate-limit") {
 			body.RateLimit = &rate
-		}
-		if life < 0 {
-			return usage(next.WriteExpiresIn, "--expires-in must not be negative")
 		}
 		if life > 0 {
 			at := time.Now().Add(life).UTC().Truncate(time.Second)
 			body.ExpiresAt = &at
 		}
+		c, err := newClient(t)
+		if err != nil {
+			return err
+		}
 		var k api.ApiKey
-		if err := c.call(ctx, post("/keys", body), &k); err != nil {
+		if err := c.call(cmd.Context(), post("/keys", body), &k); err != nil {
 			return err
 		}
 		if err := printOne(t, o, keyColumns, k); err != nil {
@@ -102,14 +117,18 @@ func keyCreateCommand(t *terminal) *cobra.Command {
 		fmt.Fprintln(t.err, "keep the key now: it is not shown again")
 		return nil
 	})
-	flags = c
 	fs := c.Flags()
-	fs.StringSliceVar(&permissions, "permission", nil, "what it may do, required; repeatable")
+	fs.StringSliceVar(&permissions, "permission", nil, "what it may do, required without --admin; repeatable")
+	fs.BoolVar(&admin, "admin", false, "make a key that may do everything in the store itself, without a node")
+	fs.String("admin-key-file", "", "with --admin: the key is also written to this file, unless it is there (default <data>/admin.key)")
 	fs.IntVar(&rate, "rate-limit", 100, "requests per minute, over all nodes if they have --redis-url; 0: no limit")
 	fs.DurationVar(&life, "expires-in", 0, "life of the key, for example 720h; 0: no end")
 	accountTenantFlags(t, c, &tenant, &all)
-	// The only error is a flag that does not exist.
-	_ = c.MarkFlagRequired("permission")
+	storeFlags(c)
+	c.MarkFlagsOneRequired("permission", "admin")
+	for _, name := range []string{"permission", "rate-limit", "tenant", "all-tenants"} {
+		c.MarkFlagsMutuallyExclusive("admin", name)
+	}
 	completeFlags(c, map[string]cobra.CompletionFunc{"permission": cobra.FixedCompletions(permissionNames, cobra.ShellCompDirectiveNoFileComp)})
 	return c
 }

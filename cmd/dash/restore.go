@@ -159,8 +159,8 @@ func runRestore(ctx context.Context, t *terminal, o output, l *config.Loaded, pa
 	if err := printList(t, o, sectionColumns, sections(m, true)); err != nil {
 		return err
 	}
-	fmt.Fprintf(t.err, "restored %d rows as of %s (event %d)\nnext: %s.\nIts API keys are those of the archive: revoke again what was revoked after that time.\n",
-		m.Rows(), m.Source.Mark.Time.Format(time.RFC3339), m.Source.Mark.Seq, next.StopOldStore)
+	fmt.Fprintf(t.err, "restored %d rows as of %s (event %d)\nnext: %s.\nIts API keys are those of the archive: revoke again what was revoked after that time.\nIf none is at hand: %s.\n",
+		m.Rows(), m.Source.Mark.Time.Format(time.RFC3339), m.Source.Mark.Seq, next.StopOldStore, next.MakeKeyOffline)
 	return nil
 }
 
