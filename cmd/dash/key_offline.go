@@ -91,7 +91,7 @@ func ownStore(l *config.Loaded) error {
 		return &failure{code: exitFailed, what: err.Error(), next: next.RunAsNodeUser, err: err}
 	}
 	if s, ok := info.Sys().(*syscall.Stat_t); ok && os.Geteuid() == 0 && s.Uid != 0 {
-		return usage(fmt.Sprintf(next.RunAsOwner, s.Uid),
+		return usage(fmt.Sprintf(next.RunAsStoreOwner, s.Uid),
 			"the store in %s belongs to the user %d, who could not open what root writes there", l.Data, s.Uid)
 	}
 	return nil

@@ -159,7 +159,7 @@ const (
 	NameWhoUses           = "give a name that says who uses the key"
 	StopNodeRepeat        = "stop the node, repeat this, and start it again: the embedded store serves one process at a time"
 	RunAsNodeUser         = "run it as the user who runs the node"
-	RunAsOwner            = "run it as that user, for example with `sudo -u '#%d'`"
+	RunAsStoreOwner       = "run it as that user, for example with `sudo -u '#%d'`"
 	MakeKeyOffline        = "`dash key create NAME --admin` with the flags of this store makes one"
 	WriteExpiresIn        = "write --expires-in 720h"
 	UseOneOf              = "use one of %s"
