@@ -208,10 +208,12 @@ func (x *Backoff) GetJitter() float64 {
 
 // TaskResult is the answer of the attempt that succeeded.
 type TaskResult struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Text          string                 `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
-	InputTokens   int64                  `protobuf:"varint,2,opt,name=input_tokens,json=inputTokens,proto3" json:"input_tokens,omitempty"`
-	OutputTokens  int64                  `protobuf:"varint,3,opt,name=output_tokens,json=outputTokens,proto3" json:"output_tokens,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Text  string                 `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
+	// Read only, where usage is missing: releases that knew no cache wrote them.
+	InputTokens   int64  `protobuf:"varint,2,opt,name=input_tokens,json=inputTokens,proto3" json:"input_tokens,omitempty"`
+	OutputTokens  int64  `protobuf:"varint,3,opt,name=output_tokens,json=outputTokens,proto3" json:"output_tokens,omitempty"`
+	Usage         *Usage `protobuf:"bytes,50,opt,name=usage,proto3" json:"usage,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -267,19 +269,100 @@ func (x *TaskResult) GetOutputTokens() int64 {
 	return 0
 }
 
+func (x *TaskResult) GetUsage() *Usage {
+	if x != nil {
+		return x.Usage
+	}
+	return nil
+}
+
+// Usage is what an attempt cost, in tokens. Without one it is unknown.
+type Usage struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// All that the model read: cached_input and cache_write are parts of it.
+	Input         int64 `protobuf:"varint,1,opt,name=input,proto3" json:"input,omitempty"`
+	Output        int64 `protobuf:"varint,2,opt,name=output,proto3" json:"output,omitempty"`
+	CachedInput   int64 `protobuf:"varint,3,opt,name=cached_input,json=cachedInput,proto3" json:"cached_input,omitempty"`
+	CacheWrite    int64 `protobuf:"varint,4,opt,name=cache_write,json=cacheWrite,proto3" json:"cache_write,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Usage) Reset() {
+	*x = Usage{}
+	mi := &file_dash_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Usage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Usage) ProtoMessage() {}
+
+func (x *Usage) ProtoReflect() protoreflect.Message {
+	mi := &file_dash_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Usage.ProtoReflect.Descriptor instead.
+func (*Usage) Descriptor() ([]byte, []int) {
+	return file_dash_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Usage) GetInput() int64 {
+	if x != nil {
+		return x.Input
+	}
+	return 0
+}
+
+func (x *Usage) GetOutput() int64 {
+	if x != nil {
+		return x.Output
+	}
+	return 0
+}
+
+func (x *Usage) GetCachedInput() int64 {
+	if x != nil {
+		return x.CachedInput
+	}
+	return 0
+}
+
+func (x *Usage) GetCacheWrite() int64 {
+	if x != nil {
+		return x.CacheWrite
+	}
+	return 0
+}
+
 // TaskError is why the last attempt did not succeed.
 type TaskError struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Code          string                 `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
-	Message       string                 `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
-	Retryable     bool                   `protobuf:"varint,3,opt,name=retryable,proto3" json:"retryable,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Code      string                 `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
+	Message   string                 `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	Retryable bool                   `protobuf:"varint,3,opt,name=retryable,proto3" json:"retryable,omitempty"`
+	Usage     *Usage                 `protobuf:"bytes,50,opt,name=usage,proto3" json:"usage,omitempty"`
+	// How many attempts in a row came back without a model call, because the
+	// gateway had switched the provider off. They burned nothing.
+	Uncalled      int32 `protobuf:"varint,51,opt,name=uncalled,proto3" json:"uncalled,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TaskError) Reset() {
 	*x = TaskError{}
-	mi := &file_dash_proto_msgTypes[3]
+	mi := &file_dash_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -291,7 +374,7 @@ func (x *TaskError) String() string {
 func (*TaskError) ProtoMessage() {}
 
 func (x *TaskError) ProtoReflect() protoreflect.Message {
-	mi := &file_dash_proto_msgTypes[3]
+	mi := &file_dash_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -304,7 +387,7 @@ func (x *TaskError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskError.ProtoReflect.Descriptor instead.
 func (*TaskError) Descriptor() ([]byte, []int) {
-	return file_dash_proto_rawDescGZIP(), []int{3}
+	return file_dash_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *TaskError) GetCode() string {
@@ -326,6 +409,20 @@ func (x *TaskError) GetRetryable() bool {
 		return x.Retryable
 	}
 	return false
+}
+
+func (x *TaskError) GetUsage() *Usage {
+	if x != nil {
+		return x.Usage
+	}
+	return nil
+}
+
+func (x *TaskError) GetUncalled() int32 {
+	if x != nil {
+		return x.Uncalled
+	}
+	return 0
 }
 
 // Event is one entry of the event log. seq is commit order over the whole
@@ -351,7 +448,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_dash_proto_msgTypes[4]
+	mi := &file_dash_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -363,7 +460,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_dash_proto_msgTypes[4]
+	mi := &file_dash_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -376,7 +473,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_dash_proto_rawDescGZIP(), []int{4}
+	return file_dash_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Event) GetSeq() int64 {
@@ -490,7 +587,7 @@ type TaskChanged struct {
 
 func (x *TaskChanged) Reset() {
 	*x = TaskChanged{}
-	mi := &file_dash_proto_msgTypes[5]
+	mi := &file_dash_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -502,7 +599,7 @@ func (x *TaskChanged) String() string {
 func (*TaskChanged) ProtoMessage() {}
 
 func (x *TaskChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_dash_proto_msgTypes[5]
+	mi := &file_dash_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -515,7 +612,7 @@ func (x *TaskChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskChanged.ProtoReflect.Descriptor instead.
 func (*TaskChanged) Descriptor() ([]byte, []int) {
-	return file_dash_proto_rawDescGZIP(), []int{5}
+	return file_dash_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *TaskChanged) GetPool() string {
@@ -617,7 +714,7 @@ type GatewayChanged struct {
 
 func (x *GatewayChanged) Reset() {
 	*x = GatewayChanged{}
-	mi := &file_dash_proto_msgTypes[6]
+	mi := &file_dash_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -629,7 +726,7 @@ func (x *GatewayChanged) String() string {
 func (*GatewayChanged) ProtoMessage() {}
 
 func (x *GatewayChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_dash_proto_msgTypes[6]
+	mi := &file_dash_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -642,7 +739,7 @@ func (x *GatewayChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GatewayChanged.ProtoReflect.Descriptor instead.
 func (*GatewayChanged) Descriptor() ([]byte, []int) {
-	return file_dash_proto_rawDescGZIP(), []int{6}
+	return file_dash_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GatewayChanged) GetPool() string {
@@ -710,7 +807,7 @@ type SessionChanged struct {
 
 func (x *SessionChanged) Reset() {
 	*x = SessionChanged{}
-	mi := &file_dash_proto_msgTypes[7]
+	mi := &file_dash_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -722,7 +819,7 @@ func (x *SessionChanged) String() string {
 func (*SessionChanged) ProtoMessage() {}
 
 func (x *SessionChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_dash_proto_msgTypes[7]
+	mi := &file_dash_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -735,7 +832,7 @@ func (x *SessionChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionChanged.ProtoReflect.Descriptor instead.
 func (*SessionChanged) Descriptor() ([]byte, []int) {
-	return file_dash_proto_rawDescGZIP(), []int{7}
+	return file_dash_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *SessionChanged) GetPool() string {
@@ -819,16 +916,25 @@ const file_dash_proto_rawDesc = "" +
 	"\vmax_seconds\x18\x02 \x01(\x01R\n" +
 	"maxSeconds\x12\x16\n" +
 	"\x06factor\x18\x03 \x01(\x01R\x06factor\x12\x16\n" +
-	"\x06jitter\x18\x04 \x01(\x01R\x06jitter\"h\n" +
+	"\x06jitter\x18\x04 \x01(\x01R\x06jitter\"\x8e\x01\n" +
 	"\n" +
 	"TaskResult\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\tR\x04text\x12!\n" +
 	"\finput_tokens\x18\x02 \x01(\x03R\vinputTokens\x12#\n" +
-	"\routput_tokens\x18\x03 \x01(\x03R\foutputTokens\"W\n" +
+	"\routput_tokens\x18\x03 \x01(\x03R\foutputTokens\x12$\n" +
+	"\x05usage\x182 \x01(\v2\x0e.dash.v1.UsageR\x05usage\"y\n" +
+	"\x05Usage\x12\x14\n" +
+	"\x05input\x18\x01 \x01(\x03R\x05input\x12\x16\n" +
+	"\x06output\x18\x02 \x01(\x03R\x06output\x12!\n" +
+	"\fcached_input\x18\x03 \x01(\x03R\vcachedInput\x12\x1f\n" +
+	"\vcache_write\x18\x04 \x01(\x03R\n" +
+	"cacheWrite\"\x99\x01\n" +
 	"\tTaskError\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x1c\n" +
-	"\tretryable\x18\x03 \x01(\bR\tretryable\"\x9e\x02\n" +
+	"\tretryable\x18\x03 \x01(\bR\tretryable\x12$\n" +
+	"\x05usage\x182 \x01(\v2\x0e.dash.v1.UsageR\x05usage\x12\x1a\n" +
+	"\buncalled\x183 \x01(\x05R\buncalled\"\x9e\x02\n" +
 	"\x05Event\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x03R\x03seq\x12\x1f\n" +
 	"\vtime_micros\x18\x02 \x01(\x03R\n" +
@@ -886,30 +992,33 @@ func file_dash_proto_rawDescGZIP() []byte {
 	return file_dash_proto_rawDescData
 }
 
-var file_dash_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_dash_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_dash_proto_goTypes = []any{
 	(*TaskSpec)(nil),       // 0: dash.v1.TaskSpec
 	(*Backoff)(nil),        // 1: dash.v1.Backoff
 	(*TaskResult)(nil),     // 2: dash.v1.TaskResult
-	(*TaskError)(nil),      // 3: dash.v1.TaskError
-	(*Event)(nil),          // 4: dash.v1.Event
-	(*TaskChanged)(nil),    // 5: dash.v1.TaskChanged
-	(*GatewayChanged)(nil), // 6: dash.v1.GatewayChanged
-	(*SessionChanged)(nil), // 7: dash.v1.SessionChanged
-	nil,                    // 8: dash.v1.TaskSpec.LabelsEntry
+	(*Usage)(nil),          // 3: dash.v1.Usage
+	(*TaskError)(nil),      // 4: dash.v1.TaskError
+	(*Event)(nil),          // 5: dash.v1.Event
+	(*TaskChanged)(nil),    // 6: dash.v1.TaskChanged
+	(*GatewayChanged)(nil), // 7: dash.v1.GatewayChanged
+	(*SessionChanged)(nil), // 8: dash.v1.SessionChanged
+	nil,                    // 9: dash.v1.TaskSpec.LabelsEntry
 }
 var file_dash_proto_depIdxs = []int32{
 	1, // 0: dash.v1.TaskSpec.backoff:type_name -> dash.v1.Backoff
-	8, // 1: dash.v1.TaskSpec.labels:type_name -> dash.v1.TaskSpec.LabelsEntry
-	5, // 2: dash.v1.Event.task:type_name -> dash.v1.TaskChanged
-	6, // 3: dash.v1.Event.gateway:type_name -> dash.v1.GatewayChanged
-	7, // 4: dash.v1.Event.session:type_name -> dash.v1.SessionChanged
-	3, // 5: dash.v1.TaskChanged.error:type_name -> dash.v1.TaskError
-	6, // [6:6] is the sub-list for method output_type
-	6, // [6:6] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	9, // 1: dash.v1.TaskSpec.labels:type_name -> dash.v1.TaskSpec.LabelsEntry
+	3, // 2: dash.v1.TaskResult.usage:type_name -> dash.v1.Usage
+	3, // 3: dash.v1.TaskError.usage:type_name -> dash.v1.Usage
+	6, // 4: dash.v1.Event.task:type_name -> dash.v1.TaskChanged
+	7, // 5: dash.v1.Event.gateway:type_name -> dash.v1.GatewayChanged
+	8, // 6: dash.v1.Event.session:type_name -> dash.v1.SessionChanged
+	4, // 7: dash.v1.TaskChanged.error:type_name -> dash.v1.TaskError
+	8, // [8:8] is the sub-list for method output_type
+	8, // [8:8] is the sub-list for method input_type
+	8, // [8:8] is the sub-list for extension type_name
+	8, // [8:8] is the sub-list for extension extendee
+	0, // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_dash_proto_init() }
@@ -917,7 +1026,7 @@ func file_dash_proto_init() {
 	if File_dash_proto != nil {
 		return
 	}
-	file_dash_proto_msgTypes[4].OneofWrappers = []any{
+	file_dash_proto_msgTypes[5].OneofWrappers = []any{
 		(*Event_Task)(nil),
 		(*Event_Gateway)(nil),
 		(*Event_Session)(nil),
@@ -928,7 +1037,7 @@ func file_dash_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dash_proto_rawDesc), len(file_dash_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   9,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

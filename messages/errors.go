@@ -43,6 +43,11 @@ const (
 	CodeOutcomeUnknown   Code = "outcome_unknown"
 	CodeReleasedFailed   Code = "released_as_failed"
 	CodeSessionFailed    Code = "session_failed"
+	CodeEmptyAnswer      Code = "empty_answer"
+	CodeContentFilter    Code = "content_filter"
+	CodeRefused          Code = "refused"
+	CodeContextOverflow  Code = "context_overflow"
+	CodeModelUnknown     Code = "model_unknown"
 )
 
 // Error is a refusal that may be shown to a user: what, why, and what next.

@@ -1,6 +1,9 @@
 package messages
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // The messages between a pool's owner (P: arbiter and class dispatchers) and a
 // gateway's owner (G: gateway and session actors). All of them may be
@@ -38,9 +41,44 @@ type Demand struct {
 	Returned []Returned
 	// AwaySince is when the gateway became unreachable, zero while it is not.
 	AwaySince time.Time
+	// Paused are the model providers that the gateway has switched off: it gets no
+	// task that needs one of them.
+	Paused []Pause
 	// Gone: the gateway was removed. P takes its claims back at once, as if it
 	// had been away for too long.
 	Gone bool
+}
+
+// Pause is a model provider that a gateway leaves alone for a while, because it
+// refused the gateway's key or account. An empty Provider is that of tasks which
+// name no model.
+type Pause struct {
+	Provider string
+	Until    time.Time
+	Why      string
+}
+
+// Words tell a person of it.
+func (p Pause) Words() string {
+	who := "its default model provider"
+	if p.Provider != "" {
+		who = "the model provider " + p.Provider
+	}
+	s := "the gateway has switched off " + who + " until " + p.Until.UTC().Format(time.TimeOnly) + " UTC"
+	if p.Why != "" {
+		s += ": " + p.Why
+	}
+	return s
+}
+
+// ProviderOf is the provider in a model's name, "<provider>/<model>"; empty if
+// there is none, so that the gateway's default counts.
+func ProviderOf(model string) string {
+	provider, _, found := strings.Cut(model, "/")
+	if !found {
+		return ""
+	}
+	return provider
 }
 
 // Returned is G's evidence that a claim was not executed: the gateway refused

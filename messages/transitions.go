@@ -23,6 +23,7 @@ var TaskTransitions = []Transition[TaskState]{
 
 	{Claimed, "success", Succeeded}, {Running, "success", Succeeded}, {Recovering, "success", Succeeded},
 	{Claimed, "retryable_error", RetryWait}, {Running, "retryable_error", RetryWait}, {Recovering, "retryable_error", RetryWait},
+	{Claimed, "provider_paused", RetryWait}, {Running, "provider_paused", RetryWait}, {Recovering, "provider_paused", RetryWait},
 	{Claimed, "final_error", DeadLetter}, {Running, "final_error", DeadLetter}, {Recovering, "final_error", DeadLetter},
 
 	{Claimed, "boot_changed", Recovering}, {Running, "boot_changed", Recovering},

@@ -46,6 +46,7 @@ type Need struct {
 	Tenant       string
 	Region       string
 	Capabilities string
+	Provider     string // of its model; empty: the gateway's default
 }
 
 // Offer is what a gateway says of itself. An empty Tenant serves all tenants.
@@ -56,6 +57,7 @@ type Offer struct {
 	Capabilities []string
 	Weight       int // 0: 1
 	Window       int
+	Paused       []string // providers that it does not ask now, sorted
 }
 
 // Phase is what the arbiter needs to know of a task's state.

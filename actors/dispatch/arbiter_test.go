@@ -63,6 +63,7 @@ func (m *machine) enqueue(t *rapid.T) {
 		Need: Need{
 			Tenant: rapid.SampledFrom([]string{"a", "a", "b"}).Draw(t, "tenant"), Region: rapid.SampledFrom([]string{"", "", "eu"}).Draw(t, "region"),
 			Capabilities: rapid.SampledFrom([]string{"", "", "gpu", "gpu,web"}).Draw(t, "capabilities"),
+			Provider:     rapid.SampledFrom([]string{"", "", "p1", "p2"}).Draw(t, "provider"),
 		},
 	}
 	if it.Session != "" {
@@ -106,6 +107,7 @@ func (m *machine) offer(t *rapid.T) {
 		Weight: rapid.IntRange(0, 3).Draw(t, "weight"), Tenant: rapid.SampledFrom([]string{"a", "a", "b", ""}).Draw(t, "of tenant"),
 		Region:       rapid.SampledFrom([]string{"eu", "us"}).Draw(t, "in region"),
 		Capabilities: rapid.SampledFrom([][]string{nil, {"gpu"}, {"gpu", "web"}}).Draw(t, "has"),
+		Paused:       rapid.SampledFrom([][]string{nil, nil, {"p1"}, {"", "p2"}}).Draw(t, "paused"),
 	}
 	m.offers[o.ID] = o
 	m.a.Offer(o)

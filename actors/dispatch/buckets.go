@@ -61,7 +61,7 @@ func (a *Arbiter) Offer(o Offer) {
 	o.Weight = max(1, o.Weight)
 	o.Window = max(0, o.Window)
 	g := a.gateway(o.ID)
-	same := g.Tenant == o.Tenant && g.Region == o.Region && slices.Equal(g.Capabilities, o.Capabilities)
+	same := g.Tenant == o.Tenant && g.Region == o.Region && slices.Equal(g.Capabilities, o.Capabilities) && slices.Equal(g.Paused, o.Paused)
 	a.change(g, func() { g.Window, g.Weight = o.Window, o.Weight })
 	if same {
 		return
@@ -224,9 +224,13 @@ func (a *Arbiter) bucket(k bucketKey) *bucket {
 	return b
 }
 
-// fits reports whether the gateway may run the bucket's tasks.
+// fits reports whether the gateway may run the bucket's tasks now.
 func (b *bucket) fits(g *gateway) bool {
-	k := &b.key
+	return b.key.suits(g) && !slices.Contains(g.Paused, b.key.Provider)
+}
+
+// suits reports whether the gateway has what the tasks need.
+func (k *bucketKey) suits(g *gateway) bool {
 	if k.At != "" && k.At != g.ID || g.Tenant != "" && g.Tenant != k.Tenant || k.Region != "" && k.Region != g.Region {
 		return false
 	}

@@ -21,6 +21,7 @@ type gate struct {
 	heard  time.Time           // last Demand
 	away   time.Time           // its AwaySince
 	gone   bool                // it was removed
+	paused []messages.Pause    // providers it does not ask
 	shut   bool                // a claim was fenced: closed until a Demand with another epoch
 	closed time.Time           // since when the window is 0
 	tasks  map[string]*entry
@@ -68,6 +69,11 @@ func (b *broker) offer(g *gate) {
 	if g.shut || g.pid == nil || !g.awaySince(b.now).IsZero() {
 		o.Window = 0
 	}
+	for _, p := range g.paused {
+		if b.now.Before(p.Until) {
+			o.Paused = append(o.Paused, p.Provider)
+		}
+	}
 	switch {
 	case o.Window > 0:
 		g.closed = time.Time{}
@@ -91,7 +97,7 @@ func (b *broker) demand(ctx actor.Context, m *messages.Demand) {
 		g.shut = false
 	}
 	g.owner, g.epoch, g.boot, g.heard, g.away = m.Owner, m.Epoch, m.BootID, b.now, m.AwaySince
-	g.gone = m.Gone
+	g.gone, g.paused = m.Gone, m.Paused
 	if s := ctx.Sender(); s != nil {
 		g.pid = s
 	}

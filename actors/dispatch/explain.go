@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/dash-fleet/dash/messages"
 )
@@ -14,6 +15,9 @@ func (b *broker) explain(m Explain) Explanation {
 	e := b.tasks[m.Task]
 	if e == nil || m.Tenant != "" && e.row.Tenant != m.Tenant || !e.row.State.Waiting() {
 		return Explanation{}
+	}
+	if e.row.State == messages.RetryWait {
+		return Explanation{Reason: retryReason(&e.row)}
 	}
 	if blocker := b.arb.Blocker(&e.item); blocker != nil {
 		return Explanation{BlockedBy: blocker.ID, Reason: "an earlier task of the same session has not ended"}
@@ -26,6 +30,8 @@ func (b *broker) explain(m Explain) Explanation {
 		return Explanation{}
 	}
 	switch k := l.bucket; {
+	case len(k.gateways) == 0 && b.pausedFor(k.key) != "":
+		return Explanation{Reason: b.pausedFor(k.key)}
 	case len(k.gateways) == 0:
 		return Explanation{Reason: b.misfit(k.key)}
 	case !slices.ContainsFunc(k.gateways, func(g *gateway) bool { return g.Window > 0 }):
@@ -36,6 +42,37 @@ func (b *broker) explain(m Explain) Explanation {
 		return Explanation{Reason: fmt.Sprintf("the pool runs as many tasks as it may at once, %d", b.arb.limits.MaxRunning)}
 	}
 	return Explanation{}
+}
+
+// retryReason says why a task waits for another attempt, and until when.
+func retryReason(t *messages.Task) string {
+	at := t.DueAt.UTC().Format(time.RFC3339)
+	if n := t.Error.GetUncalled(); n > 0 {
+		return fmt.Sprintf("the gateway did not ask the model (%s), for the %d. time; this used up no attempt, and it is tried again at %s", t.Error.GetMessage(), n, at)
+	}
+	return fmt.Sprintf("attempt %d of %d failed (%s: %s); it is tried again at %s", t.Attempt, max(1, t.Spec.GetMaxAttempts()), t.Error.GetCode(), t.Error.GetMessage(), at)
+}
+
+// pausedFor says which gateway that would fit has switched the tasks' provider
+// off: the one that asks it again first.
+func (b *broker) pausedFor(k bucketKey) string {
+	var first messages.Pause
+	var at string
+	for _, g := range b.arb.order {
+		gate := b.gates[g.ID]
+		if gate == nil || !k.suits(g) {
+			continue
+		}
+		for _, p := range gate.paused {
+			if p.Provider == k.Provider && b.now.Before(p.Until) && (at == "" || p.Until.Before(first.Until)) {
+				first, at = p, g.ID
+			}
+		}
+	}
+	if at == "" {
+		return ""
+	}
+	return "gateway " + at + ": " + first.Words()
 }
 
 // misfit says what no gateway of the pool has.

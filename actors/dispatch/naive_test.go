@@ -66,6 +66,9 @@ func (n *naive) fits(it *Item, o Offer) bool {
 	if o.Tenant != "" && o.Tenant != it.Need.Tenant || it.Need.Region != "" && it.Need.Region != o.Region {
 		return false
 	}
+	if slices.Contains(o.Paused, it.Need.Provider) {
+		return false
+	}
 	for c := range strings.SplitSeq(it.Need.Capabilities, ",") {
 		if c != "" && !slices.Contains(o.Capabilities, c) {
 			return false

@@ -141,7 +141,7 @@ func since(t *messages.Task) time.Time {
 }
 
 func needOf(t *messages.Task) Need {
-	n := Need{Tenant: t.Tenant, Region: t.Spec.GetRegion()}
+	n := Need{Tenant: t.Tenant, Region: t.Spec.GetRegion(), Provider: messages.ProviderOf(t.Spec.GetModel())}
 	if caps := t.Spec.GetCapabilities(); len(caps) > 0 {
 		caps = slices.Clone(caps)
 		slices.Sort(caps)

@@ -53,6 +53,7 @@ type gateway struct {
 	quiet    int       // ticks since then without a claim
 
 	window   Window
+	pauses   pauses
 	claims   map[messages.ClaimRef]*claim
 	order    []*claim // fresh claims whose frame is not written yet, in claim order
 	returned map[messages.ClaimRef]messages.Returned
@@ -136,7 +137,7 @@ func (g *gateway) Receive(ctx actor.Context) {
 	case session.Again:
 		g.again(ctx, m.Ref)
 	case session.Troubled:
-		g.troubled(ctx, m.Trouble)
+		g.troubled(ctx, m)
 
 	// own slow work
 	case claimsLoaded:

@@ -22,13 +22,13 @@ func (g *gateway) takesWork() bool {
 func (g *gateway) live() bool { return g.cfg.Live == nil || g.cfg.Live() }
 
 // size is the window that the pool's owner is told.
-func (g *gateway) size(now time.Time) int {
+func (g *gateway) size() int {
 	if !g.takesWork() || !g.live() {
 		return 0
 	}
 	switch g.status.State {
 	case messages.GatewayReady, messages.GatewayDegraded, messages.GatewayRecovering:
-		return g.window.Size(now)
+		return g.window.Size()
 	}
 	return 0
 }
@@ -44,7 +44,7 @@ func (g *gateway) demand(ctx actor.Context) {
 	d := messages.Demand{
 		Gateway: gw.ID, Tenant: gw.Tenant, Pool: gw.Pool, Region: gw.Region, Capabilities: gw.Capabilities,
 		Labels: gw.Labels, Weight: gw.Weight, Owner: g.cfg.Fence.Owner, Epoch: g.cfg.Fence.Epoch,
-		BootID: g.status.BootID, Window: g.size(now), AwaySince: g.since, Gone: g.removed,
+		BootID: g.status.BootID, Window: g.size(), AwaySince: g.since, Gone: g.removed, Paused: g.pauses.list(),
 		Running: make([]messages.ClaimRef, 0, len(g.claims)),
 	}
 	for ref, c := range g.claims {
@@ -62,15 +62,16 @@ func (g *gateway) demand(ctx actor.Context) {
 
 func (g *gateway) tick(ctx actor.Context) {
 	now := time.Now()
-	before := g.size(now)
+	before := g.size()
 	g.window.Tick(now)
+	back := g.pauses.expire(now)
 	g.health(ctx, now)
 	g.sweep(ctx)
 	if g.link != nil && now.Sub(g.linked) >= g.cfg.Timing.StableAfter {
 		g.attempts = 0
 	}
-	g.judge(ctx, now)
-	if g.size(now) != before || now.Sub(g.demanded) >= messages.DemandInterval {
+	g.judge(ctx)
+	if back || g.size() != before || now.Sub(g.demanded) >= messages.DemandInterval {
 		g.demand(ctx)
 	}
 	g.leave(ctx, now)
@@ -78,9 +79,11 @@ func (g *gateway) tick(ctx actor.Context) {
 
 // judge moves the gateway between READY and DEGRADED, and says why anew when
 // another trouble followed the first.
-func (g *gateway) judge(ctx actor.Context, now time.Time) {
-	reduced := g.window.Reduced(now)
+func (g *gateway) judge(ctx actor.Context) {
+	reduced, off := g.window.Reduced(), g.pauses.reason()
 	switch {
+	case off != "" && (g.status.State == messages.GatewayReady || g.status.State == messages.GatewayDegraded):
+		g.setState(ctx, messages.GatewayDegraded, off, "mend the provider's key or account; tasks that need it wait for the end of the pause")
 	case reduced != "" && (g.status.State == messages.GatewayReady || g.status.State == messages.GatewayDegraded):
 		g.setState(ctx, messages.GatewayDegraded, reduced, next.NothingToDoRecovers)
 	case g.status.State == messages.GatewayDegraded && reduced == "":
@@ -89,19 +92,20 @@ func (g *gateway) judge(ctx actor.Context, now time.Time) {
 }
 
 // troubled takes a failure that points at the gateway or its provider.
-func (g *gateway) troubled(ctx actor.Context, t session.Trouble) {
+func (g *gateway) troubled(ctx actor.Context, m session.Troubled) {
 	now := time.Now()
-	before := g.size(now)
-	switch t {
+	before, off := g.size(), g.pauses.reason()
+	switch m.Trouble.Kind {
 	case session.AuthTrouble:
-		g.window.AuthFailed(now)
+		g.pauses.note(m.Trouble, m.Model, now)
+		g.cfg.Metrics.refused.Inc()
 	case session.ProviderTrouble:
 		g.window.Trouble("runs failed at the model provider", now)
 	case session.TimeoutTrouble:
 		g.window.Trouble("runs hit their time limit", now)
 	}
-	if g.size(now) != before {
-		g.judge(ctx, now)
+	if g.size() != before || g.pauses.reason() != off {
+		g.judge(ctx)
 		g.demand(ctx)
 	}
 }
@@ -140,7 +144,7 @@ func (g *gateway) reading(ctx actor.Context, m reading) {
 		return
 	}
 	now := time.Now()
-	before := g.size(now)
+	before := g.size()
 	switch {
 	case m.err == nil:
 		g.window.LoopDelay(m.loop.DelayP99, m.loop.Degraded, now)
@@ -148,8 +152,8 @@ func (g *gateway) reading(ctx actor.Context, m reading) {
 		// No answer inside the period is itself a reading.
 		g.window.LoopDelay(g.cfg.Timing.Health, true, now)
 	}
-	if g.size(now) != before {
-		g.judge(ctx, now)
+	if g.size() != before {
+		g.judge(ctx)
 		g.demand(ctx)
 	}
 }

@@ -344,7 +344,8 @@ func TestDegradedSaysTheNewestReason(t *testing.T) {
 			class = openclaw.ClassAuth
 		}
 		on(openclaw.AgentAnswer{Kind: openclaw.AnswerAccepted, RunID: q.RunID})
-		on(openclaw.AgentAnswer{Kind: openclaw.AnswerFailed, RunID: q.RunID, Failure: &openclaw.Failure{Class: class, Message: "no"}})
+		on(openclaw.AgentAnswer{Kind: openclaw.AnswerFailed, RunID: q.RunID, Failure: &openclaw.Failure{
+			Class: class, Message: "no", Provider: "p", Pause: 10 * time.Minute, Final: true}})
 	}
 	r := newRig(t, func(c *gateway.Config) { c.Dial = dialer(l) })
 	await(r, "a window", open)
@@ -352,9 +353,12 @@ func TestDegradedSaysTheNewestReason(t *testing.T) {
 	await(r, "half a window", func(d messages.Demand) bool { return d.Window == 2 })
 	first := r.until(messages.GatewayDegraded).Status
 	r.claim("t2", "")
-	await(r, "no window", func(d messages.Demand) bool { return d.Window == 0 })
+	d := await(r, "its provider switched off", func(d messages.Demand) bool { return len(d.Paused) > 0 })
+	if len(d.Paused) != 2 || d.Paused[0].Provider != "" || d.Paused[1].Provider != "p" || time.Until(d.Paused[1].Until) < 9*time.Minute || d.Window != 2 {
+		t.Errorf("paused %+v, window %d: want p and, as the task named no model, the default one, for ten minutes, and no other", d.Paused, d.Window)
+	}
 	second := r.until(messages.GatewayDegraded).Status
-	if second.Reason == first.Reason || !strings.Contains(second.Reason, "key") {
+	if second.Reason == first.Reason || !strings.Contains(second.Reason, "switched off the model provider p until") {
 		t.Errorf("reason %q, before %q", second.Reason, first.Reason)
 	}
 	if !second.Since.Equal(first.Since) {

@@ -15,6 +15,7 @@ type Metrics struct {
 	running  *prometheus.GaugeVec
 	returned prometheus.Counter
 	orphans  prometheus.Counter
+	refused  prometheus.Counter
 	unlawful prometheus.Counter
 }
 
@@ -39,13 +40,16 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		orphans: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "dash_gateway_fenced_sessions_total", Help: "Sessions stopped at a gateway that came back after their tasks had moved away.",
 		}),
+		refused: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "dash_gateway_provider_refusals_total", Help: "Runs that ended because a model provider refused the gateway's key or account, or is switched off for that.",
+		}),
 		unlawful: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "dash_gateway_unlawful_transitions_total", Help: "State changes outside the table: a bug in Dash.",
 		}),
 	}
 	m.busy = m.sessions.WithLabelValues("busy")
 	if r != nil {
-		r.MustRegister(m.gateways, m.sessions, m.window, m.running, m.returned, m.orphans, m.unlawful)
+		r.MustRegister(m.gateways, m.sessions, m.window, m.running, m.returned, m.orphans, m.refused, m.unlawful)
 	}
 	return m
 }

@@ -164,9 +164,8 @@ func (g *gateway) configure(ctx actor.Context, gw messages.Gateway) {
 }
 
 func (g *gateway) snapshot() Snapshot {
-	now := time.Now()
-	g.status.Window, g.status.Running = g.size(now), g.held()
-	s := Snapshot{Status: g.status, Reduced: g.window.Reduced(now), Away: g.since}
+	g.status.Window, g.status.Running = g.size(), g.held()
+	s := Snapshot{Status: g.status, Reduced: g.window.Reduced(), Away: g.since}
 	for _, c := range g.claims {
 		s.Running = append(s.Running, RunInfo{Ref: c.ref, Session: c.task.Session, Failing: c.failing})
 	}

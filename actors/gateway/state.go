@@ -59,7 +59,7 @@ type statusTag struct {
 // record writes the gateway's row and, after a change of state, its event.
 func (g *gateway) record(ctx actor.Context, from messages.GatewayState, tag statusTag) {
 	now := time.Now()
-	g.status.Window, g.status.Running = g.size(now), g.held()
+	g.status.Window, g.status.Running = g.size(), g.held()
 	status := g.status
 	op := persistence.Op{Fences: []persistence.Fence{g.cfg.Fence}, Gateway: &status}
 	if from != status.State {

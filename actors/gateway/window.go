@@ -6,12 +6,9 @@ import "time"
 const (
 	halveEvery  = 5 * time.Second  // several failures of one cause count once
 	growEvery   = 30 * time.Second // +1 after this long without trouble
-	authPause   = 60 * time.Second // a 401 disables the provider in the whole gateway for about a minute
 	slowLoop    = 250 * time.Millisecond
 	recoverLoop = 100 * time.Millisecond
 )
-
-const keyRefused = "the provider refused the gateway's key"
 
 // Window is how many runs a gateway may hold at once:
 // min(configured, the gateway's own lane limit, adaptive). It halves when the
@@ -22,7 +19,6 @@ type Window struct {
 	lane       int // the gateway's maxConcurrent, 0: unknown
 	adaptive   int
 	changed    time.Time // last change of adaptive
-	paused     time.Time // 0 until then
 	slow       bool
 	why        string
 }
@@ -32,14 +28,8 @@ func NewWindow(configured int, now time.Time) Window {
 	return Window{configured: configured, adaptive: configured, changed: now}
 }
 
-// Size is the window at a point in time; with closed set it is 0 (not
-// connected, draining).
-func (w *Window) Size(now time.Time) int {
-	if now.Before(w.paused) {
-		return 0
-	}
-	return min(w.ceiling(), w.adaptive)
-}
+// Size is the window of a gateway that is connected and not draining.
+func (w *Window) Size() int { return min(w.ceiling(), w.adaptive) }
 
 func (w *Window) ceiling() int {
 	if w.lane > 0 {
@@ -63,13 +53,6 @@ func (w *Window) Trouble(why string, now time.Time) {
 	}
 	w.adaptive = max(1, min(w.ceiling(), w.adaptive)/2)
 	w.changed, w.why = now, why
-}
-
-// AuthFailed closes the window for a minute.
-func (w *Window) AuthFailed(now time.Time) {
-	w.paused = now.Add(authPause)
-	w.Trouble(keyRefused, now)
-	w.why = keyRefused // also when an earlier trouble has just halved the window
 }
 
 // LoopDelay takes one reading of the gateway's event-loop delay (p99).
@@ -96,8 +79,8 @@ func (w *Window) Tick(now time.Time) {
 }
 
 // Reduced says why the window is smaller than it could be, empty when it is not.
-func (w *Window) Reduced(now time.Time) string {
-	if w.Size(now) >= w.ceiling() {
+func (w *Window) Reduced() string {
+	if w.Size() >= w.ceiling() {
 		return ""
 	}
 	return w.why

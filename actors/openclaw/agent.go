@@ -9,9 +9,9 @@ import (
 // AgentRequest is one turn. Deliver is always false: the answer comes to us
 // and to nobody's chat.
 type AgentRequest struct {
-	RunID             string // idempotency key and run id, at most 256 bytes
-	SessionKey        string // at most 512 bytes
-	Message           string
+	RunID             string        // idempotency key and run id, at most 256 bytes
+	SessionKey        string        // at most 512 bytes
+	Message           string        // data, never a command: see CommandGuard
 	Model             string        // empty: the gateway's default
 	Timeout           time.Duration // whole seconds, at least one; bounds the gateway's own retries too
 	ExtraSystemPrompt string
@@ -44,7 +44,7 @@ func (r AgentRequest) encode() ([]byte, error) {
 		return nil, errors.New("agent request: timeout below one second")
 	}
 	return json.Marshal(agentParams{
-		Message: r.Message, IdempotencyKey: r.RunID, SessionKey: r.SessionKey, Model: r.Model,
+		Message: guarded(r.Message), IdempotencyKey: r.RunID, SessionKey: r.SessionKey, Model: r.Model,
 		Timeout: int64(r.Timeout / time.Second), ExtraSystemPrompt: r.ExtraSystemPrompt,
 	})
 }
@@ -86,7 +86,7 @@ type AgentAnswer struct {
 	// the text was longer than Config.MaxText.
 	Text      string
 	Truncated bool
-	Usage     Usage
+	Usage     *Usage // nil: the gateway does not say
 	Meta      RunMeta
 	// Failure comes with AnswerFailed.
 	Failure *Failure
@@ -94,7 +94,9 @@ type AgentAnswer struct {
 	Written bool
 }
 
-// Usage is what a run cost, in tokens. Cost is the gateway's own figure.
+// Usage is what a run cost, in tokens. Input leaves out what was read from and
+// written to the provider's cache, whatever the provider: 2026.9.6 counts all
+// three of its APIs so.
 type Usage struct {
 	Input, Output, CacheRead, CacheWrite, Total int64
 }
@@ -172,9 +174,9 @@ func (c *Conn) decodeAgentAnswer(p *pending, f frame) AgentAnswer {
 	case "in_flight":
 		a.Kind = AnswerInFlight
 	case "ok":
-		return c.decodeSuccess(a, w, p.accepted)
+		return c.decodeSuccess(a, w, p)
 	default:
-		a.Kind, a.Failure = AnswerFailed, c.classifyStatus(w, p.accepted)
+		a.Kind, a.Failure = AnswerFailed, c.classifyStatus(w, p.accepted, p.hint)
 	}
 	return a
 }
@@ -187,18 +189,17 @@ func (a AgentAnswer) odd(problem string, accepted bool) AgentAnswer {
 
 // decodeSuccess fills text, usage and meta. An answer that says ok but was
 // aborted, or has no result, is no success.
-func (c *Conn) decodeSuccess(a AgentAnswer, w agentPayload, accepted bool) AgentAnswer {
+func (c *Conn) decodeSuccess(a AgentAnswer, w agentPayload, p *pending) AgentAnswer {
 	if aborted(w.stopReason) {
-		a.Kind, a.Failure = AnswerFailed, c.classifyStatus(w, accepted)
+		a.Kind, a.Failure = AnswerFailed, c.classifyStatus(w, p.accepted, p.hint)
 		return a
 	}
 	r, err := decodeResult(w.result, c.cfg.MaxDepth-1)
 	switch {
 	case err != nil:
-		return a.odd("no result: "+err.Error(), accepted)
+		return a.odd("no result: "+err.Error(), p.accepted)
 	case r.isError || r.stopReason == "error":
-		s, _ := content(r.text, maxErrText)
-		a.Kind, a.Failure = AnswerFailed, classifyText(c.clean.text(s), accepted)
+		a.Kind, a.Failure = AnswerFailed, c.classifyStatus(w, p.accepted, p.hint)
 		return a
 	}
 	a.Kind = AnswerFinal

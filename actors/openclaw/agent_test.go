@@ -33,7 +33,7 @@ func TestAgentAcceptedThenFinal(t *testing.T) {
 	if got := nextOf(t, answers); got.Kind != AnswerAccepted || got.RunID != "r1" {
 		t.Errorf("first answer %+v, want accepted", got)
 	}
-	want := AgentAnswer{Kind: AnswerFinal, RunID: "r1", Text: "one\ntwo", Usage: Usage{Input: 10, Output: 5, Total: 15},
+	want := AgentAnswer{Kind: AnswerFinal, RunID: "r1", Text: "one\ntwo", Usage: &Usage{Input: 10, Output: 5, Total: 15},
 		Meta: RunMeta{SessionID: "sid", Provider: "fake", Model: "fake-1", Duration: 1042 * time.Millisecond}}
 	if diff := cmp.Diff(want, nextOf(t, answers)); diff != "" {
 		t.Errorf("final answer (-want +got)\n%s", diff)

@@ -3,10 +3,22 @@ package openclaw
 import (
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // answerTo decodes one agent answer as the reader would.
 func answerTo(t *testing.T, accepted bool, hint, raw string) AgentAnswer {
+	t.Helper()
+	return decodedAnswer(t, accepted, ErrorDetails{FailoverReason: hint}, raw)
+}
+
+func answerHinted(t *testing.T, hint ErrorDetails, raw string) AgentAnswer {
+	t.Helper()
+	return decodedAnswer(t, true, hint, raw)
+}
+
+func decodedAnswer(t *testing.T, accepted bool, hint ErrorDetails, raw string) AgentAnswer {
 	t.Helper()
 	cfg := Config{}.withDefaults()
 	c := newConn(t.Context(), cfg, NopHandler{})
@@ -23,6 +35,12 @@ func failed(body string) string { return `{"type":"res","id":"2","ok":false,"err
 
 func unavailable(message string) string {
 	return failed(`{"code":"UNAVAILABLE","message":"` + message + `"}`)
+}
+
+// soft is a failed run whose frame is ok.
+func soft(kind, why, text string) string {
+	return ok(`{"runId":"r","status":"error","summary":"failed","result":{"payloads":[{"text":"` + text + `","isError":true}],"meta":{"error":{"kind":"` +
+		kind + `","message":"` + why + `"},"agentMeta":{"provider":"fake","usage":{"input":9000,"output":3}}}}}`)
 }
 
 // The texts are those of a real gateway, 2026.9.6.
@@ -47,9 +65,15 @@ func TestClassifyAgentAnswers(t *testing.T) {
 		{name: "provider off", accepted: true, raw: unavailable(`Inline API key for provider \"fake\" is temporarily disabled after a provider auth/billing failure.`), class: ClassAuth},
 		{name: "provider 400", accepted: true, raw: unavailable("LLM request failed: provider rejected the request schema or tool payload."), class: ClassInvalid},
 		{name: "network", accepted: true, raw: unavailable("LLM request failed: network connection error."), class: ClassProvider},
-		{name: "cut", accepted: true, raw: unavailable("LLM request timed out."), class: ClassTimeout},
+		{name: "cut", accepted: true, hint: "timeout", raw: unavailable("LLM request timed out."), class: ClassProvider},
+		{name: "refused connection", accepted: true, hint: "timeout", raw: unavailable("LLM request failed: connection refused by the provider endpoint."), class: ClassProvider},
+		{name: "reset connection", accepted: true, hint: "timeout", raw: unavailable("LLM request failed: network connection was interrupted."), class: ClassProvider},
+		{name: "lane limit", accepted: true, hint: "rate_limit", raw: unavailable("Command lane session:x timed out: no progress"), class: ClassTimeout},
+		{name: "unknown model", accepted: true, raw: unavailable("Unknown model: nosuch/m. Run `openclaw models list`."), class: ClassModel},
+		{name: "model not found", accepted: true, hint: "model_not_found", raw: unavailable("The selected model was not found by the provider."), class: ClassModel},
+		{name: "spent", accepted: true, hint: "billing", raw: unavailable("⚠️ spoilt (fake-1) returned a billing error."), class: ClassAuth},
 		{name: "the event's hint wins", accepted: true, hint: "server_error", raw: unavailable("Something new."), class: ClassProvider},
-		{name: "an unknown hint", accepted: true, hint: "surprise", raw: unavailable("LLM request timed out."), class: ClassTimeout},
+		{name: "an unknown hint", accepted: true, hint: "surprise", raw: unavailable("LLM request timed out."), class: ClassProvider},
 		{name: "detail wins", accepted: true, hint: "timeout", raw: failed(`{"code":"UNAVAILABLE","message":"x","details":{"httpStatus":401}}`), class: ClassAuth},
 		{name: "unknown words", accepted: true, raw: unavailable("Something new."), class: ClassUnknown},
 
@@ -67,6 +91,13 @@ func TestClassifyAgentAnswers(t *testing.T) {
 		{name: "aborted though ok", accepted: true, raw: ok(`{"runId":"r","status":"ok","stopReason":"aborted","result":{"payloads":[{"text":"half"}]}}`), class: ClassAborted},
 		{name: "time limit", accepted: true, raw: ok(`{"runId":"r","status":"timeout","summary":"aborted","timeoutPhase":"provider","result":{"payloads":[{"text":"Request timed out","isError":true}]}}`), class: ClassTimeout},
 		{name: "status error", accepted: true, raw: ok(`{"runId":"r","status":"error","result":{"payloads":[{"text":"⚠️ Agent run failed","isError":true}]}}`), class: ClassUnknown},
+		{name: "content filter", accepted: true, raw: soft("incomplete_turn", "Provider finish_reason: content_filter", "⚠️ Agent run failed (model: fake/fake-1)."), class: ClassFilter},
+		{name: "content filter of responses", accepted: true, raw: soft("incomplete_turn", "Provider incomplete_reason: content_filter", "x"), class: ClassFilter},
+		{name: "refusal", accepted: true, raw: soft("incomplete_turn", "The provider refused this request. Revise the request and try again.", "x"), class: ClassRefused},
+		{name: "empty answer", accepted: true, raw: soft("incomplete_turn", "⚠️ Agent couldn't generate a response. Please try again.", "x"), class: ClassEmpty},
+		{name: "context overflow", accepted: true, raw: soft("context_overflow", "400 This model's maximum context length is 128000 tokens.", "x"), class: ClassOverflow},
+		{name: "unknown status of the provider", accepted: true, raw: soft("incomplete_turn", "423 come back later", "x"), class: ClassUnknown},
+		{name: "response.failed", accepted: true, raw: soft("incomplete_turn", "dash_budget: spent for today", "x"), class: ClassUnknown},
 		{name: "ok with an error part", accepted: true, raw: ok(`{"runId":"r","status":"ok","result":{"payloads":[{"text":"HTTP 503","isError":true}]}}`), class: ClassProvider},
 		{name: "ok with an error stop", accepted: true, raw: ok(`{"runId":"r","status":"ok","result":{"payloads":[{"text":"x"}],"meta":{"stopReason":"error"}}}`), class: ClassUnknown},
 		{name: "new status", accepted: true, raw: ok(`{"runId":"r","status":"surprise"}`), class: ClassUnknown},
@@ -90,6 +121,48 @@ func TestClassifyAgentAnswers(t *testing.T) {
 				t.Errorf("%s %+v, want failed (%s)", a.Kind, a.Failure, tt.class)
 			}
 		})
+	}
+}
+
+// TestAFailedRunTellsAllItKnows: the final frame is the end, with the reason,
+// the cost, and how long its provider is switched off.
+func TestAFailedRunTellsAllItKnows(t *testing.T) {
+	t.Parallel()
+	off := `Inline API key for provider \"p\" is temporarily disabled after a provider auth/billing failure. Retry after about `
+	for _, tt := range []struct {
+		name, raw string
+		hint      ErrorDetails
+		want      Failure
+	}{
+		{"soft", soft("incomplete_turn", "dash_budget: spent for today", "⚠️ Agent run failed."), ErrorDetails{},
+			Failure{Class: ClassUnknown, Message: "dash_budget: spent for today", Final: true, Provider: "fake", Usage: &Usage{Input: 9000, Output: 3}}},
+		{"unknown words", unavailable("Something new."), ErrorDetails{}, Failure{Class: ClassUnknown, Message: "Something new.", Final: true}},
+		{"401", unavailable("p/m request failed (authentication failed, HTTP 401)."), ErrorDetails{FailoverReason: "auth", Provider: "p"},
+			Failure{Class: ClassAuth, Message: "p/m request failed (authentication failed, HTTP 401).", Final: true, Provider: "p", Pause: 30 * time.Second}},
+		{"402", unavailable("p (m) returned a billing error"), ErrorDetails{FailoverReason: "billing", Provider: "p"},
+			Failure{Class: ClassAuth, Message: "p (m) returned a billing error", Final: true, Provider: "p", Pause: 10 * time.Minute}},
+		{"off for a minute", unavailable(off + "1 minute, or"), ErrorDetails{},
+			Failure{Class: ClassAuth, Final: true, Provider: "p", Pause: time.Minute, NoCall: true}},
+		{"off for ten", unavailable(off + "10 minutes, or"), ErrorDetails{},
+			Failure{Class: ClassAuth, Final: true, Provider: "p", Pause: 10 * time.Minute, NoCall: true}},
+		{"off for ever", unavailable(off + "999999 hours, or"), ErrorDetails{},
+			Failure{Class: ClassAuth, Final: true, Provider: "p", Pause: 24 * time.Hour, NoCall: true}},
+		{"400 with the provider's words", unavailable("LLM request failed: provider rejected the request."),
+			ErrorDetails{FailoverReason: "format", Preview: "temperature is too high"},
+			Failure{Class: ClassInvalid, Message: "LLM request failed: provider rejected the request. (the provider: temperature is too high)", Final: true}},
+	} {
+		a := answerHinted(t, tt.hint, tt.raw)
+		if a.Kind != AnswerFailed {
+			t.Fatalf("%s: %s", tt.name, a.Kind)
+		}
+		got := *a.Failure
+		got.Code = ""
+		if tt.want.Message == "" {
+			got.Message = ""
+		}
+		if diff := cmp.Diff(tt.want, got); diff != "" {
+			t.Errorf("%s (-want +got)\n%s", tt.name, diff)
+		}
 	}
 }
 

@@ -71,7 +71,7 @@ type pending struct {
 	on       func(AgentAnswer) // agent requests
 	runID    string
 	accepted bool
-	hint     string // failover reason from the run's events; reader only
+	hint     ErrorDetails // of its last failed model call, from its events; reader only
 
 	answer chan callAnswer // blocking calls; capacity 1
 }

@@ -89,8 +89,11 @@ type ErrorDetails struct {
 	Reason         string
 	Phase          string
 	FailoverReason string
-	RequestID      string
-	HTTPStatus     int
+	Provider       string
+	// Preview is the beginning of the provider's own message.
+	Preview    string
+	RequestID  string
+	HTTPStatus int
 }
 
 func (e *RPCError) Error() string {

@@ -53,8 +53,10 @@ type RunPhase struct {
 	Status     string // such as cancelled
 	StopReason string
 	Error      string
-	// FailoverReason is the gateway's own sorting of a provider failure.
-	FailoverReason string
+	// Details are the gateway's observation of a model call that failed. It
+	// comes with the phase finishing within a second of that call, long before
+	// the end: the gateway asks the provider again by itself.
+	Details ErrorDetails
 	// Settled: the gateway will not touch the run again. 2026.8 does not tell;
 	// there it is set for every end that no other end follows.
 	Settled bool
@@ -191,15 +193,16 @@ func (c *Conn) agentEvent(b []byte) bool {
 	return true
 }
 
-// noteReason keeps why a run of ours failed: its answer will not say.
+// noteReason keeps why a run of ours fails: its answer will not say. A new
+// model call starts with a clean sheet.
 func (c *Conn) noteReason(p RunPhase) {
-	if p.FailoverReason == "" {
+	if p.Details == (ErrorDetails{}) && p.Phase != "start" {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if own := c.runs[p.RunID]; own != nil {
-		own.hint = p.FailoverReason
+		own.hint = p.Details
 	}
 }
 
@@ -249,7 +252,7 @@ func decodeRunPhase(e runEvent, depth int, c cleaner) (RunPhase, bool) {
 		case "executionSettled":
 			p.Settled, told = boolean(it.val)
 		case "errorObservation":
-			p.FailoverReason = decodeDetails(it.val, depth-1, c).FailoverReason
+			p.Details = decodeDetails(it.val, depth-1, c)
 		}
 	}
 	if !told && (p.Phase == "end" || p.Phase == "error") {
@@ -284,16 +287,12 @@ func (c *Conn) chatEvent(b []byte) bool {
 }
 
 func classOfChat(e runEvent, depth int, c cleaner) FailureClass {
-	d := decodeDetails(e.detail, depth, c)
-	switch {
-	case d.HTTPStatus != 0:
-		return classOfStatus(d.HTTPStatus)
-	case classOfReason(d.FailoverReason) != ClassUnknown:
-		return classOfReason(d.FailoverReason)
-	case e.errKind == "timeout":
+	f := Failure{Message: c.text(e.errText)}
+	if e.detail == nil && e.errKind == "timeout" {
 		return ClassTimeout
 	}
-	return classOfText(c.text(e.errText))
+	f.classify(decodeDetails(e.detail, depth, c), ErrorDetails{})
+	return f.Class
 }
 
 func decodeShutdown(b []byte, depth int, c cleaner) Shutdown {

@@ -48,7 +48,7 @@ func TestEventsAreDecoded(t *testing.T) {
 	want := []any{
 		"tick",
 		RunText{RunID: "r", SessionKey: "k", Text: "so far", Replaced: true},
-		RunPhase{RunID: "r", Phase: "finishing", Error: "x", FailoverReason: "auth"},
+		RunPhase{RunID: "r", Phase: "finishing", Error: "x", Details: ErrorDetails{FailoverReason: "auth"}},
 		RunPhase{RunID: "r", Phase: "end", StopReason: "stop", Settled: true},
 		RunPhase{RunID: "r", Phase: "end", Status: "cancelled", StopReason: "rpc"},
 		RunPhase{RunID: "r", Phase: "error", StopReason: "aborted", Settled: true},

@@ -131,6 +131,11 @@ func decodeDetails(b []byte, depth int, c cleaner) ErrorDetails {
 			d.Phase = word(it.val)
 		case "failoverReason":
 			d.FailoverReason = word(it.val)
+		case "provider":
+			d.Provider = word(it.val)
+		case "providerErrorMessagePreview":
+			s, _ := text(it.val)
+			d.Preview = c.text(s)
 		case "requestId":
 			d.RequestID = word(it.val)
 		case "httpStatus":

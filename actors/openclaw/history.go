@@ -41,7 +41,6 @@ type HistoryItem struct {
 	StopReason string
 	CustomType string
 	At         time.Time
-	Usage      Usage
 
 	failed bool // the gateway's own text for a failed run
 }
@@ -67,7 +66,6 @@ type RunTrace struct {
 	Answered  bool
 	Text      string
 	Truncated bool
-	Usage     Usage
 }
 
 const maxHistory = 1000
@@ -109,7 +107,6 @@ type messageWire struct {
 	StopReason     string          `json:"stopReason"`
 	CustomType     string          `json:"customType"`
 	Timestamp      json.RawMessage `json:"timestamp"`
-	Usage          json.RawMessage `json:"usage"`
 }
 
 type pendingListWire struct {
@@ -138,7 +135,7 @@ func decodeHistory(b []byte, maxText int) (History, string) {
 	h := History{SessionID: clean(w.SessionID, maxShortText), HasMore: w.HasMore, Items: make([]HistoryItem, 0, len(*w.Messages))}
 	for _, m := range *w.Messages {
 		item := HistoryItem{Role: clean(m.Role, 32), StopReason: clean(m.StopReason, 32), CustomType: clean(m.CustomType, 64),
-			At: unixMillis(m.Timestamp), Usage: decodeUsage(m.Usage, 4)}
+			At: unixMillis(m.Timestamp)}
 		if m.Role == "user" {
 			item.RunID = strings.TrimSuffix(m.IdempotencyKey, userMark)
 			if item.RunID == m.IdempotencyKey {
@@ -177,7 +174,7 @@ func (h History) Trace(runID string) RunTrace {
 		case t.Taken && item.Role == "user":
 			t.LastTurn = false
 		case t.LastTurn && item.IsReply():
-			t.Answered, t.Text, t.Truncated, t.Usage = true, item.Text, item.Truncated, item.Usage
+			t.Answered, t.Text, t.Truncated = true, item.Text, item.Truncated
 		}
 	}
 	return t

@@ -34,6 +34,20 @@ func (s RunStatus) Succeeded() bool {
 // Aborted reports whether the run ended by an abort, whatever its status.
 func (s RunStatus) Aborted() bool { return s.Over() && aborted(s.StopReason) }
 
+// Failure says why a run ended badly, as far as agent.wait tells.
+func (s RunStatus) Failure() *Failure {
+	f := &Failure{Message: s.Error, StopReason: s.StopReason, Final: true}
+	switch {
+	case s.Aborted():
+		f.Class = ClassAborted
+	case s.Status == "timeout":
+		f.Class = ClassTimeout
+	default:
+		f.classify(ErrorDetails{}, ErrorDetails{})
+	}
+	return f
+}
+
 // Wait asks for a run and lets the gateway wait up to timeout for its end. A
 // timeout of zero asks for the state now. An unknown run looks like a running
 // one.

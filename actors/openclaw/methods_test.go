@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
 // answering serves one canned payload per method.
@@ -227,7 +226,7 @@ func TestHistoryTrace(t *testing.T) {
 			if tt.name == "in flight" && (h.InFlight == nil || *h.InFlight != InFlight{RunID: "r", Text: "so"} || !h.Active) {
 				t.Errorf("in flight %+v", h.InFlight)
 			}
-			if diff := cmp.Diff(tt.want, h.Trace("r"), cmpopts.IgnoreFields(RunTrace{}, "Usage")); diff != "" {
+			if diff := cmp.Diff(tt.want, h.Trace("r")); diff != "" {
 				t.Errorf("trace (-want +got)\n%s", diff)
 			}
 			if tr := h.Trace(""); tr.Taken {

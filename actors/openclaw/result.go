@@ -12,7 +12,9 @@ type runResult struct {
 	text       string
 	isError    bool
 	stopReason string
-	usage      Usage
+	errText    string // meta.error.message
+	errKind    string // meta.error.kind, often that of a failover reason
+	usage      *Usage // nil: not told
 	meta       RunMeta
 }
 
@@ -73,8 +75,25 @@ func (r *runResult) decodeMeta(b []byte, depth int) {
 			r.meta.Duration = millis(it.val, 30*24*time.Hour)
 		case "stopReason":
 			r.stopReason, _ = text(it.val)
+		case "error":
+			r.decodeError(it.val, depth-1)
 		case "agentMeta":
 			r.decodeAgentMeta(it.val, depth-1)
+		}
+	}
+}
+
+func (r *runResult) decodeError(b []byte, depth int) {
+	if !isObject(b) {
+		return
+	}
+	it := object(b, depth)
+	for it.next() {
+		switch string(it.key) {
+		case "message":
+			r.errText, _ = text(it.val)
+		case "kind":
+			r.errKind, _ = text(it.val)
 		}
 	}
 }
@@ -102,17 +121,20 @@ func (r *runResult) decodeAgentMeta(b []byte, depth int) {
 	}
 }
 
-func decodeUsage(b []byte, depth int) Usage {
-	var u Usage
+// decodeUsage is nil if there is no usage, or none that can be read.
+func decodeUsage(b []byte, depth int) *Usage {
 	if !isObject(b) {
-		return u
+		return nil
 	}
+	u := &Usage{}
+	told := false
 	it := object(b, depth)
 	for it.next() {
 		n, ok := integer(it.val)
 		if !ok || n < 0 {
 			continue
 		}
+		known := true
 		switch string(it.key) {
 		case "input":
 			u.Input = n
@@ -124,7 +146,13 @@ func decodeUsage(b []byte, depth int) Usage {
 			u.CacheWrite = n
 		case "total", "totalTokens":
 			u.Total = n
+		default:
+			known = false
 		}
+		told = told || known
+	}
+	if it.err != nil || !told {
+		return nil
 	}
 	return u
 }

@@ -97,7 +97,10 @@ type Over struct {
 type Watching struct{ Ref messages.ClaimRef }
 
 // Troubled tells the gateway actor of a failure that should shrink its window.
-type Troubled struct{ Trouble Trouble }
+type Troubled struct {
+	Trouble Trouble
+	Model   string // that the task names, empty: the gateway's default
+}
 
 // Props returns the props of a session actor. It has nothing to do until a
 // Begin; a restarted one asks its parent for the run that it had.
@@ -281,8 +284,8 @@ func (s *session) answered(ctx actor.Context, m *agentAnswer) {
 	if m.ref != s.ref {
 		return
 	}
-	if m.trouble != NoTrouble {
-		ctx.Send(ctx.Parent(), Troubled{Trouble: m.trouble})
+	if m.trouble.Kind != NoTrouble {
+		ctx.Send(ctx.Parent(), Troubled{Trouble: m.trouble, Model: s.d.Task.Spec.GetModel()})
 	}
 	if m.event != nil {
 		s.decide(ctx, m.event)

@@ -133,8 +133,23 @@ func (d *decision) answered(e Answer) {
 			d.refused = d.fresh && d.sends == 1 || d.rules.refusal
 			d.send, d.unsent = sendNone, !d.refused
 		}
+	case Failed:
+		if e.Vague && (!d.fresh || d.sends > 1) {
+			d.send = sendInFlight
+			d.hurry() // the session tells
+			return
+		}
+		d.failed(e.Error, e.Off)
 	default:
 		d.ends(e.Kind, e.Result, e.Error)
+	}
+}
+
+// failed ends the run, perhaps without a model call.
+func (d *decision) failed(err *messages.TaskError, off time.Duration) {
+	d.ends(Failed, nil, err)
+	if e := d.end; e != nil && e.kind == Failed && e.err == err {
+		e.off = off
 	}
 }
 
@@ -189,7 +204,11 @@ func (d *decision) waited(e WaitAnswer) {
 		return
 	}
 	d.askAnswered(e.Conn, askWait, stepIdle)
-	if e.RunID == d.tracked() {
+	switch {
+	case e.RunID != d.tracked():
+	case e.Kind == Failed:
+		d.failed(e.Error, e.Off)
+	default:
 		d.ends(e.Kind, e.Result, e.Error)
 	}
 }

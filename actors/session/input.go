@@ -63,6 +63,12 @@ type Answer struct {
 	Kind   Kind
 	Result *messages.TaskResult
 	Error  *messages.TaskError
+	// Off comes with Failed: the gateway did not ask the model, because it has
+	// switched the provider off, and goes on so for this long.
+	Off time.Duration
+	// Vague comes with Failed: the words fit nothing that is known. Of a run that
+	// was sent more than once they may mean that it had ended before.
+	Vague bool
 }
 
 // WaitAnswer answers a Wait.
@@ -72,6 +78,7 @@ type WaitAnswer struct {
 	Kind   Kind   // Open, or an end
 	Result *messages.TaskResult
 	Error  *messages.TaskError
+	Off    time.Duration // as in Answer
 }
 
 // AbortAnswer answers an Abort. Runs are the runs that it ended.

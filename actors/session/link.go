@@ -67,7 +67,8 @@ func turns(items []openclaw.HistoryItem) []Turn {
 		t := &out[len(out)-1]
 		t.Bare = false
 		if it.IsReply() {
-			t.Reply = &messages.TaskResult{Text: it.Text, InputTokens: it.Usage.Input, OutputTokens: it.Usage.Output}
+			// A transcript counts single model calls, not runs: the cost is unknown.
+			t.Reply = &messages.TaskResult{Text: it.Text}
 		}
 	}
 	return out
@@ -87,12 +88,11 @@ func wait(ctx context.Context, l Link, e Wait) (Event, error) {
 	case s.Succeeded():
 		// It ended well, but the text is only in the transcript.
 		return RunEnded{Conn: e.Conn, RunID: e.RunID}, nil
-	case s.Aborted():
-		w.Kind = Aborted
-	case s.Status == "timeout":
-		w.Kind, w.Error = TimedOut, taskError(messages.CodeRunTimeout, s.Error, true)
 	default:
-		w.Kind, w.Error = Failed, taskError(messages.CodeProvider, s.Error, true)
+		w.Kind, w.Error, w.Off = failureOf(s.Failure())
+		if w.Kind == Refused {
+			w.Kind = Failed // agent.wait tells of a run that was taken
+		}
 	}
 	return w, nil
 }
@@ -110,16 +110,24 @@ func abort(ctx context.Context, l Link, e Abort) (Event, error) {
 	return out, nil
 }
 
-// Trouble is a sign that a gateway or its provider slows down.
-type Trouble uint8
+// TroubleKind says what slows down.
+type TroubleKind uint8
 
 // Kinds of trouble.
 const (
-	NoTrouble Trouble = iota
+	NoTrouble TroubleKind = iota
 	ProviderTrouble
-	AuthTrouble
+	AuthTrouble // the gateway has switched Provider off for Pause
 	TimeoutTrouble
 )
+
+// Trouble is a sign that a gateway or its provider slows down.
+type Trouble struct {
+	Kind     TroubleKind
+	Provider string // empty: the gateway did not name it
+	Pause    time.Duration
+	Why      string
+}
 
 // answer translates an agent answer; nil means that it says nothing the
 // machine does not learn otherwise.
@@ -132,46 +140,86 @@ func answer(conn Conn, a openclaw.AgentAnswer) (Event, Trouble) {
 		out.Kind = InFlight
 	case openclaw.AnswerFinal:
 		out.Kind = Success
-		out.Result = &messages.TaskResult{Text: a.Text, InputTokens: a.Usage.Input, OutputTokens: a.Usage.Output}
+		out.Result = &messages.TaskResult{Text: a.Text, Usage: usage(a.Usage)}
 	case openclaw.AnswerLost:
 		if !a.Written {
-			return NotSent{Conn: conn}, NoTrouble
+			return NotSent{Conn: conn}, Trouble{}
 		}
-		return nil, NoTrouble
+		return nil, Trouble{}
 	case openclaw.AnswerFailed:
-		return failed(out, a.Failure)
+		if a.Failure.Class == openclaw.ClassUnknown && !a.Failure.Final {
+			// Unusable words: the transcript tells what really happened.
+			return RunEnded{Conn: conn, RunID: a.RunID}, Trouble{}
+		}
+		out.Kind, out.Error, out.Off = failureOf(a.Failure)
+		out.Vague = a.Failure.Class == openclaw.ClassUnknown
+		return out, trouble(a.Failure)
 	}
-	return out, NoTrouble
+	return out, Trouble{}
 }
 
-func failed(out Answer, f *openclaw.Failure) (Event, Trouble) {
-	out.Kind = Failed
-	switch f.Class {
-	case openclaw.ClassUnavailable:
-		out.Kind, out.Error = Refused, taskError(messages.CodeUnavailable, f.Message, true)
-		return out, NoTrouble
-	case openclaw.ClassProvider:
-		out.Error = taskError(messages.CodeProvider, f.Message, true)
-		return out, ProviderTrouble
-	case openclaw.ClassAuth:
-		out.Error = taskError(messages.CodeProviderAuth, f.Message, true)
-		return out, AuthTrouble
-	case openclaw.ClassInvalid:
-		code := messages.CodeProviderRejected
-		if f.BeforeAccept {
-			code = messages.CodeGatewayInvalid
-		}
-		out.Error = taskError(code, f.Message, false)
-		return out, NoTrouble
-	case openclaw.ClassTimeout:
-		out.Kind, out.Error = TimedOut, taskError(messages.CodeRunTimeout, f.Message, true)
-		return out, TimeoutTrouble
-	case openclaw.ClassAborted:
-		out.Kind = Aborted
-		return out, NoTrouble
+// usage counts the same for all providers: input is all that the model read.
+func usage(u *openclaw.Usage) *messages.Usage {
+	if u == nil {
+		return nil
 	}
-	// Unusable or unknown words: the transcript tells what really happened.
-	return RunEnded{Conn: out.Conn, RunID: out.RunID}, NoTrouble
+	return &messages.Usage{Input: u.Input + u.CacheRead + u.CacheWrite, Output: u.Output, CachedInput: u.CacheRead, CacheWrite: u.CacheWrite}
+}
+
+// codes say what a class of failures means for a task, and whether another
+// attempt may go better. What is unknown may.
+var codes = map[openclaw.FailureClass]struct {
+	code  messages.Code
+	retry bool
+}{
+	openclaw.ClassUnavailable: {messages.CodeUnavailable, true},
+	openclaw.ClassProvider:    {messages.CodeProvider, true},
+	openclaw.ClassAuth:        {messages.CodeProviderAuth, true},
+	openclaw.ClassTimeout:     {messages.CodeRunTimeout, true},
+	openclaw.ClassEmpty:       {messages.CodeEmptyAnswer, true},
+	openclaw.ClassUnknown:     {messages.CodeProvider, true},
+	openclaw.ClassInvalid:     {messages.CodeProviderRejected, false},
+	openclaw.ClassFilter:      {messages.CodeContentFilter, false},
+	openclaw.ClassRefused:     {messages.CodeRefused, false},
+	openclaw.ClassOverflow:    {messages.CodeContextOverflow, false},
+	openclaw.ClassModel:       {messages.CodeModelUnknown, false},
+}
+
+// failureOf translates a failure. off is how long the gateway will not ask the
+// provider that it did not ask for this run.
+func failureOf(f *openclaw.Failure) (k Kind, e *messages.TaskError, off time.Duration) {
+	switch f.Class {
+	case openclaw.ClassAborted:
+		return Aborted, nil, 0
+	case openclaw.ClassUnavailable:
+		k = Refused
+	case openclaw.ClassTimeout:
+		k = TimedOut
+	default:
+		k = Failed
+	}
+	c := codes[f.Class]
+	if f.Class == openclaw.ClassInvalid && f.BeforeAccept {
+		c.code = messages.CodeGatewayInvalid
+	}
+	e = taskError(c.code, f.Message, c.retry)
+	e.Usage = usage(f.Usage)
+	if f.NoCall {
+		off = max(f.Pause, time.Second)
+	}
+	return k, e, off
+}
+
+func trouble(f *openclaw.Failure) Trouble {
+	switch f.Class {
+	case openclaw.ClassProvider:
+		return Trouble{Kind: ProviderTrouble}
+	case openclaw.ClassAuth:
+		return Trouble{Kind: AuthTrouble, Provider: f.Provider, Pause: f.Pause, Why: f.Message}
+	case openclaw.ClassTimeout:
+		return Trouble{Kind: TimeoutTrouble}
+	}
+	return Trouble{}
 }
 
 func taskError(code messages.Code, text string, retryable bool) *messages.TaskError {

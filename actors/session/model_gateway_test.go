@@ -2,6 +2,7 @@ package session
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/dash-fleet/dash/messages"
 )
@@ -30,6 +31,7 @@ type turn struct {
 	claim, gen, rerun uint8
 	state             turnState
 	mem               bool  // the present process knows it
+	off               bool  // failed without a model call: its provider is switched off
 	owner             uint8 // owner+1 whose connection gets the end, 0: nobody's
 }
 
@@ -122,10 +124,11 @@ func (w *world) agent(gi int, f frame, o uint8, c Conn) (Event, string) {
 	bare := -1
 	for i, t := range g.turns {
 		if t.rerun == 0 && t.id() == f.run && t.mem {
-			ans.Kind = t.answer()
+			ans.Kind, ans.Off = t.answer(), t.pause()
 			if ans.Kind == Open {
 				ans.Kind = InFlight
 			}
+			ans.Error = t.failure()
 			return ans, ""
 		}
 		if t.gen != f.gen {
@@ -170,6 +173,21 @@ func (t turn) answer() Kind {
 	return Open
 }
 
+// pause comes with a failure without a model call.
+func (t turn) pause() time.Duration {
+	if t.off {
+		return time.Minute
+	}
+	return 0
+}
+
+func (t turn) failure() *messages.TaskError {
+	if !t.off {
+		return nil // the machine has words of its own
+	}
+	return &messages.TaskError{Code: string(messages.CodeProviderAuth), Message: "off", Retryable: true}
+}
+
 func (g *gw) read(f frame, c Conn, key string) Event {
 	r := SessionRead{Conn: c, Key: key}
 	for _, t := range g.turns {
@@ -200,7 +218,7 @@ func (g *gw) read(f frame, c Conn, key string) Event {
 func (g *gw) wait(f frame, c Conn) Event {
 	for _, t := range g.turns {
 		if t.mem && t.id() == f.run {
-			return WaitAnswer{Conn: c, RunID: f.run, Kind: t.answer()}
+			return WaitAnswer{Conn: c, RunID: f.run, Kind: t.answer(), Error: t.failure(), Off: t.pause()}
 		}
 	}
 	return WaitAnswer{Conn: c, RunID: f.run, Kind: Open}
@@ -238,7 +256,7 @@ func (w *world) tell(gi, i int) {
 	o := &w.owners[t.owner-1]
 	t.owner = 0
 	if o.conn != 0 {
-		o.in = append(o.in[:len(o.in):len(o.in)], Answer{Conn: o.conn, RunID: t.id(), Kind: t.answer()})
+		o.in = append(o.in[:len(o.in):len(o.in)], Answer{Conn: o.conn, RunID: t.id(), Kind: t.answer(), Error: t.failure(), Off: t.pause()})
 	}
 }
 

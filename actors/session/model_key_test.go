@@ -30,7 +30,7 @@ func (k *keyWriter) t(vs ...bool) {
 func (k *keyWriter) s(v string) { k.b = append(append(k.b, v...), 0) }
 
 func (k *keyWriter) task(t *messages.Task) {
-	k.n(int(t.State), int(t.Claim), int(t.Attempt), int(t.Generation), int(t.Stopping), int(t.Cancel.Confirmed))
+	k.n(int(t.State), int(t.Claim), int(t.Attempt), int(t.Generation), int(t.Stopping), int(t.Cancel.Confirmed), int(t.Error.GetUncalled()))
 	k.t(t.CancelRequested(), t.StartedAt.IsZero(), t.Result != nil)
 	k.s(t.BootID)
 	k.s(t.ObservedRunID)
@@ -52,7 +52,7 @@ func (k *keyWriter) run(r *Run, conn Conn) {
 	k.n(int(r.sends), int(r.send), int(r.ask), int(r.step), int(r.misses), int(r.stop), int(r.armed))
 	if e := r.end; e != nil {
 		k.n(int(e.kind))
-		k.t(true, e.unconfirmed, e.lost)
+		k.t(true, e.unconfirmed, e.lost, e.off > 0)
 	}
 	k.n(250)
 	if r.read != nil {
@@ -76,9 +76,11 @@ func (k *keyWriter) event(e Event) {
 	switch e := e.(type) {
 	case Answer:
 		k.n(1, int(e.Kind))
+		k.t(e.Off > 0)
 		k.s(e.RunID)
 	case WaitAnswer:
 		k.n(2, int(e.Kind))
+		k.t(e.Off > 0)
 		k.s(e.RunID)
 	case AbortAnswer:
 		k.n(3)
@@ -118,14 +120,14 @@ func (w *world) key(buf []byte) []byte {
 	k.n(int(w.sess.Generation), int(w.sess.State), w.assign, int(w.excused), int(w.epoch[0]))
 	l := &w.left
 	k.n(int(w.claimed))
-	k.b = append(k.b, l.crashes, l.losses, l.takeovers, l.cancels, l.errors, l.refusals, l.aways, l.deadlines, l.notSent, l.storeErrors, l.forget)
+	k.b = append(k.b, l.crashes, l.losses, l.takeovers, l.cancels, l.errors, l.offs, l.refusals, l.aways, l.deadlines, l.notSent, l.storeErrors, l.forget)
 	for gi := range w.cfg.gateways {
 		g := &w.gws[gi]
 		k.t(g.up, g.scanned, g.refusing)
 		k.n(int(g.boot), len(g.turns))
 		for _, t := range g.turns {
 			k.n(int(t.claim), int(t.gen), int(t.rerun), int(t.state), int(t.owner))
-			k.t(t.mem)
+			k.t(t.mem, t.off)
 		}
 	}
 	for i := range w.owners {

@@ -115,6 +115,12 @@ func (w *world) turnSteps(gi, i int, name string, step stepper) {
 				return // one turn of a session at a time
 			}
 		}
+		if w.left.offs > 0 {
+			end("finds its provider switched off", unfair, tErr, func(c *world) {
+				c.left.offs--
+				c.gws[gi].turns[i].off = true
+			})
+		}
 		step(name+"calls the model", fair, func(c *world) string {
 			bad := c.executes(gi, i, tQueued)
 			ts := c.gws[gi].turns

@@ -29,6 +29,7 @@ type budget struct {
 	takeovers   uint8
 	cancels     uint8
 	errors      uint8 // of a run
+	offs        uint8 // a run finds its provider switched off
 	refusals    uint8 // spells in which a gateway takes no work
 	aways       uint8 // P gives an unreachable gateway up
 	deadlines   uint8
@@ -250,7 +251,31 @@ func (w *world) judgeEnd(c *Commit) string {
 		w.excused = c.FromClaim
 		return ""
 	}
+	if bad := w.judgePause(c); bad != "" {
+		return bad
+	}
 	return w.truth(c, to.String())
+}
+
+// judgePause: an attempt is given back only to a run that the gateway ended
+// without a model call, and then always.
+func (w *world) judgePause(c *Commit) string {
+	off := false
+	for gi := range w.gws {
+		for _, t := range w.gws[gi].turns {
+			off = off || t.off && int64(t.claim) == c.FromClaim
+		}
+	}
+	burned := c.Task.Attempt == w.row.Attempt
+	switch {
+	case c.Reason == "provider_paused" && (!off || burned):
+		return "an attempt was given back although the model was asked"
+	case c.Reason != "provider_paused" && !burned:
+		return "an attempt was given back without a reason"
+	case off && c.Reason == "retryable_error":
+		return "a run that made no model call burned an attempt"
+	}
+	return ""
 }
 
 func (w *world) truth(c *Commit, what string) string {

@@ -4,6 +4,8 @@ import (
 	"math"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/messages/next"
 )
@@ -69,8 +71,49 @@ func (d *decision) usedUpSession() *messages.Session {
 	return s
 }
 
+// MaxUncalled is how many attempts in a row may come back without a model call
+// before such an attempt burns like any other.
+const MaxUncalled = 20
+
+// uncalled makes the task wait for a provider that its gateway has switched off;
+// the attempt is given back. It is false when the end is another one.
+func (d *decision) uncalled() bool {
+	e := d.end
+	if e.off <= 0 || e.err == nil || d.Task.State == messages.Cancelling {
+		return false
+	}
+	n := d.Task.Error.GetUncalled() + 1
+	err := proto.CloneOf(e.err)
+	err.Uncalled = n
+	e.err = err
+	if n > MaxUncalled {
+		return false
+	}
+	t := d.Task
+	t.Error, t.Attempt = err, max(0, t.Attempt-1)
+	d.change(d.waiting(t, nil, e.off), nil, "provider_paused")
+	return true
+}
+
+// waiting is the row of a task that is tried again after a pause; s is its
+// session's next row, nil if that stays.
+func (d *decision) waiting(t messages.Task, s *messages.Session, pause time.Duration) messages.Task {
+	t.State, t.DueAt, t.Stopping = messages.RetryWait, d.now.Add(pause), messages.StopNone
+	t.BootID, t.ObservedRunID, t.StartedAt = "", "", time.Time{}
+	switch {
+	case s != nil:
+		t.Generation = s.Generation
+	case d.Session == nil && !d.rules.f:
+		t.Generation++ // every attempt of a throw-away session has a clean one
+	}
+	return t
+}
+
 // finishFailed ends the attempt: another one later, or the dead letter.
 func (d *decision) finishFailed() bool {
+	if d.uncalled() {
+		return false
+	}
 	t := d.Task
 	t.Error = d.failure()
 	retry := t.Error.GetRetryable() && t.Attempt < max(1, t.Spec.GetMaxAttempts())
@@ -85,15 +128,7 @@ func (d *decision) finishFailed() bool {
 		t.State, t.FinishedAt = messages.DeadLetter, d.now
 		return d.change(t, s, reason)
 	}
-	t.State, t.DueAt = messages.RetryWait, d.now.Add(Backoff(t.Spec.GetBackoff(), t.Attempt, d.rand))
-	t.BootID, t.ObservedRunID, t.StartedAt = "", "", time.Time{}
-	switch {
-	case s != nil:
-		t.Generation = s.Generation
-	case d.Session == nil && !d.rules.f:
-		t.Generation++ // every attempt of a throw-away session has a clean one
-	}
-	return d.change(t, s, reason)
+	return d.change(d.waiting(t, s, Backoff(t.Spec.GetBackoff(), t.Attempt, d.rand)), s, reason)
 }
 
 func (d *decision) reason(retry bool) string {

@@ -124,6 +124,7 @@ type ending struct {
 	kind   Kind // Success, Failed, Aborted, TimedOut
 	result *messages.TaskResult
 	err    *messages.TaskError
+	off    time.Duration // the model was not asked: the provider is switched off for so long
 	// unconfirmed: the gateway did not say that the run stopped.
 	unconfirmed bool
 	// lost: nothing is known of a run that was accepted.

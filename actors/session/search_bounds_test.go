@@ -48,6 +48,8 @@ func searchCases() []searchCase {
 		{bounds: one("cancel, crashes", budget{crashes: 2, cancels: 1}), sees: seesCancel},
 		{bounds: one("take-over, crash", budget{crashes: 1, takeovers: 1}), sees: seesEnd},
 		{bounds: two("errors", budget{crashes: 1, errors: 1, losses: 1}), sees: seesEnd},
+		{bounds: two("provider switched off", budget{crashes: 1, offs: 1, losses: 1}), sees: seesEnd},
+		{bounds: two("provider switched off, cancel", budget{offs: 1, cancels: 1}), sees: seesCancel},
 		{bounds: two("deadline", budget{crashes: 1, deadlines: 1}), sees: seesEnd},
 		{bounds: two("refusal", budget{losses: 1, refusals: 1, notSent: 1}), sees: seesEnd},
 		{bounds: two("take-over, unsent", budget{takeovers: 1, notSent: 1}), sees: seesEnd},

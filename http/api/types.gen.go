@@ -1036,7 +1036,7 @@ type Task struct {
 	State     TaskState  `json:"state"`
 	Tenant    string     `json:"tenant"`
 
-	// WaitingReason why a queued task does not run yet, or until when a held one waits; only in the answer for one task, null in lists
+	// WaitingReason why a queued task does not run yet, what keeps a running one (a provider that fails and is asked again, sub-agents), or until when a held one waits; only in the answer for one task, null in lists
 	WaitingReason *string `json:"waiting_reason"`
 }
 
@@ -1075,6 +1075,9 @@ type TaskError struct {
 	Code      string `json:"code"`
 	Message   string `json:"message"`
 	Retryable bool   `json:"retryable"`
+
+	// Usage null: unknown, because the gateway did not say or the run was found again after a restart
+	Usage *Usage `json:"usage"`
 }
 
 // TaskInput defines model for TaskInput.
@@ -1101,8 +1104,10 @@ type TaskRequires struct {
 
 // TaskResult defines model for TaskResult.
 type TaskResult struct {
-	Text  string `json:"text"`
-	Usage Usage  `json:"usage"`
+	Text string `json:"text"`
+
+	// Usage null: unknown, because the gateway did not say or the run was found again after a restart
+	Usage *Usage `json:"usage"`
 }
 
 // TaskState defines model for TaskState.
@@ -1166,8 +1171,15 @@ type UpdateUser struct {
 	Tenant *Id   `json:"tenant,omitempty"`
 }
 
-// Usage defines model for Usage.
+// Usage null: unknown, because the gateway did not say or the run was found again after a restart
 type Usage struct {
+	// CacheWriteTokens written to the provider's cache
+	CacheWriteTokens int64 `json:"cache_write_tokens"`
+
+	// CachedInputTokens read from the provider's cache
+	CachedInputTokens int64 `json:"cached_input_tokens"`
+
+	// InputTokens all that the model read, whatever the provider: the two counts of its cache are parts of it
 	InputTokens  int64 `json:"input_tokens"`
 	OutputTokens int64 `json:"output_tokens"`
 }

@@ -92,6 +92,9 @@ func taskChanged(e *messages.Event, t *messages.TaskChanged) api.TaskChanged {
 	}
 	if x := t.Error; x != nil {
 		v.Error = &api.TaskError{Code: x.Code, Message: x.Message, Retryable: x.Retryable}
+		if u := x.Usage; u != nil {
+			v.Error.Usage = &api.Usage{InputTokens: u.Input, OutputTokens: u.Output, CachedInputTokens: u.CachedInput, CacheWriteTokens: u.CacheWrite}
+		}
 	}
 	return v
 }

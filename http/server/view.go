@@ -69,12 +69,19 @@ func viewTask(t Task) api.Task {
 		v.RunId = text(t.RunID())
 	}
 	if r := t.Result; r != nil {
-		v.Result = &api.TaskResult{Text: r.GetText(), Usage: api.Usage{InputTokens: r.GetInputTokens(), OutputTokens: r.GetOutputTokens()}}
+		v.Result = &api.TaskResult{Text: r.GetText(), Usage: viewUsage(r.Used())}
 	}
 	if e := t.Error; e != nil {
-		v.Error = &api.TaskError{Code: e.GetCode(), Message: e.GetMessage(), Retryable: e.GetRetryable()}
+		v.Error = &api.TaskError{Code: e.GetCode(), Message: e.GetMessage(), Retryable: e.GetRetryable(), Usage: viewUsage(e.GetUsage())}
 	}
 	return v
+}
+
+func viewUsage(u *messages.Usage) *api.Usage {
+	if u == nil {
+		return nil
+	}
+	return &api.Usage{InputTokens: u.GetInput(), OutputTokens: u.GetOutput(), CachedInputTokens: u.GetCachedInput(), CacheWriteTokens: u.GetCacheWrite()}
 }
 
 func viewCancel(c messages.Cancel) api.TaskCancel {

@@ -44,7 +44,8 @@ func (b *bench) config() openclaw.Config {
 // dial connects and closes at the end of the test.
 func (b *bench) dial() (*openclaw.Conn, *recorder) {
 	b.Helper()
-	r := &recorder{texts: map[string][]openclaw.RunText{}, chats: map[string][]openclaw.RunChat{}, ends: map[string][]openclaw.RunPhase{}}
+	r := &recorder{texts: map[string][]openclaw.RunText{}, chats: map[string][]openclaw.RunChat{}, ends: map[string][]openclaw.RunPhase{},
+		failures: map[string][]openclaw.RunPhase{}}
 	c, err := openclaw.Dial(b.ctx, b.config(), r)
 	if err != nil {
 		b.Fatalf("dial: %v", err)
@@ -147,8 +148,19 @@ func (b *bench) send(c *openclaw.Conn, key, id, message string) *run {
 
 func (b *bench) sendLimited(c *openclaw.Conn, key, id, message string, limit time.Duration) *run {
 	b.Helper()
-	r := &run{b: b, id: id, key: key, answers: make(chan openclaw.AgentAnswer, 8)}
-	err := c.Agent(openclaw.AgentRequest{RunID: id, SessionKey: key, Message: message, Timeout: limit},
+	return b.request(c, openclaw.AgentRequest{RunID: id, SessionKey: key, Message: message, Timeout: limit})
+}
+
+// sendTo sends a turn that names its model.
+func (b *bench) sendTo(c *openclaw.Conn, key, id, message, model string) *run {
+	b.Helper()
+	return b.request(c, openclaw.AgentRequest{RunID: id, SessionKey: key, Message: message, Model: model, Timeout: 15 * time.Minute})
+}
+
+func (b *bench) request(c *openclaw.Conn, req openclaw.AgentRequest) *run {
+	b.Helper()
+	r := &run{b: b, id: req.RunID, key: req.SessionKey, answers: make(chan openclaw.AgentAnswer, 8)}
+	err := c.Agent(req,
 		func(a openclaw.AgentAnswer) { r.answers <- a })
 	b.ok("agent", err)
 	return r
@@ -264,6 +276,7 @@ type recorder struct {
 	texts      map[string][]openclaw.RunText
 	chats      map[string][]openclaw.RunChat
 	ends       map[string][]openclaw.RunPhase
+	failures   map[string][]openclaw.RunPhase
 	suspension []string
 	shutdowns  []openclaw.Shutdown
 }
@@ -283,6 +296,9 @@ func (r *recorder) RunChat(c openclaw.RunChat) {
 func (r *recorder) RunPhase(p openclaw.RunPhase) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if p.Details != (openclaw.ErrorDetails{}) {
+		r.failures[p.RunID] = append(r.failures[p.RunID], p)
+	}
 	if p.Terminal() {
 		r.ends[p.RunID] = append(r.ends[p.RunID], p)
 	}
@@ -304,6 +320,13 @@ func (r *recorder) of(id string) (texts []openclaw.RunText, chats []openclaw.Run
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return append(texts, r.texts[id]...), append(chats, r.chats[id]...), append(ends, r.ends[id]...)
+}
+
+// troubles are the failed model calls that a run's events told of.
+func (r *recorder) troubles(id string) []openclaw.RunPhase {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append([]openclaw.RunPhase(nil), r.failures[id]...)
 }
 
 func (r *recorder) said(phase string) bool {

@@ -14,7 +14,7 @@ func testTwoAnswers(b *bench) {
 	if !strings.HasPrefix(a.Text, "ECHO(1): ") || !strings.Contains(a.Text, "two answers") {
 		b.Errorf("reply %q", a.Text)
 	}
-	if a.RunID != r.id || a.Usage.Input <= 0 || a.Usage.Output <= 0 || a.Meta.Provider == "" || a.Meta.Model == "" || a.Meta.SessionID == "" {
+	if a.RunID != r.id || a.Usage == nil || a.Usage.Input <= 0 || a.Usage.Output <= 0 || a.Meta.Provider == "" || a.Meta.Model == "" || a.Meta.SessionID == "" {
 		b.Errorf("final %+v", a)
 	}
 }

@@ -20,13 +20,15 @@ type plan struct {
 	gate   string
 	fail   string
 	text   string
+	cached int // input tokens that the provider had in its cache
+	finish string
 }
 
-var mark = regexp.MustCompile(`\[\[(delay|gate|fail|reply|chunks|chunkms)=([^\]]*)\]\]`)
+var mark = regexp.MustCompile(`\[\[(delay|gate|fail|reply|chunks|chunkms|cached)=([^\]]*)\]\]`)
 
 const echoed = 4096
 
-func newPlan(set Settings, r Request) plan {
+func newPlan(set Settings, r Request, marked string) plan {
 	p := plan{delay: time.Duration(set.DelayMS) * time.Millisecond, pause: time.Duration(set.ChunkMS) * time.Millisecond,
 		chunks: set.Chunks, fail: set.Fail, text: set.Reply}
 	if p.chunks <= 0 {
@@ -39,7 +41,7 @@ func newPlan(set Settings, r Request) plan {
 		}
 		p.text = fmt.Sprintf("ECHO(%d): %s", r.Users, said)
 	}
-	for _, m := range mark.FindAllStringSubmatch(r.Last, -1) {
+	for _, m := range mark.FindAllStringSubmatch(marked, -1) {
 		n, err := strconv.Atoi(m[2])
 		number := err == nil && n >= 0
 		switch {
@@ -55,8 +57,11 @@ func newPlan(set Settings, r Request) plan {
 			p.pause = time.Duration(n) * time.Millisecond
 		case m[1] == "chunks" && number && n > 0:
 			p.chunks = n
+		case m[1] == "cached" && number:
+			p.cached = n
 		}
 	}
+	p.shape()
 	return p
 }
 
@@ -90,6 +95,28 @@ func (s *Server) pass(r *http.Request, p plan) error {
 	return errAbandoned
 }
 
+// shape turns the modes that are no HTTP error into the answer that they are.
+func (p *plan) shape() {
+	p.finish = finishStop
+	switch p.fail {
+	case "empty":
+		p.text = ""
+	case "filter":
+		p.text, p.finish = "", finishFilter
+	case "refuse":
+		p.text, p.finish = "", finishRefusal
+	}
+}
+
+// Ends of an answer, in the words of chat completions where they have one.
+const (
+	finishStop    = "stop"
+	finishFilter  = "content_filter"
+	finishRefusal = "refusal"
+)
+
+// answer carries out what all APIs have in common, then lets the call's own API
+// write the reply.
 func (s *Server) answer(w http.ResponseWriter, r *http.Request, c call, p plan) error {
 	if err := s.pass(r, p); err != nil {
 		return err
@@ -98,28 +125,24 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, c call, p plan) 
 		return err
 	}
 	switch p.fail {
-	case "":
+	case "", "empty", "filter", "refuse":
 	case "hang":
 		return s.wait(r, 24*time.Hour)
 	case "reset":
 		panic(http.ErrAbortHandler)
 	case "cut":
 		begin(w)
-		put(w, c, p, delta{Role: "assistant", Content: "partial "}, nil)
+		c.api.open(w, c, p)
+		c.api.piece(w, c, p, "partial ")
 		_ = http.NewResponseController(w).Flush() // the cut follows either way
 		panic(http.ErrAbortHandler)
 	default:
-		status, err := strconv.Atoi(p.fail)
-		if err != nil || status < 400 || status > 599 {
-			status = http.StatusInternalServerError
-		}
-		reply(w, status, errorBody(errorType(status), fmt.Sprintf("fake provider failure %d", status)))
+		status, body := failure(p.fail)
+		reply(w, status, body)
 		return nil
 	}
 	if !c.Stream {
-		stop := "stop"
-		reply(w, http.StatusOK, completion{ID: id(p), Object: "chat.completion", Model: c.Model, Usage: usageOf(c, p),
-			Choices: []choice{{Message: &delta{Role: "assistant", Content: p.text}, FinishReason: &stop}}})
+		c.api.whole(w, c, p)
 		return nil
 	}
 	return s.stream(w, r, c, p)
@@ -128,12 +151,12 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, c call, p plan) 
 func (s *Server) stream(w http.ResponseWriter, r *http.Request, c call, p plan) error {
 	begin(w)
 	flush := http.NewResponseController(w)
-	put(w, c, p, delta{Role: "assistant"}, nil)
+	c.api.open(w, c, p)
 	runes := []rune(p.text)
 	size := max(1, (len(runes)+p.chunks-1)/p.chunks)
 	for len(runes) > 0 {
 		n := min(size, len(runes))
-		put(w, c, p, delta{Content: string(runes[:n])}, nil)
+		c.api.piece(w, c, p, string(runes[:n]))
 		if err := flush.Flush(); err != nil {
 			return errAbandoned
 		}
@@ -142,50 +165,34 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, c call, p plan) 
 			return err
 		}
 	}
-	stop := "stop"
-	put(w, c, p, delta{}, &stop)
-	event(w, completion{ID: id(p), Object: "chat.completion.chunk", Model: c.Model, Choices: []choice{}, Usage: usageOf(c, p)})
-	if _, err := io.WriteString(w, "data: [DONE]\n\n"); err != nil {
+	c.api.end(w, c, p)
+	if err := flush.Flush(); err != nil {
 		return errAbandoned
 	}
 	return nil
 }
 
-type completion struct {
-	ID      string   `json:"id"`
-	Object  string   `json:"object"`
-	Created int64    `json:"created"`
-	Model   string   `json:"model"`
-	Choices []choice `json:"choices"`
-	Usage   *usage   `json:"usage,omitempty"`
+// failure is the HTTP error of a mode: a status, quota or overflow.
+func failure(mode string) (int, any) {
+	switch mode {
+	case "quota":
+		return http.StatusTooManyRequests, errorBody("insufficient_quota", "You exceeded your current quota, please check your plan and billing details.", "insufficient_quota")
+	case "overflow":
+		return http.StatusBadRequest, errorBody("invalid_request_error", "This model's maximum context length is 128000 tokens. However, your messages resulted in 200000 tokens.", "context_length_exceeded")
+	}
+	status, err := strconv.Atoi(mode)
+	if err != nil || status < 400 || status > 599 {
+		status = http.StatusInternalServerError
+	}
+	return status, errorBody(errorType(status), fmt.Sprintf("fake provider failure %d", status), "")
 }
 
-type choice struct {
-	Index        int     `json:"index"`
-	Message      *delta  `json:"message,omitempty"`
-	Delta        *delta  `json:"delta,omitempty"`
-	FinishReason *string `json:"finish_reason"`
+// tokens counts four bytes as one. What was in the cache is part of input.
+func tokens(c call, p plan) (input, output int) {
+	return max((c.bytes+3)/4, p.cached), (len(p.text) + 3) / 4
 }
 
-type delta struct {
-	Role    string `json:"role,omitempty"`
-	Content string `json:"content"`
-}
-
-type usage struct {
-	Prompt     int `json:"prompt_tokens"`
-	Completion int `json:"completion_tokens"`
-	Total      int `json:"total_tokens"`
-}
-
-// usageOf counts four bytes as a token.
-func usageOf(c call, p plan) *usage {
-	u := &usage{Prompt: (c.bytes + 3) / 4, Completion: (len(p.text) + 3) / 4}
-	u.Total = u.Prompt + u.Completion
-	return u
-}
-
-func id(p plan) string { return fmt.Sprintf("chatcmpl-fake-%d", p.number) }
+func id(p plan) string { return fmt.Sprintf("fake-%d", p.number) }
 
 func begin(w http.ResponseWriter) {
 	w.Header().Set("Content-Type", "text/event-stream")
@@ -193,17 +200,15 @@ func begin(w http.ResponseWriter) {
 	w.WriteHeader(http.StatusOK)
 }
 
-func put(w io.Writer, c call, p plan, d delta, finish *string) {
-	event(w, completion{ID: id(p), Object: "chat.completion.chunk", Created: time.Now().Unix(), Model: c.Model,
-		Choices: []choice{{Delta: &d, FinishReason: finish}}})
-}
-
-// event writes one server-sent event. A caller that left shows at the next
-// flush.
-func event(w io.Writer, v any) {
+// event writes one server-sent event, with its name where the API has one. A
+// caller that left shows at the next flush.
+func event(w io.Writer, name string, v any) {
 	b, err := json.Marshal(v)
 	if err != nil {
 		panic(err) // only plain structs get here
+	}
+	if name != "" {
+		_, _ = fmt.Fprintf(w, "event: %s\n", name)
 	}
 	_, _ = fmt.Fprintf(w, "data: %s\n\n", b)
 }
@@ -218,9 +223,16 @@ func reply(w http.ResponseWriter, status int, v any) {
 	_, _ = w.Write(b)
 }
 
-func errorBody(kind, msg string) any {
-	return map[string]any{"error": map[string]any{"message": msg, "type": kind}}
+// errorBody suits all APIs: the type outside is Anthropic's.
+func errorBody(kind, msg, code string) any {
+	e := object{"message": msg, "type": kind}
+	if code != "" {
+		e["code"] = code
+	}
+	return object{"type": "error", "error": e}
 }
+
+type object = map[string]any
 
 func errorType(status int) string {
 	switch status {
@@ -228,8 +240,13 @@ func errorType(status int) string {
 		return "rate_limit_error"
 	case http.StatusUnauthorized:
 		return "authentication_error"
+	case http.StatusPaymentRequired:
+		return "billing_error"
 	case http.StatusBadRequest:
 		return "invalid_request_error"
+	}
+	if status < 500 {
+		return "fake_error" // a class of its own that no gateway knows
 	}
 	return "server_error"
 }

@@ -1,5 +1,5 @@
-// Package fakemodel is an OpenAI-compatible chat-completions server for tests:
-// deterministic, without a model. The reply to a prompt is
+// Package fakemodel is a model provider for tests: deterministic, without a
+// model, with the APIs chat completions, responses and messages. The reply to a prompt is
 // "ECHO(<n>): <last user text>", where n counts the user messages of the
 // request, so a test sees at once which history was sent.
 //
@@ -10,7 +10,9 @@
 //	[[reply=text]]   this reply
 //	[[chunks=8]]     pieces a streamed reply is cut into
 //	[[chunkms=100]]  pause between pieces
-//	[[fail=MODE]]    an HTTP status, or hang, cut, reset
+//	[[cached=200]]   input tokens that come out of the provider's cache
+//	[[fail=MODE]]    an HTTP status, or hang, cut, reset, quota, overflow
+//	                 (400, context too long), empty, filter, refuse
 //
 // Settings do the same for all calls. Every request is kept (the last 10,000)
 // for tests that prove an order. The server owns the goroutines of net/http;
@@ -88,7 +90,9 @@ func Start(ctx context.Context, addr string) (*Server, error) {
 	}
 	s := &Server{addr: ln.Addr().String(), done: make(chan struct{}), quit: make(chan struct{}), gates: map[string]chan struct{}{}}
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST /v1/chat/completions", s.completions)
+	mux.HandleFunc("POST /v1/chat/completions", s.serve(completions{}))
+	mux.HandleFunc("POST /v1/messages", s.serve(anthropic{}))
+	mux.HandleFunc("POST /v1/responses", s.serve(responses{}))
 	mux.HandleFunc("GET /v1/models", func(w http.ResponseWriter, _ *http.Request) {
 		reply(w, http.StatusOK, map[string]any{"object": "list", "data": []any{map[string]any{"id": Model, "object": "model", "owned_by": "fake"}}})
 	})
@@ -166,7 +170,7 @@ func (s *Server) control(w http.ResponseWriter, r *http.Request) {
 	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<20))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&set); err != nil {
-		reply(w, http.StatusBadRequest, errorBody("invalid_request_error", "settings: "+err.Error()))
+		reply(w, http.StatusBadRequest, errorBody("invalid_request_error", "settings: "+err.Error(), ""))
 		return
 	}
 	s.Set(set)
@@ -200,17 +204,23 @@ type call struct {
 	Model    string    `json:"model"`
 	Stream   bool      `json:"stream"`
 	Messages []message `json:"messages"`
+	Input    []message `json:"input"` // the responses API's messages
 	bytes    int
+	api      api
 }
 
 // internalContext opens a message that a gateway appends to the conversation;
 // nobody said it.
 const internalContext = "<<<BEGIN_"
 
+// askedAgain is in the text by which a gateway asks once more after an empty
+// answer. Its marks are those of the text before it.
+const askedAgain = "The previous attempt did not produce"
+
 // said lists the texts of the user messages.
 func (c call) said() []string {
 	var out []string
-	for _, m := range c.Messages {
+	for _, m := range append(c.Messages, c.Input...) {
 		if m.Role != "user" {
 			continue
 		}
@@ -221,12 +231,17 @@ func (c call) said() []string {
 	return out
 }
 
-func (s *Server) completions(w http.ResponseWriter, r *http.Request) {
+// serve answers calls of one API.
+func (s *Server) serve(a api) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) { s.called(w, r, a) }
+}
+
+func (s *Server) called(w http.ResponseWriter, r *http.Request, a api) {
 	body := http.MaxBytesReader(w, r.Body, maxBody)
-	var c call
+	c := call{api: a}
 	counting := &counter{r: body}
 	if bad := json.NewDecoder(counting).Decode(&c); bad != nil {
-		reply(w, http.StatusBadRequest, errorBody("invalid_request_error", "body: "+bad.Error()))
+		reply(w, http.StatusBadRequest, errorBody("invalid_request_error", "body: "+bad.Error(), ""))
 		return
 	}
 	c.bytes = counting.n
@@ -235,7 +250,11 @@ func (s *Server) completions(w http.ResponseWriter, r *http.Request) {
 	if len(said) > 0 {
 		last = said[len(said)-1]
 	}
-	p := s.begin(Request{At: time.Now(), Model: c.Model, Users: len(said), Last: last, Auth: r.Header.Get("Authorization")})
+	marked := last
+	for i := len(said) - 1; i > 0 && strings.Contains(said[i], askedAgain); i-- {
+		marked = said[i-1]
+	}
+	p := s.begin(Request{At: time.Now(), Model: c.Model, Users: len(said), Last: last, Auth: r.Header.Get("Authorization")}, marked)
 	err := errAbandoned // what stays when answer cuts the connection by a panic
 	defer func() { s.end(p.fail != "", err) }()
 	err = s.answer(w, r, c, p)
@@ -244,7 +263,7 @@ func (s *Server) completions(w http.ResponseWriter, r *http.Request) {
 var errAbandoned = errors.New("the caller hung up")
 
 // begin records a call and plans its answer.
-func (s *Server) begin(r Request) plan {
+func (s *Server) begin(r Request, marked string) plan {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stats.Requests++
@@ -254,7 +273,7 @@ func (s *Server) begin(r Request) plan {
 		s.requests = append(s.requests[:0], s.requests[1:]...)
 	}
 	s.requests = append(s.requests, r)
-	p := newPlan(s.set, r)
+	p := newPlan(s.set, r, marked)
 	if s.set.FailNext > 0 && p.fail != "" && p.fail == s.set.Fail {
 		if s.set.FailNext--; s.set.FailNext == 0 {
 			s.set.Fail = ""

@@ -98,19 +98,45 @@ func (g *Gateway) config() object {
 			"auth":      object{"mode": "token", "token": g.token.Reveal()},
 			"controlUi": object{"enabled": false}},
 		"agents": object{"defaults": object{"workspace": g.path("workspace"), "skipBootstrap": true,
-			"model": object{"primary": "fake/" + fakemodel.Model}, "maxConcurrent": g.opt.MaxConcurrent,
+			"model": object{"primary": Provider + "/" + fakemodel.Model}, "maxConcurrent": g.opt.MaxConcurrent,
 			"heartbeat": object{"every": "0m"}}},
-		"models": object{"mode": "replace", "providers": object{"fake": object{
-			"baseUrl": g.opt.ModelURL, "apiKey": "fake-key", "api": "openai-completions",
-			"models": []any{object{"id": fakemodel.Model, "name": fakemodel.Model, "reasoning": false, "input": []string{"text"},
-				"cost":          object{"input": 0, "output": 0, "cacheRead": 0, "cacheWrite": 0},
-				"contextWindow": 128000, "maxTokens": 4096}}}}},
+		"models":    object{"mode": "replace", "providers": g.providers()},
 		"plugins":   object{"enabled": false},
 		"browser":   object{"enabled": false},
 		"cron":      object{"enabled": false},
 		"discovery": object{"mdns": object{"mode": "off"}},
 		"update":    object{"checkOnStart": false},
 		"logging":   object{"file": g.path("gateway.log")},
+	}
+}
+
+// Providers of a test gateway; Provider is the default model's. All but Refusing,
+// at which nobody listens, are the fake model, which is asked in its other two
+// APIs by two of them. Spoilt and Spent are for tests that have them switched off.
+const (
+	Provider  = "fake"
+	Spoilt    = "spoilt"
+	Spent     = "spent"
+	Refusing  = "refusing"
+	Anthropic = "fake-anthropic"
+	Responses = "fake-responses"
+)
+
+func (g *Gateway) providers() object {
+	provider := func(url, api string) object {
+		return object{"baseUrl": url, "apiKey": "fake-key", "api": api,
+			"models": []any{object{"id": fakemodel.Model, "name": fakemodel.Model, "reasoning": false, "input": []string{"text"},
+				"cost":          object{"input": 0, "output": 0, "cacheRead": 0, "cacheWrite": 0},
+				"contextWindow": 128000, "maxTokens": 4096}}}
+	}
+	const chat = "openai-completions"
+	return object{
+		Provider:  provider(g.opt.ModelURL, chat),
+		Spoilt:    provider(g.opt.ModelURL, chat),
+		Spent:     provider(g.opt.ModelURL, chat),
+		Refusing:  provider("http://127.0.0.1:9/v1", chat),
+		Anthropic: provider(g.opt.ModelURL, "anthropic-messages"),
+		Responses: provider(g.opt.ModelURL, "openai-responses"),
 	}
 }
 

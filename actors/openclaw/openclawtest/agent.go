@@ -45,7 +45,7 @@ func (c *conn) agent(id string, p params) (any, *rpcError) {
 		return nil, &rpcError{Code: "UNAVAILABLE", Message: "agent unavailable: too many queued runs", Retryable: true, RetryAfterMs: 1000, Details: map[string]any{"method": "agent", "reason": "overloaded"}}
 	}
 	r := g.accept(l, submission{
-		id: runID, key: key, message: p.str("message"), via: viaAgent, bare: p.boolean("modelRun"),
+		id: runID, key: key, message: p.str("message"), model: p.str("model"), via: viaAgent, bare: p.boolean("modelRun"),
 		timeout: time.Duration(p.integer("timeout", 0)) * time.Second, conn: c, reqID: id,
 	})
 	r.dropFinal = drop == dropFinal

@@ -49,7 +49,7 @@ func TestFinishedKeyAnswersItsOldResult(t *testing.T) {
 	if got := replyText(t, ask("k1")); got != "ECHO(1): one" {
 		t.Fatalf("k1 again: %q", got)
 	}
-	if f := ask("k2"); f.OK || f.Error.Code != "UNAVAILABLE" || f.Error.Retryable || !strings.Contains(f.Error.Message, "400") {
+	if f := ask("k2"); f.OK || f.Error.Code != "UNAVAILABLE" || f.Error.Retryable || !strings.Contains(f.Error.Message, "rejected the request") {
 		t.Fatalf("k2 again: %s", f.raw)
 	}
 	if f := ask("k3"); !f.OK || f.get(t, "status") != "timeout" || f.get(t, "summary") != "aborted" || f.get(t, "stopReason") != "rpc" {

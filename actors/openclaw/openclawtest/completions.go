@@ -131,7 +131,7 @@ func replayed(messages []completionMessage) string {
 	return "[Chat messages since your last reply - for context]\n" + before.String() + "\n[Current message - respond to this]\nUser: " + messages[last].text()
 }
 
-func (g *Gateway) writeCompletion(w http.ResponseWriter, req completionRequest, out outcome, use usage) {
+func (g *Gateway) writeCompletion(w http.ResponseWriter, req completionRequest, out outcome, use *usage) {
 	if out.kind != kindOK {
 		message := out.text
 		if out.fail != nil {
@@ -141,6 +141,9 @@ func (g *Gateway) writeCompletion(w http.ResponseWriter, req completionRequest, 
 		return
 	}
 	id, created := "chatcmpl_"+uuid.NewString(), nowMs()/1000
+	if use == nil {
+		use = &usage{}
+	}
 	counts := map[string]int{"prompt_tokens": use.Input, "completion_tokens": use.Output, "total_tokens": use.Total}
 	if !req.Stream {
 		writeJSON(w, http.StatusOK, map[string]any{"id": id, "object": "chat.completion", "created": created, "model": req.Model, "usage": counts,

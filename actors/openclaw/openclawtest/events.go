@@ -59,7 +59,7 @@ type chatEvent struct {
 type errorDetail struct {
 	Provider       string `json:"provider"`
 	Model          string `json:"model"`
-	FailoverReason string `json:"failoverReason"`
+	FailoverReason string `json:"failoverReason,omitempty"`
 	HTTPStatus     int    `json:"httpStatus,omitempty"`
 }
 
@@ -98,6 +98,7 @@ type lifecycle struct {
 	Status           string           `json:"status,omitempty"`
 	StopReason       string           `json:"stopReason,omitempty"`
 	Error            string           `json:"error,omitempty"`
+	ErrorObservation *errorDetail     `json:"errorObservation,omitempty"`
 	Aborted          *bool            `json:"aborted,omitempty"`
 	ExecutionSettled bool             `json:"executionSettled,omitempty"`
 	TerminalReceipt  *terminalReceipt `json:"terminalReceipt,omitempty"`
@@ -127,7 +128,8 @@ func (g *Gateway) emitStart(l *life, r *run) {
 		return
 	}
 	g.emitAgent(l, r, "lifecycle", lifecycle{Phase: "start", StartedAt: r.started})
-	g.emitAgent(l, r, "lifecycle", lifecycle{Phase: "model", Provider: "fake", Model: "fake-1"})
+	provider, model := r.provider()
+	g.emitAgent(l, r, "lifecycle", lifecycle{Phase: "model", Provider: provider, Model: model})
 }
 
 // emitRetry is one more round inside the run: its `finishing` is not terminal.
@@ -135,9 +137,24 @@ func (g *Gateway) emitRetry(l *life, r *run) {
 	if !g.readers(l) {
 		return
 	}
-	no := false
-	g.emitAgent(l, r, "lifecycle", lifecycle{Phase: "finishing", Error: failureFor(r.plan.fail).message, Aborted: &no})
+	g.emitCallFailed(l, r, r.failed(r.plan.fail).fail)
 	g.emitAgent(l, r, "lifecycle", lifecycle{Phase: "start", StartedAt: nowMs()})
+}
+
+// emitCallFailed tells of one model call, within a second of its failure. An
+// empty answer is none.
+func (g *Gateway) emitCallFailed(l *life, r *run, f *failure) {
+	no := false
+	if f.soft != "" && f.reason == "" && f.why == f.message && r.plan.fail == "empty" {
+		g.emitAgent(l, r, "lifecycle", lifecycle{Phase: "finishing", StopReason: "stop", Aborted: &no})
+		return
+	}
+	g.emitAgent(l, r, "lifecycle", lifecycle{Phase: "finishing", Error: f.message, ErrorObservation: r.observed(f), Aborted: &no})
+}
+
+func (r *run) observed(f *failure) *errorDetail {
+	provider, model := r.provider()
+	return &errorDetail{provider, model, f.reason, f.status}
 }
 
 func (g *Gateway) emitTask(l *life, r *run, status string) {
@@ -162,7 +179,9 @@ func (g *Gateway) emitEnd(l *life, r *run, before runState) {
 	}
 	switch r.out.kind {
 	case kindOK:
-		g.emitAgent(l, r, "usage", map[string]int{"outputTokens": r.usage().Output})
+		if u := r.usage(); u != nil {
+			g.emitAgent(l, r, "usage", map[string]int{"outputTokens": u.Output})
+		}
 		g.emitAgent(l, r, "lifecycle", lifecycle{Phase: "finishing", StopReason: "stop", Aborted: &no})
 		g.emitAgent(l, r, "lifecycle", lifecycle{Phase: "end", StartedAt: r.started, EndedAt: r.ended, StopReason: "stop",
 			ExecutionSettled: true, TerminalReceipt: r.receipt(), TerminalReply: &terminalReply{"visible", r.out.text}})
@@ -185,11 +204,14 @@ func (g *Gateway) emitFailure(l *life, r *run) {
 	e := chatEvent{State: "error", ErrorMessage: r.out.text, ErrorKind: "timeout"}
 	if f := r.out.fail; f != nil {
 		e.ErrorMessage, e.ErrorKind = f.message, f.kind
-		e.ErrorDetail = &errorDetail{"fake", "fake-1", f.reason, f.status}
+		if r.plan != nil && r.plan.fail != "" { // a model call was made
+			e.ErrorDetail = r.observed(f)
+			g.emitCallFailed(l, r, f)
+		}
 	} else if r.out.kind == kindStale {
 		e.ErrorKind = ""
 	}
-	g.emitAgent(l, r, "lifecycle", lifecycle{Phase: "error", StartedAt: r.started, EndedAt: r.ended, Error: e.ErrorMessage, ExecutionSettled: true})
+	g.emitAgent(l, r, "lifecycle", lifecycle{Phase: "error", StartedAt: r.started, EndedAt: r.ended, Error: e.ErrorMessage, ErrorObservation: e.ErrorDetail, ExecutionSettled: true})
 	g.emitChat(l, r, e)
 	if r.via == viaChat {
 		// A failing chat.send says error twice; the second starts its own seq.

@@ -58,7 +58,6 @@ type life struct {
 	tick    *time.Timer
 	waits   map[string]map[*wait]struct{} // agent.wait by run id
 	nwaits  int
-	off     time.Time // provider disabled until
 	ready   bool
 	warm    *time.Timer
 	drain   *drain

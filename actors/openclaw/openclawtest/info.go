@@ -85,7 +85,7 @@ func (c *conn) identityGet(string, params) (any, *rpcError) {
 
 func (c *conn) modelsList(string, params) (any, *rpcError) {
 	return map[string]any{"models": []any{map[string]any{"id": "fake-1", "name": "fake-1", "provider": "fake", "contextWindow": 128_000,
-		"reasoning": false, "tags": []string{"default"}, "available": !time.Now().Before(c.l.off)}}}, nil
+		"reasoning": false, "tags": []string{"default"}, "available": c.g.store.offFor(defaultProvider) <= 0}}}, nil
 }
 
 func (c *conn) tasksList(_ string, p params) (any, *rpcError) {

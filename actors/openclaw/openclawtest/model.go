@@ -23,6 +23,7 @@ type plan struct {
 	began  time.Time // of the streaming
 	shape  int       // bytes per chunk
 	round  int       // retries made
+	cached int       // input tokens out of the provider's cache
 }
 
 // newPlan reads the directives of the prompt; of two with one name the last counts.
@@ -46,8 +47,15 @@ func (g *Gateway) newPlan(prompt string, users int) *plan {
 		}
 	}
 	p.fail = given["fail"]
+	if n, err := strconv.Atoi(given["cached"]); err == nil && n > 0 {
+		p.cached = n
+	}
 	var fixed bool
-	if p.reply, fixed = given["reply"]; !fixed {
+	p.reply, fixed = given["reply"]
+	switch {
+	case fixed && p.reply == "NO_REPLY":
+		p.fail = "empty"
+	case !fixed:
 		p.reply = fmt.Sprintf("ECHO(%d): %s", users, tail(text, EchoBytes))
 	}
 	return p
@@ -81,7 +89,7 @@ func directives(text string) (rest string, given map[string]string) {
 		}
 		if name, value, ok := strings.Cut(mark, "="); ok {
 			switch name {
-			case "delay", "fail", "reply", "chunks", "chunkms":
+			case "delay", "fail", "reply", "chunks", "chunkms", "cached":
 				given[name] = value
 			}
 		}
@@ -109,11 +117,10 @@ func (g *Gateway) answer(l *life, r *run) {
 		g.stream(l, r)
 	case "hang":
 		g.waitForDeadline(l, r)
-	case "400":
-		g.finish(l, r, failed(failFormat))
-	case "401", "402":
-		l.off = time.Now().Add(g.scaled(time.Minute))
-		g.finish(l, r, failed(failAuth))
+	case "401":
+		g.switchOff(l, r, offAuth)
+	case "402", "quota":
+		g.switchOff(l, r, offBilling)
 	case "cut":
 		r.plan.reply = "partial "
 		g.show(l, r, len(r.plan.reply), false)
@@ -123,25 +130,17 @@ func (g *Gateway) answer(l *life, r *run) {
 	}
 }
 
-// pauses are the gateway's own retries of a provider that keeps failing.
-func pauses(mode string) []time.Duration {
-	list := []time.Duration{1, 1, 4, 10, 16, 31}
-	switch mode {
-	case "429":
-		list = append(list, 31, 31, 31)
-	case "cut":
-		list = append(list, 15)
-	case "reset":
-		list = append(list, 8)
-	}
-	return list
+func (g *Gateway) switchOff(l *life, r *run, d time.Duration) {
+	provider, _ := r.provider()
+	g.store.switchOff(provider, time.Now().Add(g.scaled(d)))
+	g.finish(l, r, r.failed(r.plan.fail))
 }
 
 // retry hides a provider failure behind growing pauses, then gives up.
 func (g *Gateway) retry(l *life, r *run) {
 	list := pauses(r.plan.fail)
 	if r.plan.round >= len(list) {
-		g.finish(l, r, failed(r.plan.fail))
+		g.finish(l, r, r.failed(r.plan.fail))
 		return
 	}
 	pause := g.scaled(list[r.plan.round] * time.Second)
@@ -157,7 +156,7 @@ func (g *Gateway) retry(l *life, r *run) {
 func (g *Gateway) stream(l *life, r *run) {
 	p := r.plan
 	if r.failRun {
-		g.finish(l, r, failed("500"))
+		g.finish(l, r, r.failed("500"))
 		return
 	}
 	if p.gap <= 0 || p.chunks <= 1 || p.reply == "" {

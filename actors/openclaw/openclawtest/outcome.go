@@ -31,40 +31,24 @@ type outcome struct {
 	fail *failure
 }
 
-// failure is one way a provider fails, as clients see it.
+// failure is one way a run fails, as clients see it.
 type failure struct {
 	message, reason, kind string
 	status                int
+	// soft: the answer is ok:true with status "error"; this is the kind in
+	// meta.error, and why its message.
+	soft, why string
 }
 
 const (
-	failFormat   = "400"
-	failAuth     = "401"
-	failDisabled = "disabled"
-	staleText    = "⚠️ Agent run failed before producing a reply: keyed user is outside the current turn."
-	timeoutText  = "Request timed out before a response was generated. Please try again, or increase `agents.defaults.timeoutSeconds` in your config."
+	staleText   = "⚠️ Agent run failed before producing a reply: keyed user is outside the current turn."
+	timeoutText = "Request timed out before a response was generated. Please try again, or increase `agents.defaults.timeoutSeconds` in your config."
+	resetText   = "✅ Session reset."
 )
 
-func failed(mode string) outcome { return outcome{kind: kindFailed, fail: failureFor(mode)} }
-
-func failureFor(mode string) *failure {
-	const head = "⚠️ fake/fake-1 request failed "
-	switch mode {
-	case failFormat:
-		return &failure{head + "(provider rejected the request schema or tool payload, HTTP 400).", "format", "", 400}
-	case failAuth, "402":
-		return &failure{head + "(provider authentication, HTTP 401). Check the API key.", "auth", "", 401}
-	case failDisabled:
-		return &failure{`Inline API key for provider "fake" is temporarily disabled (auth). Wait for the cooldown to end.`, "auth", "", 0}
-	case "429":
-		return &failure{head + "(provider rate limit, HTTP 429). Please try again later.", "rate_limit", "rate_limit", 429}
-	case "cut":
-		return &failure{"LLM request timed out.", "timeout", "timeout", 0}
-	case "reset":
-		return &failure{"LLM request failed: network connection error.", "timeout", "timeout", 0}
-	default:
-		return &failure{head + "(provider internal error, HTTP 500). Please try again in a moment.", "server_error", "", 500}
-	}
+func (r *run) failed(mode string) outcome {
+	provider, model := r.provider()
+	return outcome{kind: kindFailed, fail: failureFor(mode, provider, model)}
 }
 
 func timedOut() outcome { return outcome{kind: kindTimeout, text: timeoutText} }
@@ -84,16 +68,21 @@ type costOnly struct {
 	Total float64 `json:"total"`
 }
 
-func (r *run) usage() usage {
+// usage is nil for a run that made no model call. Input leaves the cached
+// tokens out.
+func (r *run) usage() *usage {
+	if r.input == 0 {
+		return nil
+	}
 	out := (len(r.out.text) + 3) / 4
-	return usage{Input: r.input, Output: out, Total: r.input + out}
+	return &usage{Input: r.input - r.cached, Output: out, CacheRead: r.cached, Total: r.input + out}
 }
 
 type agentMeta struct {
 	SessionID string `json:"sessionId"`
 	Provider  string `json:"provider"`
 	Model     string `json:"model"`
-	Usage     usage  `json:"usage"`
+	Usage     *usage `json:"usage,omitempty"`
 }
 
 type finalPayload struct {
@@ -120,14 +109,26 @@ type finalMeta struct {
 	AgentMeta  agentMeta `json:"agentMeta"`
 	StopReason string    `json:"stopReason,omitempty"`
 	Aborted    bool      `json:"aborted"`
+	Error      *runError `json:"error,omitempty"`
+}
+
+type runError struct {
+	Kind    string `json:"kind"`
+	Message string `json:"message"`
 }
 
 // finalFrame is the second answer to `agent`, also what a finished key answers.
 func (g *Gateway) finalFrame(id string, r *run) []byte {
 	p := finalPayload{RunID: r.id, Status: "ok", Summary: "completed"}
+	text, meta := r.out.text, finalMeta{DurationMs: r.ended - r.started, Aborted: r.out.kind == kindTimeout}
 	switch r.out.kind {
 	case kindFailed:
-		return errFrame(id, &rpcError{Code: "UNAVAILABLE", Message: r.out.fail.message})
+		f := r.out.fail
+		if f.soft == "" {
+			return errFrame(id, &rpcError{Code: "UNAVAILABLE", Message: f.message})
+		}
+		p.Status, p.Summary = "error", "failed"
+		text, meta.Error = f.message, &runError{f.soft, f.why}
 	case kindAborted:
 		p.Status, p.Summary, p.StopReason = "timeout", "aborted", "rpc"
 		return okFrame(id, p)
@@ -136,15 +137,10 @@ func (g *Gateway) finalFrame(id string, r *run) []byte {
 	case kindStale:
 		p.Status, p.Summary = "error", "failed"
 	}
-	isError := r.out.kind == kindTimeout || r.out.kind == kindStale
-	p.Result = &finalResult{
-		Payloads: []replyPart{{Text: r.out.text, IsError: isError}},
-		Meta: finalMeta{
-			DurationMs: r.ended - r.started,
-			AgentMeta:  agentMeta{SessionID: r.sessionID, Provider: "fake", Model: "fake-1", Usage: r.usage()},
-			Aborted:    r.out.kind == kindTimeout,
-		},
-	}
+	provider, model := r.provider()
+	meta.AgentMeta = agentMeta{SessionID: r.sessionID, Provider: provider, Model: model, Usage: r.usage()}
+	isError := r.out.kind == kindTimeout || r.out.kind == kindStale || r.out.kind == kindFailed
+	p.Result = &finalResult{Payloads: []replyPart{{Text: text, IsError: isError}}, Meta: meta}
 	return g.withReport(okFrame(id, p))
 }
 

@@ -50,7 +50,9 @@ type run struct {
 	accepted  int64
 	started   int64
 	ended     int64
-	input     int
+	input     int // tokens; 0: no model call
+	cached    int // of them
+	model     string
 	out       outcome
 	dropFinal bool
 	failRun   bool
@@ -109,6 +111,7 @@ func (g *Gateway) waitForDeadline(l *life, r *run) {
 // submission is what a client asks to run.
 type submission struct {
 	id, key, message string
+	model            string // empty: the default
 	via              via
 	bare             bool
 	timeout          time.Duration
@@ -120,7 +123,7 @@ type submission struct {
 // before calling place.
 func (g *Gateway) accept(l *life, s submission) *run {
 	r := &run{
-		id: s.id, key: s.key, message: s.message, via: s.via, bare: s.bare, timeout: s.timeout,
+		id: s.id, key: s.key, message: s.message, model: s.model, via: s.via, bare: s.bare, timeout: s.timeout,
 		conn: s.conn, reqID: s.reqID, accepted: nowMs(),
 	}
 	g.log(l, r, LogAccepted)
@@ -196,6 +199,23 @@ func (g *Gateway) begin(l *life, r *run) {
 
 // callModel puts the user's text into the transcript and starts the model call.
 func (g *Gateway) callModel(l *life, r *run) {
+	if rest, is := command(r.message); is && !r.bare {
+		g.store.reset(r.sess)
+		if rest == "" {
+			g.finish(l, r, outcome{kind: kindOK, text: resetText})
+			return
+		}
+		r.message = rest
+	}
+	provider, _ := r.provider()
+	if left := g.store.offFor(provider); left > 0 {
+		g.finish(l, r, disabled(provider, left))
+		return
+	}
+	if provider == unknownProvider {
+		g.finish(l, r, r.failed("model"))
+		return
+	}
 	prompt, users := r.message, 1
 	if !r.bare {
 		switch g.store.userTurn(r.sess, r.id) {
@@ -212,6 +232,10 @@ func (g *Gateway) callModel(l *life, r *run) {
 	g.log(l, r, LogStarted)
 	r.input = 9000 + len(prompt)/4
 	r.plan = g.newPlan(prompt, users)
+	r.cached = min(r.plan.cached, r.input)
+	if provider == refusing {
+		r.plan.fail = refusing
+	}
 	r.failRun = g.hit(g.faults.FailRate)
 	if g.hit(g.faults.HangRate) {
 		r.plan.fail = "hang"
@@ -219,10 +243,6 @@ func (g *Gateway) callModel(l *life, r *run) {
 		r.plan.fail = cmpOr(g.faults.ProviderFail, "500")
 	}
 	g.emitStart(l, r)
-	if time.Now().Before(l.off) {
-		g.finish(l, r, failed(failDisabled))
-		return
-	}
 	if r.plan.delay <= 0 && l.depth < maxDepth {
 		g.answer(l, r)
 		return

@@ -175,6 +175,9 @@ func (st *store) endTurn(s *session, r *run, before runState) {
 	s.Updated, s.Ended, s.AbortedLastRun, s.Reruns = now, now, false, 0
 	s.RunID, s.RunMessage = "", ""
 	u := r.usage()
+	if u == nil {
+		u = &usage{}
+	}
 	switch r.out.kind {
 	case kindOK:
 		s.Status, s.Tokens = "done", u.Total

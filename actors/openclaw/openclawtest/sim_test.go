@@ -60,7 +60,7 @@ func TestSimFailAndHang(t *testing.T) {
 		t.Fatalf("final %s", f.raw)
 	}
 	sim(t, b.g, `{"hang_rate":0,"provider_fail_rate":1,"provider_fail":"400"}`)
-	if f := c.run("f3", "agent:main:f", "x", nil); f.OK || !strings.Contains(f.Error.Message, "400") {
+	if f := c.run("f3", "agent:main:f", "x", nil); f.OK || !strings.Contains(f.Error.Message, "rejected the request") {
 		t.Fatalf("final %s", f.raw)
 	}
 	sim(t, b.g, `{"provider_fail_rate":0,"run_time_seconds":0.05,"event_loop_delay_ms":900}`)

@@ -25,9 +25,10 @@ import (
 type store struct {
 	cfg      Config
 	sessions map[string]*session
-	lru      *list.List // of *session, most recently used first
-	bytes    int        // text in all transcripts
-	tasks    []taskRow  // newest last, at most maxTaskRows
+	lru      *list.List       // of *session, most recently used first
+	bytes    int              // text in all transcripts
+	tasks    []taskRow        // newest last, at most maxTaskRows
+	off      map[string]int64 // providers that are switched off, until when in ms
 	seed     ed25519.PrivateKey
 	paired   map[string]*pairedDevice
 	asking   map[string]*pairingRequest // by device id
@@ -58,7 +59,7 @@ type pairingRequest struct {
 
 // record is one line of the journal.
 type record struct {
-	Op     string        `json:"op"` // meta, entry, reset, remove, pend, unpend, task, seed, paired
+	Op     string        `json:"op"` // meta, entry, reset, remove, pend, unpend, task, seed, paired, off
 	Meta   *meta         `json:"meta,omitempty"`
 	Entry  *entry        `json:"entry,omitempty"`
 	Key    string        `json:"key,omitempty"`
@@ -68,6 +69,8 @@ type record struct {
 	// Pending and RunID belong to an input that is not in the transcript.
 	Pending *pendingInput `json:"pending,omitempty"`
 	RunID   string        `json:"runId,omitempty"`
+	// Off is until when the provider Key is switched off.
+	Off int64 `json:"off,omitempty"`
 }
 
 const (
@@ -77,7 +80,7 @@ const (
 
 func openStore(cfg Config) (*store, error) {
 	st := &store{
-		cfg: cfg, sessions: map[string]*session{}, lru: list.New(),
+		cfg: cfg, sessions: map[string]*session{}, lru: list.New(), off: map[string]int64{},
 		paired: map[string]*pairedDevice{}, asking: map[string]*pairingRequest{}, logger: cfg.Logger,
 	}
 	if cfg.StateDir != "" {
@@ -131,6 +134,8 @@ func (st *store) load() error {
 
 func (st *store) apply(rec record) {
 	switch {
+	case rec.Op == "off":
+		st.off[rec.Key] = rec.Off
 	case rec.Op == "remove":
 		if s := st.sessions[rec.Key]; s != nil {
 			st.grow(s, -s.bytes)
@@ -185,6 +190,9 @@ func (st *store) compact() error {
 	put(record{Op: "seed", Seed: st.seed.Seed()})
 	for _, p := range st.paired {
 		put(record{Op: "paired", Paired: p})
+	}
+	for provider, until := range st.off {
+		put(record{Op: "off", Key: provider, Off: until})
 	}
 	for _, t := range st.tasks {
 		put(record{Op: "task", Task: &t})

@@ -246,19 +246,58 @@ func TestProviderFailures(t *testing.T) {
 	t.Parallel()
 	b := setup(t, func(c *Config) { c.TimeScale = 0.001 })
 	c := dial(t, b.g)
-	rows := []struct{ mode, text string }{{"500", "HTTP 500"}, {"429", "HTTP 429"}, {"cut", "timed out"}, {"reset", "network connection error"}, {"400", "HTTP 400"}}
+	rows := []struct{ mode, text string }{{"500", "HTTP 500"}, {"429", "rate limit"}, {"cut", "timed out"}, {"reset", "network connection error"}, {"400", "rejected the request"}, {"404", "not found"}}
 	for _, r := range rows {
 		begin := time.Now()
 		f := c.run("p-"+r.mode, "agent:main:p-"+r.mode, "[[fail="+r.mode+"]]", nil)
 		if f.OK || f.Error.Code != "UNAVAILABLE" || f.Error.Retryable || !strings.Contains(f.Error.Message, r.text) {
 			t.Errorf("%s: %s", r.mode, f.raw)
 		}
-		if took := time.Since(begin); r.mode != "400" && took < 60*time.Millisecond {
+		if took := time.Since(begin); r.mode[0] != '4' && took < 60*time.Millisecond {
 			t.Errorf("%s was not hidden behind retries: %s", r.mode, took)
 		}
 	}
 	if roles, _, _ := history(t, c, "agent:main:p-500"); !slices.Equal(roles, []string{"user", "custom"}) {
 		t.Errorf("history after a failure: %v", roles)
+	}
+}
+
+// The answers are those of a real gateway, 2026.9.6.
+func TestSoftFailures(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(c *Config) { c.TimeScale = 0.001 })
+	c := dial(t, b.g)
+	for _, r := range []struct{ mode, kind, why string }{
+		{"empty", "incomplete_turn", "couldn't generate a response"},
+		{"filter", "incomplete_turn", "finish_reason: content_filter"},
+		{"refuse", "incomplete_turn", "refused this request"},
+		{"overflow", "context_overflow", "maximum context length"},
+		{"423", "incomplete_turn", "423 fake provider failure"},
+	} {
+		f := c.run("s-"+r.mode, "agent:main:s-"+r.mode, "[[fail="+r.mode+"]]", nil)
+		if !f.OK || f.get(t, "status") != "error" || f.get(t, "summary") != "failed" || f.get(t, "result.payloads.0.isError") != true ||
+			f.get(t, "result.meta.error.kind") != r.kind || !strings.Contains(f.get(t, "result.meta.error.message").(string), r.why) {
+			t.Errorf("%s: %s", r.mode, f.raw)
+		}
+	}
+}
+
+func TestResetCommands(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	c := dial(t, b.g)
+	for i, text := range []string{"/reset", " \n/NEW", "\ufeff/new", "\u00a0/Reset"} {
+		if f := c.run(fmt.Sprint("r", i), "agent:main:r", text, nil); f.get(t, "result.payloads.0.text") != resetText {
+			t.Errorf("%q: %s", text, f.raw)
+		}
+	}
+	if f := c.run("rest", "agent:main:r", "/new what is left", nil); f.get(t, "result.payloads.0.text") != "ECHO(1): what is left" {
+		t.Errorf("with a rest: %s", f.raw)
+	}
+	for i, text := range []string{"/newer", "/status", "\u200b/new", "x /new", "Task:\n/new"} {
+		if f := c.run(fmt.Sprint("n", i), "agent:main:r", text, nil); f.get(t, "result.payloads.0.text") == resetText {
+			t.Errorf("%q was taken for a command", text)
+		}
 	}
 }
 

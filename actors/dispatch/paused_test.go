@@ -1,0 +1,55 @@
+package dispatch
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/dash-fleet/dash/messages"
+)
+
+// TestAPausedProviderHoldsOnlyItsTasks: the gateway goes on with those of other
+// providers, and gets the held one when the pause ends, without anybody's help.
+func TestAPausedProviderHoldsOnlyItsTasks(t *testing.T) {
+	play(t, nil, func(t *testing.T, b *bench) {
+		g := b.gateway("gw-1")
+		until := time.Now().Add(10 * time.Minute)
+		paused := func(d *messages.Demand) {
+			d.Paused = []messages.Pause{{Provider: "openai", Until: until, Why: "HTTP 402"}}
+		}
+		named := newTask(messages.High, "")
+		named.Spec.Model = "openai/gpt-6"
+		named = b.submit(named)
+		g.demand(2, paused)
+		plain := b.submit(newTask(messages.Low, ""))
+		if a := g.assign(); a.Task.ID != plain.ID {
+			t.Fatalf("assigned %s, want the task of another provider", a.Task.ID)
+		}
+		synctest.Wait()
+		e, err := b.client.Explain(b.ctx(), "default", "", named.ID)
+		if err != nil || !strings.HasPrefix(e.Reason, "gateway gw-1: the gateway has switched off the model provider openai until ") || !strings.HasSuffix(e.Reason, "HTTP 402") {
+			t.Errorf("%q, %v", e.Reason, err)
+		}
+		for time.Now().Before(until.Add(2 * time.Second)) {
+			g.demand(2, paused, func(d *messages.Demand) { d.Running = []messages.ClaimRef{{Task: plain.ID, Claim: 1}} })
+			time.Sleep(5 * time.Second)
+		}
+		if a := g.assign(); a.Task.ID != named.ID || time.Now().Before(until) {
+			t.Errorf("assigned %s at %s", a.Task.ID, time.Until(until))
+		}
+	})
+}
+
+func TestExplainSaysWhyATaskIsTriedAgainLater(t *testing.T) {
+	now := time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
+	task := messages.Task{State: messages.RetryWait, Attempt: 2, DueAt: now, Spec: &messages.TaskSpec{MaxAttempts: 3},
+		Error: &messages.TaskError{Code: "provider_unavailable", Message: "HTTP 500"}}
+	if got, want := retryReason(&task), "attempt 2 of 3 failed (provider_unavailable: HTTP 500); it is tried again at 2026-11-30T12:00:00Z"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	task.Attempt, task.Error.Uncalled, task.Error.Message = 1, 4, "off"
+	if got, want := retryReason(&task), "the gateway did not ask the model (off), for the 4. time; this used up no attempt, and it is tried again at 2026-11-30T12:00:00Z"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}

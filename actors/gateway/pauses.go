@@ -1,0 +1,75 @@
+package gateway
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dash-fleet/dash/actors/session"
+	"github.com/dash-fleet/dash/messages"
+)
+
+// maxPauses bounds the providers that are remembered as switched off; the one
+// that comes back first is forgotten beyond it, which costs its next task a try.
+const maxPauses = 64
+
+// pauses are the providers that the gateway has switched off after they refused
+// its key or its account. A gateway keeps that over its own restarts, so they
+// are kept over those too. It is pure: the time comes in.
+type pauses struct {
+	off      map[string]messages.Pause // by provider; "": that of tasks which name no model
+	standard string                    // the provider of such tasks, once a failure has told
+}
+
+// note takes a failure of a task that named a model, or none.
+func (p *pauses) note(t session.Trouble, model string, now time.Time) {
+	named := messages.ProviderOf(model)
+	if named == "" && t.Provider != "" {
+		p.standard = t.Provider
+	}
+	keys := map[string]bool{named: true}
+	if t.Provider != "" {
+		keys[t.Provider] = true
+	}
+	if p.standard != "" && keys[p.standard] {
+		keys[""] = true
+	}
+	if p.off == nil {
+		p.off = map[string]messages.Pause{}
+	}
+	until := now.Add(t.Pause)
+	for k := range keys {
+		if until.After(p.off[k].Until) {
+			p.off[k] = messages.Pause{Provider: k, Until: until, Why: t.Why}
+		}
+	}
+	p.expire(now)
+	for len(p.off) > maxPauses {
+		first := slices.MinFunc(slices.Collect(maps.Values(p.off)), func(a, b messages.Pause) int { return a.Until.Compare(b.Until) })
+		delete(p.off, first.Provider)
+	}
+}
+
+// expire forgets what is over and reports whether anything was.
+func (p *pauses) expire(now time.Time) bool {
+	n := len(p.off)
+	maps.DeleteFunc(p.off, func(_ string, v messages.Pause) bool { return !now.Before(v.Until) })
+	return len(p.off) < n
+}
+
+// list is what is switched off, by provider.
+func (p *pauses) list() []messages.Pause {
+	return slices.SortedFunc(maps.Values(p.off), func(a, b messages.Pause) int { return strings.Compare(a.Provider, b.Provider) })
+}
+
+// reason says so in words, empty if nothing is switched off.
+func (p *pauses) reason() string {
+	var words []string
+	for _, v := range p.list() {
+		if v.Provider != "" || p.standard == "" {
+			words = append(words, v.Words())
+		}
+	}
+	return strings.Join(words, "; ")
+}
