@@ -83,7 +83,7 @@ func (g *gateway) judge(ctx actor.Context) {
 	reduced, off := g.window.Reduced(), g.pauses.reason()
 	switch {
 	case off != "" && (g.status.State == messages.GatewayReady || g.status.State == messages.GatewayDegraded):
-		g.setState(ctx, messages.GatewayDegraded, off, "mend the provider's key or account; tasks that need it wait for the end of the pause")
+		g.setState(ctx, messages.GatewayDegraded, off, next.MendProvider)
 	case reduced != "" && (g.status.State == messages.GatewayReady || g.status.State == messages.GatewayDegraded):
 		g.setState(ctx, messages.GatewayDegraded, reduced, next.NothingToDoRecovers)
 	case g.status.State == messages.GatewayDegraded && reduced == "":

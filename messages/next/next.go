@@ -41,6 +41,7 @@ const (
 	TriedAgainCheckURL       = "Dash tries again by itself; check that the gateway runs and its URL is right"
 	ThenRestartGateway       = "%s, then `dash gateway restart %s`"
 	NothingToDoRecovers      = "it gets less work until it recovers; nothing to do"
+	MendProvider             = "mend the provider's key or account; tasks that need it wait for the end of the pause"
 	ReadGatewayLog           = "read its log (%s/gateway.log in the data folder)"
 	ResumeGateway            = "`dash gateway resume %s` opens it again"
 	LookThenResumeSession    = "look at task %s and the gateway's log, then `dash session resume %s`"

@@ -131,6 +131,8 @@ type run struct {
 	b       *bench
 	id, key string
 	answers chan openclaw.AgentAnswer
+	// patience of one answer; 0: as everywhere.
+	patience time.Duration
 }
 
 // delay is a message that keeps the model busy.
@@ -168,10 +170,14 @@ func (b *bench) request(c *openclaw.Conn, req openclaw.AgentRequest) *run {
 
 func (r *run) next() openclaw.AgentAnswer {
 	r.b.Helper()
+	limit := patience
+	if r.patience > 0 {
+		limit = r.patience
+	}
 	select {
 	case a := <-r.answers:
 		return a
-	case <-time.After(patience):
+	case <-time.After(limit):
 		r.b.Fatalf("run %s: no answer", r.id)
 	case <-r.b.ctx.Done():
 		r.b.Fatalf("run %s: out of time", r.id)

@@ -50,7 +50,7 @@ func (l *instant) Agent(r openclaw.AgentRequest, on func(openclaw.AgentAnswer)) 
 		l.at(r)
 	}
 	on(openclaw.AgentAnswer{Kind: openclaw.AnswerAccepted, RunID: r.RunID})
-	on(openclaw.AgentAnswer{Kind: openclaw.AnswerFinal, RunID: r.RunID, Text: "done", Usage: openclaw.Usage{Input: 1, Output: 1}})
+	on(openclaw.AgentAnswer{Kind: openclaw.AnswerFinal, RunID: r.RunID, Text: "done", Usage: &openclaw.Usage{Input: 1, Output: 1}})
 	return nil
 }
 

@@ -34,7 +34,7 @@ func (g *instant) Close()                { g.once.Do(func() { close(g.done) }) }
 func (g *instant) Agent(r openclaw.AgentRequest, on func(openclaw.AgentAnswer)) error {
 	g.b.started(r.Message)
 	on(openclaw.AgentAnswer{Kind: openclaw.AnswerAccepted, RunID: r.RunID})
-	on(openclaw.AgentAnswer{Kind: openclaw.AnswerFinal, RunID: r.RunID, Text: "done", Usage: openclaw.Usage{Input: 1, Output: 1}})
+	on(openclaw.AgentAnswer{Kind: openclaw.AnswerFinal, RunID: r.RunID, Text: "done", Usage: &openclaw.Usage{Input: 1, Output: 1}})
 	return nil
 }
 
