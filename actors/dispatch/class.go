@@ -146,6 +146,10 @@ func (d *dispatcher) replay(ctx actor.Context, m Replay) {
 }
 
 func (d *dispatcher) take(ctx actor.Context, in *intake) {
+	if err := d.storeRoom(); err != nil {
+		d.turnAway(ctx, in, "store_full", err)
+		return
+	}
 	if err := d.room(&in.Task); err != nil {
 		d.turnAway(ctx, in, string(err.Code), err)
 		return
@@ -156,6 +160,19 @@ func (d *dispatcher) take(ctx actor.Context, in *intake) {
 		return
 	}
 	d.enqueue(ctx, in)
+}
+
+// storeRoom refuses what the store has no room for: the rest is for the tasks
+// that are under way.
+func (d *dispatcher) storeRoom() *messages.Error {
+	if d.s.Room == nil {
+		return nil
+	}
+	r := d.s.Room()
+	if !r.Full() {
+		return nil
+	}
+	return &messages.Error{Code: messages.CodeUnavailable, Message: "the store takes no new tasks: " + r.Why, NextStep: r.Next, RetryAfter: fullRetry}
 }
 
 func (d *dispatcher) room(t *messages.Task) *messages.Error {

@@ -24,8 +24,8 @@ type Reader interface {
 	Transcript(ctx context.Context, tenant, session string, limit int) ([]messages.Task, error)
 }
 
-// Config of one pool's owner. All fields are needed, except Budget, Metrics and
-// Dispatcher.
+// Config of one pool's owner. All fields are needed, except Budget, Metrics,
+// Room and Dispatcher.
 type Config struct {
 	Pool      messages.Pool
 	Fence     persistence.Fence // the shard that P owns
@@ -34,6 +34,9 @@ type Config struct {
 	Logger    *slog.Logger
 	Metrics   *Metrics // shared by all pools; nil: not registered anywhere
 	Budget    *Budget  // runs at once over all pools of the node; nil: no cap
+	// Room tells what the store has left for new tasks; it must not wait. nil:
+	// there is always room.
+	Room func() persistence.Room
 	// Dispatcher runs the actors' turns; nil: protoactor's own.
 	Dispatcher actor.Dispatcher
 }

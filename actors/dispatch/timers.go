@@ -92,6 +92,7 @@ func (d *drain) perSecond(now time.Time) float64 {
 const (
 	minRetryAfter     = time.Second
 	maxRetryAfter     = time.Minute
+	fullRetry         = 5 * time.Second  // an operator has to make room
 	unknownRetryAfter = 10 * time.Second // nothing has left the queue lately
 )
 

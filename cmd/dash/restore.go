@@ -79,6 +79,7 @@ func restoreCommand(t *terminal) *cobra.Command {
 	c.Flags().StringVar(&identities, "identity-file", "", "file with the identity (AGE-SECRET-KEY-1…) of an encrypted archive")
 	c.Flags().StringVar(&passphrase, "passphrase-file", "", "file whose first line is the passphrase of the archive")
 	c.Flags().Duration("redis-accept-loss", 0, "restore to a Redis server that may lose this much in a crash, as for dash serve")
+	c.Flags().Bool("postgres-accept-loss", false, "restore to a PostgreSQL server whose fsync or full_page_writes is off, as for dash serve")
 	c.Flags().BoolVar(&dryRun, "dry-run", false, "only check the archive and say what it holds")
 	c.MarkFlagsMutuallyExclusive("identity-file", "passphrase-file")
 	return c

@@ -70,7 +70,7 @@ func openMigrator(t *terminal, cmd *cobra.Command) (migrator, error) {
 	if l.Store == config.EngineSQLite {
 		return sqliteMigrator(l.Data), nil
 	}
-	m := postgresMigrator(postgres.Config{URL: l.PostgresURL})
+	m := postgresMigrator(postgres.Config{URL: l.PostgresURL, AcceptLoss: true})
 	if l.Store == config.EngineRedis {
 		// It is PostgreSQL that has a schema, but Redis that knows the nodes.
 		m.migrate = besideRedis(m.migrate, redis.Config{URL: l.RedisURL.Reveal()})

@@ -20,6 +20,8 @@ func storeError(err error) error {
 	var full *persistence.NotEmptyError
 	var nodes *postgres.NodesRunError
 	var refused *redis.DurabilityError
+	var loses *postgres.DurabilityError
+	var pooled *postgres.PoolingError
 	var pair *redis.PairError
 	var busy *redis.BusyError
 	var op *net.OpError
@@ -33,6 +35,10 @@ func storeError(err error) error {
 		return &failure{code: exitConflict, what: nodes.Error(), next: next.StopNodesFirst, err: err}
 	case errors.As(err, &refused):
 		return &failure{code: exitFailed, what: "this Redis server is refused: " + refused.Problem, next: refused.Next, err: err}
+	case errors.As(err, &loses):
+		return &failure{code: exitFailed, what: "this PostgreSQL server is refused: " + loses.Problem, next: loses.Next, err: err}
+	case errors.As(err, &pooled):
+		return &failure{code: exitFailed, what: pooled.Error(), next: pooled.Next(), err: err}
 	case errors.As(err, &busy):
 		return &failure{code: exitConflict, what: busy.Error(), next: busy.Next(), err: err}
 	case errors.As(err, &pair):

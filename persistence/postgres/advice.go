@@ -24,13 +24,21 @@ func (e *NodesRunError) Error() string {
 // there is nothing more to say than the error does.
 func Advice(err error) (advice string, fatal bool) {
 	code := sqlState(err)
+	var pooled *PoolingError
+	var loses *DurabilityError
 	switch {
+	case errors.As(err, &pooled):
+		return pooled.Next(), true
+	case errors.As(err, &loses):
+		return loses.Next, true
 	case code == "3D000":
 		return next.MakeDatabase, true
 	case strings.HasPrefix(code, "28"):
 		return next.CheckPostgresLogin, true
 	case code == "42501":
 		return next.OwnDatabase, true
+	case code == "08P01" && strings.Contains(err.Error(), "startup parameter"):
+		return next.TakeParameterOut, true
 	case code == "53300":
 		return next.RaiseMaxConnections, false
 	}

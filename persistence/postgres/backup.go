@@ -46,13 +46,10 @@ func connectAlone(ctx context.Context, cfg Config, name string) (Config, *pgx.Co
 	if err != nil {
 		return cfg, nil, err
 	}
-	cc, err := cfg.connConfig()
+	cc, err := cfg.connConfig(map[string]string{"application_name": name, "statement_timeout": millis(backupStatement), "jit": "off"})
 	if err != nil {
 		return cfg, nil, err
 	}
-	cc.RuntimeParams["application_name"] = name
-	cc.RuntimeParams["statement_timeout"] = millis(backupStatement)
-	cc.RuntimeParams["jit"] = "off"
 	conn, err := pgx.ConnectConfig(ctx, cc)
 	if err != nil {
 		return cfg, nil, connectError(cc, err)

@@ -48,7 +48,7 @@ func (t *Target) Close() error { return hangUp(t.conn) }
 // Restore writes everything in one transaction. Meanwhile it holds the lock
 // that a node takes when it starts, and the row that every commit locks.
 func (t *Target) Restore(ctx context.Context, mark persistence.Mark, rows iter.Seq2[any, error]) (counts map[persistence.Section]int64, err error) {
-	cc, err := t.cfg.connConfig()
+	cc, err := t.cfg.connConfig(nil)
 	if err != nil {
 		return nil, err
 	}

@@ -36,9 +36,15 @@ func (db *DB) Commit(ctx context.Context, ops []persistence.Op) ([]persistence.O
 		return out, err
 	}
 	defer db.slots.release(s)
+	if s.lost == nil {
+		if err := db.refusesWrites(); err != nil {
+			return nil, fmt.Errorf("commit: %w", err)
+		}
+	}
 	outcomes, err := db.commitOn(ctx, s, ops)
 	if err != nil {
 		db.metrics.Failed.Inc()
+		db.noteFull(err)
 		return nil, fmt.Errorf("commit: %w", err)
 	}
 	db.metrics.Committed(start, len(ops))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"regexp"
 	"strconv"
@@ -13,7 +14,6 @@ import (
 
 	"github.com/dash-fleet/dash/messages"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -41,6 +41,10 @@ type Config struct {
 	// as dead (TCP_USER_TIMEOUT, keepalive); the deadline of one round trip is
 	// StatementTimeout more. 0: 4 s.
 	DeadAfter time.Duration
+	// AcceptLoss works with a server that may lose what it acknowledges.
+	AcceptLoss bool
+	// WatchEvery is the pause between two looks at the server's settings. 0: 10 s.
+	WatchEvery time.Duration
 	// Logger and Registerer may be nil.
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
@@ -58,7 +62,7 @@ func (c Config) withDefaults() (Config, error) {
 	for _, d := range []struct {
 		v   *time.Duration
 		def time.Duration
-	}{{&c.StatementTimeout, 1500 * time.Millisecond}, {&c.ConnectTimeout, 2 * time.Second}, {&c.DeadAfter, 4 * time.Second}} {
+	}{{&c.StatementTimeout, 1500 * time.Millisecond}, {&c.ConnectTimeout, 2 * time.Second}, {&c.DeadAfter, 4 * time.Second}, {&c.WatchEvery, 10 * time.Second}} {
 		if *d.v <= 0 {
 			*d.v = d.def
 		}
@@ -80,29 +84,13 @@ func (c *Config) roundTrip() time.Duration { return c.StatementTimeout + c.DeadA
 
 // connConfig is what all connections have in common. The text of the URL never
 // comes back in an error: it holds the password.
-func (c *Config) connConfig() (*pgx.ConnConfig, error) {
+func (c *Config) connConfig(params map[string]string) (*pgx.ConnConfig, error) {
 	cc, err := pgx.ParseConfig(c.URL.Reveal())
 	if err != nil {
 		return nil, errors.New("open store: the PostgreSQL URL cannot be read: write it as postgres://user:password@host:5432/database?sslmode=verify-full")
 	}
-	c.apply(cc)
+	c.apply(&cc.Config, params)
 	return cc, nil
-}
-
-func (c *Config) apply(cc *pgx.ConnConfig) {
-	cc.ConnectTimeout = c.ConnectTimeout
-	cc.DialFunc = c.dialer().DialContext
-	if cc.RuntimeParams["application_name"] == "" {
-		cc.RuntimeParams["application_name"] = "dash"
-	}
-	cc.RuntimeParams["timezone"] = "UTC"
-	cc.RuntimeParams["client_encoding"] = "UTF8"
-	if c.Schema != "" {
-		cc.RuntimeParams["search_path"] = c.Schema
-	}
-	if cc.ValidateConnect == nil {
-		cc.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
-	}
 }
 
 // pool opens a pool of at most n connections. It does not connect yet.
@@ -111,14 +99,11 @@ func (c *Config) pool(ctx context.Context, n int, timeout time.Duration, params 
 	if err != nil {
 		return nil, errors.New("open store: the PostgreSQL URL cannot be read")
 	}
-	c.apply(pc.ConnConfig)
-	rp := pc.ConnConfig.RuntimeParams
-	rp["statement_timeout"] = millis(timeout)
-	rp["lock_timeout"] = millis(timeout)
-	rp["idle_in_transaction_session_timeout"] = millis(timeout)
-	for k, v := range params {
-		rp[k] = v
+	all := map[string]string{
+		"statement_timeout": millis(timeout), "lock_timeout": millis(timeout), "idle_in_transaction_session_timeout": millis(timeout),
 	}
+	maps.Copy(all, params)
+	c.apply(&pc.ConnConfig.Config, all)
 	pc.MaxConns, pc.MinConns, pc.MinIdleConns = int32(n), 0, 0
 	pc.MaxConnIdleTime = 5 * time.Minute
 	pc.AfterConnect = prepare

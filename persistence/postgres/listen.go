@@ -58,7 +58,7 @@ func (db *DB) Listen(ctx context.Context, t Topic) <-chan int64 {
 }
 
 func (db *DB) listen(ctx context.Context, t Topic, out chan int64) error {
-	cc, err := db.cfg.connConfig()
+	cc, err := db.cfg.connConfig(nil)
 	if err != nil {
 		return err
 	}

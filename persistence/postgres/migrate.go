@@ -90,8 +90,11 @@ func withSchema(ctx context.Context, cfg Config, do func(*goose.Provider, *sql.D
 	if err != nil {
 		return err
 	}
-	cc, err := cfg.connConfig()
+	cc, err := cfg.connConfig(nil)
 	if err != nil {
+		return err
+	}
+	if err := keepsSessions(ctx, cc, cfg.roundTrip()); err != nil {
 		return err
 	}
 	unlock, err := lockSchema(ctx, cc, cfg.Schema)

@@ -30,6 +30,10 @@ type DB struct {
 	// unfenced checks the fences before a batch instead of in it; only the test
 	// that proves this wrong sets it.
 	unfenced bool
+	durable  durable
+	full     fullness
+	watching sync.WaitGroup
+	unwatch  context.CancelFunc
 	closing  sync.Once
 }
 
@@ -69,6 +73,12 @@ func (db *DB) open(ctx context.Context) (err error) {
 	if err := db.pool.Ping(ctx); err != nil {
 		return readError(ctx, "ping", err)
 	}
+	if err := db.look(ctx); err != nil {
+		return err
+	}
+	if err := db.refusesWrites(); err != nil {
+		return err
+	}
 	db.metrics = newMetrics(c.Registerer)
 	db.slots = newSlots(c.Committers)
 	for _, s := range db.slots.free {
@@ -76,6 +86,9 @@ func (db *DB) open(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	watch, stop := context.WithCancel(context.Background())
+	db.unwatch = stop
+	db.watching.Go(func() { db.watch(watch) })
 	return nil
 }
 
@@ -96,6 +109,10 @@ func (db *DB) Close() error {
 
 func (db *DB) shut() {
 	db.closing.Do(func() {
+		if db.unwatch != nil {
+			db.unwatch()
+			db.watching.Wait()
+		}
 		for _, p := range []*pgxpool.Pool{db.commits, db.leases, db.keys, db.pool} {
 			if p != nil {
 				p.Close()

@@ -169,7 +169,7 @@ const accountsChannel = "dash_accounts"
 
 // WatchKeys listens on a connection of its own.
 func (r keys) WatchKeys(ctx context.Context, ready func(), changed func(id string)) (err error) {
-	cc, err := r.db.cfg.connConfig()
+	cc, err := r.db.cfg.connConfig(nil)
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/messages/next"
 	"github.com/dash-fleet/dash/persistence"
+	"github.com/dash-fleet/dash/persistence/internal/room"
 	"github.com/prometheus/client_golang/prometheus"
 	goredis "github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/logging"
@@ -81,6 +82,7 @@ type DB struct {
 	durable                durableState
 	recent                 *recent
 	metrics                *metrics
+	room                   *room.Watch
 
 	run   string        // of the server, when its append-only file was last rewritten; the monitor's
 	poke  chan struct{} // a connection was made: look at the server again
@@ -153,6 +155,7 @@ func (db *DB) open(ctx context.Context) error {
 	if err := db.begin(octx, state.run); err != nil {
 		return err
 	}
+	db.room = room.Start(ctx, room.Every, db.probeRoom, db.cfg.Logger, db.cfg.Registerer)
 	db.nudge() // the monitor looks at once
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
 	db.stop = stop
@@ -256,6 +259,9 @@ func (db *DB) Close() error {
 			db.stop()
 		}
 		db.tasks.Wait()
+		if db.room != nil {
+			db.room.Stop()
+		}
 		if db.metrics != nil {
 			db.metrics.Unregister()
 		}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/dash-fleet/dash/persistence"
+	"github.com/dash-fleet/dash/persistence/internal/room"
 	"github.com/dash-fleet/dash/persistence/internal/rows"
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -72,6 +73,7 @@ type DB struct {
 	nodes   nodes
 	metrics *metrics
 	ckpt    *checkpointer
+	room    *room.Watch
 	close   sync.Once
 	closed  error
 }
@@ -119,8 +121,11 @@ func (db *DB) open(ctx context.Context, unclean bool) (err error) {
 	if err := db.read.PingContext(ctx); err != nil {
 		return err
 	}
-	db.ckpt, err = startCheckpointer(ctx, db.cfg, db.w)
-	return err
+	if db.ckpt, err = startCheckpointer(ctx, db.cfg, db.w); err != nil {
+		return err
+	}
+	db.room = room.Start(ctx, room.Every, db.probeRoom, db.cfg.Logger, db.cfg.Registerer)
+	return nil
 }
 
 // Store returns the fenced half of the store.
@@ -139,6 +144,9 @@ func (db *DB) Repositories() persistence.Repositories {
 func (db *DB) Close() error {
 	db.close.Do(func() {
 		var errs []error
+		if db.room != nil {
+			db.room.Stop()
+		}
 		if db.ckpt != nil {
 			errs = append(errs, db.ckpt.stop())
 		}

@@ -54,6 +54,9 @@ func (p product) find() (source, error) {
 	if bin, ok := p.folder(); ok {
 		return source{bin: bin}, nil
 	}
+	if p.image == "" {
+		return source{}, &MissingError{What: p.name, Next: fmt.Sprintf("no %s found; install it, or run .ci/need %s as root", p.program, p.program)}
+	}
 	if err := docker(); err != nil {
 		return source{}, &MissingError{What: p.name,
 			Next: fmt.Sprintf("no %s found, and %v; install it, or run .ci/need as root", p.program, err)}

@@ -25,7 +25,11 @@ type engine struct {
 	// history keeps finished tasks beside the store; nil: the store does.
 	history persistence.History
 	loss    loss // nil: the engine cannot lose what it has acknowledged
-	close   func() error
+	// settings is what a server's settings mean for accepted work; nil: there is no server.
+	settings func() postgres.Durability
+	// room is what is left for new tasks.
+	room  func() persistence.Room
+	close func() error
 }
 
 // serverTimeout leaves an engine its own deadlines (1.5 s for the statement and
@@ -40,13 +44,13 @@ func (a *App) openEngine(ctx context.Context) (*engine, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &engine{store: db.Store(), repos: db.Repositories(), close: db.Close}, nil
+		return &engine{store: db.Store(), repos: db.Repositories(), room: db.Room, close: db.Close}, nil
 	case config.EnginePostgres:
-		db, err := postgres.Open(ctx, postgres.Config{URL: a.cfg.PostgresURL, Logger: a.logger, Registerer: a.deps.Registry})
+		db, err := postgres.Open(ctx, postgres.Config{URL: a.cfg.PostgresURL, AcceptLoss: a.cfg.PostgresAcceptLoss, Logger: a.logger, Registerer: a.deps.Registry})
 		if err != nil {
 			return nil, err
 		}
-		return &engine{store: db.Store(), repos: db.Repositories(), shared: true, commitTimeout: serverTimeout, close: db.Close}, nil
+		return &engine{store: db.Store(), repos: db.Repositories(), shared: true, commitTimeout: serverTimeout, settings: db.Durability, room: db.Room, close: db.Close}, nil
 	case config.EngineRedis:
 		return a.openRedis(ctx)
 	default:
@@ -57,7 +61,7 @@ func (a *App) openEngine(ctx context.Context) (*engine, error) {
 // openRedis opens the queue in Redis beside accounts, configuration and task
 // history in PostgreSQL.
 func (a *App) openRedis(ctx context.Context) (*engine, error) {
-	accounts, err := postgres.Open(ctx, postgres.Config{URL: a.cfg.PostgresURL, Logger: a.logger})
+	accounts, err := postgres.Open(ctx, postgres.Config{URL: a.cfg.PostgresURL, AcceptLoss: a.cfg.PostgresAcceptLoss, Logger: a.logger})
 	if err != nil {
 		return nil, err
 	}
@@ -69,7 +73,7 @@ func (a *App) openRedis(ctx context.Context) (*engine, error) {
 		return nil, errors.Join(err, accounts.Close())
 	}
 	return &engine{
-		store: queue.Store(), repos: accounts.Repositories(), history: accounts.History(), shared: true, loss: redisLoss{queue}, commitTimeout: serverTimeout,
+		store: queue.Store(), repos: accounts.Repositories(), history: accounts.History(), shared: true, loss: redisLoss{queue}, commitTimeout: serverTimeout, settings: accounts.Durability, room: queue.Room,
 		close: func() error { return errors.Join(queue.Close(), accounts.Close()) },
 	}, nil
 }

@@ -117,7 +117,7 @@ func (f *fleet) ensurePool(ctx context.Context, id string) error {
 	}
 	err = f.app.node.AddPool(ctx, dispatch.Config{
 		Pool: pool, Fence: fence, Store: f.app.store, Committer: f.app.node.Committer(),
-		Logger: f.app.logger, Metrics: f.dispatch,
+		Logger: f.app.logger, Metrics: f.dispatch, Room: f.app.engine.room,
 	})
 	if err != nil {
 		return fmt.Errorf("start pool %s: %w", id, err)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/dash-fleet/dash/http/server"
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/persistence"
 )
 
 // healthFor is how long one round of checks serves all callers.
@@ -36,9 +37,7 @@ func (h *healthChecks) Checks(ctx context.Context) []server.Check {
 	if h.app.onDuty() == nil {
 		h.checks = append(h.checks, h.pools(ctx))
 	}
-	if c, ok := h.app.lossCheck(); ok {
-		h.checks = append(h.checks, c)
-	}
+	h.checks = append(h.checks, h.app.durabilityCheck(), roomCheck(h.app.engine.room()))
 	if c, ok := h.app.helperCheck(); ok {
 		h.checks = append(h.checks, c)
 	}
@@ -70,6 +69,17 @@ func commitsCheck(oldest time.Duration) server.Check {
 		c.Detail = fmt.Sprintf("the oldest operation waits for %s", oldest.Round(time.Millisecond))
 	}
 	return c
+}
+
+// roomCheck: a node whose store has no room takes no work.
+func roomCheck(r persistence.Room) server.Check {
+	switch {
+	case r.Full():
+		return server.Check{Name: "room", Detail: r.Why + "; " + r.Next}
+	case r.Left < 0:
+		return server.Check{Name: "room", OK: true, Detail: "the store does not tell how much is left"}
+	}
+	return server.Check{Name: "room", OK: true, Detail: fmt.Sprintf("%.0f MiB until submits are refused", float64(r.Left)/(1<<20))}
 }
 
 // pools asks the default pool's owner: it answers only when it has read itself back.

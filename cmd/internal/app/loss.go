@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/dash-fleet/dash/http/server"
@@ -99,16 +100,32 @@ func (a *App) awaitLoss(ctx context.Context) {
 	}
 }
 
-// lossCheck is on /health: a store that may lose accepted work says so.
-func (a *App) lossCheck() (server.Check, bool) {
-	if a.engine.loss == nil {
-		return server.Check{}, false
+// durabilityCheck is on /health: a store that may lose accepted work says so.
+func (a *App) durabilityCheck() server.Check {
+	c := server.Check{Name: "durability", OK: true, Detail: "accepted work survives a crash of the store"}
+	var accepted []string
+	if a.engine.loss != nil {
+		if err := a.engine.loss.lost(); err != nil {
+			return server.Check{Name: "durability", Detail: err.Error()}
+		}
+		if w := a.engine.loss.window(); w > 0 {
+			accepted = append(accepted, "accepted with --redis-accept-loss: a crash of the Redis server may lose up to "+w.String()+" of accepted work")
+		}
 	}
-	if err := a.engine.loss.lost(); err != nil {
-		return server.Check{Name: "durability", Detail: err.Error()}, true
+	if a.engine.settings != nil {
+		d := a.engine.settings()
+		if d.Wrong != nil {
+			return server.Check{Name: "durability", Detail: "PostgreSQL: " + d.Wrong.Problem + "; " + d.Wrong.Next}
+		}
+		if d.Raised != "" {
+			c.Detail += "; " + d.Raised
+		}
+		if d.Accepted != "" {
+			accepted = append(accepted, "accepted with --postgres-accept-loss: "+d.Accepted)
+		}
 	}
-	if w := a.engine.loss.window(); w > 0 {
-		return server.Check{Name: "durability", OK: true, Detail: "accepted with --redis-accept-loss: a crash of the Redis server may lose up to " + w.String() + " of accepted work"}, true
+	if accepted != nil {
+		c.Detail = strings.Join(accepted, "; ")
 	}
-	return server.Check{Name: "durability", OK: true, Detail: "accepted work survives a crash of the store"}, true
+	return c
 }

@@ -20,13 +20,13 @@ func OpenSource(ctx context.Context, cfg config.Config) (persistence.Snapshotter
 	case config.EngineSQLite:
 		return sqlite.OpenSource(ctx, cfg.Data)
 	case config.EnginePostgres:
-		return postgres.OpenSource(ctx, postgres.Config{URL: cfg.PostgresURL})
+		return postgres.OpenSource(ctx, postgres.Config{URL: cfg.PostgresURL, AcceptLoss: true})
 	case config.EngineRedis:
 		queue, err := redis.OpenSource(ctx, redis.Config{URL: cfg.RedisURL.Reveal()})
 		if err != nil {
 			return nil, err
 		}
-		accounts, err := postgres.OpenSource(ctx, postgres.Config{URL: cfg.PostgresURL})
+		accounts, err := postgres.OpenSource(ctx, postgres.Config{URL: cfg.PostgresURL, AcceptLoss: true})
 		if err != nil {
 			return nil, errors.Join(err, queue.Close())
 		}
@@ -43,7 +43,7 @@ func OpenTarget(ctx context.Context, cfg config.Config) (persistence.Restorer, e
 	case config.EngineSQLite:
 		return sqlite.OpenTarget(ctx, cfg.Data)
 	case config.EnginePostgres:
-		return postgres.OpenTarget(ctx, postgres.Config{URL: cfg.PostgresURL})
+		return postgres.OpenTarget(ctx, postgres.Config{URL: cfg.PostgresURL, AcceptLoss: cfg.PostgresAcceptLoss})
 	case config.EngineRedis:
 		// A history, which is not called here, makes the restored tasks go to the
 		// outbox, from where the next node brings them into the task history.
@@ -53,7 +53,7 @@ func OpenTarget(ctx context.Context, cfg config.Config) (persistence.Restorer, e
 		if err != nil {
 			return nil, err
 		}
-		accounts, err := postgres.OpenTarget(ctx, postgres.Config{URL: cfg.PostgresURL})
+		accounts, err := postgres.OpenTarget(ctx, postgres.Config{URL: cfg.PostgresURL, AcceptLoss: cfg.PostgresAcceptLoss})
 		if err != nil {
 			return nil, errors.Join(err, queue.Close())
 		}
@@ -69,7 +69,7 @@ func Pair(ctx context.Context, cfg config.Config) (err error) {
 	if cfg.Store != config.EngineRedis {
 		return nil
 	}
-	accounts, err := postgres.Open(ctx, postgres.Config{URL: cfg.PostgresURL})
+	accounts, err := postgres.Open(ctx, postgres.Config{URL: cfg.PostgresURL, AcceptLoss: cfg.PostgresAcceptLoss})
 	if err != nil {
 		return err
 	}

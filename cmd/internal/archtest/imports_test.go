@@ -29,6 +29,7 @@ var rules = []rule{
 	{part: "persistence/internal/rows", may: []string{"messages", "persistence"}},
 	{part: "persistence/internal/migrations", may: []string{"persistence"}},
 	{part: "persistence/internal/storemetrics"},
+	{part: "persistence/internal/room", may: []string{"persistence"}},
 	{part: "persistence/sqlite/...", may: []string{"messages", "persistence", "persistence/internal/..."}, tests: []string{"persistence/sqlite/...", "persistence/storetest", "persistence/backup/..."}},
 	{part: "persistence/backup/...", may: []string{"messages", "persistence", "persistence/backup"},
 		tests: []string{"persistence/backup/...", "persistence/sqlite", "persistence/postgres", "persistence/testserver"}},

@@ -45,6 +45,9 @@ type Config struct {
 	// RedisAcceptLoss is the time of accepted work that may be lost with a Redis
 	// server that is not set to appendfsync always; 0 refuses such a server.
 	RedisAcceptLoss time.Duration `key:"redis-accept-loss" help:"run on a Redis server that may lose up to this much accepted work in a crash, and say so on /health; 0 refuses such a server"`
+	// PostgresAcceptLoss works with a PostgreSQL server without fsync or
+	// full_page_writes, which may lose any accepted work in a crash.
+	PostgresAcceptLoss bool `key:"postgres-accept-loss" help:"run on a PostgreSQL server whose fsync or full_page_writes is off, which may lose accepted work in a crash, and say so on /health; without it such a server is refused"`
 	// Retention is how long finished tasks are kept; 0 keeps them for ever.
 	Retention time.Duration `key:"retention" help:"how long finished tasks are kept; 0 keeps them for ever"`
 	// BackupEvery is the interval of backups of the store; 0 makes none.
