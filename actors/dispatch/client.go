@@ -3,6 +3,7 @@ package dispatch
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -233,7 +234,12 @@ func first(asked, answered error) error {
 	return answered
 }
 
+// timedOut says why nobody waits any longer. Only a deadline means that the pool
+// was slow; what else ended ctx is for the caller to tell.
 func timedOut(ctx context.Context) error {
+	if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return fmt.Errorf("ask the pool: %w", ctx.Err())
+	}
 	return &messages.Error{
 		Code: messages.CodeTimeout, Message: "the pool did not answer in time; what was asked for may still happen",
 		NextStep: next.ReadTaskOrRepeatSameKey, RetryAfter: time.Second, Err: ctx.Err(),

@@ -236,7 +236,7 @@ func listAll[T any](ctx context.Context, c *client, path string, query url.Value
 		case p.NextCursor == nil || *p.NextCursor == "":
 			return items, false, nil
 		case *p.NextCursor == q.Get("cursor"):
-			return items, false, &failure{what: "the list does not end: " + path + " gave the same cursor twice", next: "report this, and list with --limit"}
+			return items, false, &failure{what: "the list does not end: " + path + " gave the same cursor twice", next: next.ReportEndlessList}
 		case limit > 0 && len(items) >= limit:
 			return items, true, nil
 		}

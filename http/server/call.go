@@ -30,6 +30,7 @@ type call struct {
 	s         *Server
 	w         http.ResponseWriter
 	r         *http.Request
+	client    context.Context // of a request that has one of its own: ends when the client closes its side
 	op        *operation
 	route     string // template, for logs and metrics
 	id        string // request id

@@ -128,6 +128,9 @@ func (s *Server) recovered(c *call, p any) {
 }
 
 func (s *Server) admit(c *call, rt *route) error {
+	if rt.kind != streaming {
+		defer c.detach()()
+	}
 	if err := s.authenticate(c, rt); err != nil {
 		return err
 	}
@@ -159,7 +162,11 @@ func (s *Server) admit(c *call, rt *route) error {
 	}
 	defer leave()
 	if kind == streaming {
-		return rt.handler(c)
+		err := rt.handler(c)
+		if errors.Is(err, context.Canceled) && c.r.Context().Err() != nil && s.ctx.Err() == nil {
+			return errClientClosed
+		}
+		return err
 	}
 	// Streams set a deadline for each of their writes.
 	_ = http.NewResponseController(c.w).SetWriteDeadline(time.Now().Add(wait + s.cfg.HandleTimeout + s.cfg.WriteTimeout))
@@ -174,6 +181,19 @@ func (s *Server) admit(c *call, rt *route) error {
 		return c.once(h)
 	}
 	return h(c)
+}
+
+// detach lets a request go on when its client closes its side of the
+// connection: net/http takes that for the end of the client, but whoever has
+// said all there is to say (nc -N, a proxy) still reads the answer, and what was
+// begun is not told as something else. It is bounded all the same: each step has
+// its own time, a long-poll looks at client, and a Stop cuts what is left.
+func (c *call) detach() (release func()) {
+	c.client = c.r.Context()
+	ctx, cancel := context.WithCancel(context.WithoutCancel(c.client))
+	stop := context.AfterFunc(c.s.cut, cancel)
+	c.r = c.r.WithContext(ctx)
+	return func() { stop(); cancel() }
 }
 
 // authenticate finds out who calls and refuses whoever may not, or not so often.

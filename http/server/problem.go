@@ -62,6 +62,9 @@ var meanings = map[messages.Code]meaning{
 	messages.CodeTimeout:       {504, "Timed out", "The request took too long. A write may have happened all the same: repeat it with the same Idempotency-Key."},
 }
 
+// errClientClosed ends a stream before it began: a stream's client has to stay.
+var errClientClosed = errors.New("the client closed its side of the connection")
+
 // docsPath is where a code's page is; it is the `type` of a problem.
 func docsPath(c messages.Code) string { return prefix + "/docs/errors/" + string(c) }
 
@@ -78,7 +81,9 @@ func refusal(err error) *messages.Error {
 		return invalid(messages.FieldError{Pointer: syntax.pointer, Detail: syntax.detail})
 	case errors.Is(err, context.DeadlineExceeded):
 		return &messages.Error{Code: messages.CodeTimeout, Message: "the request took too long", NextStep: next.RepeatSameKey, Err: err}
-	case errors.Is(err, context.Canceled):
+	case errors.Is(err, errClientClosed):
+		return &messages.Error{Code: messages.CodeInvalid, Message: "the client closed its side of the connection", NextStep: next.KeepStreamOpen, Err: err}
+	case errors.Is(err, context.Canceled): // only a Stop cuts requests, see detach
 		return &messages.Error{Code: messages.CodeShuttingDown, Message: "the request was cut off", NextStep: next.RepeatSameKey, RetryAfter: time.Second, Err: err}
 	}
 	return &messages.Error{Code: messages.CodeInternal, Message: "something went wrong inside Dash", NextStep: next.LookForRequestID, Err: err}

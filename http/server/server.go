@@ -128,6 +128,8 @@ type Server struct {
 	fatal    chan error
 	ctx      context.Context // ends when streams and long-polls must
 	cancel   context.CancelFunc
+	cut      context.Context // ends when a Stop does not wait any longer
+	cutNow   context.CancelFunc
 }
 
 // New returns a server that does not listen yet. It refuses when an operation
@@ -152,6 +154,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		replies: newReplies(cfg.MaxRemembered, cfg.RememberFor), fatal: make(chan error, 1),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background()) // ends with Stop; requests have their own
+	s.cut, s.cutNow = context.WithCancel(context.Background())
 	s.audit = newAuditor(deps.Commands.Audit, deps.Logger)
 	if s.limits == nil {
 		if s.limits, err = ratelimit.NewLocal(0, deps.Registerer); err != nil {
@@ -274,6 +277,7 @@ func (s *Server) Stop(ctx context.Context) error {
 	}
 	stopEvents := s.events.Stop(ctx)
 	err := h.Shutdown(ctx)
+	s.cutNow()
 	switch {
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		s.logger.Warn("requests were cut at the stop", slog.Any("err", err))

@@ -253,17 +253,19 @@ func (s *Server) getTask(c *call) error {
 	return c.ok(http.StatusOK, viewTask(t))
 }
 
-// waitTask answers when the task is terminal, or not at all.
+// waitTask answers when the task is terminal, or not at all: then the time is
+// over, the node stops, or the client has closed its side, and nobody is kept waiting.
 func (s *Server) waitTask(c *call, d time.Duration) error {
 	ctx, cancel := context.WithTimeout(c.r.Context(), d)
 	defer cancel()
 	defer context.AfterFunc(s.ctx, cancel)()
+	defer context.AfterFunc(c.client, cancel)()
 	t, err := s.cmd.Tasks.WaitTask(ctx, c.tenant(), c.param)
 	switch {
 	case err == nil:
 		return c.ok(http.StatusOK, viewTask(t))
 	case ctx.Err() != nil && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)):
-		return c.r.Context().Err() // nil while the client is there
+		return c.ctx().Err() // nil unless a Stop cuts
 	}
 	return err
 }

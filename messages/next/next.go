@@ -305,6 +305,8 @@ const (
 	RaiseMaxMemory        = "raise maxmemory (`redis-cli CONFIG SET maxmemory` and `redis-cli CONFIG REWRITE`) or shorten --retention; what waits and runs goes on meanwhile"
 	OwnDatabase           = "let that user own the database: `ALTER DATABASE name OWNER TO \"user\"`"
 	StartWithoutCursor    = "start again without a cursor"
+	KeepStreamOpen        = "keep the connection open for as long as the stream shall last"
+	ReportEndlessList     = "report this, and list with --limit"
 	ID128                 = "use ids of at most 128 characters"
 	SmallerBatches        = "send smaller batches"
 	SmallerOps            = "send smaller batches, with fewer labels and events in one op"
