@@ -34,6 +34,7 @@ type Feed struct {
 type run struct {
 	claim    int64
 	text     string
+	trouble  string // of its provider, in words; empty since the last text
 	watchers map[*RunWatch]struct{}
 }
 
@@ -137,9 +138,9 @@ func (f *Feed) taskChanged(task string, t *messages.TaskChanged) {
 	}
 	switch t.State {
 	case "claimed", "queued", "retry_wait":
-		r.text = ""
+		r.text, r.trouble = "", ""
 	case "succeeded", "dead_letter", "cancelled", "expired":
-		r.text = ""
+		r.text, r.trouble = "", ""
 		f.forget(task, r)
 	}
 }
@@ -161,7 +162,7 @@ func (f *Feed) Text(task string, claim int64, text string) {
 	if claim < r.claim {
 		return
 	}
-	r.claim, r.text = claim, text
+	r.claim, r.text, r.trouble = claim, text, ""
 	if text == "" {
 		f.forget(task, r)
 		return
@@ -169,6 +170,31 @@ func (f *Feed) Text(task string, claim int64, text string) {
 	for w := range r.watchers {
 		w.wake()
 	}
+}
+
+// Trouble records in words what keeps a task's run under a claim, until the next
+// Text. An older claim's is dropped. It never blocks.
+func (f *Feed) Trouble(task string, claim int64, words string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	r := f.runs[task]
+	if r == nil {
+		r = &run{}
+		f.runs[task] = r
+	}
+	if claim >= r.claim {
+		r.claim, r.trouble = claim, words
+	}
+}
+
+// TroubleOf is what keeps a task's run under a claim, empty if nothing is known.
+func (f *Feed) TroubleOf(task string, claim int64) string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if r := f.runs[task]; r != nil && r.claim == claim {
+		return r.trouble
+	}
+	return ""
 }
 
 func (f *Feed) forget(task string, r *run) {
@@ -223,7 +249,7 @@ func (w *RunWatch) Close() {
 		return
 	}
 	delete(r.watchers, w)
-	if r.text == "" {
+	if r.text == "" && r.trouble == "" {
 		w.feed.forget(w.task, r)
 	}
 }

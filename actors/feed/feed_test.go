@@ -111,3 +111,35 @@ func TestTextAfterTheEndIsForgotten(t *testing.T) {
 		t.Errorf("kept %v, want u alone", f.runs)
 	}
 }
+
+// TestTroubleLastsUntilTheNextText, the next claim or the end, and leaves nothing
+// behind.
+func TestTroubleLastsUntilTheNextText(t *testing.T) {
+	t.Parallel()
+	f := New(0, nil)
+	f.Trouble("t", 2, "HTTP 500")
+	f.Trouble("t", 1, "of an old claim")
+	if got := f.TroubleOf("t", 2); got != "HTTP 500" || f.TroubleOf("t", 1) != "" || f.TroubleOf("u", 1) != "" {
+		t.Fatalf("trouble %q", got)
+	}
+	w := f.WatchRun("t")
+	w.Close() // a watcher that goes takes nothing along
+	if f.TroubleOf("t", 2) != "HTTP 500" {
+		t.Fatal("lost with its watcher")
+	}
+	f.Text("t", 2, "it answers")
+	if got := f.TroubleOf("t", 2); got != "" {
+		t.Fatalf("trouble %q of a run that goes on", got)
+	}
+	f.Trouble("t", 2, "HTTP 500 again")
+	f.Publish([]*messages.Event{event(1, "t", "retry_wait")})
+	if got := f.TroubleOf("t", 2); got != "" {
+		t.Fatalf("trouble %q of a run that is over", got)
+	}
+	f.Trouble("t", 3, "HTTP 500")
+	f.Publish([]*messages.Event{event(2, "t", "dead_letter")})
+	f.Text("t", 3, "")
+	if len(f.runs) != 0 {
+		t.Errorf("kept %v", f.runs)
+	}
+}

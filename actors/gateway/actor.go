@@ -78,7 +78,7 @@ func newGateway(cfg Config, inc uint64) *gateway {
 		window:   NewWindow(max(1, cfg.Gateway.MaxConcurrency), now),
 		claims:   map[messages.ClaimRef]*claim{},
 		returned: map[messages.ClaimRef]messages.Returned{},
-		routes:   newRoutes(cfg.Text),
+		routes:   newRoutes(cfg.Text, cfg.Trouble),
 		draining: cfg.Gateway.Drained,
 		since:    now, // nothing is known of it until it answers
 	}

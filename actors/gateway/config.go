@@ -86,7 +86,10 @@ type Config struct {
 	// Text takes the text so far of a run, at the end of its claim an empty
 	// one; it must not block.
 	Text func(task string, claim int64, text string)
-	Dial DialFunc
+	// Trouble takes words about a run whose model call failed while the gateway
+	// goes on asking; the next Text takes them back. It must not block.
+	Trouble func(task string, claim int64, words string)
+	Dial    DialFunc
 	// Process is nil for a gateway that somebody else runs.
 	Process Process
 	// Boots knows which gateway each process is; nil: nobody asks.

@@ -11,9 +11,10 @@ import (
 // routes finds the run that an event of the gateway is about. The actor writes
 // it, the reader of the connection reads it.
 type routes struct {
-	text func(task string, claim int64, text string)
-	mu   sync.RWMutex
-	runs map[string]route
+	text    func(task string, claim int64, text string)
+	trouble func(task string, claim int64, words string)
+	mu      sync.RWMutex
+	runs    map[string]route
 }
 
 type route struct {
@@ -21,11 +22,14 @@ type route struct {
 	own bool // the id is Dash's own run id, not the gateway's
 }
 
-func newRoutes(text func(string, int64, string)) *routes {
-	if text == nil {
-		text = func(string, int64, string) {}
+func newRoutes(text, trouble func(string, int64, string)) *routes {
+	r := &routes{text: text, trouble: trouble, runs: map[string]route{}}
+	for _, f := range []*func(string, int64, string){&r.text, &r.trouble} {
+		if *f == nil {
+			*f = func(string, int64, string) {}
+		}
 	}
-	return &routes{text: text, runs: map[string]route{}}
+	return r
 }
 
 func (r *routes) add(runID string, to route) {
@@ -45,12 +49,29 @@ func (r *routes) remove(ref messages.ClaimRef, runs []string) {
 }
 
 // say passes a text on. It does so under the lock, so that none follows the
-// last.
+// last. A gateway takes a text back before it asks its provider again: the old
+// one stays until there is another.
 func (r *routes) say(t openclaw.RunText) {
+	if t.Text == "" {
+		return
+	}
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	if to, ok := r.runs[t.RunID]; ok {
 		r.text(to.ref.Task, to.ref.Claim, t.Text)
+	}
+}
+
+// worry passes on that a run's model call failed. It does so under the lock, as say.
+func (r *routes) worry(p openclaw.RunPhase) {
+	words := p.Trouble()
+	if words == "" {
+		return
+	}
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if to, ok := r.runs[p.RunID]; ok {
+		r.trouble(to.ref.Task, to.ref.Claim, words)
 	}
 }
 
@@ -72,10 +93,12 @@ type handler struct {
 // RunText passes the text so far to whoever watches the task.
 func (h *handler) RunText(t openclaw.RunText) { h.routes.say(t) }
 
-// RunPhase tells a session of the end of the gateway's own re-run; the end of
-// Dash's own run comes as the answer to its request.
+// RunPhase tells whoever asks of a provider that fails, and a session of the end
+// of the gateway's own re-run; the end of Dash's own run comes as the answer to
+// its request.
 func (h *handler) RunPhase(p openclaw.RunPhase) {
 	if !p.Terminal() {
+		h.routes.worry(p)
 		return
 	}
 	if r, ok := h.routes.find(p.RunID); ok && !r.own {

@@ -122,3 +122,24 @@ func TestMetricNames(t *testing.T) {
 		t.Errorf("metrics (-want +got)\n%s", diff)
 	}
 }
+
+func TestTroubleInWords(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		p    RunPhase
+		want string
+	}{
+		{RunPhase{Phase: "finishing", Error: "⚠️ fake/fake-1 request failed", Details: ErrorDetails{Provider: "fake", FailoverReason: "server_error", HTTPStatus: 500, Preview: "boom"}},
+			"the model provider fake fails (internal error, HTTP 500: boom); the gateway asks it again by itself"},
+		{RunPhase{Phase: "finishing", Error: "LLM request failed.", Details: ErrorDetails{Provider: "fake", FailoverReason: "timeout"}},
+			"the model provider fake fails (no whole answer: the connection was refused, reset or cut, or nothing came); the gateway asks it again by itself"},
+		{RunPhase{Phase: "finishing", Error: "⚠️ Agent run failed (model: fake/fake-1).", Details: ErrorDetails{Provider: "fake"}},
+			"the model provider fake fails (Agent run failed (model: fake/fake-1).); the gateway asks it again by itself"},
+		{RunPhase{Phase: "finishing"}, ""},
+		{RunPhase{Phase: "error", Error: "x", Details: ErrorDetails{Provider: "fake"}}, ""},
+	} {
+		if got := tt.p.Trouble(); got != tt.want {
+			t.Errorf("%q, want %q", got, tt.want)
+		}
+	}
+}

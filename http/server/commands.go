@@ -56,8 +56,8 @@ type Task struct {
 	messages.Task
 	// BlockedBy is the earlier task of the session that must end first, empty for none.
 	BlockedBy string
-	// WaitingReason says in words why a queued task does not run yet, or until
-	// when a held one waits; empty in lists, and where nothing keeps it but its turn.
+	// WaitingReason says in words why a queued task does not run yet, what keeps a
+	// running one, or until when a held one waits; empty in lists, and where nothing keeps it but its turn.
 	WaitingReason string
 }
 

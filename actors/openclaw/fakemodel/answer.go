@@ -22,9 +22,12 @@ type plan struct {
 	text   string
 	cached int // input tokens that the provider had in its cache
 	finish string
+	spawn  string // task of a sub-agent that the model asks for first
 }
 
-var mark = regexp.MustCompile(`\[\[(delay|gate|fail|reply|chunks|chunkms|cached)=([^\]]*)\]\]`)
+var spawnMark = regexp.MustCompile(`\[\[spawn=[^\]]*\]\]`)
+
+var mark = regexp.MustCompile(`\[\[(delay|gate|fail|reply|chunks|chunkms|cached|spawn)=([^\]]*)\]\]`)
 
 const echoed = 4096
 
@@ -57,6 +60,8 @@ func newPlan(set Settings, r Request, marked string) plan {
 			p.pause = time.Duration(n) * time.Millisecond
 		case m[1] == "chunks" && number && n > 0:
 			p.chunks = n
+		case m[1] == "spawn":
+			p.spawn = m[2]
 		case m[1] == "cached" && number:
 			p.cached = n
 		}
@@ -98,6 +103,9 @@ func (s *Server) pass(r *http.Request, p plan) error {
 // shape turns the modes that are no HTTP error into the answer that they are.
 func (p *plan) shape() {
 	p.finish = finishStop
+	if p.spawn != "" {
+		p.text = "" // at first
+	}
 	switch p.fail {
 	case "empty":
 		p.text = ""

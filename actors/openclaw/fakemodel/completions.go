@@ -1,8 +1,10 @@
 package fakemodel
 
 import (
+	"encoding/json"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -34,8 +36,21 @@ type choice struct {
 }
 
 type delta struct {
-	Role    string `json:"role,omitempty"`
-	Content string `json:"content"`
+	Role      string     `json:"role,omitempty"`
+	Content   string     `json:"content"`
+	ToolCalls []toolCall `json:"tool_calls,omitempty"`
+}
+
+type toolCall struct {
+	Index    int      `json:"index"`
+	ID       string   `json:"id"`
+	Type     string   `json:"type"`
+	Function function `json:"function"`
+}
+
+type function struct {
+	Name      string `json:"name"`
+	Arguments string `json:"arguments"`
 }
 
 type usage struct {
@@ -66,6 +81,15 @@ func (a completions) piece(w io.Writer, c call, p plan, text string) {
 }
 
 func (a completions) end(w io.Writer, c call, p plan) {
+	if p.spawn != "" {
+		task := strings.NewReplacer("{{", "[[", "}}", "]]").Replace(p.spawn)
+		args, err := json.Marshal(map[string]string{"task": task})
+		if err != nil {
+			panic(err) // plain text
+		}
+		a.put(w, c, p, delta{ToolCalls: []toolCall{{ID: "call-" + id(p), Type: "function", Function: function{"sessions_spawn", string(args)}}}}, nil)
+		p.finish = "tool_calls"
+	}
 	a.put(w, c, p, delta{}, &p.finish)
 	event(w, "", completion{ID: id(p), Object: "chat.completion.chunk", Model: c.Model, Choices: []choice{}, Usage: a.usage(c, p)})
 	_, _ = io.WriteString(w, "data: [DONE]\n\n") // a caller that left shows at the flush

@@ -10,6 +10,8 @@
 //	[[reply=text]]   this reply
 //	[[chunks=8]]     pieces a streamed reply is cut into
 //	[[chunkms=100]]  pause between pieces
+//	[[spawn=task]]   a sub-agent is started for the task, then the reply follows
+//	                 (chat completions only); in its text, {{ and }} stand for [[ and ]]
 //	[[cached=200]]   input tokens that come out of the provider's cache
 //	[[fail=MODE]]    an HTTP status, or hang, cut, reset, quota, overflow
 //	                 (400, context too long), empty, filter, refuse
@@ -26,6 +28,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -217,6 +220,20 @@ const internalContext = "<<<BEGIN_"
 // answer. Its marks are those of the text before it.
 const askedAgain = "The previous attempt did not produce"
 
+// toolsAnswered reports whether the last user text was followed by the result of
+// a tool.
+func (c call) toolsAnswered() bool {
+	for _, m := range slices.Backward(c.Messages) {
+		switch {
+		case m.Role == "tool":
+			return true
+		case m.Role == "user" && !strings.HasPrefix(strings.TrimSpace(m.text()), internalContext):
+			return false
+		}
+	}
+	return false
+}
+
 // said lists the texts of the user messages.
 func (c call) said() []string {
 	var out []string
@@ -251,6 +268,9 @@ func (s *Server) called(w http.ResponseWriter, r *http.Request, a api) {
 		last = said[len(said)-1]
 	}
 	marked := last
+	if c.toolsAnswered() {
+		marked = spawnMark.ReplaceAllString(marked, "")
+	}
 	for i := len(said) - 1; i > 0 && strings.Contains(said[i], askedAgain); i-- {
 		marked = said[i-1]
 	}

@@ -133,7 +133,7 @@ func (f *fleet) startGateway(ctx context.Context, g messages.Gateway, last messa
 	}
 	cfg := gateway.Config{
 		Gateway: g, Fence: fence, Last: last, Store: f.app.store, Committer: f.app.node.Committer(),
-		Pool: f.pool, History: f.history, Text: f.app.feed.Text, Dial: f.app.deps.Dial,
+		Pool: f.pool, History: f.history, Text: f.app.feed.Text, Trouble: f.app.feed.Trouble, Dial: f.app.deps.Dial,
 		OpenClaw: openclaw.Config{Version: f.app.deps.Version, Metrics: f.openclaw, Allow: f.allowed},
 		Timing:   gateway.Timing{RetryWindow: f.app.cfg.OpenClawRetryWindow},
 		Logger:   f.app.logger, Metrics: f.gateways, Restarts: f.app.node.Restarts(),

@@ -65,6 +65,9 @@ func (c taskCommands) explained(ctx context.Context, t messages.Task) server.Tas
 	if t.State == messages.Held {
 		out.WaitingReason = heldReason(t)
 	}
+	if t.State.AtGateway() {
+		out.WaitingReason = c.app.feed.TroubleOf(t.ID, t.Claim)
+	}
 	if !t.State.Waiting() {
 		return out
 	}
