@@ -1,13 +1,19 @@
 package messages
 
-import "time"
+import (
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
+)
 
 // Gateway is the configuration of one gateway: what an operator wants.
 type Gateway struct {
 	ID             string
 	Tenant         string
 	Pool           string
-	Node           string // home node of a loopback URL
+	Node           string // name of its home, or of the node that registered it
+	Home           string // id of its home, the only node that starts and dials it; empty: not claimed yet, see HomeBound
 	Region         string
 	URL            string // ws:// or wss://; empty for a managed gateway before its first start
 	Token          Secret
@@ -19,6 +25,25 @@ type Gateway struct {
 	Drained        bool // the operator wants no work on it
 	Version        int64
 	CreatedAt      time.Time
+}
+
+// HomeBound reports whether only one node can reach the gateway: a daemon that
+// Dash starts lives on the host and in the data folder of one node, and a
+// loopback address means another process on every host.
+func (g *Gateway) HomeBound() bool { return g.Managed != nil || Loopback(g.URL) }
+
+// Loopback reports whether a URL leads to the host of whoever dials it.
+func Loopback(raw string) bool {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return false
+	}
+	host := strings.TrimSuffix(strings.ToLower(u.Hostname()), ".")
+	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
+		return true
+	}
+	a, err := netip.ParseAddr(host)
+	return err == nil && (a.Unmap().IsLoopback() || a.IsUnspecified())
 }
 
 // Managed describes a gateway daemon that Dash starts and keeps alive.

@@ -67,6 +67,7 @@ type Node struct {
 	Version string
 	Sees    int // members it saw when it last renewed
 	Expires time.Time
+	Home    string // of its data folder; empty: that is temporary
 }
 
 // Ownership is a row of who owns what.

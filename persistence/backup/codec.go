@@ -97,8 +97,12 @@ type gatewayRow struct {
 	Token string
 }
 
+// encodeGateway leaves the home out: it names a data folder, and a restore has
+// another one. The node of the gateway's name is its home then.
 func encodeGateway(g *messages.Gateway) ([]byte, error) {
-	return json.Marshal(gatewayRow{*g, g.Token.Reveal()})
+	row := gatewayRow{*g, g.Token.Reveal()}
+	row.Home = ""
+	return json.Marshal(row)
 }
 
 func decodeGateway(b []byte) (*messages.Gateway, error) {

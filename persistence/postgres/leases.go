@@ -12,16 +12,16 @@ import (
 // sqlRenew lists the nodes as the statement finds them; the row that it writes
 // is put in their place by the caller. Rows that ended an hour ago are removed.
 const sqlRenew = `WITH gone AS (DELETE FROM nodes WHERE expires < clock_timestamp() - interval '1 hour' AND id <> $1),
- mine AS (INSERT INTO nodes AS n (id, addr, region, version, sees, expires) VALUES ($1, $2, $3, $4, $5, clock_timestamp() + $6::bigint * interval '1 microsecond')
- ON CONFLICT (id) DO UPDATE SET addr = excluded.addr, region = excluded.region, version = excluded.version, sees = excluded.sees, expires = excluded.expires
- RETURNING id, addr, region, version, sees, expires)
-SELECT id, addr, region, version, sees, expires FROM mine
-UNION ALL SELECT id, addr, region, version, sees, expires FROM nodes WHERE id <> $1 AND expires > clock_timestamp() ORDER BY id`
+ mine AS (INSERT INTO nodes AS n (id, addr, region, version, sees, expires, home) VALUES ($1, $2, $3, $4, $5, clock_timestamp() + $6::bigint * interval '1 microsecond', $7)
+ ON CONFLICT (id) DO UPDATE SET addr = excluded.addr, region = excluded.region, version = excluded.version, sees = excluded.sees, expires = excluded.expires, home = excluded.home
+ RETURNING id, addr, region, version, sees, expires, home)
+SELECT id, addr, region, version, sees, expires, home FROM mine
+UNION ALL SELECT id, addr, region, version, sees, expires, home FROM nodes WHERE id <> $1 AND expires > clock_timestamp() ORDER BY id`
 
 // Renew writes the node's row and returns the valid ones in the order of their
 // ids. It has connections of its own.
 func (db *DB) Renew(ctx context.Context, n persistence.Node, ttl time.Duration) ([]persistence.Node, error) {
-	rows, err := db.leases.Query(ctx, sqlRenew, n.ID, n.Addr, n.Region, n.Version, n.Sees, ttl.Microseconds())
+	rows, err := db.leases.Query(ctx, sqlRenew, n.ID, n.Addr, n.Region, n.Version, n.Sees, ttl.Microseconds(), n.Home)
 	if err != nil {
 		return nil, readError(ctx, "renew", err)
 	}

@@ -13,7 +13,7 @@ import (
 
 type gateways struct{ db *DB }
 
-const gatewayColumns = `id, tenant, pool, node, region, url, token, max_concurrency, weight, capabilities::text, labels::text, managed::text, drained, version, created_at`
+const gatewayColumns = `id, tenant, pool, node, region, url, token, max_concurrency, weight, capabilities::text, labels::text, managed::text, drained, version, created_at, home`
 
 // gatewayArgs are the values of gatewayColumns. The token is stored as it is:
 // access to the database is its protection.
@@ -25,14 +25,14 @@ func gatewayArgs(g *messages.Gateway) ([]any, error) {
 		return nil, fmt.Errorf("gateway %s: %w", g.ID, err)
 	}
 	return []any{g.ID, g.Tenant, g.Pool, g.Node, g.Region, g.URL, g.Token.Reveal(), g.MaxConcurrency, g.Weight,
-		capabilities, labels, managed, g.Drained, g.Version, g.CreatedAt}, nil
+		capabilities, labels, managed, g.Drained, g.Version, g.CreatedAt, g.Home}, nil
 }
 
 func readGateway(row pgx.CollectableRow) (g messages.Gateway, err error) {
 	var token string
 	var capabilities, labels, managed *string
 	err = row.Scan(&g.ID, &g.Tenant, &g.Pool, &g.Node, &g.Region, &g.URL, &token, &g.MaxConcurrency, &g.Weight,
-		&capabilities, &labels, &managed, &g.Drained, &g.Version, &g.CreatedAt)
+		&capabilities, &labels, &managed, &g.Drained, &g.Version, &g.CreatedAt, &g.Home)
 	if err != nil {
 		return g, err
 	}
@@ -56,8 +56,8 @@ func (r gateways) Create(ctx context.Context, g messages.Gateway) (messages.Gate
 		return messages.Gateway{}, err
 	}
 	return rowOf(ctx, r.db, "create gateway "+g.ID, readGateway, `INSERT INTO gateways
- (id, tenant, pool, node, region, url, token, max_concurrency, weight, capabilities, labels, managed, drained, version, created_at)
- VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::json, $11::json, $12::json, $13, $14, $15) RETURNING `+gatewayColumns, args...)
+ (id, tenant, pool, node, region, url, token, max_concurrency, weight, capabilities, labels, managed, drained, version, created_at, home)
+ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::json, $11::json, $12::json, $13, $14, $15, $16) RETURNING `+gatewayColumns, args...)
 }
 
 // Get returns one gateway.
@@ -77,8 +77,8 @@ func (r gateways) Update(ctx context.Context, g messages.Gateway) (messages.Gate
 		return messages.Gateway{}, err
 	}
 	return change(ctx, r.db, "gateway", "gateways", g.ID, readGateway, `UPDATE gateways SET tenant=$2, pool=$3, node=$4, region=$5, url=$6, token=$7,
- max_concurrency=$8, weight=$9, capabilities=$10::json, labels=$11::json, managed=$12::json, drained=$13, version=version+1
- WHERE id=$1 AND version=$14 RETURNING `+gatewayColumns, args[:14]...)
+ max_concurrency=$8, weight=$9, capabilities=$10::json, labels=$11::json, managed=$12::json, drained=$13, version=version+1, home=$15
+ WHERE id=$1 AND version=$14 RETURNING `+gatewayColumns, append(args[:14:14], g.Home)...)
 }
 
 // Delete removes the gateway.

@@ -153,7 +153,7 @@ func (f *filling) put(row any) error {
 		if err != nil {
 			return err
 		}
-		return c.text(`INSERT INTO gateways (`+gatewayColumns+`) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)`, args...)
+		return c.text(`INSERT INTO gateways (`+gatewayColumns+`) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)`, args...)
 	case *messages.Pool:
 		return f.pool(r)
 	case *persistence.Key:

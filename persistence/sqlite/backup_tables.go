@@ -29,7 +29,7 @@ var backupTables = []backupTable{
 	{section: persistence.SectionLogins, table: "sessions", order: "id", n: 5, columns: loginColumns, read: emitted(decodeLogin)},
 	{section: persistence.SectionKeys, table: "api_keys", order: "id", n: 11, columns: keyColumns, read: emitted(decodeKey)},
 	{section: persistence.SectionAudit, table: "audit", order: "seq", n: 9, columns: auditColumns, read: emitted(decodeAudit)},
-	{section: persistence.SectionGateways, table: "gateways", order: "id", n: 15, columns: gatewayColumns, read: emitted(decodeGateway)},
+	{section: persistence.SectionGateways, table: "gateways", order: "id", n: 16, columns: gatewayColumns, read: emitted(decodeGateway)},
 	{section: persistence.SectionPools, table: "pools", order: "id", n: 9, columns: poolColumns, read: emitted(decodePool)},
 	{section: persistence.SectionOwnership, table: "ownership", order: "scope, key", n: 4, columns: `scope, key, owner, epoch`,
 		read: func(v []driver.Value, emit func(any) error) error {

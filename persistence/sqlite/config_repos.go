@@ -12,7 +12,7 @@ import (
 
 type gateways struct{ db *DB }
 
-const gatewayColumns = `id, tenant, pool, node, region, url, token, max_concurrency, weight, capabilities, labels, managed, drained, version, created_at`
+const gatewayColumns = `id, tenant, pool, node, region, url, token, max_concurrency, weight, capabilities, labels, managed, drained, version, created_at, home`
 
 // gatewayArgs are the values of gatewayColumns. The token is stored as it is:
 // the database file is readable by its owner only (mode 0600).
@@ -36,13 +36,13 @@ func gatewayArgs(g *messages.Gateway) ([]driver.Value, error) {
 		drained = 1
 	}
 	return []driver.Value{g.ID, g.Tenant, g.Pool, g.Node, g.Region, g.URL, g.Token.Reveal(), int64(g.MaxConcurrency), int64(g.Weight),
-		capabilities, labels, managed, drained, g.Version, micros(g.CreatedAt)}, nil
+		capabilities, labels, managed, drained, g.Version, micros(g.CreatedAt), g.Home}, nil
 }
 
 func decodeGateway(v []driver.Value) (messages.Gateway, error) {
 	g := messages.Gateway{
 		ID: text(v[0]), Tenant: text(v[1]), Pool: text(v[2]), Node: text(v[3]), Region: text(v[4]), URL: text(v[5]), Token: messages.Secret(text(v[6])),
-		MaxConcurrency: int(integer(v[7])), Weight: int(integer(v[8])), Drained: integer(v[12]) != 0, Version: integer(v[13]), CreatedAt: fromMicros(integer(v[14])),
+		MaxConcurrency: int(integer(v[7])), Weight: int(integer(v[8])), Drained: integer(v[12]) != 0, Version: integer(v[13]), CreatedAt: fromMicros(integer(v[14])), Home: text(v[15]),
 	}
 	for _, f := range []struct {
 		enc string
@@ -66,7 +66,7 @@ func (r gateways) Create(ctx context.Context, g messages.Gateway) (messages.Gate
 		return messages.Gateway{}, err
 	}
 	err = r.db.w.transact(ctx, func(c *conn) error {
-		err := c.text(`INSERT INTO gateways (`+gatewayColumns+`) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)`, args...)
+		err := c.text(`INSERT INTO gateways (`+gatewayColumns+`) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)`, args...)
 		if isUnique(err) {
 			return &opError{fmt.Errorf("gateway %s: %w", g.ID, persistence.ErrExists)}
 		}
@@ -93,7 +93,7 @@ func (r gateways) List(ctx context.Context) ([]messages.Gateway, error) {
 }
 
 func (r gateways) list(ctx context.Context, where string, args ...any) ([]messages.Gateway, error) {
-	return list(ctx, r.db, decodeGateway, 15, `SELECT `+gatewayColumns+` FROM gateways`+where, args...)
+	return list(ctx, r.db, decodeGateway, 16, `SELECT `+gatewayColumns+` FROM gateways`+where, args...)
 }
 
 // Update replaces the row whose version is g.Version; its time of creation stays.
@@ -104,7 +104,7 @@ func (r gateways) Update(ctx context.Context, g messages.Gateway) (messages.Gate
 	}
 	err = r.db.w.transact(ctx, func(c *conn) error {
 		n, err := c.exec(`UPDATE gateways SET tenant=?2, pool=?3, node=?4, region=?5, url=?6, token=?7, max_concurrency=?8, weight=?9,
- capabilities=?10, labels=?11, managed=?12, drained=?13, version=version+1 WHERE id=?1 AND version=?14`, args[:14]...)
+ capabilities=?10, labels=?11, managed=?12, drained=?13, version=version+1, home=?15 WHERE id=?1 AND version=?14`, append(args[:14:14], g.Home)...)
 		if err != nil || n == 1 {
 			return err
 		}

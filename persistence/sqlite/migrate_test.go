@@ -41,7 +41,7 @@ func TestMigrate(t *testing.T) {
 	t.Parallel()
 	ctx, dir := t.Context(), t.TempDir()
 	steps, err := Migrate(ctx, dir, Up, 0, true)
-	if err != nil || len(steps) != 2 || steps[0].Name != "0001_init.sql" || steps[1].Name != "0010_accounts.sql" {
+	if err != nil || len(steps) != 3 || steps[0].Name != "0001_init.sql" || steps[1].Name != "0010_accounts.sql" || steps[2].Name != "0030_home.sql" {
 		t.Fatalf("plan %v, %v", steps, err)
 	}
 	if list := schema(t, dir); len(list) != 0 {
@@ -52,7 +52,7 @@ func TestMigrate(t *testing.T) {
 	}
 	first := schema(t, dir)
 	list, current, err := Status(ctx, dir)
-	if err != nil || current != 10 || len(list) != 2 || list[0].AppliedAt.IsZero() {
+	if err != nil || current != 30 || len(list) != 3 || list[0].AppliedAt.IsZero() {
 		t.Fatalf("status %v at %d, %v", list, current, err)
 	}
 	for _, bad := range []struct {
@@ -64,7 +64,7 @@ func TestMigrate(t *testing.T) {
 		}
 	}
 	steps, err = Migrate(ctx, dir, Down, 0, false)
-	if err != nil || len(steps) != 2 {
+	if err != nil || len(steps) != 3 {
 		t.Fatalf("down %v, %v", steps, err)
 	}
 	if list := schema(t, dir); len(list) != 0 {

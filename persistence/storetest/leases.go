@@ -21,7 +21,7 @@ var leaseTests = map[string]func(*testing.T, Engine){
 
 func renew(t testing.TB, e Engine, node string, ttl time.Duration) []persistence.Node {
 	t.Helper()
-	list, err := e.Store().Renew(t.Context(), persistence.Node{ID: node, Addr: "127.0.0.1:1", Region: "eu", Version: "v1", Sees: 2}, ttl)
+	list, err := e.Store().Renew(t.Context(), persistence.Node{ID: node, Addr: "127.0.0.1:1", Region: "eu", Version: "v1", Sees: 2, Home: "h-" + node}, ttl)
 	if err != nil {
 		t.Fatalf("renew: %v", err)
 	}
@@ -96,7 +96,7 @@ func renewLists(t *testing.T, e Engine) {
 	renew(t, e, "n-2", time.Hour)
 	renew(t, e, "n-3", 50*time.Millisecond)
 	list := renew(t, e, "n-1", time.Hour)
-	if len(list) < 2 || list[0].ID != "n-1" || list[0].Addr != "127.0.0.1:1" || list[0].Region != "eu" || list[0].Version != "v1" || list[0].Sees != 2 {
+	if len(list) < 2 || list[0].ID != "n-1" || list[0].Addr != "127.0.0.1:1" || list[0].Region != "eu" || list[0].Version != "v1" || list[0].Sees != 2 || list[0].Home != "h-n-1" {
 		t.Fatalf("nodes %+v", list)
 	}
 	if d := list[0].Expires.Sub(before); d < 59*time.Minute || d > 61*time.Minute {

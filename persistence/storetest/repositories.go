@@ -35,7 +35,7 @@ var repositoryTests = map[string]func(*testing.T, Engine){
 func gatewayRepo(t *testing.T, e Engine) {
 	ctx, r := t.Context(), e.Repositories().Gateways
 	g := messages.Gateway{
-		ID: "gw-1", Tenant: "acme", Pool: "p", Node: "n", Region: "eu", URL: "ws://127.0.0.1:1", Token: "s3cret", MaxConcurrency: 8, Weight: 2,
+		ID: "gw-1", Tenant: "acme", Pool: "p", Node: "n", Home: "h-1", Region: "eu", URL: "ws://127.0.0.1:1", Token: "s3cret", MaxConcurrency: 8, Weight: 2,
 		Capabilities: []string{"web", "code"}, Labels: map[string]string{"a": "b'\x00"}, Drained: true, CreatedAt: messages.Now(),
 		Managed: &messages.Managed{Command: []string{"/bin/x", "-y"}, Port: 7, StateDir: "/s", Config: map[string]any{"a": map[string]any{"b": []any{1.5, "c", nil}}}, Env: map[string]string{"K": "V"}},
 	}
@@ -58,7 +58,7 @@ func gatewayRepo(t *testing.T, e Engine) {
 	}
 	same(t, got, g)
 	h := g
-	h.URL, h.Managed, h.Capabilities, h.Drained, h.Token = "ws://127.0.0.1:2", nil, nil, false, "other"
+	h.URL, h.Managed, h.Capabilities, h.Drained, h.Token, h.Home = "ws://127.0.0.1:2", nil, nil, false, "other", "h-2"
 	if got, err = r.Update(ctx, h); err != nil {
 		t.Fatal(err)
 	}
