@@ -48,6 +48,7 @@ type gateway struct {
 	open     bool      // the link is settled: the window counts
 	loaded   bool      // claims of earlier lives are known
 	draining bool
+	missing  bool // its loss was said
 	removed  bool
 	leaving  time.Time // when it was removed
 	quiet    int       // ticks since then without a claim

@@ -123,8 +123,12 @@ func (g *gateway) claimsLoaded(ctx actor.Context, m claimsLoaded) {
 		g.cfg.Logger.Info("took up tasks of an earlier life", slog.Int("tasks", len(m.tasks)))
 	}
 	g.demand(ctx)
-	if g.draining && g.cfg.Process != nil && len(g.claims) == 0 {
-		g.stopProcess(ctx) // the last life may have ended before its process
+	if g.draining && g.held() == 0 {
+		if g.cfg.Process != nil {
+			g.stopProcess(ctx) // the last life may have ended before its process
+		} else {
+			g.drainedIfEmpty(ctx)
+		}
 		return
 	}
 	g.connect(ctx)

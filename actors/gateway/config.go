@@ -92,6 +92,10 @@ type Config struct {
 	Dial    DialFunc
 	// Process is nil for a gateway that somebody else runs.
 	Process Process
+	// Elsewhere says why this node must not start or dial the gateway, and what
+	// an operator can do; an empty reason: it may. Such an owner only settles
+	// claims. nil: the gateway can be reached from everywhere.
+	Elsewhere func(g messages.Gateway) (reason, next string)
 	// Boots knows which gateway each process is; nil: nobody asks.
 	Boots *Boots
 	// Lost is called when a write was fenced: another node owns the gateway.
@@ -99,6 +103,10 @@ type Config struct {
 	// Live is false while the node's lease may have ended, so that another node
 	// may own the gateway: no frame is written then. nil: it cannot end.
 	Live func() bool
+
+	// Yielding is true while the gateway is to get no new work because its node
+	// hands over; what it has goes on. nil: it never does.
+	Yielding func() bool
 
 	OpenClaw openclaw.Config // limits and metrics; URL and token come from Gateway
 	Timing   Timing

@@ -49,6 +49,9 @@ func (g *gateway) connect(ctx actor.Context) {
 	if g.link != nil || g.removed {
 		return
 	}
+	if g.stayAway(ctx) {
+		return
+	}
 	if g.cfg.Process != nil && !g.managed.up {
 		g.startProcess(ctx)
 		return
@@ -56,8 +59,31 @@ func (g *gateway) connect(ctx actor.Context) {
 	g.dial(ctx)
 }
 
+// stayAway: the gateway's home is another node. To start or dial it here would
+// be another process, in which the same work runs a second time. Its claims end
+// by the pool's away policy, or when its home is the owner again.
+func (g *gateway) stayAway(ctx actor.Context) bool {
+	if g.cfg.Elsewhere == nil {
+		return false
+	}
+	reason, next := g.cfg.Elsewhere(g.cfg.Gateway)
+	if reason == "" {
+		return false
+	}
+	if g.since.IsZero() {
+		g.since = time.Now()
+	}
+	g.setState(ctx, messages.GatewayUnreachable, reason, next)
+	g.demand(ctx)
+	return true
+}
+
+// dial opens a connection. A gateway that was lost stays UNREACHABLE until it
+// answers: a try is no news.
 func (g *gateway) dial(ctx actor.Context) {
-	g.setState(ctx, messages.GatewayConnecting, "", "")
+	if g.status.State != messages.GatewayUnreachable || g.attempts == 0 {
+		g.setState(ctx, messages.GatewayConnecting, "", "")
+	}
 	g.conn++
 	cfg := g.cfg.OpenClaw
 	cfg.URL, cfg.Token = g.cfg.Gateway.URL, g.cfg.Gateway.Token
@@ -205,6 +231,10 @@ func (g *gateway) linkLost(ctx actor.Context, m linkLost) {
 		return
 	}
 	g.managed.up = false // Ensure looks whether it still lives
+	if g.draining && g.held() == 0 {
+		g.drainedIfEmpty(ctx)
+		return
+	}
 	g.unreachable(ctx, reason, 0)
 }
 
@@ -280,7 +310,9 @@ func (g *gateway) settled(ctx actor.Context, m settled) {
 	g.open, g.since = true, time.Time{}
 	switch {
 	case g.draining:
-		g.setDraining(ctx)
+		if g.status.State != messages.GatewayDrained {
+			g.setDraining(ctx)
+		}
 		g.drainedIfEmpty(ctx)
 	case g.status.State == messages.GatewayRecovering && g.recoveringClaims() > 0:
 	default:

@@ -23,7 +23,7 @@ func (g *gateway) live() bool { return g.cfg.Live == nil || g.cfg.Live() }
 
 // size is the window that the pool's owner is told.
 func (g *gateway) size() int {
-	if !g.takesWork() || !g.live() {
+	if !g.takesWork() || !g.live() || g.cfg.Yielding != nil && g.cfg.Yielding() {
 		return 0
 	}
 	switch g.status.State {

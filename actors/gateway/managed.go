@@ -184,7 +184,7 @@ func (g *gateway) processStopped(ctx actor.Context, m stopped) {
 func (g *gateway) afterStop(ctx actor.Context) {
 	state := g.status.State
 	switch {
-	case g.draining && len(g.claims) == 0 && (state == messages.GatewayDraining || state == messages.GatewayRegistered):
+	case g.draining && g.held() == 0:
 		g.setDrained(ctx)
 	case state == messages.GatewayQuarantined, state == messages.GatewayRegistered:
 		g.connect(ctx)

@@ -47,6 +47,9 @@ type RunInfo struct {
 
 func (g *gateway) drain(ctx actor.Context) {
 	g.draining = true
+	if !g.loaded {
+		return // claimsLoaded goes on with it
+	}
 	switch g.status.State {
 	case messages.GatewayReady, messages.GatewayDegraded, messages.GatewayRecovering:
 		g.setDraining(ctx)
@@ -59,12 +62,14 @@ func (g *gateway) setDraining(ctx actor.Context) {
 	g.setState(ctx, messages.GatewayDraining, "an operator asked for it", fmt.Sprintf(next.ResumeGateway, g.cfg.Gateway.ID))
 }
 
-// drainedIfEmpty ends a drain when the last run has ended.
+// drainedIfEmpty ends a drain when the last run has ended, whatever the
+// gateway's own state is: a dead one has nothing to wait for. A process that
+// starts or hangs is stopped as well.
 func (g *gateway) drainedIfEmpty(ctx actor.Context) {
-	if g.status.State != messages.GatewayDraining || len(g.claims) > 0 || g.managed.stopping {
+	if !g.draining || !g.loaded || g.removed || g.held() > 0 || g.managed.stopping || g.status.State == messages.GatewayDrained {
 		return
 	}
-	if g.cfg.Process != nil && g.managed.up {
+	if g.cfg.Process != nil && (g.managed.up || g.managed.starting) {
 		g.stopProcess(ctx)
 		return
 	}
@@ -72,6 +77,9 @@ func (g *gateway) drainedIfEmpty(ctx actor.Context) {
 }
 
 func (g *gateway) setDrained(ctx actor.Context) {
+	if g.link == nil {
+		g.conn++ // a dial under way is void
+	}
 	g.setState(ctx, messages.GatewayDrained, "an operator drained it", fmt.Sprintf(next.ResumeGateway, g.cfg.Gateway.ID))
 	g.demand(ctx)
 }
@@ -79,7 +87,7 @@ func (g *gateway) setDrained(ctx actor.Context) {
 func (g *gateway) resume(ctx actor.Context) {
 	g.draining = false
 	switch {
-	case g.managed.stopping: // it is started again afterwards
+	case !g.loaded, g.managed.stopping: // it is started afterwards
 	case g.link != nil && g.open:
 		switch g.status.State {
 		case messages.GatewayDraining, messages.GatewayDrained:

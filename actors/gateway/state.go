@@ -25,13 +25,11 @@ func (g *gateway) setState(ctx actor.Context, to messages.GatewayState, reason, 
 	}
 	g.cfg.Metrics.moved(from, to)
 	g.status.State, g.status.Reason, g.status.NextStep = to, reason, next
-	if from != to {
+	// SINCE tells how long it has been of no use, over all tries to get it back.
+	if from != to && (!seeking(from) || !seeking(to)) {
 		g.status.Since = messages.Now()
 	}
-	level := slog.LevelInfo
-	if to == messages.GatewayQuarantined {
-		level = slog.LevelError
-	}
+	level := g.loudness(to)
 	attrs := []slog.Attr{slog.String("to", to.String())}
 	for _, a := range []slog.Attr{slog.String("from", name(from)), slog.String("reason", reason), slog.String("next_step", next)} {
 		if a.Value.String() != "" {
@@ -40,6 +38,30 @@ func (g *gateway) setState(ctx actor.Context, to messages.GatewayState, reason, 
 	}
 	g.cfg.Logger.LogAttrs(g.ctx, level, "gateway state changed", attrs...)
 	g.record(ctx, from, statusTag{inc: g.inc})
+}
+
+// seeking reports whether a gateway in this state is of no use and Dash is at
+// work to change that.
+func seeking(s messages.GatewayState) bool {
+	return s == messages.GatewayStarting || s == messages.GatewayConnecting || s == messages.GatewayUnreachable
+}
+
+// loudness of a change: a loss is said once, as a warning, and not again for
+// each try to get the gateway back.
+func (g *gateway) loudness(to messages.GatewayState) slog.Level {
+	switch {
+	case to == messages.GatewayQuarantined:
+		g.missing = false
+		return slog.LevelError
+	case to == messages.GatewayUnreachable && !g.missing:
+		g.missing = true
+		return slog.LevelWarn
+	case seeking(to) && g.missing:
+		return slog.LevelDebug
+	case !seeking(to):
+		g.missing = false
+	}
+	return slog.LevelInfo
 }
 
 func name(s messages.GatewayState) string {

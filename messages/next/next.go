@@ -40,6 +40,7 @@ const (
 	RemoveOneOfTwo           = "remove one of the two"
 	TriedAgainCheckURL       = "Dash tries again by itself; check that the gateway runs and its URL is right"
 	ThenRestartGateway       = "%s, then `dash gateway restart %s`"
+	StartHome                = "start node %s with its own data folder: it takes over by itself; if that is lost for good, remove the gateway with `dash gateway remove %s --force` and add it again"
 	NothingToDoRecovers      = "it gets less work until it recovers; nothing to do"
 	MendProvider             = "mend the provider's key or account; tasks that need it wait for the end of the pause"
 	ReadGatewayLog           = "read its log (%s/gateway.log in the data folder)"
@@ -234,6 +235,7 @@ const (
 	AutoStart           = "start Dash with --openclaw-auto-start"
 	ChooseGateway       = "choose one of `dash gateway list`, or none"
 	UseItOrOtherID      = "use it, or choose another id"
+	StopTwin            = "stop that process, or give this one a data folder of its own with --data; in a copy of a data folder remove %s"
 	AskThatNode         = "ask that node; this one takes over when that one's lease has ended"
 	TryAgainIfItLasts   = "try again; if it lasts, look at `dash doctor`"
 )
