@@ -120,9 +120,12 @@ func (w *world) key(buf []byte) []byte {
 	k.n(int(w.sess.Generation), int(w.sess.State), w.assign, int(w.excused), int(w.epoch[0]))
 	l := &w.left
 	k.n(int(w.claimed))
-	k.b = append(k.b, l.crashes, l.losses, l.takeovers, l.cancels, l.errors, l.offs, l.refusals, l.aways, l.deadlines, l.notSent, l.storeErrors, l.forget)
-	for gi := range w.cfg.gateways {
+	k.b = append(k.b, l.crashes, l.losses, l.takeovers, l.cancels, l.errors, l.offs, l.refusals, l.aways, l.deadlines, l.notSent, l.storeErrors, l.forget, l.homes)
+	for gi := range w.gws {
 		g := &w.gws[gi]
+		if gi != otherHost && gi >= w.cfg.gateways || gi == otherHost && !w.cfg.off.home {
+			continue
+		}
 		k.t(g.up, g.scanned, g.refusing)
 		k.n(int(g.boot), len(g.turns))
 		for _, t := range g.turns {

@@ -65,17 +65,27 @@ func (w *world) takeBackSteps(step stepper) {
 // awaySteps: the gateway has no connection for longer than its pool allows.
 func (w *world) awaySteps(step stepper) {
 	s := w.row.State
-	if w.left.aways == 0 || s != messages.Claimed && s != messages.Running && s != messages.Recovering {
+	if s != messages.Claimed && s != messages.Running && s != messages.Recovering {
 		return
 	}
-	gi := int(w.row.Gateway[1] - '0')
+	gi, wrongHost := int(w.row.Gateway[1]-'0'), false
 	for i := range w.owners {
-		if w.owners[i].gw == gi && w.current(i) && w.owners[i].conn != 0 {
-			return
+		if w.owners[i].gw == gi && w.current(i) {
+			if w.owners[i].conn != 0 {
+				return
+			}
+			wrongHost = w.owners[i].away
 		}
 	}
-	step("P gives the gateway up", unfair, func(c *world) string {
-		c.left.aways--
+	f, cost := unfair, uint8(1)
+	if wrongHost { // nothing else ends it until the home comes back
+		f, cost = slow, 0
+	}
+	if w.left.aways < cost {
+		return
+	}
+	step("P gives the gateway up", f, func(c *world) string {
+		c.left.aways -= cost
 		if c.row.OnUnknown() == messages.Hold {
 			c.row.State = messages.Held
 			return ""

@@ -28,6 +28,9 @@ func (w *world) next(emit emitter) {
 	for gi := range w.cfg.gateways {
 		w.gatewaySteps(gi, step)
 	}
+	if w.gws[otherHost].up || w.gws[otherHost].boot > 1 {
+		w.gatewaySteps(otherHost, step)
+	}
 	for i := range w.owners {
 		if w.owners[i].alive {
 			w.ownerSteps(i, step)
@@ -185,13 +188,13 @@ func (w *world) onItsWay(claim uint8) bool {
 
 func (w *world) ownerSteps(i int, step stepper) {
 	o := &w.owners[i]
-	g := &w.gws[o.gw]
+	g := &w.gws[o.at]
 	name := fmt.Sprintf("o%d ", i)
-	if o.conn == 0 && g.up && w.current(i) { // connecting needs a fenced write
+	if o.conn == 0 && g.up && !o.away && w.current(i) { // connecting needs a fenced write
 		step(name+"connects", fair, func(c *world) string {
 			c.conns++
 			c.owners[i].conn = c.conns
-			return c.decide(i, Connected{c.conns, c.gws[o.gw].bootID(o.gw)})
+			return c.decide(i, Connected{c.conns, c.gws[o.at].bootID(o.at)})
 		})
 	}
 	if o.conn != 0 && w.left.losses > 0 {
@@ -208,6 +211,9 @@ func (w *world) ownerSteps(i int, step stepper) {
 	}
 	if i == 0 && w.cfg.gateways > 0 && w.left.takeovers > 0 {
 		w.takeOver(step)
+	}
+	if i == 1 && w.left.homes > 0 && w.current(i) {
+		w.homeAgain(step)
 	}
 	if o.unsent != nil {
 		step(name+"writes", fair, func(c *world) string {
@@ -228,7 +234,7 @@ func (w *world) ownerSteps(i int, step stepper) {
 			p := &c.owners[i]
 			f := p.out[0]
 			p.out = p.out[1:]
-			e, bad := c.handle(o.gw, f, uint8(i), p.conn)
+			e, bad := c.handle(o.at, f, uint8(i), p.conn)
 			p.in = append(p.in, e)
 			return bad
 		})
@@ -264,6 +270,26 @@ func (w *world) takeOver(step stepper) {
 	step("o0 dies, o1 takes over", unfair, func(c *world) string {
 		c.drop(0, true)
 		c.owners[0] = owner{gw: 0, epoch: 1, seen: c.owners[0].seen}
+		return take(c)
+	})
+}
+
+// homeAgain: the gateway's home takes it back. Who had it has given it up, or
+// is paused and does not know.
+func (w *world) homeAgain(step stepper) {
+	take := func(c *world) string {
+		c.left.homes--
+		c.epoch[0] = 3
+		c.owners[3].alive = true
+		if c.row.Gateway == "g0" && (c.row.State.AtGateway() || c.row.State == messages.Held) {
+			return c.start(3, c.row, c.sess, false)
+		}
+		return ""
+	}
+	step("the home comes back", unfair, take)
+	step("o1 ends, the home comes back", unfair, func(c *world) string {
+		c.drop(1, true)
+		c.owners[1] = owner{gw: 0, at: otherHost, epoch: 2, seen: c.owners[1].seen}
 		return take(c)
 	})
 }
@@ -316,7 +342,7 @@ func (w *world) timerSteps(i int, name string, step stepper) {
 	fire("polls", PollTimer, fair, free)
 	fire("tries the store again", StoreTimer, fair, free)
 	fire("writes that it runs", RunningTimer, fair, free)
-	if w.gws[o.gw].scanned { // 20 s against at most 10 s
+	if w.gws[o.at].scanned { // 20 s against at most 10 s
 		fire("grace is over", GraceTimer, fair, free)
 	}
 	fire("stop limit", StopTimer, slow, free)

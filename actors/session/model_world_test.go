@@ -17,6 +17,7 @@ type bounds struct {
 	throwAway bool // a task without a session
 	merges    bool // a gateway's own re-run may take the interrupted text into its own
 	claimBoot bool // P writes the boot id of the Demand into the claim
+	elsewhere bool // who takes over is on another host than the gateway's home
 	off       off
 	pure      bool // check that Decide leaves its argument alone
 }
@@ -36,6 +37,7 @@ type budget struct {
 	notSent     uint8
 	storeErrors uint8
 	forget      uint8 // a gateway forgets a result
+	homes       uint8 // after a take-over on another host, the home comes back
 }
 
 // off switches rules off.
@@ -44,12 +46,15 @@ type off struct {
 	b      bool // frames are carried over to the next connection
 	e      bool // a claim found at a take-over counts as not sent
 	pFence bool // P takes a claim back without the fence of who gave the evidence
+	home   bool // an owner on another host starts and dials the gateway, too
 }
 
 // owner is one epoch of a gateway's owner. A pause is nothing special: any
 // step of it may come late.
 type owner struct {
-	gw       int
+	gw       int  // whose owner it is: its fence
+	at       int  // the process that it would dial
+	away     bool // not at home: it must dial nothing
 	epoch    uint8
 	alive    bool
 	seen     uint8 // claims it had a Run for, as bits
@@ -74,8 +79,8 @@ type world struct {
 	row     messages.Task
 	sess    messages.Session
 	epoch   [2]uint8
-	gws     [2]gw
-	owners  [3]owner // two of gateway 0, one of gateway 1
+	gws     [3]gw    // the last: what an owner of gateway 0 on another host would start
+	owners  [4]owner // two of gateway 0, one of gateway 1, and gateway 0's home again
 	orphans []orphan
 	assign  int   // owner index that got the present claim, -1 none
 	claimed int64 // generation of the claim, as it was assigned
@@ -118,9 +123,17 @@ func newWorld(b *bounds) *world {
 	}
 	w.owners[0] = owner{gw: 0, epoch: 1, alive: true}
 	w.owners[1] = owner{gw: 0, epoch: 2}
-	w.owners[2] = owner{gw: 1, epoch: 1, alive: b.gateways > 1}
+	w.owners[2] = owner{gw: 1, at: 1, epoch: 1, alive: b.gateways > 1}
+	w.owners[3] = owner{gw: 0, epoch: 3}
+	if b.elsewhere {
+		w.owners[1].at, w.owners[1].away = otherHost, !b.off.home
+		w.gws[otherHost] = gw{up: b.off.home, scanned: true, boot: 1}
+	}
 	return w
 }
+
+// otherHost is the process that is not at the gateway's home, in an empty folder.
+const otherHost = 2
 
 func (w *world) current(i int) bool {
 	o := &w.owners[i]
@@ -212,7 +225,7 @@ func (w *world) query(i int, f frame) {
 		o.out = append(o.out, f)
 		return
 	}
-	e, _ := w.handle(o.gw, f, uint8(i), o.conn)
+	e, _ := w.handle(o.at, f, uint8(i), o.conn)
 	o.in = append(o.in, e)
 }
 
@@ -303,7 +316,7 @@ func (w *world) truth(c *Commit, what string) string {
 // drop ends an owner's connection. What it had written may still arrive.
 func (w *world) drop(i int, written bool) {
 	o := &w.owners[i]
-	g := &w.gws[o.gw]
+	g := &w.gws[o.at]
 	if o.unsent != nil {
 		if written {
 			o.out = append(o.out, *o.unsent)
@@ -312,7 +325,7 @@ func (w *world) drop(i int, written bool) {
 	}
 	for _, f := range o.out {
 		if (f.kind == fAgent || f.kind == fAbort) && g.up {
-			w.orphans = append(w.orphans, orphan{o.gw, g.boot, f})
+			w.orphans = append(w.orphans, orphan{o.at, g.boot, f})
 		}
 	}
 	for k := range g.turns {
@@ -346,7 +359,7 @@ func (w *world) crash(gi int, dropInput bool) string {
 	w.orphans = kept
 	for i := range w.owners {
 		o := &w.owners[i]
-		if o.gw != gi || o.conn == 0 {
+		if o.at != gi || o.conn == 0 {
 			continue
 		}
 		if w.cfg.off.b && o.unsent != nil {
@@ -395,7 +408,7 @@ func (w *world) assigned() (messages.Task, messages.Session) {
 
 func (w *world) claimBootID(i int) string {
 	if w.cfg.claimBoot {
-		return w.gws[w.owners[i].gw].bootID(w.owners[i].gw)
+		return w.gws[w.owners[i].at].bootID(w.owners[i].at)
 	}
 	return ""
 }
@@ -411,7 +424,7 @@ func (w *world) start(i int, row messages.Task, c messages.Session, fresh bool) 
 	r.rules = w.cfg.off.rules
 	o.run = &r
 	if o.conn != 0 {
-		return w.decide(i, Connected{o.conn, w.gws[o.gw].bootID(o.gw)})
+		return w.decide(i, Connected{o.conn, w.gws[o.at].bootID(o.at)})
 	}
 	return w.decide(i, Disconnected{0})
 }

@@ -41,6 +41,11 @@ func searchCases() []searchCase {
 	}
 	boot := one("take-over, boot id in the claim", budget{crashes: 1, takeovers: 1})
 	boot.claimBoot = true
+	// A node on another host takes over, and the gateway's home comes back.
+	host := func(name string, hold bool, gateways int, b budget) bounds {
+		b.takeovers, b.homes = 1, 1
+		return bounds{name: name, claims: gateways, gateways: gateways, hold: hold, elsewhere: true, budget: b}
+	}
 	return []searchCase{
 		{bounds: one("no fault", budget{}), sees: seesEnd},
 		{bounds: one("crashes", budget{crashes: 2, losses: 1, dropInput: 1}), sees: seesEnd},
@@ -60,7 +65,15 @@ func searchCases() []searchCase {
 		{bounds: move("move after a crash", budget{crashes: 1, aways: 1}), sees: seesEnd},
 		{bounds: thrown, sees: seesEnd},
 		{bounds: merges("re-run that takes the text", budget{crashes: 1, takeovers: 1}), sees: seesEnd},
+		{bounds: host("wrong host, home comes back", false, 1, budget{}), sees: seesEnd},
+		{bounds: host("wrong host, hold", true, 1, budget{}), sees: seesHeld},
 
+		{deep: true, bounds: host("wrong host, hold, crash", true, 1, budget{crashes: 1}), sees: seesHeld},
+		{deep: true, bounds: host("wrong host, cancel", true, 1, budget{cancels: 1}), sees: seesCancel},
+		{deep: true, bounds: host("wrong host, requeue elsewhere", false, 2, budget{}), sees: seesEnd},
+		{deep: true, bounds: host("wrong host, requeue elsewhere, crash", false, 2, budget{crashes: 1}), sees: seesEnd},
+		{deep: true, bounds: host("wrong host, hold, loss, error", true, 1, budget{losses: 1, errors: 1}), sees: seesHeld},
+		{deep: true, bounds: host("wrong host, deadline", false, 1, budget{deadlines: 1}), sees: seesEnd},
 		{deep: true, bounds: boot, sees: seesEnd},
 		{deep: true, bounds: merges("re-run that takes the text, take-over, crashes", budget{crashes: 2, takeovers: 1}), sees: seesEnd},
 		{deep: true, bounds: move("move after a loss", budget{losses: 1, aways: 1}), sees: seesEnd},
@@ -137,12 +150,14 @@ func TestSearchFindsMissingRules(t *testing.T) {
 		{"(e) only the refusal of the only send is evidence",
 			bounds{claims: 2, gateways: 1, budget: budget{losses: 1, refusals: 1}}, off{rules: rules{refusal: true}}},
 		{"(e) evidence counts under the fence of who gave it", take, off{pFence: true}},
+		{"only its home starts and dials a gateway",
+			bounds{claims: 1, gateways: 1, hold: true, elsewhere: true, budget: budget{takeovers: 1, homes: 1}}, off{home: true}},
 		{"(f) a new generation after an abort",
 			bounds{claims: 2, gateways: 1, budget: budget{deadlines: 1}}, off{rules: rules{f: true}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			limit := 400_000
-			if raceDetector {
+			if raceDetector || c.off.home { // the first breach comes early
 				limit = 60_000
 			}
 			whole, ok := kept[c.bounds]

@@ -105,7 +105,17 @@ func (s *search) add(w *world, parent uint32, label string) (uint32, bool) {
 // look at within these bounds.
 func (w *world) atRest() bool {
 	s := w.row.State
-	return s.Terminal() || s == messages.Held || s == messages.Queued && int(w.row.Claim) >= w.cfg.claims
+	return s.Terminal() || s == messages.Held || s == messages.Queued && (int(w.row.Claim) >= w.cfg.claims || w.nobodyHome())
+}
+
+// nobodyHome: no gateway takes work before the home of the only one comes back.
+func (w *world) nobodyHome() bool {
+	for i := range w.owners {
+		if w.current(i) && !w.owners[i].away {
+			return false
+		}
+	}
+	return true
 }
 
 func (s *search) breach(id uint32, label, bad string) {
