@@ -16,6 +16,12 @@ func nodeCommand(t *terminal) *cobra.Command {
 var nodeColumns = []column[api.Node]{
 	{name: "ID", value: func(v api.Node) string { return v.Id }},
 	{name: "ADDRESS", value: func(v api.Node) string { return deref(v.Addr) }},
+	{name: "WORKS", value: func(v api.Node) string {
+		if v.Works {
+			return "yes"
+		}
+		return "stands by"
+	}},
 	{name: "REGION", value: func(v api.Node) string { return deref(v.Region) }},
 	{name: "VERSION", value: func(v api.Node) string { return v.Version }},
 	{name: "LEASE", value: func(v api.Node) string {

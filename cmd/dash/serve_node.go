@@ -117,9 +117,12 @@ func newRegistry(log *telemetry.Log) *prometheus.Registry {
 }
 
 func startFailure(l *config.Loaded, err error) error {
+	var twin *app.TwinError
 	var lost *sqlite.LostError
 	var damaged *sqlite.DamagedError
 	switch {
+	case errors.As(err, &twin):
+		return &failure{code: exitUnavailable, what: twin.Error(), next: twin.NextStep(), err: err}
 	case errors.As(err, &lost):
 		return &failure{code: exitFailed, what: lost.Error(), next: lost.Next(), err: err}
 	case errors.As(err, &damaged):

@@ -690,6 +690,7 @@ type MoveSession struct {
 
 // Node defines model for Node.
 type Node struct {
+	// Addr where its API answers
 	Addr *string `json:"addr"`
 
 	// ExpiresAt end of its lease
@@ -697,6 +698,9 @@ type Node struct {
 	Id        string     `json:"id"`
 	Region    *string    `json:"region"`
 	Version   string     `json:"version"`
+
+	// Works it does the work; a node that does not stands by and refuses writes with 503
+	Works bool `json:"works"`
 }
 
 // NodeList defines model for NodeList.

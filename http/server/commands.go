@@ -330,6 +330,7 @@ type Node struct {
 	Region  string
 	Version string
 	Expires time.Time
+	Works   bool // it does the work; the others stand by
 }
 
 // Nodes lists the cluster.

@@ -167,7 +167,7 @@ func viewPool(p messages.Pool) api.Pool {
 }
 
 func viewNode(n Node) api.Node {
-	return api.Node{Id: n.ID, Addr: text(n.Addr), Region: text(n.Region), Version: n.Version, ExpiresAt: moment(n.Expires)}
+	return api.Node{Id: n.ID, Addr: text(n.Addr), Region: text(n.Region), Version: n.Version, ExpiresAt: moment(n.Expires), Works: n.Works}
 }
 
 // canonicalJSON writes a parsed body so that equal bodies give equal bytes:

@@ -52,6 +52,12 @@ type App struct {
 	fatal   chan error
 
 	nodeID     string
+	addr       string // where others find its API
+	temporary  bool   // the data folder is removed in the end
+	home       home
+	yielding   atomic.Bool // it hands over: gateways that only it reaches get no work
+	courtesy   time.Time   // since when it lets a better home go first; of the duty goroutine
+	before     string      // the node that worked when this one last stood by; of the duty goroutine
 	engine     *engine
 	lease      lease
 	standing   atomic.Pointer[messages.Error] // why this node only stands by; nil: it works
@@ -112,6 +118,10 @@ func (a *App) setup(ctx context.Context) error {
 	}
 	a.cleanup.add("store", func(context.Context) error { return a.engine.close() })
 	a.store, a.repos = a.engine.store, a.engine.repos
+	a.addr = advertised(listen.Addr())
+	if err := a.openHome(ctx); err != nil {
+		return err
+	}
 	if err := a.recoverLoss(ctx); err != nil {
 		return err
 	}
@@ -152,7 +162,12 @@ func (a *App) setup(ctx context.Context) error {
 	}
 
 	// The API: last in, first out.
-	return a.startServer(ctx, listen)
+	if err := a.startServer(ctx, listen); err != nil {
+		return err
+	}
+	a.logger.Info("node started", slog.String("node", a.nodeID), slog.String("version", a.deps.Version), slog.String("address", a.addr),
+		slog.String("store", a.cfg.Store), slog.String("data", a.cfg.Data))
+	return nil
 }
 
 func (a *App) prepareData() error {
@@ -161,7 +176,7 @@ func (a *App) prepareData() error {
 		if err != nil {
 			return fmt.Errorf("make data folder: %w", err)
 		}
-		a.cfg.Data = dir
+		a.cfg.Data, a.temporary = dir, true
 		a.cleanup.add("data folder", func(context.Context) error { return os.RemoveAll(dir) })
 	}
 	abs, err := filepath.Abs(a.cfg.Data)
@@ -284,7 +299,16 @@ func (a *App) Data() string { return a.cfg.Data }
 
 // Stop ends the node: no new requests, then the tree, then the store. Managed
 // gateways and the runs on them go on.
-func (a *App) Stop() error { return a.cleanup.run() }
+func (a *App) Stop() error {
+	begun := time.Now()
+	err := a.cleanup.run()
+	attrs := []any{slog.String("node", a.nodeID), slog.String("took", time.Since(begun).Round(time.Millisecond).String())}
+	if err != nil {
+		attrs = append(attrs, slog.Any("err", err))
+	}
+	a.logger.Info("node stopped", attrs...)
+	return err
+}
 
 // sweepEvery, sweepRows and sweepPause bound the retention sweeper: while there
 // is something to remove it goes on after the pause, so that it keeps up with

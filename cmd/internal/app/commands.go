@@ -84,14 +84,15 @@ func (r runTexts) WatchRun(task string) events.RunWatch { return r.app.feed.Watc
 // nodeCommands lists the nodes that this one saw when it last renewed its lease.
 type nodeCommands struct{ *commands }
 
-func (n nodeCommands) Nodes(context.Context) ([]server.Node, error) {
+func (n nodeCommands) Nodes(ctx context.Context) ([]server.Node, error) {
 	rows, at := n.app.lease.others()
 	if time.Since(at) > leaseTTL {
 		return nil, refused(fmt.Errorf("the lease of this node was not renewed since %s: %w", at.Format(time.RFC3339), persistence.ErrUnavailable), "node", n.app.nodeID)
 	}
+	worker, _ := n.app.worker(ctx)
 	out := make([]server.Node, 0, len(rows))
 	for _, r := range rows {
-		out = append(out, server.Node{ID: r.ID, Addr: r.Addr, Region: r.Region, Version: r.Version, Expires: r.Expires})
+		out = append(out, server.Node{ID: r.ID, Addr: r.Addr, Region: r.Region, Version: r.Version, Expires: r.Expires, Works: r.ID == worker})
 	}
 	return out, nil
 }

@@ -131,16 +131,20 @@ func (f *fleet) startGateway(ctx context.Context, g messages.Gateway, last messa
 	if err != nil {
 		return err
 	}
+	if g, err = f.claimHome(ctx, g); err != nil {
+		return err
+	}
 	cfg := gateway.Config{
 		Gateway: g, Fence: fence, Last: last, Store: f.app.store, Committer: f.app.node.Committer(),
 		Pool: f.pool, History: f.history, Text: f.app.feed.Text, Trouble: f.app.feed.Trouble, Dial: f.app.deps.Dial,
 		OpenClaw: openclaw.Config{Version: f.app.deps.Version, Metrics: f.openclaw, Allow: f.allowed},
 		Timing:   gateway.Timing{RetryWindow: f.app.cfg.OpenClawRetryWindow},
 		Logger:   f.app.logger, Metrics: f.gateways, Restarts: f.app.node.Restarts(),
-		Boots: f.boots, Live: f.app.live,
-		Lost: func(id string) { f.app.logger.Warn("gateway is owned elsewhere", slog.String("gateway", id)) },
+		Boots: f.boots, Live: f.app.live, Elsewhere: f.elsewhere,
+		Yielding: f.yielding(g.HomeBound()),
+		Lost:     func(id string) { f.app.logger.Warn("gateway is owned elsewhere", slog.String("gateway", id)) },
 	}
-	if g.Managed != nil {
+	if away, _ := f.elsewhere(g); g.Managed != nil && away == "" {
 		cfg.Process = &process{launcher: f.launcher, start: f.app.cfg.OpenClawAutoStart, gateway: g}
 	}
 	// A gateway of the same id may still be on its way out.

@@ -26,6 +26,7 @@ func (c gatewayCommands) Create(ctx context.Context, g messages.Gateway) (server
 	if g.Node == "" {
 		g.Node = c.app.cfg.Node
 	}
+	c.settle(&g)
 	if g.Managed != nil && !c.app.cfg.OpenClawAutoStart {
 		return server.Gateway{}, &messages.Error{
 			Code: messages.CodeNotSupported, Message: "this node does not start gateways",
@@ -52,6 +53,13 @@ func (c gatewayCommands) Create(ctx context.Context, g messages.Gateway) (server
 		return server.Gateway{}, errors.Join(err, c.app.repos.Gateways.Delete(context.WithoutCancel(ctx), g.ID))
 	}
 	return c.shown(ctx, g), nil
+}
+
+// settle makes this node the home of a gateway that only it can reach.
+func (c gatewayCommands) settle(g *messages.Gateway) {
+	if c.app.engine.shared && g.HomeBound() && g.Node == c.app.home.node {
+		g.Home = c.app.home.id
+	}
 }
 
 // add writes the configuration of a new gateway.
@@ -162,7 +170,12 @@ func (c gatewayCommands) Update(ctx context.Context, tenant, id string, ch serve
 	if version != 0 {
 		g.Version = version
 	}
+	was := g.HomeBound()
 	set(&g.URL, ch.URL)
+	if !was && g.HomeBound() { // a loopback address is meant as this node sees it
+		g.Node = c.app.home.node
+		c.settle(&g)
+	}
 	set(&g.Token, ch.Token)
 	set(&g.MaxConcurrency, ch.MaxConcurrency)
 	set(&g.Weight, ch.Weight)

@@ -103,6 +103,9 @@ func (a *App) startLease(ctx context.Context) error {
 		return fmt.Errorf("take node lease: %w", err)
 	}
 	a.lease.renewed(sent, nodes)
+	if err := a.refuseTwin(ctx, nodes); err != nil {
+		return err
+	}
 	run, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -206,7 +209,7 @@ func (a *App) release(ctx context.Context) error {
 			return fmt.Errorf("give up what this node owns: %w", err)
 		}
 	}
-	return nil
+	return a.endLease(ctx)
 }
 
 // live is false when another node may have taken what this one owns.
@@ -220,7 +223,7 @@ func (a *App) leaseCheck() server.Check {
 }
 
 func (a *App) self() persistence.Node {
-	return persistence.Node{ID: a.nodeID, Addr: a.cfg.Listen, Region: a.cfg.Region, Version: a.deps.Version, Sees: 1}
+	return persistence.Node{ID: a.nodeID, Addr: a.addr, Region: a.cfg.Region, Version: a.deps.Version, Sees: 1, Home: a.home.id}
 }
 
 // own takes what the node is to own and returns the fence for its writes.

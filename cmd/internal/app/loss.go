@@ -22,7 +22,7 @@ var ErrStartAnew = errors.New("the store was rebuilt after a loss of data; the n
 // at once: its store was rebuilt, or another node has taken over and this one
 // is to stand by.
 func StartsAnew(err error) bool {
-	return errors.Is(err, ErrStartAnew) || errors.Is(err, persistence.ErrFenced)
+	return errors.Is(err, ErrStartAnew) || errors.Is(err, persistence.ErrFenced) || errors.Is(err, ErrHandOver)
 }
 
 // loss is what an engine knows of data that its server has lost.

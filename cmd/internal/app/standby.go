@@ -5,6 +5,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
+	"os"
+	"slices"
 	"strconv"
 	"time"
 
@@ -32,18 +35,33 @@ const (
 // startDuty takes over the fleet, or stands by until that succeeds.
 func (a *App) startDuty(ctx context.Context) error {
 	err := a.takeOver(ctx)
-	if err == nil || !a.engine.shared || !passing(err) {
+	if err != nil && (!a.engine.shared || !passing(err)) {
 		return err
 	}
+	if !a.engine.shared {
+		return nil
+	}
+	if err == nil {
+		a.tookOver()
+		a.watchDuty(ctx, nil)
+		return nil
+	}
 	a.standBy(ctx, err)
+	a.watchDuty(ctx, a.wait)
+	return nil
+}
+
+// watchDuty stands by, and then looks for a better home while this node works.
+func (a *App) watchDuty(ctx context.Context, standBy func(context.Context) bool) {
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		a.wait(run)
+		if standBy == nil || standBy(run) {
+			a.watchHomes(run)
+		}
 	}()
 	a.cleanup.add("standby", func(context.Context) error { cancel(); <-done; return nil })
-	return nil
 }
 
 // passing errors end without anybody's doing.
@@ -56,6 +74,12 @@ func passing(err error) bool {
 func (a *App) takeOver(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, takeOverTimeout)
 	defer cancel()
+	if owner, _ := a.worker(ctx); owner != "" && owner != a.nodeID {
+		a.before = owner
+	}
+	if who, wait := a.courteous(ctx); wait {
+		return &yieldError{to: who}
+	}
 	if err := a.fleet.ensurePool(ctx, messages.DefaultPool); err != nil {
 		return err
 	}
@@ -67,9 +91,9 @@ func (a *App) takeOver(ctx context.Context) error {
 	return a.fleet.takeUp(ctx)
 }
 
-// wait tries to take over until it has succeeded. Meanwhile it hands the events
-// that the owner writes to this node's watchers.
-func (a *App) wait(ctx context.Context) {
+// wait tries to take over until it has succeeded, or ctx ends. Meanwhile it
+// hands the events that the owner writes to this node's watchers.
+func (a *App) wait(ctx context.Context) (works bool) {
 	tail, try := time.NewTicker(cmp.Or(a.deps.StandbyTail, standbyTail)), time.NewTicker(standbyRetry)
 	defer tail.Stop()
 	defer try.Stop()
@@ -83,7 +107,7 @@ func (a *App) wait(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
-			return
+			return false
 		case <-tail.C:
 			last = a.tail(ctx, last)
 			continue
@@ -95,18 +119,27 @@ func (a *App) wait(ctx context.Context) {
 		err := a.takeOver(ctx)
 		switch {
 		case ctx.Err() != nil:
-			return
+			return false
 		case err == nil:
 			a.tail(ctx, last) // what the owner before wrote last
 			a.standing.Store(nil)
-			a.logger.Info("took over the shards")
-			return
+			a.tookOver()
+			return true
 		case !passing(err):
 			a.fail(err)
-			return
+			return false
 		}
 		a.standBy(ctx, err)
 	}
+}
+
+// tookOver says who works now, and who did before.
+func (a *App) tookOver() {
+	attrs := []any{slog.String("node", a.nodeID)}
+	if a.before != "" {
+		attrs = append(attrs, slog.String("from", a.before))
+	}
+	a.logger.Info("this node does the work", attrs...)
 }
 
 // tail publishes events that another node has written and returns the last one's number.
@@ -127,8 +160,14 @@ func (a *App) standBy(ctx context.Context, err error) {
 		Code: messages.CodeUnavailable, Message: "this node stands by: the store does not answer",
 		NextStep: next.TryAgainIfItLasts, RetryAfter: time.Second, Err: err,
 	}
-	if errors.Is(err, persistence.ErrOwned) {
-		now.Message = "this node stands by: " + a.owner(ctx) + " owns the shards"
+	var yield *yieldError
+	switch {
+	case errors.As(err, &yield):
+		now.Message = "this node stands by: it lets node " + a.named(yield.to) + ", the home of more gateways, go first"
+		now.NextStep = next.TryAgain
+	case errors.Is(err, persistence.ErrOwned):
+		owner, _ := a.worker(ctx)
+		now.Message = "this node stands by: node " + a.named(owner) + " does the work"
 		now.NextStep = next.AskThatNode
 	}
 	if before := a.standing.Swap(&now); before == nil || before.Message != now.Message {
@@ -136,19 +175,59 @@ func (a *App) standBy(ctx context.Context, err error) {
 	}
 }
 
-// owner names the node that has the default pool's shard.
-func (a *App) owner(ctx context.Context) string {
+// worker is the id of the node that has the default pool's shard, and whether
+// its lease was valid when this node last looked; empty: nobody has it.
+func (a *App) worker(ctx context.Context) (id string, alive bool) {
 	rows, err := a.store.Owners(ctx, persistence.ShardScope)
 	if err != nil {
-		return "another node"
+		return "", false
 	}
 	key := strconv.Itoa(messages.Shard(messages.DefaultPool, persistence.Shards))
+	nodes, _ := a.lease.others()
 	for _, r := range rows {
-		if r.Key == key && r.Owner != "" {
-			return "node " + r.Owner
+		if r.Key == key {
+			return r.Owner, slices.ContainsFunc(nodes, func(n persistence.Node) bool { return n.ID == r.Owner })
 		}
 	}
-	return "another node"
+	return "", false
+}
+
+// named is a node's id with its address, as far as that is known.
+func (a *App) named(id string) string {
+	nodes, _ := a.lease.others()
+	for _, n := range nodes {
+		if n.ID == id && n.Addr != "" {
+			return id + " at " + n.Addr
+		}
+	}
+	return cmp.Or(id, "unknown")
+}
+
+// nodeName takes the incarnation off a node's id.
+func nodeName(id string) string { return id[:max(0, len(id)-incarnation-1)] }
+
+// incarnation is the length of the random end of a node's id.
+const incarnation = 12
+
+// yieldError: a better home is to take what is free first.
+type yieldError struct{ to string }
+
+func (e *yieldError) Error() string { return "node " + e.to + " goes first" }
+func (e *yieldError) Unwrap() error { return persistence.ErrOwned }
+
+// advertised is the address at which other machines find the API: of a listener
+// on all addresses it is the host's name.
+func advertised(at net.Addr) string {
+	host, port, err := net.SplitHostPort(at.String())
+	if err != nil {
+		return at.String()
+	}
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		if name, err := os.Hostname(); err == nil {
+			host = name
+		}
+	}
+	return net.JoinHostPort(host, port)
 }
 
 // Standby says why this node does no work for now; empty: it works.

@@ -1,0 +1,230 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
+	"github.com/dash-fleet/dash/persistence"
+)
+
+// home is where gateways live that only one node can reach: the node's name
+// and an id kept in its data folder, so that two nodes of one name, or on one
+// host, differ. Without an id (the folder is temporary) the name alone counts.
+type home struct{ node, id string }
+
+// keeps reports whether a node of this home may start and dial the gateway. One
+// that nobody has claimed yet (made for another node, or by a release without
+// homes) belongs to the first node of its name.
+func (h home) keeps(g *messages.Gateway) bool {
+	switch {
+	case !g.HomeBound():
+		return true
+	case g.Home != "":
+		return g.Home == h.id
+	}
+	return g.Node == h.node || g.Node == ""
+}
+
+// Files of the data folder.
+const (
+	homeFile = "home.id"
+	nodeLock = "node.lock"
+)
+
+// openHome takes the data folder for this process and reads its id, or makes
+// one. With the embedded store there is one node, and every gateway is at home.
+func (a *App) openHome(ctx context.Context) error {
+	a.home = home{node: a.cfg.Node}
+	if !a.engine.shared {
+		return nil
+	}
+	lock, err := lockFolder(a.cfg.Data)
+	if err != nil {
+		return err
+	}
+	a.cleanup.add("lock of the data folder", func(context.Context) error { return lock.Close() })
+	if a.temporary {
+		return nil
+	}
+	a.home.id, err = homeID(a.cfg.Data)
+	return err
+}
+
+// lockFolder holds until the file is closed or the process ends.
+func lockFolder(dir string) (*os.File, error) {
+	path := filepath.Join(dir, nodeLock)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock the data folder: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		holder := "another process"
+		if pid, rerr := os.ReadFile(path); rerr == nil && len(pid) > 0 {
+			holder = "process " + strings.TrimSpace(string(pid))
+		}
+		return nil, errors.Join(&TwinError{Reason: "the data folder " + dir + " is in use by " + holder, Dir: dir}, f.Close())
+	}
+	err = f.Truncate(0)
+	if err == nil {
+		_, err = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("lock the data folder: %w", err), f.Close())
+	}
+	return f, nil
+}
+
+// homeID reads the folder's id; the first start makes it, whole or not at all.
+func homeID(dir string) (string, error) {
+	path := filepath.Join(dir, homeFile)
+	raw, err := os.ReadFile(path)
+	if err == nil {
+		id := strings.TrimSpace(string(raw))
+		if messages.CheckID(id) != nil {
+			return "", fmt.Errorf("%s does not hold the id of this node's home; restore the file, or remove it: the gateways of this node then have to be added again", path)
+		}
+		return id, nil
+	}
+	if !errors.Is(err, os.ErrNotExist) {
+		return "", fmt.Errorf("read the id of this node's home: %w", err)
+	}
+	id := messages.NewID()
+	if err := writeDurably(path, id+"\n"); err != nil {
+		return "", fmt.Errorf("keep the id of this node's home: %w", err)
+	}
+	return id, nil
+}
+
+func writeDurably(path, text string) error {
+	f, err := os.OpenFile(path+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+// TwinError refuses a node whose home is alive in another process: both would
+// start the same gateways.
+type TwinError struct{ Reason, Dir string }
+
+func (e *TwinError) Error() string { return e.Reason }
+
+// NextStep says what an operator can do.
+func (e *TwinError) NextStep() string {
+	return fmt.Sprintf(next.StopTwin, filepath.Join(e.Dir, homeFile))
+}
+
+// twinLook is the pause between two looks for a twin.
+const twinLook = leaseTTL / 10
+
+// refuseTwin waits until no other life of this home has a valid lease. The one
+// of a process that was killed ends by itself; one that is renewed is a twin's.
+func (a *App) refuseTwin(ctx context.Context, nodes []persistence.Node) error {
+	first := a.twin(nodes)
+	if first == nil {
+		return nil
+	}
+	a.logger.Info("waiting for the end of this node's former lease", slog.String("node", first.ID))
+	t := time.NewTicker(twinLook)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-t.C:
+		}
+		sent := time.Now()
+		nodes, err := a.store.Renew(ctx, a.self(), leaseTTL)
+		if err != nil {
+			return fmt.Errorf("take node lease: %w", err)
+		}
+		a.lease.renewed(sent, nodes)
+		now := a.twin(nodes)
+		switch {
+		case now == nil:
+			return nil
+		case now.ID != first.ID || now.Expires.After(first.Expires):
+			return errors.Join(&TwinError{
+				Reason: "the home of this node (" + filepath.Join(a.cfg.Data, homeFile) + ") is alive in another process, node " + now.ID + " at " + now.Addr,
+				Dir:    a.cfg.Data,
+			}, a.endLease(ctx))
+		}
+	}
+}
+
+// twin is another life of this node's home.
+func (a *App) twin(nodes []persistence.Node) *persistence.Node {
+	if a.home.id == "" {
+		return nil
+	}
+	for i := range nodes {
+		if nodes[i].Home == a.home.id && nodes[i].ID != a.nodeID {
+			return &nodes[i]
+		}
+	}
+	return nil
+}
+
+// endLease lets this node's lease end now, so that its next life need not wait.
+func (a *App) endLease(ctx context.Context) error {
+	if _, err := a.store.Renew(ctx, a.self(), time.Microsecond); err != nil {
+		return fmt.Errorf("end the lease: %w", err)
+	}
+	return nil
+}
+
+// elsewhere says why this node must not start or dial the gateway; an empty
+// reason: it may.
+func (f *fleet) elsewhere(g messages.Gateway) (reason, step string) {
+	a := f.app
+	if !a.engine.shared || a.home.keeps(&g) {
+		return "", ""
+	}
+	reason = "its home is node " + g.Node + ", and node " + a.nodeID + " does the work: only its home starts and dials it"
+	if g.Node == a.home.node {
+		reason = "its home is the node " + g.Node + " with another data folder, and node " + a.nodeID + " does the work: only its home starts and dials it"
+	}
+	return reason, fmt.Sprintf(next.StartHome, g.Node, g.ID)
+}
+
+// claimHome makes an unclaimed gateway that this node may reach its own.
+func (f *fleet) claimHome(ctx context.Context, g messages.Gateway) (messages.Gateway, error) {
+	h := f.app.home
+	for f.app.engine.shared && h.id != "" && g.Home == "" && g.HomeBound() && h.keeps(&g) {
+		g.Home, g.Node = h.id, h.node
+		claimed, err := f.app.repos.Gateways.Update(ctx, g)
+		if err == nil {
+			f.app.logger.Info("this node is the home of the gateway from now on", slog.String("gateway", g.ID))
+			return claimed, nil
+		}
+		if !errors.Is(err, persistence.ErrVersion) {
+			return g, fmt.Errorf("claim gateway %s: %w", g.ID, err)
+		}
+		if g, err = f.app.repos.Gateways.Get(ctx, g.ID); err != nil {
+			return g, fmt.Errorf("claim gateway %s: %w", g.ID, err)
+		}
+	}
+	return g, nil
+}

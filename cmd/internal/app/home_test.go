@@ -1,0 +1,206 @@
+package app
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/crypto/bcrypt"
+
+	"github.com/dash-fleet/dash/cmd/internal/config"
+	"github.com/dash-fleet/dash/http/api"
+	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/persistence"
+	"github.com/dash-fleet/dash/persistence/testserver"
+)
+
+func TestHomeKeepsItsGateways(t *testing.T) {
+	t.Parallel()
+	managed := &messages.Managed{}
+	for _, c := range []struct {
+		name string
+		g    messages.Gateway
+		want bool
+	}{
+		{"its own", messages.Gateway{Managed: managed, Node: "a", Home: "h1"}, true},
+		{"its own after the node got another name", messages.Gateway{Managed: managed, Node: "old", Home: "h1"}, true},
+		{"of another folder of the same name", messages.Gateway{Managed: managed, Node: "a", Home: "h2"}, false},
+		{"unclaimed, of this name", messages.Gateway{Managed: managed, Node: "a"}, true},
+		{"unclaimed, of another name", messages.Gateway{Managed: managed, Node: "b"}, false},
+		{"unclaimed, of a release without nodes", messages.Gateway{Managed: managed}, true},
+		{"loopback of another home", messages.Gateway{URL: "ws://127.0.0.1:1", Node: "b", Home: "h2"}, false},
+		{"loopback by name", messages.Gateway{URL: "ws://LocalHost.:1", Node: "b"}, false},
+		{"loopback, all addresses", messages.Gateway{URL: "ws://[::]:1", Node: "b"}, false},
+		{"loopback, mapped", messages.Gateway{URL: "ws://[::ffff:127.0.0.2]:1", Node: "b"}, false},
+		{"a gateway on the network", messages.Gateway{URL: "wss://gw.example:1", Node: "b", Home: "h2"}, true},
+	} {
+		if got := (home{node: "a", id: "h1"}).keeps(&c.g); got != c.want {
+			t.Errorf("%s: %t", c.name, got)
+		}
+	}
+	if (home{node: "a"}).keeps(&messages.Gateway{Managed: managed, Node: "a", Home: "h1"}) {
+		t.Error("a node with a temporary folder keeps what another folder does")
+	}
+}
+
+// TestBetterHome: only a node that is the home of more gateways is worth a
+// hand-over; nothing goes back and forth between equals.
+func TestBetterHome(t *testing.T) {
+	t.Parallel()
+	const tail = "-0123456789ab"
+	nodes := []persistence.Node{{ID: "a" + tail, Home: "h1"}, {ID: "b" + tail, Home: "h2"}, {ID: "c" + tail, Home: "h3"}}
+	at := func(ids ...string) (all []messages.Gateway) {
+		for _, id := range ids {
+			all = append(all, messages.Gateway{Managed: &messages.Managed{}, Node: "x", Home: id})
+		}
+		return append(all, messages.Gateway{URL: "wss://gw.example", Home: "h3"}) // anybody reaches it
+	}
+	for _, c := range []struct {
+		name     string
+		gateways []messages.Gateway
+		want     string
+	}{
+		{"nobody has any", at(), ""},
+		{"this one has most", at("h1", "h1", "h2"), ""},
+		{"equals", at("h1", "h2"), ""},
+		{"another has more", at("h1", "h2", "h2"), "b" + tail},
+		{"the most of all", at("h2", "h3", "h3"), "c" + tail},
+		{"a dead home", at("h9", "h9"), ""},
+		{"unclaimed, by name", append(at(), messages.Gateway{Managed: &messages.Managed{}, Node: "c"}), "c" + tail},
+	} {
+		if got := (home{node: "a", id: "h1"}).better("a"+tail, nodes, c.gateways); got != c.want {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
+	}
+	if got := (home{node: "a", id: "h1"}).better("a"+tail, nodes[:1], at("h2")); got != "" {
+		t.Errorf("alone: %q", got)
+	}
+}
+
+func onPostgres(t *testing.T) config.Config {
+	t.Helper()
+	cfg := config.Default()
+	cfg.Store, cfg.PostgresURL, cfg.Listen = config.EnginePostgres, messages.Secret(testserver.Postgres(t).Database(t)), "127.0.0.1:0"
+	return cfg
+}
+
+func startNode(t *testing.T, cfg config.Config, name, data string) (*App, error) {
+	t.Helper()
+	cfg.Node, cfg.Data = name, data
+	return Start(t.Context(), cfg, Deps{Logger: quiet(), Registry: prometheus.NewRegistry(), Version: "test", BcryptCost: bcrypt.MinCost})
+}
+
+// TestTwinIsRefused: the same data folder, or a copy of it, in a second process
+// would start the same gateways; it is refused in words. A former life of the
+// same folder is none.
+func TestTwinIsRefused(t *testing.T) {
+	t.Parallel()
+	cfg, data := onPostgres(t), t.TempDir()
+	first, err := startNode(t, cfg, "a", data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := func() {
+		if first != nil {
+			if err := first.Stop(); err != nil {
+				t.Error(err)
+			}
+			first = nil
+		}
+	}
+	t.Cleanup(stop)
+	refused := func(data, words string) {
+		t.Helper()
+		n, err := startNode(t, cfg, "b", data)
+		if n != nil {
+			t.Cleanup(func() { _ = n.Stop() })
+		}
+		var twin *TwinError
+		if !errors.As(err, &twin) || !strings.Contains(twin.Error(), words) || !strings.Contains(twin.NextStep(), "--data") {
+			t.Errorf("%v, want %q", err, words)
+		}
+	}
+	refused(data, "is in use by process")
+	copied := t.TempDir()
+	id, err := os.ReadFile(filepath.Join(data, homeFile))
+	if err == nil {
+		err = os.WriteFile(filepath.Join(copied, homeFile), id, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused(copied, "is alive in another process, node a-")
+	stop()
+	again, err := startNode(t, cfg, "a", data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := again.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	if again.Standby() != "" || again.home.id != strings.TrimSpace(string(id)) {
+		t.Errorf("the next life: %q, home %q", again.Standby(), again.home.id)
+	}
+}
+
+// TestHomesOfAnOldStore: gateways of a release without homes belong to the node
+// of their name; another node tells whose they are, and a standby who works.
+func TestHomesOfAnOldStore(t *testing.T) {
+	t.Parallel()
+	cfg := onPostgres(t)
+	one, err := startNode(t, cfg, "one", t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for id, node := range map[string]string{"mine": "one", "theirs": "two"} {
+		_, err := one.repos.Gateways.Create(t.Context(), messages.Gateway{ID: id, Tenant: messages.DefaultTenant, Pool: messages.DefaultPool,
+			Node: node, URL: "ws://127.0.0.1:1/" + id, Token: "t", MaxConcurrency: 1, Weight: 1, CreatedAt: messages.Now()})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	data := one.Data()
+	if err := one.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if one, err = startNode(t, cfg, "one", data); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = one.Stop() })
+	mine := must(one.repos.Gateways.Get(t.Context(), "mine"))(t)
+	theirs := must(one.repos.Gateways.Get(t.Context(), "theirs"))(t)
+	if mine.Home != one.home.id || mine.Home == "" || theirs.Home != "" {
+		t.Errorf("homes %q and %q, this node's is %q", mine.Home, theirs.Home, one.home.id)
+	}
+	key := must(os.ReadFile(filepath.Join(data, "admin.key")))(t)
+	client := apiClient(t, one, messages.Secret(strings.TrimSpace(string(key))))
+	g := must(client.GetGateway(t.Context(), "theirs"))(t)
+	if g.State != api.GatewayStateUnreachable || !strings.Contains(*g.Reason, "its home is node two") || !strings.Contains(*g.NextStep, "start node two") {
+		t.Errorf("the other node's gateway is %s: %v, %v", g.State, g.Reason, g.NextStep)
+	}
+
+	// The home of as many gateways stands by, and says where to go.
+	two, err := startNode(t, cfg, "two", t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = two.Stop() })
+	standby := apiClient(t, two, messages.Secret(strings.TrimSpace(string(key))))
+	_, err = standby.SubmitTask(t.Context(), api.SubmitTask{Priority: "high", Input: api.SubmitInput{Message: "hi"}})
+	var refusal *api.Error
+	if !errors.As(err, &refusal) || refusal.Status != 503 || !strings.Contains(refusal.Error(), strings.TrimPrefix(one.URL(), "http://")) {
+		t.Errorf("%v, want 503 with the address of the node that works, %s", err, one.URL())
+	}
+	eventually(t, "both nodes are listed, and one of them works", func() bool {
+		works := map[string]bool{}
+		for _, n := range must(standby.ListNodes(t.Context()))(t).Items {
+			works[n.Id] = n.Works
+		}
+		return len(works) == 2 && works[one.nodeID] && !works[two.nodeID]
+	})
+}
