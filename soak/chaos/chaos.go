@@ -84,6 +84,8 @@ func scenarios() []Scenario {
 			Doc: "1,000 concurrent submits with one Idempotency-Key make one task"},
 		{Name: "queue-full", Run: queueFull,
 			Doc: "a full queue answers 429 with Retry-After, and clients that obey it lose nothing"},
+		{Name: "take-over", PerRun: 10, Engines: []string{harness.Postgres, harness.Redis}, Run: takeOver,
+			Doc: "kill -9 of one of two nodes, whose host keeps the gateways: nothing is started a second time elsewhere, tasks follow on_unknown while their home is away, and it takes its gateways back"},
 		{Name: "cancel", Run: cancelRunning,
 			Doc: "a cancel of a running task reaches the gateway within a second"},
 		{Name: "cancel-dying", PerRun: 5, Engines: every, Run: cancelDying,

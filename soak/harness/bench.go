@@ -40,6 +40,9 @@ type Config struct {
 	Engine string
 	// Replica gives PostgreSQL a synchronous streaming replica.
 	Replica bool
+	// Standby adds a second node, with a data folder of its own, on the same
+	// store. The client then talks to whichever of the two works.
+	Standby bool
 }
 
 // Bench is one Dash node with its simulated gateways.
@@ -48,6 +51,7 @@ type Bench struct {
 	ports   io.Closer // claim on the ports of Dash and the simulators
 	Servers *Servers
 	Dash    *Dash
+	Standby *Dash // nil unless it is configured
 	Sim     *Sim
 	Client  *api.Client
 	History *Recorder
@@ -83,12 +87,12 @@ func setDefault[T comparable](p *T, v T) {
 }
 
 func (b *Bench) open(ctx context.Context) error {
-	ports, claim, err := testserver.FreePorts(b.cfg.Gateways + 1)
+	ports, claim, err := testserver.FreePorts(b.cfg.Gateways + 2)
 	if err != nil {
 		return err
 	}
 	b.ports = claim
-	b.Sim = &Sim{cfg: b.cfg, base: ports + 1, log: filepath.Join(b.cfg.Dir, "truth.jsonl")}
+	b.Sim = &Sim{cfg: b.cfg, base: ports + 2, log: b.Truth()}
 	if err := b.Sim.Start(ctx); err != nil {
 		return err
 	}
@@ -99,11 +103,17 @@ func (b *Bench) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b.Dash = &Dash{cfg: b.cfg, port: ports, env: env}
+	b.Dash = &Dash{cfg: b.cfg, port: ports, env: env, log: "dash.log"}
 	if err := b.Dash.Start(ctx); err != nil {
 		return err
 	}
-	if b.Client, err = b.Dash.client(ctx, newTransport()); err != nil {
+	var transport http.RoundTripper = newTransport()
+	if b.cfg.Standby {
+		if transport, err = b.startStandby(transport, ports+1); err != nil {
+			return err
+		}
+	}
+	if b.Client, err = b.Dash.client(ctx, transport); err != nil {
 		return err
 	}
 	for i := range b.cfg.Gateways {
@@ -157,6 +167,9 @@ func (b *Bench) AwaitGateway(ctx context.Context, patience time.Duration, id str
 	})
 }
 
+// Truth is the ground-truth log of all simulated gateways.
+func (b *Bench) Truth() string { return filepath.Join(b.cfg.Dir, "truth.jsonl") }
+
 // Key is the admin API key of the node.
 func (b *Bench) Key(ctx context.Context) (string, error) { return b.Dash.key(ctx) }
 
@@ -174,6 +187,9 @@ func (b *Bench) Close() error {
 	var errs []error
 	if b.Watcher != nil {
 		b.Watcher.Stop()
+	}
+	if b.Standby != nil {
+		errs = append(errs, b.Standby.Stop())
 	}
 	if b.Dash != nil {
 		errs = append(errs, b.Dash.Stop())
@@ -196,6 +212,7 @@ type Dash struct {
 	cfg  Config
 	port int
 	env  []string
+	log  string // name of the file of its output
 	proc *process
 	// StalledLog gives the next processes an output that nobody reads, in place
 	// of the log file.
@@ -205,6 +222,9 @@ type Dash struct {
 
 // Base is the address of the API.
 func (d *Dash) Base() string { return fmt.Sprintf("http://127.0.0.1:%d", d.port) }
+
+// Data is the node's data folder.
+func (d *Dash) Data() string { return d.cfg.Data }
 
 // PID of the running process.
 func (d *Dash) PID() int { return d.proc.pid() }
@@ -241,7 +261,7 @@ func (d *Dash) Launch() error {
 // Log is the file of what the process wrote.
 func (d *Dash) Log() string { return d.logFile() }
 
-func (d *Dash) logFile() string { return filepath.Join(d.cfg.Dir, "dash.log") }
+func (d *Dash) logFile() string { return filepath.Join(d.cfg.Dir, d.log) }
 
 // AwaitReady waits until the node answers that it takes work.
 func (d *Dash) AwaitReady(ctx context.Context) error {
@@ -276,7 +296,7 @@ func (d *Dash) Stop() error {
 }
 
 // client uses the admin key that the first start wrote.
-func (d *Dash) client(ctx context.Context, t *http.Transport) (*api.Client, error) {
+func (d *Dash) client(ctx context.Context, t http.RoundTripper) (*api.Client, error) {
 	key, err := d.key(ctx)
 	if err != nil {
 		return nil, err
