@@ -32,7 +32,13 @@ const anewPause = time.Second
 // serve runs a node until ctx ends, which is no failure, or until the node
 // cannot go on. Nothing that it prints is waited for: a log that nobody reads
 // must hold up neither the work nor the stop.
-func serve(ctx context.Context, t *terminal, l *config.Loaded) error {
+func serve(ctx context.Context, t *terminal, load loader) error {
+	l, err := load()
+	if err != nil {
+		return err
+	}
+	ctx, hup, stop := signalsOf(ctx, t)
+	defer stop()
 	log, err := telemetry.NewLog(t.err, telemetry.LogOptions{Level: l.LogLevel, Format: l.LogFormat, Terminal: t.person})
 	if err != nil {
 		return err
@@ -46,7 +52,7 @@ func serve(ctx context.Context, t *terminal, l *config.Loaded) error {
 		log.Warn("setting ignored", "reason", w)
 	}
 	gcfloor.Set(gcfloor.Floor)
-	err = serveLives(ctx, &patient, l, log)
+	err = serveLives(ctx, &patient, l, &reloader{load: load, now: l, log: log}, hup)
 	if err == nil {
 		return nil
 	}
@@ -55,20 +61,20 @@ func serve(ctx context.Context, t *terminal, l *config.Loaded) error {
 }
 
 // serveLives runs one life of the node after the other.
-func serveLives(ctx context.Context, t *terminal, l *config.Loaded, log *telemetry.Log) error {
+func serveLives(ctx context.Context, t *terminal, l *config.Loaded, r *reloader, hup <-chan os.Signal) error {
 	for first := true; ; first = false {
-		err := serveOnce(ctx, t, l, log, first)
+		err := serveOnce(ctx, t, l, r, hup, first)
 		if !app.StartsAnew(err) {
 			return err
 		}
-		log.Warn("starting anew", "reason", err)
+		r.log.Warn("starting anew", "reason", err)
 	}
 }
 
 // serveOnce is one life of the node; only the first one introduces itself.
-func serveOnce(ctx context.Context, t *terminal, l *config.Loaded, log *telemetry.Log, first bool) error {
-	logger := log.Logger
-	node, err := app.Start(ctx, l.Config, app.Deps{Logger: logger, Registry: newRegistry(log), Version: version, BcryptCost: bcryptCost})
+func serveOnce(ctx context.Context, t *terminal, l *config.Loaded, r *reloader, hup <-chan os.Signal, first bool) error {
+	logger := r.log.Logger
+	node, err := app.Start(ctx, l.Config, app.Deps{Logger: logger, Registry: newRegistry(r.log), Version: version, BcryptCost: bcryptCost})
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil // stopped while starting
@@ -95,18 +101,27 @@ func serveOnce(ctx context.Context, t *terminal, l *config.Loaded, log *telemetr
 	} else if err := write(t, in.banner(t.self())); err != nil {
 		return errors.Join(err, node.Stop(), forget()) // an Output takes everything
 	}
-	var fatal error
-	select {
-	case <-ctx.Done():
-		logger.Info("stopping")
-	case fatal = <-node.Fatal():
-		if app.StartsAnew(fatal) {
-			break
-		}
-		logger.Error("the node cannot go on", "err", fatal)
-		fatal = &failure{code: exitFailed, what: "the node stopped: " + fatal.Error(), next: next.LookAtLogThenStart}
-	}
+	fatal := await(ctx, node, r, hup)
 	return errors.Join(fatal, node.Stop(), forget())
+}
+
+// await runs until the node is to stop, which is no failure, or cannot go on.
+func await(ctx context.Context, node *app.App, r *reloader, hup <-chan os.Signal) error {
+	for {
+		select {
+		case <-ctx.Done():
+			r.log.Info("stopping", "reason", context.Cause(ctx))
+			return nil
+		case <-hup:
+			r.reload(node.Reload)
+		case fatal := <-node.Fatal():
+			if app.StartsAnew(fatal) {
+				return fatal
+			}
+			r.log.Error("the node cannot go on", "err", fatal)
+			return &failure{code: exitFailed, what: "the node stopped: " + fatal.Error(), next: next.LookAtLogThenStart}
+		}
+	}
 }
 
 // newRegistry is that of one life of the node; the log lives longer.

@@ -43,7 +43,9 @@ func newMetrics(r prometheus.Registerer, s *Server) (*metrics, error) {
 	}
 	all := []prometheus.Collector{m.seconds, m.panics, m.limited, s.audit.lost, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "dash_http_audit_pending", Help: "Changes that took place and wait to be written to the audit log.",
-	}, s.audit.waiting)}
+	}, s.audit.waiting), prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "dash_http_accept_failures_total", Help: "Connections that the system did not give, above all for want of file descriptors.",
+	}, func() float64 { return float64(s.accept.failed.Load()) })}
 	for kind, places := range map[string]chan struct{}{"request": s.requests, "wait": s.waits, "stream": s.streams} {
 		all = append(all, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "dash_http_in_flight", Help: "Requests being answered, by kind.", ConstLabels: prometheus.Labels{"kind": kind},

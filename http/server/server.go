@@ -23,9 +23,9 @@ import (
 // Config tunes the server; the zero value of a field means its default.
 type Config struct {
 	Listen  string // "127.0.0.1:7373"; ":0" takes a free port, see Addr
-	TLSCert string // files in PEM; both or none
-	TLSKey  string
 	Version string // of Dash, shown by health
+	// Certificate makes the API speak TLS; nil: it does not.
+	Certificate *Certificate
 
 	// PublicMetrics serves /metrics without a credential. Meant for a server
 	// that listens on loopback; the default asks for metrics:read.
@@ -75,9 +75,6 @@ func (c Config) withDefaults() Config {
 
 // Validate says what is wrong with the configuration.
 func (c Config) Validate() error {
-	if (c.TLSCert == "") != (c.TLSKey == "") {
-		return errors.New("tls: give both a certificate and a key, or neither")
-	}
 	if c.MaxBody < 0 || c.MaxRequests < 0 || c.MaxWaits < 0 || c.MaxStreams < 0 || c.MaxRemembered < 0 {
 		return errors.New("limits of the server must not be negative")
 	}
@@ -101,6 +98,7 @@ type Deps struct {
 // Server answers the API on one port.
 type Server struct {
 	given   net.Listener // from Deps; nil: Start opens its own
+	accept  *accepting   // around it
 	cfg     Config
 	cmd     Commands
 	auth    auth.Authenticator
@@ -148,7 +146,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		given: deps.Listener, cfg: cfg, cmd: deps.Commands, auth: deps.Auth, limits: deps.Limits, logger: deps.Logger, gather: deps.Gatherer, doc: doc,
+		accept: &accepting{logger: deps.Logger}, given: deps.Listener, cfg: cfg, cmd: deps.Commands, auth: deps.Auth, limits: deps.Limits, logger: deps.Logger, gather: deps.Gatherer, doc: doc,
 		requests: make(chan struct{}, cfg.MaxRequests), waits: make(chan struct{}, cfg.MaxWaits),
 		streams: make(chan struct{}, cfg.MaxStreams), idPrefix: randomPrefix(),
 		replies: newReplies(cfg.MaxRemembered, cfg.RememberFor), fatal: make(chan error, 1),
@@ -192,8 +190,8 @@ func (d Deps) validate() error {
 	return nil
 }
 
-// Listen opens the API's port and reads its certificate. Connections wait in
-// the system's backlog until a Server starts to accept them.
+// Listen opens the API's port. Connections wait in the system's backlog until a
+// Server starts to accept them.
 func Listen(ctx context.Context, cfg Config) (net.Listener, error) {
 	cfg = cfg.withDefaults()
 	var lc net.ListenConfig
@@ -201,14 +199,7 @@ func Listen(ctx context.Context, cfg Config) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen: %w", err)
 	}
-	if cfg.TLSCert == "" {
-		return l, nil
-	}
-	pair, err := tls.LoadX509KeyPair(cfg.TLSCert, cfg.TLSKey)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("read TLS certificate and key: %w", err), l.Close())
-	}
-	return tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}), nil
+	return l, nil
 }
 
 // Start listens and begins to answer. It is idempotent.
@@ -228,14 +219,18 @@ func (s *Server) Start(ctx context.Context) error {
 	if err := s.events.Start(ctx); err != nil {
 		return errors.Join(err, l.Close())
 	}
-	s.listener, s.served = l, make(chan struct{})
+	s.accept.Listener = l
+	s.listener, s.served = s.accept, make(chan struct{})
+	if s.cfg.Certificate != nil {
+		s.listener = tls.NewListener(s.accept, s.cfg.Certificate.config())
+	}
 	s.http = &http.Server{
 		Handler: s, ReadHeaderTimeout: s.cfg.HeaderTimeout, IdleTimeout: s.cfg.IdleTimeout,
 		MaxHeaderBytes: s.cfg.MaxHeader, ErrorLog: slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug),
 		DisableGeneralOptionsHandler: true,
 	}
 	s.audit.start()
-	go s.serve(s.http, l)
+	go s.serve(s.http, s.listener)
 	return nil
 }
 

@@ -182,7 +182,11 @@ func TestTLS(t *testing.T) {
 	pair.StartTLS()
 	defer pair.Close()
 	cert, key := writePair(t, pair.TLS.Certificates[0])
-	n := start(t, server.Config{TLSCert: cert, TLSKey: key})
+	served, err := server.OpenCertificate(cert, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := start(t, server.Config{Certificate: served})
 	resp, err := pair.Client().Get(strings.Replace(n.base, "http://", "https://", 1) + "/health")
 	if err != nil {
 		t.Fatal(err)

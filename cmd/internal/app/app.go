@@ -76,6 +76,9 @@ type App struct {
 	server     *server.Server
 	adminKey   messages.Secret
 	keyFile    string
+
+	certificate *server.Certificate // nil: the API does not speak TLS
+	keyEnds     keyEnds
 }
 
 // Start brings a node up. When it returns without error the API answers.
@@ -93,6 +96,9 @@ func (a *App) setup(ctx context.Context) error {
 		a.deps.Dial = dial
 	}
 	// The port and the certificate first: whoever cannot serve changes nothing.
+	if err := a.openCertificate(); err != nil {
+		return err
+	}
 	listen, err := server.Listen(ctx, a.serverConfig())
 	if err != nil {
 		return err
@@ -156,6 +162,9 @@ func (a *App) setup(ctx context.Context) error {
 		return err
 	}
 	a.startSweeper()
+	if err := a.watchEnds(); err != nil {
+		return err
+	}
 	a.watchLoss()
 	if err := a.startBackups(); err != nil {
 		return err
@@ -217,7 +226,7 @@ func (a *App) startFleet(ctx context.Context) error {
 
 func (a *App) serverConfig() server.Config {
 	return server.Config{
-		Listen: a.cfg.Listen, TLSCert: a.cfg.TLSCert, TLSKey: a.cfg.TLSKey, Version: a.deps.Version,
+		Listen: a.cfg.Listen, Certificate: a.certificate, Version: a.deps.Version,
 		PublicMetrics: a.cfg.MetricsPublic,
 	}
 }
@@ -243,10 +252,10 @@ func (a *App) startServer(ctx context.Context, listen net.Listener) error {
 	if err != nil {
 		return err
 	}
+	a.server = api // from here on the listener is its own
 	if err := api.Start(context.WithoutCancel(ctx)); err != nil {
 		return err
 	}
-	a.server = api
 	a.cleanup.add("api", func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, apiStopTimeout)
 		defer cancel()

@@ -44,6 +44,7 @@ func (h *healthChecks) Checks(ctx context.Context) []server.Check {
 	if h.app.backups != nil {
 		h.checks = append(h.checks, h.app.backups.check())
 	}
+	h.checks = append(h.checks, h.app.edgeChecks()...)
 	h.at = time.Now()
 	return h.checks
 }

@@ -277,6 +277,17 @@ func cause(err error) error {
 	return err
 }
 
+// Changed lists the settings that differ, in the order of Config.
+func (l *Loaded) Changed(other *Loaded) (keys []string) {
+	a, b := reflect.ValueOf(l.Config), reflect.ValueOf(other.Config)
+	for _, s := range settings() {
+		if !reflect.DeepEqual(a.Field(s.index).Interface(), b.Field(s.index).Interface()) {
+			keys = append(keys, s.key)
+		}
+	}
+	return keys
+}
+
 // Effective lists all settings in the order of Config. Secrets are masked.
 func (l *Loaded) Effective() []Effective {
 	fields := reflect.ValueOf(l.Config)
