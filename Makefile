@@ -22,7 +22,7 @@ COMPARE  ?= 3
 # Packages tested at once, and tests of one package: two fit two cores.
 JOBS     ?= 2
 
-.PHONY: help build run test check format-check vet lint generate generated-check tidy-check live soak chaos fuzz bench bench-compare clean
+.PHONY: help build run test check format-check vet lint generate generated-check tidy-check mutants-check mutants live soak chaos fuzz bench bench-compare clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -37,7 +37,7 @@ run: build ## build and start a playground: three simulated gateways, API on 127
 test: build ## run every test with the race detector; ends with "N passed, N failed, N skipped"
 	@.ci/test $(JOBS)
 
-check: format-check vet lint generated-check tidy-check ## format, vet, lint, generated code up to date
+check: format-check vet lint generated-check tidy-check mutants-check ## format, vet, lint, generated code and planted bugs up to date
 
 format-check:
 	@files=$$(gofmt -l $$(go list -f '{{.Dir}}' ./...) | sort -u); \
@@ -63,6 +63,13 @@ generated-check:
 
 tidy-check:
 	go mod tidy -diff
+
+mutants-check:
+	@go run ./cmd/internal/mutants -check
+
+mutants: ## plant the bugs of mutants/ one by one, say which no test notices, resumable: ONLY=pattern JOBS=2
+	@.ci/need postgres redis
+	CGO_ENABLED=0 GOFLAGS=-trimpath go run ./cmd/internal/mutants -jobs $(JOBS) -only '$(ONLY)'
 
 live: build ## run real tasks on real OpenClaw gateways with a local fake model (installs OpenClaw into .cache)
 	@$(if $(filter postgres redis,$(STORE)),.ci/need postgres redis,true)

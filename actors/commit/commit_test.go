@@ -149,6 +149,25 @@ func TestSkippedOpsPublishNothing(t *testing.T) {
 		t.Fatalf("published %v of a skipped op", e)
 	default:
 	}
+	// Its neighbours in a batch are published without it.
+	requests := commit.Requests{}
+	for _, subject := range []string{"a", "skipped", "b"} {
+		r := commit.Request{Op: persistence.Op{Events: []*messages.Event{{Subject: subject}}}}
+		if subject == "skipped" {
+			r.Op.Cancel = &persistence.CancelRequest{}
+		}
+		requests = append(requests, r)
+	}
+	f.system.Root.Send(f.pid, requests)
+	get(t, f.store.in, "the mixed batch")
+	f.store.let <- nil
+	var got []string
+	for _, e := range get(t, f.published, "its events") {
+		got = append(got, e.Subject)
+	}
+	if diff := cmp.Diff(got, []string{"a", "b"}); diff != "" {
+		t.Errorf("published (-got +want):\n%s", diff)
+	}
 }
 
 // TestStoreDown: who can tell a client is told at once; the rest is kept in

@@ -112,7 +112,7 @@ func TestHeldTaskEnds(t *testing.T) {
 				b.Fatal(err)
 			}
 		}, messages.DeadLetter, messages.CodeReleasedFailed},
-		"by time": {func(b *bench, g *fakeGateway, _ messages.Task) { time.Sleep(holdFor) }, messages.DeadLetter, messages.CodeOutcomeUnknown},
+		"by time": {func(b *bench, g *fakeGateway, _ messages.Task) { time.Sleep(24 * time.Hour) }, messages.DeadLetter, messages.CodeOutcomeUnknown},
 		"by cancel": {func(b *bench, _ *fakeGateway, t messages.Task) {
 			got, err := b.client.Cancel(b.ctx(), "default", t.ID, "")
 			if err != nil || got.Cancel.Confirmed != messages.Unconfirmed {
@@ -130,6 +130,10 @@ func TestHeldTaskEnds(t *testing.T) {
 			play(t, nil, func(t *testing.T, b *bench) {
 				g := b.gateway("gw-1")
 				task := holdTask(b, g)
+				held := wantRow(b, task.ID, messages.Held, 1)
+				held.Claim--
+				held.Result = &messages.TaskResult{Text: "of an earlier claim"}
+				b.system.Root.Send(b.pool, messages.Proof{Task: held})
 				wantRow(b, task.ID, messages.Held, 1)
 				end.do(b, g, task)
 				row := wantRow(b, task.ID, end.state, 1)
@@ -210,6 +214,35 @@ func TestReplay(t *testing.T) {
 			if a := g.assign(); a.Task.Claim != 2 || a.Task.Attempt != 1 {
 				t.Fatalf("replayed as %+v", a.Task)
 			}
+		}
+	})
+}
+
+// TestReplayStartsWithoutTheCancelFlag of the life before, whose end was faster
+// than the cancel.
+func TestReplayStartsWithoutTheCancelFlag(t *testing.T) {
+	play(t, nil, func(t *testing.T, b *bench) {
+		g := b.gateway("gw-1")
+		g.demand(1)
+		task := b.submit(newTask(messages.Low, ""))
+		a := g.assign()
+		if _, err := b.client.Cancel(b.ctx(), "default", task.ID, "changed my mind"); err != nil {
+			t.Fatal(err)
+		}
+		g.end(a, messages.DeadLetter)
+		if row := b.row(task.ID); !row.CancelRequested() {
+			t.Fatal("the dead letter has no flag: the test proves nothing")
+		}
+		g.demand(0)
+		if _, err := b.client.Replay(b.ctx(), "default", task.ID); err != nil {
+			t.Fatal(err)
+		}
+		if row := wantRow(b, task.ID, messages.Queued, 0); row.CancelRequested() {
+			t.Fatal("the replay has the flag of the life before")
+		}
+		g.demand(1)
+		if a := g.assign(); a.Task.ID != task.ID || a.Task.Claim != 2 {
+			t.Errorf("assigned %+v", a.Task)
 		}
 	})
 }

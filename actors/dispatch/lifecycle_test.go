@@ -1,6 +1,8 @@
 package dispatch
 
 import (
+	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -199,6 +201,10 @@ func TestFencedGatewayGetsNothingAndItsTaskStaysQueued(t *testing.T) {
 		g.demand(1)
 		none[*messages.Assign](g)
 		wantRow(b, task.ID, messages.Queued, 0)
+		g.demand(1) // the former owner again: it would be fenced with every claim
+		if w := b.stats().Gateways[0].Window; w != 0 {
+			t.Fatalf("window %d, want 0 until another epoch speaks", w)
+		}
 		g.epoch = 2
 		g.demand(1)
 		if a := g.assign(); a.Task.Claim != 1 {
@@ -219,6 +225,36 @@ func TestPoolStopsWhenItsShardIsTaken(t *testing.T) {
 		}
 		if m := <-b.parent; m != (Fenced{Pool: "default"}) {
 			t.Fatalf("parent heard %v", m)
+		}
+		synctest.Wait()
+		if _, runs := b.system.ProcessRegistry.GetLocal(b.pool.Id); runs {
+			t.Fatal("the pool goes on")
+		}
+	})
+}
+
+// TestBytesAreBoundedToo: what a class may hold of inputs is a limit of its own.
+func TestBytesAreBoundedToo(t *testing.T) {
+	limits := map[messages.Class]messages.ClassLimit{messages.Low: {Count: 100, Bytes: 12}}
+	play(t, func(c *Config) { c.Pool.Limits = limits }, func(t *testing.T, b *bench) {
+		submit := func(bytes int) error {
+			task := newTask(messages.Low, "")
+			task.Spec.Message = strings.Repeat("x", bytes)
+			_, _, err := b.client.Submit(b.ctx(), "default", Submit{Task: task})
+			return err
+		}
+		if err := submit(10); err != nil {
+			t.Fatal(err)
+		}
+		var full *messages.Error
+		if err := submit(3); !errors.As(err, &full) || full.Code != messages.CodeQueueFull || full.RetryAfter <= 0 {
+			t.Errorf("13 bytes of 12: %v", err)
+		}
+		if err := submit(2); err != nil {
+			t.Errorf("12 bytes of 12: %v", err)
+		}
+		if err := submit(1); messages.CodeOf(err) != messages.CodeQueueFull {
+			t.Errorf("13 bytes of 12: %v", err)
 		}
 	})
 }

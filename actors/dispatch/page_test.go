@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -37,6 +38,7 @@ func queued(n int) []messages.Task {
 // TestSweepTurnsItsPages: more healthy rows than one sweep reads stand before
 // the row that memory does not know.
 func TestSweepTurnsItsPages(t *testing.T) {
+	t.Parallel()
 	store := newMemory()
 	synctest.Test(t, func(t *testing.T) {
 		b := &bench{TB: t, store: store}
@@ -123,5 +125,53 @@ func TestAnUnlistedRunIsHandedOver(t *testing.T) {
 		}
 		b.pass(20*time.Second, g)
 		none[*messages.Assign](g)
+	})
+}
+
+// TestSweepSeesAnotherClaim of the same task in the same state at the same
+// gateway: the store is right.
+func TestSweepSeesAnotherClaim(t *testing.T) {
+	play(t, nil, func(t *testing.T, b *bench) {
+		task := b.submit(newTask(messages.High, ""))
+		g := b.gateway("gw-1")
+		g.demand(1)
+		g.assign()
+		b.store.set(func(m *memory) {
+			row := m.tasks[task.ID]
+			row.Claim = 2
+			m.tasks[task.ID] = row
+		})
+		b.pass(8*time.Second, g) // which lists claim 1 all the time
+		if w := next[messages.Withdraw](g); w.Task != task.ID || w.Claim != 1 {
+			t.Errorf("withdrawn: %+v, want claim 1", w)
+		}
+		delete(g.running, messages.ClaimRef{Task: task.ID, Claim: 1})
+		b.pass(2*time.Second, g)
+		if a := g.assign(); a.Task.Claim != 2 {
+			t.Errorf("assigned claim %d, want 2", a.Task.Claim)
+		}
+	})
+}
+
+// TestReadsBackEverySession, also those behind the first page that have no task
+// which would have them read: one that was busy when the owner before died is
+// idle again.
+func TestReadsBackEverySession(t *testing.T) {
+	t.Parallel()
+	store := newMemory()
+	for i := range loadPage + 1 {
+		s := messages.Session{Tenant: "default", ID: fmt.Sprintf("s%06d", i), Pool: "default", State: messages.SessionIdle}
+		if i == loadPage {
+			s.State, s.Gateway = messages.SessionBusy, "gw-1"
+		}
+		store.sessions[sessionID(s.Tenant, s.ID)] = s
+	}
+	synctest.Test(t, func(t *testing.T) {
+		b := openBench(t, store, nil)
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		if s, err := store.Session(b.ctx(), "default", fmt.Sprintf("s%06d", loadPage)); err != nil || s.State != messages.SessionIdle {
+			t.Errorf("the last session is %s (%v), want idle", s.State, err)
+		}
 	})
 }

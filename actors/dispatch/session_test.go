@@ -253,9 +253,9 @@ func TestReplayedHistoryIsBounded(t *testing.T) {
 	for range 50 {
 		turns = append(turns, turn(strings.Repeat("ä", 4000)))
 	}
-	turns = append(turns, turn("the newest"), turn(strings.Repeat("x", historyBytes)))
+	turns = append(turns, turn("the newest"), turn(strings.Repeat("x", 128<<10)))
 	got := Replayed(turns)
-	if len(got) > historyBytes+1024 {
+	if len(got) > 129<<10 {
 		t.Fatalf("%d bytes", len(got))
 	}
 	for _, want := range []string{"Earlier turns are left out", "the newest", "cut here", "End of the replayed conversation"} {

@@ -72,8 +72,9 @@ func (l *link) Session(context.Context, string) (openclaw.Session, bool, error) 
 	return openclaw.Session{}, false, nil
 }
 
-func (l *link) Sessions(context.Context, openclaw.SessionQuery) (openclaw.SessionPage, error) {
-	return openclaw.SessionPage{Sessions: l.rows}, nil
+func (l *link) Sessions(_ context.Context, q openclaw.SessionQuery) (openclaw.SessionPage, error) {
+	end := min(q.Offset+q.Limit, len(l.rows))
+	return openclaw.SessionPage{Sessions: l.rows[q.Offset:end], HasMore: end < len(l.rows), Next: end}, nil
 }
 
 func (l *link) AbortSession(_ context.Context, key, _ string, _ bool) (openclaw.Aborted, error) {
@@ -104,6 +105,7 @@ type rig struct {
 	fromG  chan any // what the pool's owner is told
 	fence  persistence.Fence
 	shard  persistence.Fence
+	valve  *valve // what the committer writes goes through it
 }
 
 func newRig(t *testing.T, change func(*gateway.Config)) *rig {
@@ -131,7 +133,8 @@ func newRig(t *testing.T, change func(*gateway.Config)) *rig {
 	if r.shard, err = r.store.Take(ctx, persistence.ShardScope, "0", "n"); err != nil {
 		t.Fatal(err)
 	}
-	r.commit = r.system.Root.Spawn(commit.Props(commit.Config{Store: r.store, Logger: logger}))
+	r.valve = &valve{Store: r.store}
+	r.commit = r.system.Root.Spawn(commit.Props(commit.Config{Store: r.valve, Logger: logger}))
 	r.pool = r.system.Root.Spawn(actor.PropsFromFunc(func(c actor.Context) {
 		switch m := c.Message().(type) {
 		case messages.Demand, *messages.Ended, messages.SessionChangedByG:

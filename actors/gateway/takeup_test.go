@@ -185,8 +185,13 @@ func TestTheSameAssignTwice(t *testing.T) {
 	for range 5 {
 		r.system.Root.RequestWithCustomSender(r.pid, &messages.Assign{Task: task}, r.pool)
 	}
-	if run := <-l.frames; run != "t1.1" {
-		t.Fatalf("the frame of %s was written", run)
+	select {
+	case run := <-l.frames:
+		if run != "t1.1" {
+			t.Fatalf("the frame of %s was written", run)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("no frame was written")
 	}
 	s := r.inspect() // behind the repetitions
 	if len(s.Running) != 1 || s.Status.Running != 1 {
@@ -201,5 +206,35 @@ func TestTheSameAssignTwice(t *testing.T) {
 	d := await(r, "the demand", func(d messages.Demand) bool { return len(d.Running) > 0 })
 	if len(d.Running) != 1 {
 		t.Errorf("it lists %v", d.Running)
+	}
+}
+
+// TestAFencedOwnerLetsGo: another node has taken the gateway. The first write
+// that is fenced ends this owner, and it says so.
+func TestAFencedOwnerLetsGo(t *testing.T) {
+	t.Parallel()
+	l := newKnowing("b1")
+	lost := make(chan string, 1)
+	r := newRig(t, func(c *gateway.Config) {
+		c.Dial = l.dial
+		c.Lost = func(id string) { lost <- id }
+	})
+	await(r, "a window", open)
+	if err := r.store.Release(t.Context(), r.fence); err != nil {
+		t.Fatal(err)
+	}
+	if f, err := r.store.Take(t.Context(), persistence.GatewayScope, "gw", "n-2"); err != nil || f.Epoch != r.fence.Epoch+1 {
+		t.Fatal(f, err)
+	}
+	r.system.Root.Send(r.pid, gateway.Drain{}) // it writes its state
+	if id := <-lost; id != "gw" {
+		t.Errorf("lost %q", id)
+	}
+	limit := time.Now().Add(10 * time.Second)
+	for _, runs := r.system.ProcessRegistry.GetLocal(r.pid.Id); runs; _, runs = r.system.ProcessRegistry.GetLocal(r.pid.Id) {
+		if time.Now().After(limit) {
+			t.Fatal("the former owner goes on")
+		}
+		<-time.After(2 * time.Millisecond)
 	}
 }

@@ -2,6 +2,7 @@ package supervise
 
 import (
 	"log/slog"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -24,6 +25,37 @@ func TestDelayDoublesUpToItsLimit(t *testing.T) {
 			t.Fatalf("delay %d = %s", n, d)
 		}
 	})
+}
+
+// TestDelayIsSpread by a fifth to each side, so that what failed together does
+// not come back together.
+func TestDelayIsSpread(t *testing.T) {
+	t.Parallel()
+	for random, want := range map[float64]time.Duration{0: 800, 0.25: 900, 0.75: 1100, 0.999999: 1199} {
+		if got := Delay(1000, 30000, 1, random); got != want {
+			t.Errorf("delay at random %v = %d, want %d", random, got, want)
+		}
+	}
+	if got := Delay(1000, 30000, 9, 0.999999); got != 35999 {
+		t.Errorf("the longest delay = %d, want a fifth above the limit", got)
+	}
+	// The strategy draws its own random numbers.
+	var delays []time.Duration
+	p := newParent(Config{Kind: "child", Initial: time.Second, Max: time.Second, Window: time.Second,
+		Restarting: func(_ *actor.PID, _ any, _ int, after time.Duration) { delays = append(delays, after) }}, "a")
+	run(t, p, func(system *actor.ActorSystem, pid *actor.PID) {
+		for range 40 {
+			system.Root.Send(pid, "a")
+			time.Sleep(5 * time.Second)
+			synctest.Wait()
+		}
+	})
+	if len(delays) != 40 {
+		t.Fatalf("%d restarts, want 40", len(delays))
+	}
+	if least, most := slices.Min(delays), slices.Max(delays); least > 950*time.Millisecond || most < 1050*time.Millisecond {
+		t.Errorf("40 delays lie between %s and %s", least, most)
+	}
 }
 
 // parent supervises children that fail when they are told to.

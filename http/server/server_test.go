@@ -272,6 +272,10 @@ func TestOtherWritesAreIdempotent(t *testing.T) {
 	if resp, b := n.call("DELETE", "/api/v1/gateways/gw-9", admin, "", "Idempotency-Key", "d"); resp.StatusCode != 204 || resp.Header.Get("Idempotent-Replayed") != "true" {
 		t.Errorf("%d %s", resp.StatusCode, b)
 	}
+	// The key was for that gateway: another one is not taken for removed.
+	if resp, b := n.call("DELETE", "/api/v1/gateways/gw-8", admin, "", "Idempotency-Key", "d"); resp.StatusCode != 422 {
+		t.Errorf("another path: %d %s", resp.StatusCode, b)
+	}
 	// A refusal is not remembered: the reason may go away.
 	if resp, _ := n.call("POST", "/api/v1/tasks/"+openTask+"/replay", admin, "", "Idempotency-Key", "r"); resp.StatusCode != 409 {
 		t.Errorf("%d", resp.StatusCode)
@@ -394,7 +398,8 @@ func TestPaging(t *testing.T) {
 	}
 	for _, path := range []string{"/api/v1/tasks?priority=high", "/api/v1/gateways?pool=default", "/api/v1/pools?", "/api/v1/sessions?"} {
 		seen, cursor := map[string]bool{}, ""
-		for pages := 0; ; pages++ {
+		pages := 0
+		for ; ; pages++ {
 			_, body := n.call("GET", path+"&limit=1"+cursor, admin, "")
 			p := read[struct {
 				Items      []struct{ ID string }
@@ -420,6 +425,9 @@ func TestPaging(t *testing.T) {
 		want := map[string]int{"/api/v1/tasks?priority=high": 9, "/api/v1/gateways?pool=default": 2, "/api/v1/pools?": 2, "/api/v1/sessions?": 1}[path]
 		if len(seen) != want {
 			t.Errorf("%s: %d things, want %d", path, len(seen), want)
+		}
+		if pages+1 != want {
+			t.Errorf("%s: %d things came on %d pages of one: the last one must not give a cursor", path, want, pages+1)
 		}
 	}
 }

@@ -104,6 +104,9 @@ func pages(t testing.TB, e Engine, f persistence.TaskFilter, limit int) (all []m
 		if err != nil {
 			t.Fatalf("tasks: %v", err)
 		}
+		if cursor != "" && len(list) == 0 {
+			t.Fatal("a full last page gave a cursor: nothing follows it")
+		}
 		if all = append(all, list...); next == "" {
 			return all
 		}

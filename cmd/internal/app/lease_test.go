@@ -6,6 +6,26 @@ import (
 	"time"
 )
 
+// TestLeaseEndsBeforeTheStoreEndsIt: a node stops to believe in its lease while
+// nobody can take over yet, by a tenth of it for clocks that run apart.
+func TestLeaseEndsBeforeTheStoreEndsIt(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var l lease
+		sent := time.Now()
+		time.Sleep(300 * time.Millisecond) // the answer takes its time
+		l.renewed(sent, nil)
+		time.Sleep(1400 * time.Millisecond) // 1.7 s after it was sent
+		if !l.valid() {
+			t.Error("the lease of 2 s is over after 1.7 s")
+		}
+		time.Sleep(150 * time.Millisecond) // 1.85 s
+		if l.valid() {
+			t.Error("the lease of 2 s is believed after 1.85 s")
+		}
+	})
+}
+
 // TestLeaseDoubt: a lease that ended between two renewals is valid again only
 // after a look at who owns what, however long that takes.
 func TestLeaseDoubt(t *testing.T) {

@@ -63,6 +63,7 @@ var rules = []rule{
 	{part: "cmd/internal/gcfloor"},
 	{part: "cmd/internal/benchnode", may: []string{"messages", "http/server", "http/events", "actors/gateway", "actors/openclaw", "cmd/internal/app", "cmd/internal/config", "cmd/internal/gcfloor"}},
 	{part: "cmd/internal/testcount"},
+	{part: "cmd/internal/mutants"},
 	{part: "cmd/internal/archtest"},
 	{part: "cmd/dash/...", may: []string{"messages", "http/api", "actors/openclaw/openclawtest", "persistence", "persistence/backup", "persistence/sqlite", "persistence/postgres", "persistence/redis",
 		"cmd/internal/app/...", "cmd/internal/config", "cmd/internal/gcfloor", "cmd/internal/telemetry"}, tests: []string{"persistence/testserver"}},

@@ -1,0 +1,102 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/dash-fleet/dash/cmd/internal/config"
+	"github.com/dash-fleet/dash/http/api"
+	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/persistence"
+	"github.com/dash-fleet/dash/persistence/testserver"
+)
+
+// TestWhoTakesOverShowsTheLastEvents of the owner before, although it had not
+// looked at the log since they were written: its watchers, and those who wait
+// for a task's end there, would never hear of them.
+func TestWhoTakesOverShowsTheLastEvents(t *testing.T) {
+	t.Parallel()
+	cfg := config.Default()
+	cfg.Store, cfg.PostgresURL = config.EnginePostgres, messages.Secret(testserver.Postgres(t).Database(t))
+	owner, next := helped(t, cfg, "owner", 0), helped(t, cfg, "next", 0) // which never looks by itself
+	if owner.Standby() != "" || next.Standby() == "" {
+		t.Fatalf("standing by: %q and %q", owner.Standby(), next.Standby())
+	}
+	watch := next.Commands().Events.Subscribe(5000)
+	t.Cleanup(watch.Close)
+	adminKey, _ := owner.AdminKey()
+	admin := apiClient(t, owner, adminKey)
+	const many = tailPage + 100 // more than one look reads
+	want := map[string]bool{}
+	for i := range many {
+		task := must(admin.SubmitTask(t.Context(), api.SubmitTask{Priority: api.PriorityHigh, Input: api.SubmitInput{Message: fmt.Sprint(i)}}))(t)
+		want[task.Id] = true
+	}
+	if err := owner.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	// It gave up what it owned: nobody has to wait for the end of its lease.
+	for _, row := range must(next.store.Owners(t.Context(), persistence.ShardScope))(t) {
+		if row.Owner == owner.nodeID {
+			t.Errorf("shard %s still belongs to the node that has stopped", row.Key)
+		}
+	}
+	end := time.After(patience)
+	var seqs []int64
+	for len(want) > 0 {
+		select {
+		case e, open := <-watch.C():
+			if !open {
+				t.Fatal("the watch was cut")
+			}
+			seqs = append(seqs, e.Seq)
+			delete(want, e.Subject)
+		case <-end:
+			t.Fatalf("%d of %d tasks of the owner before were never seen at the node that took over", len(want), many)
+		}
+	}
+	slices.Sort(seqs)
+	if same := slices.Compact(slices.Clone(seqs)); len(same) != len(seqs) {
+		t.Errorf("%d events came twice", len(seqs)-len(same))
+	}
+	eventually(t, "the node works", func() bool { return next.Standby() == "" })
+}
+
+// owners is a store that knows who owns what.
+type owners struct {
+	persistence.Store
+	rows map[persistence.Scope][]persistence.Ownership
+}
+
+func (o owners) Owners(_ context.Context, s persistence.Scope) ([]persistence.Ownership, error) {
+	return o.rows[s], nil
+}
+
+// TestWhatWasTakenOverAndBackIsNotHeld: an owner of the same name in another
+// epoch is another owner, for shards and for gateways.
+func TestWhatWasTakenOverAndBackIsNotHeld(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		scope persistence.Scope
+		row   persistence.Ownership
+		want  error
+	}{
+		"still mine":             {persistence.ShardScope, persistence.Ownership{Key: "7", Owner: "me", Epoch: 3}, nil},
+		"another's":              {persistence.ShardScope, persistence.Ownership{Key: "7", Owner: "you", Epoch: 4}, persistence.ErrFenced},
+		"mine again":             {persistence.ShardScope, persistence.Ownership{Key: "7", Owner: "me", Epoch: 5}, persistence.ErrFenced},
+		"another's gateway":      {persistence.GatewayScope, persistence.Ownership{Key: "gw", Owner: "you", Epoch: 4}, persistence.ErrFenced},
+		"another gateway's":      {persistence.GatewayScope, persistence.Ownership{Key: "7", Owner: "you", Epoch: 4}, nil},
+		"a shard called like it": {persistence.ShardScope, persistence.Ownership{Key: "gw", Owner: "you", Epoch: 4}, nil},
+	} {
+		a := &App{store: owners{rows: map[persistence.Scope][]persistence.Ownership{c.scope: {c.row}}}}
+		a.lease.hold(persistence.Fence{Scope: persistence.ShardScope, Key: "7", Owner: "me", Epoch: 3})
+		a.lease.hold(persistence.Fence{Scope: persistence.GatewayScope, Key: "gw", Owner: "me", Epoch: 3})
+		if err := a.stillOwns(t.Context()); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+	}
+}
