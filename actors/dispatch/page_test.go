@@ -142,7 +142,7 @@ func TestSweepSeesAnotherClaim(t *testing.T) {
 			m.tasks[task.ID] = row
 		})
 		b.pass(8*time.Second, g) // which lists claim 1 all the time
-		if w := next[messages.Withdraw](g); w.Task != task.ID || w.Claim != 1 {
+		if w := nextOf[messages.Withdraw](g); w.Task != task.ID || w.Claim != 1 {
 			t.Errorf("withdrawn: %+v, want claim 1", w)
 		}
 		delete(g.running, messages.ClaimRef{Task: task.ID, Claim: 1})
