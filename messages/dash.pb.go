@@ -891,6 +891,133 @@ func (x *SessionChanged) GetRestarts() int32 {
 	return 0
 }
 
+// Trials is what a task went through without burning an attempt. It is never
+// changed once set.
+type Trials struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Deaths are the unplanned ends of gateway processes that were at work on
+	// the task, oldest first; at most MaxDeaths.
+	Deaths []*GatewayDeath `protobuf:"bytes,1,rep,name=deaths,proto3" json:"deaths,omitempty"`
+	// Attempts that were given back, and why the last one was.
+	GivenBack       int32  `protobuf:"varint,2,opt,name=given_back,json=givenBack,proto3" json:"given_back,omitempty"`
+	GivenBackReason string `protobuf:"bytes,3,opt,name=given_back_reason,json=givenBackReason,proto3" json:"given_back_reason,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *Trials) Reset() {
+	*x = Trials{}
+	mi := &file_dash_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Trials) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Trials) ProtoMessage() {}
+
+func (x *Trials) ProtoReflect() protoreflect.Message {
+	mi := &file_dash_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Trials.ProtoReflect.Descriptor instead.
+func (*Trials) Descriptor() ([]byte, []int) {
+	return file_dash_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Trials) GetDeaths() []*GatewayDeath {
+	if x != nil {
+		return x.Deaths
+	}
+	return nil
+}
+
+func (x *Trials) GetGivenBack() int32 {
+	if x != nil {
+		return x.GivenBack
+	}
+	return 0
+}
+
+func (x *Trials) GetGivenBackReason() string {
+	if x != nil {
+		return x.GivenBackReason
+	}
+	return ""
+}
+
+// GatewayDeath is the unplanned end of a gateway process.
+type GatewayDeath struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Gateway    string                 `protobuf:"bytes,1,opt,name=gateway,proto3" json:"gateway,omitempty"`
+	TimeMicros int64                  `protobuf:"varint,2,opt,name=time_micros,json=timeMicros,proto3" json:"time_micros,omitempty"`
+	// The task ran there alone, so that nothing else explains it.
+	Alone         bool `protobuf:"varint,3,opt,name=alone,proto3" json:"alone,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GatewayDeath) Reset() {
+	*x = GatewayDeath{}
+	mi := &file_dash_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GatewayDeath) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GatewayDeath) ProtoMessage() {}
+
+func (x *GatewayDeath) ProtoReflect() protoreflect.Message {
+	mi := &file_dash_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GatewayDeath.ProtoReflect.Descriptor instead.
+func (*GatewayDeath) Descriptor() ([]byte, []int) {
+	return file_dash_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *GatewayDeath) GetGateway() string {
+	if x != nil {
+		return x.Gateway
+	}
+	return ""
+}
+
+func (x *GatewayDeath) GetTimeMicros() int64 {
+	if x != nil {
+		return x.TimeMicros
+	}
+	return 0
+}
+
+func (x *GatewayDeath) GetAlone() bool {
+	if x != nil {
+		return x.Alone
+	}
+	return false
+}
+
 var File_dash_proto protoreflect.FileDescriptor
 
 const file_dash_proto_rawDesc = "" +
@@ -978,7 +1105,17 @@ const file_dash_proto_rawDesc = "" +
 	"generation\x12\x16\n" +
 	"\x06reason\x18\x06 \x01(\tR\x06reason\x12\x1b\n" +
 	"\tnext_step\x18\a \x01(\tR\bnextStep\x12\x1a\n" +
-	"\brestarts\x18\b \x01(\x05R\brestartsB%Z#github.com/dash-fleet/dash/messagesb\x06proto3"
+	"\brestarts\x18\b \x01(\x05R\brestarts\"\x82\x01\n" +
+	"\x06Trials\x12-\n" +
+	"\x06deaths\x18\x01 \x03(\v2\x15.dash.v1.GatewayDeathR\x06deaths\x12\x1d\n" +
+	"\n" +
+	"given_back\x18\x02 \x01(\x05R\tgivenBack\x12*\n" +
+	"\x11given_back_reason\x18\x03 \x01(\tR\x0fgivenBackReason\"_\n" +
+	"\fGatewayDeath\x12\x18\n" +
+	"\agateway\x18\x01 \x01(\tR\agateway\x12\x1f\n" +
+	"\vtime_micros\x18\x02 \x01(\x03R\n" +
+	"timeMicros\x12\x14\n" +
+	"\x05alone\x18\x03 \x01(\bR\x05aloneB%Z#github.com/dash-fleet/dash/messagesb\x06proto3"
 
 var (
 	file_dash_proto_rawDescOnce sync.Once
@@ -992,7 +1129,7 @@ func file_dash_proto_rawDescGZIP() []byte {
 	return file_dash_proto_rawDescData
 }
 
-var file_dash_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_dash_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_dash_proto_goTypes = []any{
 	(*TaskSpec)(nil),       // 0: dash.v1.TaskSpec
 	(*Backoff)(nil),        // 1: dash.v1.Backoff
@@ -1003,22 +1140,25 @@ var file_dash_proto_goTypes = []any{
 	(*TaskChanged)(nil),    // 6: dash.v1.TaskChanged
 	(*GatewayChanged)(nil), // 7: dash.v1.GatewayChanged
 	(*SessionChanged)(nil), // 8: dash.v1.SessionChanged
-	nil,                    // 9: dash.v1.TaskSpec.LabelsEntry
+	(*Trials)(nil),         // 9: dash.v1.Trials
+	(*GatewayDeath)(nil),   // 10: dash.v1.GatewayDeath
+	nil,                    // 11: dash.v1.TaskSpec.LabelsEntry
 }
 var file_dash_proto_depIdxs = []int32{
-	1, // 0: dash.v1.TaskSpec.backoff:type_name -> dash.v1.Backoff
-	9, // 1: dash.v1.TaskSpec.labels:type_name -> dash.v1.TaskSpec.LabelsEntry
-	3, // 2: dash.v1.TaskResult.usage:type_name -> dash.v1.Usage
-	3, // 3: dash.v1.TaskError.usage:type_name -> dash.v1.Usage
-	6, // 4: dash.v1.Event.task:type_name -> dash.v1.TaskChanged
-	7, // 5: dash.v1.Event.gateway:type_name -> dash.v1.GatewayChanged
-	8, // 6: dash.v1.Event.session:type_name -> dash.v1.SessionChanged
-	4, // 7: dash.v1.TaskChanged.error:type_name -> dash.v1.TaskError
-	8, // [8:8] is the sub-list for method output_type
-	8, // [8:8] is the sub-list for method input_type
-	8, // [8:8] is the sub-list for extension type_name
-	8, // [8:8] is the sub-list for extension extendee
-	0, // [0:8] is the sub-list for field type_name
+	1,  // 0: dash.v1.TaskSpec.backoff:type_name -> dash.v1.Backoff
+	11, // 1: dash.v1.TaskSpec.labels:type_name -> dash.v1.TaskSpec.LabelsEntry
+	3,  // 2: dash.v1.TaskResult.usage:type_name -> dash.v1.Usage
+	3,  // 3: dash.v1.TaskError.usage:type_name -> dash.v1.Usage
+	6,  // 4: dash.v1.Event.task:type_name -> dash.v1.TaskChanged
+	7,  // 5: dash.v1.Event.gateway:type_name -> dash.v1.GatewayChanged
+	8,  // 6: dash.v1.Event.session:type_name -> dash.v1.SessionChanged
+	4,  // 7: dash.v1.TaskChanged.error:type_name -> dash.v1.TaskError
+	10, // 8: dash.v1.Trials.deaths:type_name -> dash.v1.GatewayDeath
+	9,  // [9:9] is the sub-list for method output_type
+	9,  // [9:9] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_dash_proto_init() }
@@ -1037,7 +1177,7 @@ func file_dash_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dash_proto_rawDesc), len(file_dash_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -48,6 +48,7 @@ const (
 	CodeRefused          Code = "refused"
 	CodeContextOverflow  Code = "context_overflow"
 	CodeModelUnknown     Code = "model_unknown"
+	CodeGatewayCrashed   Code = "gateway_crashed"
 )
 
 // Error is a refusal that may be shown to a user: what, why, and what next.

@@ -86,8 +86,8 @@ func ProviderOf(model string) string {
 type Returned struct {
 	ClaimRef
 	Reason string
-	// RefusedBy the session rather than the gateway as a whole.
-	Session bool
+	// Refused by the gateway; else nothing was sent to it.
+	Refused bool
 }
 
 // Taken acknowledges Returned (P to G): these claims are void now, also those

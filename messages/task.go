@@ -44,7 +44,7 @@ type Cancel struct {
 }
 
 // Task is one unit of work. It is a value: a copy is independent, except for
-// Spec, Result and Error, which are never changed once set. Times are UTC,
+// Spec, Result, Error and Trials, which are never changed once set. Times are UTC,
 // in microseconds; the zero time means "not set".
 type Task struct {
 	ID     string
@@ -82,12 +82,20 @@ type Task struct {
 	Cancel Cancel
 	Result *TaskResult
 	Error  *TaskError
+	// Trials is what it went through without burning an attempt, nil: nothing.
+	Trials *Trials
+
+	// Active is how long the claim's run was at work on living gateway
+	// processes before ActiveSince, when the present one began with it; zero:
+	// none is at work. The run deadline counts both.
+	Active      time.Duration
+	ActiveSince time.Time
 
 	CreatedAt  time.Time
 	DueAt      time.Time // SCHEDULED, RETRY_WAIT: when it becomes QUEUED
 	NotAfter   time.Time // it expires when not assigned before
 	ClaimedAt  time.Time
-	StartedAt  time.Time // the gateway accepted the current attempt
+	StartedAt  time.Time // the gateway accepted the current attempt, the first time
 	FinishedAt time.Time
 }
 

@@ -28,6 +28,7 @@ var TaskTransitions = []Transition[TaskState]{
 
 	{Claimed, "boot_changed", Recovering}, {Running, "boot_changed", Recovering},
 	{Recovering, "rerun_seen", Running}, {Recovering, "grace_over", Claimed},
+	{Recovering, "boot_changed", Recovering}, {Recovering, "alone", Claimed}, {Recovering, "gateway_crashed", DeadLetter}, {Claimed, "gateway_crashed", DeadLetter},
 
 	{Claimed, "stop", Cancelling}, {Running, "stop", Cancelling}, {Recovering, "stop", Cancelling},
 	{Cancelling, "success", Succeeded}, {Cancelling, "stopped", Cancelled}, {Cancelling, "unconfirmed", Cancelled},
@@ -35,6 +36,7 @@ var TaskTransitions = []Transition[TaskState]{
 
 	{Claimed, "away_requeue", Queued}, {Running, "away_requeue", Queued}, {Recovering, "away_requeue", Queued},
 	{Claimed, "away_hold", Held}, {Running, "away_hold", Held}, {Recovering, "away_hold", Held},
+	{Claimed, "given_up", DeadLetter}, {Running, "given_up", DeadLetter}, {Recovering, "given_up", DeadLetter},
 
 	{Held, "requeue", Queued}, {Held, "fail", DeadLetter}, {Held, "proof", Succeeded},
 	{Held, "cancel", Cancelled}, {Held, "outcome_unknown", DeadLetter},

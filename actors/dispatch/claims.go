@@ -123,9 +123,12 @@ func (b *broker) away(ctx actor.Context, g *gate) {
 		return
 	}
 	for _, e := range g.tasks {
-		b.withdraw(ctx, g, e, "gateway_away", "")
+		b.withdraw(ctx, g, e, goneAway, "")
 	}
 }
+
+// goneAway is why the away policy takes a task back.
+const goneAway = "gateway_away"
 
 // withdraw takes a task back from a gateway without knowing its outcome. The
 // session goes on with a new generation, so that a late turn cannot leak in,
@@ -136,7 +139,10 @@ func (b *broker) withdraw(ctx actor.Context, g *gate, e *entry, reason, target s
 		return
 	}
 	c := to(requeued(*t), reason)
-	if t.OnUnknown() == messages.Hold {
+	if reason == goneAway {
+		c.update.Task = givenBack(*t, b.now, "its gateway "+g.id+" was away for too long")
+	}
+	if t.OnUnknown() == messages.Hold && c.update.Task.State == messages.Queued {
 		c.update.Task = held(*t, b.now)
 	}
 	if t.CancelRequested() {
@@ -157,6 +163,9 @@ func (b *broker) withdraw(ctx actor.Context, g *gate, e *entry, reason, target s
 			b.sessionWritten(s, c.session, ok)
 		}
 		if ok {
+			if reason == goneAway {
+				b.s.Metrics.givenBack.WithLabelValues("away").Inc()
+			}
 			b.tell(ctx, g, void)
 		}
 	}

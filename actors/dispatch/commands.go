@@ -118,6 +118,7 @@ func (b *broker) release(ctx actor.Context, m Release) {
 	switch m.Action {
 	case ReleaseRequeue:
 		c.update.Task = requeued(e.row)
+		c.update.Task.Trials = nil // somebody has looked at it
 	case ReleaseFail:
 		c.update.Task = dead(e.row, b.now, messages.CodeReleasedFailed, "an operator released the held task as failed")
 	default:

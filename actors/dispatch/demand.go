@@ -164,12 +164,13 @@ func (b *broker) takeBack(ctx actor.Context, g *gate, returned []messages.Return
 			continue
 		}
 		ref := r.ClaimRef
-		c := to(requeued(e.row), "refused: "+r.Reason)
+		c := to(givenBack(e.row, b.now, r.Reason), "refused: "+r.Reason)
 		// Evidence counts only while the owner that gave it is the owner: a later
 		// one may have sent the claim again.
 		c.fences = b.fences(g)
 		c.then = func(ctx actor.Context, ok bool, _ error) {
 			if ok {
+				b.s.Metrics.givenBack.WithLabelValues(returnKind(r)).Inc()
 				b.tell(ctx, g, messages.Taken{Claims: []messages.ClaimRef{ref}})
 			}
 		}
@@ -178,6 +179,13 @@ func (b *broker) takeBack(ctx actor.Context, g *gate, returned []messages.Return
 	if len(taken) > 0 {
 		b.tell(ctx, g, messages.Taken{Claims: taken})
 	}
+}
+
+func returnKind(r messages.Returned) string {
+	if r.Refused {
+		return "refused"
+	}
+	return "not_sent"
 }
 
 // tell sends a message to the gateway's owner, whose answers go to the pool's root.

@@ -16,6 +16,7 @@ type Metrics struct {
 	refused     *prometheus.CounterVec   // pool, class, reason
 	corrections *prometheus.CounterVec   // pool, what
 	stale       *prometheus.CounterVec   // pool, what
+	givenBack   *prometheus.CounterVec
 	stashed     prometheus.Counter
 
 	// Of tasks, start and run, looked up once.
@@ -58,8 +59,9 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			m.states[c][s] = m.tasks.WithLabelValues(c.String(), s.String())
 		}
 	}
+	m.givenBack = counter("dash_tasks_given_back_total", "Attempts given back: refused by the gateway, not sent, or taken from one that was away.", "reason")
 	if r != nil {
-		r.MustRegister(m.depth, m.oldest, m.tasks, m.start, m.run, m.refused, m.corrections, m.stale, m.stashed)
+		r.MustRegister(m.givenBack, m.depth, m.oldest, m.tasks, m.start, m.run, m.refused, m.corrections, m.stale, m.stashed)
 	}
 	return m
 }

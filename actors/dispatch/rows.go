@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -24,6 +25,7 @@ func claimed(t messages.Task, gateway, boot string, generation int64, now time.T
 	t.BootID, t.ObservedRunID, t.Stopping = boot, "", messages.StopNone
 	t.Result = nil
 	t.ClaimedAt, t.StartedAt, t.FinishedAt = now, time.Time{}, time.Time{}
+	t.Active, t.ActiveSince = 0, time.Time{}
 	return t
 }
 
@@ -34,6 +36,27 @@ func requeued(t messages.Task) messages.Task {
 	t.Attempt = max(0, t.Attempt-1)
 	t.Gateway, t.BootID, t.ObservedRunID = "", "", ""
 	t.ClaimedAt, t.StartedAt, t.DueAt = time.Time{}, time.Time{}, time.Time{}
+	t.Active, t.ActiveSince = 0, time.Time{}
+	return t
+}
+
+// givenBack follows a claim that was not executed, or of which nobody knows
+// and the policy says to run it again. The attempt does not count, but not
+// without end: after so many times each is burned.
+func givenBack(t messages.Task, now time.Time, why string) messages.Task {
+	burned, often := t.Attempt, t.Trials.GetGivenBack() >= messages.MaxGivenBack
+	t.CountGivenBack(why)
+	switch {
+	case t.Doomed():
+		return dead(t, now, messages.CodeGatewayCrashed, "its gateway died under it again and again: "+t.Trials.Story())
+	case !often:
+		return requeued(t)
+	case burned >= max(1, t.Spec.GetMaxAttempts()):
+		return dead(t, now, messages.CodeUnavailable,
+			fmt.Sprintf("it came back %d times without having run, the last time because %s", t.Trials.GetGivenBack(), why))
+	}
+	t = requeued(t)
+	t.Attempt = burned
 	return t
 }
 
@@ -96,7 +119,7 @@ func replayed(t messages.Task, seq int64) messages.Task {
 	t.Seq = seq
 	t.Attempt = 0
 	t.Replays++
-	t.Error, t.Result = nil, nil
+	t.Error, t.Result, t.Trials = nil, nil, nil
 	t.FinishedAt = time.Time{}
 	t.Cancel = messages.Cancel{}
 	return t

@@ -159,7 +159,8 @@ func (b *broker) compareRow(ctx actor.Context, e *entry, row messages.Task, chan
 	if e.busy || e.changed > changes {
 		return
 	}
-	same := e.row.State == row.State && e.row.Claim == row.Claim && e.row.Seq == row.Seq && e.row.Gateway == row.Gateway
+	same := e.row.State == row.State && e.row.Claim == row.Claim && e.row.Seq == row.Seq && e.row.Gateway == row.Gateway &&
+		e.row.Generation == row.Generation && len(e.row.Trials.GetDeaths()) == len(row.Trials.GetDeaths())
 	if same && e.row.CancelRequested() == row.CancelRequested() {
 		return
 	}

@@ -58,6 +58,8 @@ type gateway struct {
 	claims   map[messages.ClaimRef]*claim
 	order    []*claim // fresh claims whose frame is not written yet, in claim order
 	returned map[messages.ClaimRef]messages.Returned
+	refusal  refusal
+	ended    string             // the last process that Dash stopped
 	early    []*messages.Assign // came before the claims were loaded
 	idle     []*actor.PID       // session actors without a run, at most maxIdle
 	routes   *routes
@@ -131,6 +133,10 @@ func (g *gateway) Receive(ctx actor.Context) {
 		g.track(m)
 	case session.Report:
 		g.report(ctx, m)
+	case session.Suspect:
+		g.suspect(ctx, m.Ref)
+	case session.WantAlone:
+		g.wantAlone(ctx, m.Ref)
 	case session.Watching:
 		g.watchOnly(ctx, m.Ref)
 	case *session.Over:

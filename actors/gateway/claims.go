@@ -23,6 +23,8 @@ type claim struct {
 	fresh   bool // its first frame is not written yet
 	want    *session.SendRun
 	watched bool   // HELD: it takes no slot
+	suspect bool   // its task may be what kills the gateway
+	waits   bool   // for the gateway to itself
 	failing string // why its session actor is being restarted
 }
 
@@ -109,7 +111,7 @@ func (g *gateway) claimsLoaded(ctx actor.Context, m claimsLoaded) {
 	for i := range m.tasks {
 		t := &m.tasks[i]
 		ref := messages.ClaimRef{Task: t.ID, Claim: t.Claim}
-		c := &claim{ref: ref, task: t, watched: t.State == messages.Held}
+		c := &claim{ref: ref, task: t, watched: t.State == messages.Held, suspect: t.Suspect()}
 		g.employ(ctx, c)
 		ctx.Send(c.pid, &session.Begin{Task: t, Session: m.sessions[t.ID]})
 	}
@@ -193,13 +195,20 @@ func (g *gateway) assign(ctx actor.Context, a *messages.Assign) {
 		g.giveBack(ctx, messages.Returned{ClaimRef: ref, Reason: "the gateway takes no work now"})
 		return
 	}
-	c := &claim{ref: ref, task: &a.Task, fresh: true}
+	if s := g.runsAlone(); s != nil && !a.Task.Suspect() {
+		g.giveBack(ctx, messages.Returned{ClaimRef: ref, Reason: "the gateway runs task " + s.ref.Task + " alone"})
+		return
+	}
+	c := &claim{ref: ref, task: &a.Task, fresh: true, suspect: a.Task.Suspect()}
 	g.order = append(g.order, c)
 	g.employ(ctx, c)
 	ctx.Send(c.pid, &session.Begin{
 		Task: &a.Task, Session: a.Session, History: a.History, Fresh: true,
-		Conn: g.conn, BootID: g.status.BootID, Link: g.link,
+		Linked: g.present(),
 	})
+	if c.suspect {
+		g.demand(ctx) // its window is smaller now
+	}
 }
 
 // adopt takes up a run that this owner should have and does not: the pool's
@@ -265,6 +274,7 @@ func (g *gateway) watchOnly(ctx actor.Context, ref messages.ClaimRef) {
 		c.watched = true
 		g.skip(ctx, c)
 		g.demand(ctx)
+		g.grant(ctx)
 	}
 }
 
@@ -284,6 +294,9 @@ func (g *gateway) over(ctx actor.Context, m *session.Over) {
 		ctx.Send(g.cfg.Pool(g.cfg.Gateway.Pool), m.Ended)
 	}
 	if m.Returned != nil {
+		if m.Returned.Refused {
+			g.refusal.again(time.Now())
+		}
 		g.giveBack(ctx, *m.Returned)
 	}
 	if m.Delete != "" {
@@ -293,6 +306,9 @@ func (g *gateway) over(ctx actor.Context, m *session.Over) {
 	if c := g.claims[m.Ref]; c != nil {
 		g.retire(ctx, c)
 		g.forget(ctx, c)
+	}
+	if m.Ended != nil {
+		g.explained(&m.Ended.Task)
 	}
 }
 
@@ -313,8 +329,11 @@ func (g *gateway) forget(ctx actor.Context, c *claim) {
 	g.cfg.Metrics.busy.Dec()
 	g.mended(c)
 	if g.status.State == messages.GatewayRecovering && g.open && g.recoveringClaims() == 0 {
-		g.setState(ctx, messages.GatewayReady, "", "")
+		g.setReady(ctx)
 		g.demand(ctx)
+	} else if c.suspect {
+		g.demand(ctx) // its window is whole again
 	}
+	g.grant(ctx)
 	g.drainedIfEmpty(ctx)
 }

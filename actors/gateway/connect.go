@@ -132,6 +132,7 @@ func (g *gateway) dialled(ctx actor.Context, m dialled) {
 	g.status.BootID = hello.BootID
 	if old != "" && old != hello.BootID {
 		g.status.Restarts++
+		g.countDeath(old)
 		g.cfg.Logger.Info("gateway was restarted since the last connection", slog.String("boot_id", hello.BootID), slog.String("old_boot_id", old))
 		if len(g.claims) > 0 {
 			// The state changes with the boot id, in one write.
@@ -153,9 +154,14 @@ func (g *gateway) becomeRecovering(ctx actor.Context, conn session.Conn) {
 // bootRecorded: the boot id is durable, so sessions may look and send.
 func (g *gateway) bootRecorded(ctx actor.Context) {
 	for _, c := range g.claims {
-		ctx.Send(c.pid, session.Linked{Conn: g.conn, BootID: g.status.BootID, Link: g.link})
+		ctx.Send(c.pid, g.present())
 	}
 	g.settle(ctx)
+}
+
+// present is the connection as sessions are told of it.
+func (g *gateway) present() session.Linked {
+	return session.Linked{Conn: g.conn, BootID: g.status.BootID, Ended: g.ended, Link: g.link}
 }
 
 // refused: no usable connection came of the attempt.
@@ -243,6 +249,7 @@ func (g *gateway) linkLost(ctx actor.Context, m linkLost) {
 func (g *gateway) unlink(ctx actor.Context) {
 	g.link, g.open = nil, false
 	for _, c := range g.claims {
+		c.waits = false
 		if c.fresh {
 			c.fresh, c.want = false, nil
 			ctx.Send(c.pid, session.NotSent{Conn: g.conn})
@@ -307,6 +314,7 @@ func (g *gateway) settled(ctx actor.Context, m settled) {
 	}
 	g.warmed(m.warm)
 	g.window.Configure(max(1, g.cfg.Gateway.MaxConcurrency), m.lane)
+	g.window.Opened(time.Now())
 	g.open, g.since = true, time.Time{}
 	switch {
 	case g.draining:
@@ -316,7 +324,7 @@ func (g *gateway) settled(ctx actor.Context, m settled) {
 		g.drainedIfEmpty(ctx)
 	case g.status.State == messages.GatewayRecovering && g.recoveringClaims() > 0:
 	default:
-		g.setState(ctx, messages.GatewayReady, "", "")
+		g.setReady(ctx)
 	}
 	g.demand(ctx)
 	g.sweep(ctx)

@@ -23,11 +23,14 @@ func (g *gateway) live() bool { return g.cfg.Live == nil || g.cfg.Live() }
 
 // size is the window that the pool's owner is told.
 func (g *gateway) size() int {
-	if !g.takesWork() || !g.live() || g.cfg.Yielding != nil && g.cfg.Yielding() {
+	if !g.takesWork() || !g.live() || g.refusal.shut || g.cfg.Yielding != nil && g.cfg.Yielding() {
 		return 0
 	}
 	switch g.status.State {
 	case messages.GatewayReady, messages.GatewayDegraded, messages.GatewayRecovering:
+		if g.runsAlone() != nil {
+			return min(1, g.window.Size())
+		}
 		return g.window.Size()
 	}
 	return 0
@@ -65,6 +68,7 @@ func (g *gateway) tick(ctx actor.Context) {
 	before := g.size()
 	g.window.Tick(now)
 	back := g.pauses.expire(now)
+	back = g.refusal.expire(now) || back
 	g.health(ctx, now)
 	g.sweep(ctx)
 	if g.link != nil && now.Sub(g.linked) >= g.cfg.Timing.StableAfter {
@@ -80,15 +84,31 @@ func (g *gateway) tick(ctx actor.Context) {
 // judge moves the gateway between READY and DEGRADED, and says why anew when
 // another trouble followed the first.
 func (g *gateway) judge(ctx actor.Context) {
-	reduced, off := g.window.Reduced(), g.pauses.reason()
+	reduced, off := g.reduced(), g.pauses.reason()
 	switch {
 	case off != "" && (g.status.State == messages.GatewayReady || g.status.State == messages.GatewayDegraded):
 		g.setState(ctx, messages.GatewayDegraded, off, next.MendProvider)
 	case reduced != "" && (g.status.State == messages.GatewayReady || g.status.State == messages.GatewayDegraded):
 		g.setState(ctx, messages.GatewayDegraded, reduced, next.NothingToDoRecovers)
 	case g.status.State == messages.GatewayDegraded && reduced == "":
-		g.setState(ctx, messages.GatewayReady, "", "")
+		g.setReady(ctx)
 	}
+}
+
+// reduced says why the window is smaller than it could be, empty when it is not.
+func (g *gateway) reduced() string {
+	if g.refusal.shut {
+		return gatewayRefuses
+	}
+	if c := g.runsAlone(); c != nil {
+		return "it runs task " + c.ref.Task + " alone, because gateways died under it"
+	}
+	return g.window.Reduced()
+}
+
+// setReady also says when the gateway itself takes less than is configured.
+func (g *gateway) setReady(ctx actor.Context) {
+	g.setState(ctx, messages.GatewayReady, g.window.Limited(), "")
 }
 
 // troubled takes a failure that points at the gateway or its provider.

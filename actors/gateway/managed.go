@@ -138,6 +138,7 @@ func (g *gateway) stopProcess(ctx actor.Context) {
 		return
 	}
 	g.managed.stopping = true
+	g.ended = g.status.BootID
 	g.demand(ctx)
 	root, self, inc, p, limit := ctx.ActorSystem().Root, ctx.Self(), g.inc, g.cfg.Process, g.cfg.Timing.StopTimeout
 	go func() {

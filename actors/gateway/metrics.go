@@ -17,6 +17,7 @@ type Metrics struct {
 	orphans  prometheus.Counter
 	refused  prometheus.Counter
 	unlawful prometheus.Counter
+	deaths   *prometheus.CounterVec
 }
 
 // NewMetrics registers the metrics with r; a nil r registers nowhere.
@@ -47,9 +48,12 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Name: "dash_gateway_unlawful_transitions_total", Help: "State changes outside the table: a bug in Dash.",
 		}),
 	}
+	m.deaths = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "dash_gateway_deaths_total", Help: "Ends of gateway processes that nobody asked for while they held work: shared by several tasks, or of one that ran alone.",
+	}, []string{"kind"})
 	m.busy = m.sessions.WithLabelValues("busy")
 	if r != nil {
-		r.MustRegister(m.gateways, m.sessions, m.window, m.running, m.returned, m.orphans, m.refused, m.unlawful)
+		r.MustRegister(m.gateways, m.sessions, m.window, m.running, m.returned, m.orphans, m.refused, m.unlawful, m.deaths)
 	}
 	return m
 }

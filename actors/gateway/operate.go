@@ -91,7 +91,7 @@ func (g *gateway) resume(ctx actor.Context) {
 	case g.link != nil && g.open:
 		switch g.status.State {
 		case messages.GatewayDraining, messages.GatewayDrained:
-			g.setState(ctx, messages.GatewayReady, "", "")
+			g.setReady(ctx)
 		}
 		g.demand(ctx)
 		g.sweep(ctx)
@@ -173,7 +173,7 @@ func (g *gateway) configure(ctx actor.Context, gw messages.Gateway) {
 
 func (g *gateway) snapshot() Snapshot {
 	g.status.Window, g.status.Running = g.size(), g.held()
-	s := Snapshot{Status: g.status, Reduced: g.window.Reduced(), Away: g.since}
+	s := Snapshot{Status: g.status, Reduced: g.reduced(), Away: g.since}
 	for _, c := range g.claims {
 		s.Running = append(s.Running, RunInfo{Ref: c.ref, Session: c.task.Session, Failing: c.failing})
 	}

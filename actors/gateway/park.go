@@ -92,9 +92,10 @@ func (g *gateway) rowLoaded(ctx actor.Context, m rowLoaded) {
 	default:
 		g.mended(c)
 		c.task = &m.task
+		c.waits = false
 		b := &session.Begin{Task: &m.task, Session: m.session}
 		if g.link != nil {
-			b.Conn, b.BootID, b.Link = g.conn, g.status.BootID, g.link
+			b.Linked = g.present()
 		}
 		ctx.Send(c.pid, b)
 	}

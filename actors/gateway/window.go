@@ -1,6 +1,9 @@
 package gateway
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // Bounds of the adaptive window (DESIGN 5).
 const (
@@ -8,6 +11,8 @@ const (
 	growEvery   = 30 * time.Second // +1 after this long without trouble
 	slowLoop    = 250 * time.Millisecond
 	recoverLoop = 100 * time.Millisecond
+	slowInARow  = 3                // readings: one is a hiccup, such as a long answer
+	bootCalm    = 30 * time.Second // a process that has just become ready is slow by nature
 )
 
 // Window is how many runs a gateway may hold at once:
@@ -20,6 +25,8 @@ type Window struct {
 	adaptive   int
 	changed    time.Time // last change of adaptive
 	slow       bool
+	slowCount  int       // slow readings in a row
+	opened     time.Time // when the gateway became ready
 	why        string
 }
 
@@ -55,14 +62,22 @@ func (w *Window) Trouble(why string, now time.Time) {
 	w.changed, w.why = now, why
 }
 
+// Opened: the gateway has become ready.
+func (w *Window) Opened(now time.Time) { w.opened, w.slowCount = now, 0 }
+
 // LoopDelay takes one reading of the gateway's event-loop delay (p99).
 func (w *Window) LoopDelay(p99 time.Duration, degraded bool, now time.Time) {
-	switch {
-	case degraded || p99 >= slowLoop:
+	if !degraded && p99 < slowLoop {
+		w.slowCount = 0
+		w.slow = w.slow && p99 >= recoverLoop
+		return
+	}
+	if now.Sub(w.opened) < bootCalm {
+		return
+	}
+	if w.slowCount++; w.slowCount >= slowInARow {
 		w.slow = true
 		w.Trouble("the gateway's event loop is slow", now)
-	case p99 < recoverLoop:
-		w.slow = false
 	}
 }
 
@@ -83,5 +98,13 @@ func (w *Window) Reduced() string {
 	if w.Size() >= w.ceiling() {
 		return ""
 	}
-	return w.why
+	return fmt.Sprintf("takes %d of %d runs: %s; one more every %s without trouble", w.Size(), w.ceiling(), w.why, growEvery)
+}
+
+// Limited says when the gateway itself takes less than is configured.
+func (w *Window) Limited() string {
+	if w.lane == 0 || w.lane >= w.configured {
+		return ""
+	}
+	return fmt.Sprintf("takes %d runs at once, not %d: the gateway's own limit (agents.defaults.maxConcurrent)", w.lane, w.configured)
 }

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -47,7 +48,9 @@ func TestWindowNeverFallsBelowOne(t *testing.T) {
 func TestSlowEventLoopHoldsGrowth(t *testing.T) {
 	t.Parallel()
 	w := NewWindow(8, t0)
-	w.LoopDelay(time.Second, false, t0)
+	for range 3 {
+		w.LoopDelay(time.Second, false, t0)
+	}
 	w.Tick(t0.Add(60 * time.Second))
 	if got := w.Size(); got != 4 {
 		t.Fatalf("window grew to %d while the loop is slow", got)
@@ -56,6 +59,35 @@ func TestSlowEventLoopHoldsGrowth(t *testing.T) {
 	w.Tick(t0.Add(90 * time.Second))
 	if got := w.Size(); got != 5 {
 		t.Fatalf("window = %d after the loop recovered, want 5", got)
+	}
+}
+
+// TestHiccupDoesNotShrink: one late reading is a long answer or a collection,
+// and a process that has just started is slow by nature.
+func TestHiccupDoesNotShrink(t *testing.T) {
+	t.Parallel()
+	slow := func(w *Window, n int, at time.Time) time.Time {
+		for range n {
+			w.LoopDelay(300*time.Millisecond, false, at)
+			at = at.Add(5 * time.Second)
+		}
+		return at
+	}
+	w := NewWindow(8, t0)
+	w.Opened(t0)
+	at := slow(&w, 5, t0) // its start
+	at = slow(&w, 2, at.Add(10*time.Second))
+	w.LoopDelay(time.Millisecond, false, at)
+	at = slow(&w, 2, at)
+	if got := w.Size(); got != 8 {
+		t.Fatalf("window = %d after hiccups, want 8", got)
+	}
+	w.LoopDelay(time.Millisecond, true, at) // the gateway says so itself
+	if got := w.Size(); got != 4 {
+		t.Fatalf("window = %d after 3 slow readings in a row, want 4", got)
+	}
+	if why := w.Reduced(); !strings.Contains(why, "event loop") || !strings.Contains(why, "4 of 8") {
+		t.Fatalf("it says %q", why)
 	}
 }
 

@@ -47,18 +47,18 @@ type Begin struct {
 	Session *messages.Session
 	History string
 	Fresh   bool
-	// Conn, BootID and Link are of the present connection, zero without one.
-	Conn   Conn
-	BootID string
-	Link   Link
+	Linked  // the present connection, zero without one
 }
 
 // Linked tells of a new connection whose boot id is durable.
 type Linked struct {
 	Conn   Conn
 	BootID string
+	Ended  string // the last process that was stopped
 	Link   Link
 }
+
+func (l Linked) event() Connected { return Connected{Conn: l.Conn, BootID: l.BootID, Ended: l.Ended} }
 
 // Again asks the gateway actor for another Begin, after a restart.
 type Again struct{ Ref messages.ClaimRef }
@@ -92,6 +92,12 @@ type Over struct {
 	Returned *messages.Returned // likewise
 	Delete   string             // key of a throw-away session to be removed
 }
+
+// Suspect says that the run's task may be what kills the gateway.
+type Suspect struct{ Ref messages.ClaimRef }
+
+// WantAlone asks the gateway actor for Alone.
+type WantAlone struct{ Ref messages.ClaimRef }
 
 // Watching says that the run holds no slot any more: its task is HELD.
 type Watching struct{ Ref messages.ClaimRef }
@@ -189,8 +195,8 @@ func (s *session) Receive(ctx actor.Context) {
 		s.begin(ctx, m)
 	case Linked:
 		s.link = m.Link
-		s.decide(ctx, Connected{Conn: m.Conn, BootID: m.BootID})
-	case Event: // Disconnected, Sent, NotSent, RunEnded, Withdrawn, from the gateway actor
+		s.decide(ctx, m.event())
+	case Event: // Disconnected, Sent, NotSent, Alone, RunEnded, Withdrawn, from the gateway actor
 		s.decide(ctx, m)
 	case *agentAnswer:
 		s.answered(ctx, m)
@@ -251,7 +257,7 @@ func (s *session) begin(ctx actor.Context, b *Begin) {
 	s.have, s.link, s.tracked, s.watching, s.unreadable = true, b.Link, "", false, 0
 	s.d.Run = Start(*b.Task, b.Session, b.History, b.Fresh)
 	if b.Link != nil {
-		s.decide(ctx, Connected{Conn: b.Conn, BootID: b.BootID})
+		s.decide(ctx, b.event())
 		return
 	}
 	s.decide(ctx, Disconnected{})

@@ -33,8 +33,11 @@ func (d *decision) toRunning(observed string, started bool) bool {
 	if d.accepted {
 		t.BootID = d.sentBoot // the connection may be gone already
 	}
-	if started || t.StartedAt.IsZero() {
+	if t.StartedAt.IsZero() {
 		t.StartedAt = d.now
+	}
+	if started || t.ActiveSince.IsZero() {
+		t.ActiveSince = d.now
 	}
 	reason := "accepted"
 	if observed != "" {
@@ -46,6 +49,8 @@ func (d *decision) toRunning(observed string, started bool) bool {
 func (d *decision) toRecovering() bool {
 	t := d.Task
 	t.State, t.BootID = messages.Recovering, d.sentBoot
+	d.died = false // what follows counts it
+	d.bury(&t)
 	return d.change(t, nil, "boot_changed")
 }
 
@@ -63,7 +68,11 @@ func (d *decision) toClaimed(anew bool) bool {
 			t.Generation = s.Generation
 		}
 	}
-	return d.change(t, s, "grace_over")
+	reason := "grace_over"
+	if d.alone {
+		reason = "alone"
+	}
+	return d.change(t, s, reason)
 }
 
 func (d *decision) toCancelling() bool {
@@ -128,19 +137,19 @@ func (d *decision) applied(c *Commit) {
 		return
 	}
 	d.disarm(GraceTimer)
+	d.disarm(DeadlineTimer) // each state has its own
 	d.graceOver, d.rounds, d.misses = false, 0, 0
 	d.sentBoot = d.Task.BootID
+	if from.State != messages.Recovering {
+		d.since = d.now
+	}
 	d.hurry()
 	switch d.Task.State {
 	case messages.Claimed:
-		d.send = sendNone
+		d.send, d.onBoot = sendNone, false
 		if c.Session != nil {
 			d.do(SessionChanged{messages.SessionChangedByG{Session: *c.Session}})
 		}
-	case messages.Running:
-		d.disarm(DeadlineTimer) // counts from the new StartedAt
-	case messages.Cancelling:
-		d.disarm(DeadlineTimer)
 	}
 }
 

@@ -48,7 +48,7 @@ func (d *decision) absorb(e Event) {
 		}
 	case Sent:
 		if d.onConn(e.Conn) && d.send == sendAsked {
-			d.send, d.wrote = sendWritten, true
+			d.written()
 		}
 	case NotSent:
 		if d.onConn(e.Conn) && d.send == sendAsked {
@@ -71,6 +71,11 @@ func (d *decision) absorb(e Event) {
 		}
 	case RunEnded:
 		d.runEnded(e)
+	case Alone:
+		if d.onConn(e.Conn) && d.asked && !d.alone {
+			d.alone = true
+			d.hurry()
+		}
 	case Fired:
 		d.fired(e.Timer)
 	case StopRequested:
@@ -90,6 +95,11 @@ func (d *decision) connected(e Connected) {
 		return
 	}
 	d.dropConn()
+	d.ended = e.Ended
+	if d.lastBoot != "" && d.lastBoot != e.BootID && d.lastBoot != e.Ended && d.Task.State == messages.Recovering && !d.rested {
+		d.died = true
+	}
+	d.lastBoot = e.BootID
 	d.conn, d.lastConn, d.boot = e.Conn, e.Conn, e.BootID
 	if d.rules.boot && d.sentBoot == "" && d.wrote {
 		d.sentBoot = e.BootID
@@ -100,8 +110,13 @@ func (d *decision) connected(e Connected) {
 // that was asked for and never denied counts as written.
 func (d *decision) dropConn() {
 	if d.send == sendAsked {
-		d.wrote = true
+		d.written()
 	}
+	if d.conn != 0 {
+		d.lostAt, d.rested = d.now, d.asked
+	}
+	d.asked, d.alone = false, false
+	d.disarm(DeadlineTimer) // an unreachable gateway has a limit of its own
 	d.conn, d.boot, d.send, d.unsent = 0, "", sendNone, false
 	d.ask, d.stale, d.step, d.read = askNone, false, stepFirst, nil
 	d.rounds, d.misses = 0, 0
@@ -110,13 +125,21 @@ func (d *decision) dropConn() {
 	d.disarm(GraceTimer)
 }
 
+// written: from now on the process may be at work on the run.
+func (d *decision) written() {
+	d.send, d.wrote, d.onBoot = sendWritten, true, true
+	if d.Task.ActiveSince.IsZero() {
+		d.Task.ActiveSince = d.now
+	}
+}
+
 // answered takes what the gateway said to the Send.
 func (d *decision) answered(e Answer) {
 	if !d.onConn(e.Conn) || e.RunID != d.id && !d.rules.a {
 		return
 	}
 	if d.send == sendAsked {
-		d.send, d.wrote = sendWritten, true
+		d.written()
 	}
 	switch e.Kind {
 	case Accepted:
@@ -160,7 +183,10 @@ func (d *decision) begun() {
 		return
 	}
 	d.accepted = true
-	d.Task.StartedAt, d.Task.BootID = d.now, d.sentBoot
+	if d.Task.StartedAt.IsZero() {
+		d.Task.StartedAt = d.now
+	}
+	d.Task.BootID = d.sentBoot
 	d.arm(RunningTimer, RunningWithin)
 }
 

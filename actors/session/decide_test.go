@@ -49,7 +49,7 @@ func find[E Effect](t *testing.T, effects []Effect) E {
 
 func TestSuccess(t *testing.T) {
 	t.Parallel()
-	r, out := drive(t, Start(claimedTask(), idleSession(), "", true), Connected{1, "b1"})
+	r, out := drive(t, Start(claimedTask(), idleSession(), "", true), Connected{Conn: 1, BootID: "b1"})
 	send := find[Send](t, out)
 	want := Send{Conn: 1, RunID: "t.1", SessionKey: "agent:main:dash:default:s:0", Message: "hi", Timeout: 100 * time.Second}
 	if diff := cmp.Diff(send, want); diff != "" {
@@ -95,7 +95,7 @@ func TestUnsentIsGivenBackOrCancelled(t *testing.T) {
 	if got := find[Returned](t, out); got.Claim != 1 {
 		t.Errorf("returned %+v", got)
 	}
-	_, out = drive(t, r, Connected{1, "b1"}, NotSent{1})
+	_, out = drive(t, r, Connected{Conn: 1, BootID: "b1"}, NotSent{1})
 	find[Returned](t, out)
 	_, out = drive(t, r, StopRequested{At: t0})
 	c := find[*Commit](t, out)

@@ -97,6 +97,14 @@ type Fence struct{ Key string }
 // attempt has ended.
 type DeleteSession struct{ Key string }
 
+// Suspected says that the task may be what kills the gateway: it takes no other
+// work until this one is over.
+type Suspected struct{}
+
+// AskAlone asks for the gateway to itself; it is answered by Alone on the same
+// connection, or never.
+type AskAlone struct{}
+
 // Release ends the Run: every later input is ignored.
 type Release struct{}
 
@@ -113,4 +121,6 @@ func (SessionChanged) effect() {}
 func (Proof) effect()          {}
 func (Fence) effect()          {}
 func (DeleteSession) effect()  {}
+func (Suspected) effect()      {}
+func (AskAlone) effect()       {}
 func (Release) effect()        {}

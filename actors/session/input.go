@@ -28,6 +28,9 @@ type Event interface{ event() }
 type Connected struct {
 	Conn   Conn
 	BootID string
+	// Ended is the last process whose end was no crash: it was stopped, or said
+	// goodbye.
+	Ended string
 }
 
 // Disconnected: the connection ended. It comes after every Sent and NotSent of
@@ -135,6 +138,10 @@ const (
 	RunningTimer                       // write RUNNING
 )
 
+// Alone: the gateway has nothing else to do on that connection, and gets
+// nothing until the run is over.
+type Alone struct{ Conn Conn }
+
 // Fired: a timer that was armed and not disarmed went off.
 type Fired struct{ Timer TimerKind }
 
@@ -179,6 +186,7 @@ func (AbortAnswer) event()   {}
 func (AskFailed) event()     {}
 func (SessionRead) event()   {}
 func (RunEnded) event()      {}
+func (Alone) event()         {}
 func (Fired) event()         {}
 func (StopRequested) event() {}
 func (Committed) event()     {}

@@ -33,6 +33,7 @@ type turn struct {
 	mem               bool  // the present process knows it
 	off               bool  // failed without a model call: its provider is switched off
 	owner             uint8 // owner+1 whose connection gets the end, 0: nobody's
+	alone             bool  // sent while its owner had the gateway to itself
 }
 
 func (t turn) id() string {
@@ -57,10 +58,19 @@ func (t turn) inTranscript() bool {
 type gw struct {
 	up, scanned, refusing bool
 	boot                  uint8
+	ended                 uint8 // the last process that was stopped, 0: none was
 	turns                 []turn
 }
 
 func (g *gw) bootID(i int) string { return fmt.Sprintf("g%d.b%d", i, g.boot) }
+
+func (g *gw) hello(i int, c Conn) Connected {
+	h := Connected{Conn: c, BootID: g.bootID(i)}
+	if g.ended > 0 {
+		h.Ended = fmt.Sprintf("g%d.b%d", i, g.ended)
+	}
+	return h
+}
 
 func (g *gw) crash(drop bool) {
 	g.up, g.scanned, g.refusing = false, false, false
@@ -97,6 +107,7 @@ type frame struct {
 	kind       frameKind
 	claim, gen uint8
 	run        string
+	alone      bool
 }
 
 // handle lets the gateway work on one frame of owner o's connection and
@@ -141,7 +152,7 @@ func (w *world) agent(gi int, f frame, o uint8, c Conn) (Event, string) {
 		}
 	}
 	ans.Kind = Accepted
-	nt := turn{claim: f.claim, gen: f.gen, state: tQueued, mem: true, owner: o + 1}
+	nt := turn{claim: f.claim, gen: f.gen, state: tQueued, mem: true, owner: o + 1, alone: f.alone}
 	switch {
 	case f.run != nt.id(): // a run id of its own for each send (rule a switched off)
 		g.turns = append(g.turns, turn{claim: f.claim, gen: f.gen, state: tQueued, owner: o + 1})
@@ -152,6 +163,7 @@ func (w *world) agent(gi int, f frame, o uint8, c Conn) (Event, string) {
 		g.turns = append(g.turns, nt)
 		return ans, ""
 	case bare >= 0: // its last user text: the model is called again
+		g.turns[bare].alone = f.alone
 		bad := w.executes(gi, bare, g.turns[bare].state)
 		g.turns[bare].state, g.turns[bare].mem, g.turns[bare].owner = tActive, true, o+1
 		return ans, bad
@@ -274,6 +286,8 @@ func (w *world) executes(gi, i int, was turnState) string {
 		return "a cancelled task was started"
 	case !row.State.AtGateway() && row.State != messages.Held:
 		return "executed after its end, in state " + row.State.String()
+	case row.Suspect() && !t.alone:
+		return "what may kill gateways runs beside others"
 	case was == tOK:
 		return "second execution of a run that had replied"
 	}

@@ -35,6 +35,8 @@ func (k *keyWriter) task(t *messages.Task) {
 	k.s(t.BootID)
 	k.s(t.ObservedRunID)
 	k.s(t.Gateway)
+	k.n(len(t.Trials.GetDeaths()))
+	k.t(t.Doomed(), t.ActiveSince.IsZero())
 }
 
 func (k *keyWriter) run(r *Run, conn Conn) {
@@ -48,11 +50,14 @@ func (k *keyWriter) run(r *Run, conn Conn) {
 	k.s(r.before)
 	k.t(r.seen)
 	k.t(r.conn == 0, r.conn == conn, r.fresh, r.wrote, r.unsent, r.refused, r.stale, r.graceOver)
+	k.t(r.onBoot, r.rested, r.asked, r.alone, r.died, r.lostAt.IsZero(), r.since.IsZero())
+	k.s(r.lastBoot)
+	k.s(r.ended)
 	k.t(r.watching, r.gone, r.fenced, r.storeWait, r.keepRow, r.keyFree, r.accepted)
 	k.n(int(r.sends), int(r.send), int(r.ask), int(r.step), int(r.misses), int(r.stop), int(r.armed))
 	if e := r.end; e != nil {
 		k.n(int(e.kind))
-		k.t(true, e.unconfirmed, e.lost, e.off > 0)
+		k.t(true, e.unconfirmed, e.lost, e.crashed, e.off > 0)
 	}
 	k.n(250)
 	if r.read != nil {
@@ -112,6 +117,7 @@ func (k *keyWriter) event(e Event) {
 func (k *keyWriter) frame(f frame) {
 	k.n(int(f.kind), int(f.claim), int(f.gen))
 	k.s(f.run)
+	k.t(f.alone)
 }
 
 func (w *world) key(buf []byte) []byte {
@@ -120,22 +126,24 @@ func (w *world) key(buf []byte) []byte {
 	k.n(int(w.sess.Generation), int(w.sess.State), w.assign, int(w.excused), int(w.epoch[0]))
 	l := &w.left
 	k.n(int(w.claimed))
-	k.b = append(k.b, l.crashes, l.losses, l.takeovers, l.cancels, l.errors, l.offs, l.refusals, l.aways, l.deadlines, l.notSent, l.storeErrors, l.forget, l.homes)
+	k.b = append(k.b, l.crashes, l.losses, l.takeovers, l.cancels, l.errors, l.offs, l.refusals, l.aways, l.deadlines, l.notSent, l.storeErrors, l.forget, l.homes, l.stops, w.crashes)
+	k.t(w.guilty)
 	for gi := range w.gws {
 		g := &w.gws[gi]
 		if gi != otherHost && gi >= w.cfg.gateways || gi == otherHost && !w.cfg.off.home {
 			continue
 		}
 		k.t(g.up, g.scanned, g.refusing)
-		k.n(int(g.boot), len(g.turns))
+		k.n(int(g.boot), int(g.ended), len(g.turns))
 		for _, t := range g.turns {
 			k.n(int(t.claim), int(t.gen), int(t.rerun), int(t.state), int(t.owner))
-			k.t(t.mem, t.off)
+			k.t(t.mem, t.off, t.alone)
 		}
 	}
 	for i := range w.owners {
 		o := &w.owners[i]
 		k.t(o.alive, o.run != nil, o.conn != 0, o.unsent != nil, o.commit != nil, o.done != nil, o.proof)
+		k.t(o.asks, o.alone)
 		if !o.alive {
 			continue
 		}

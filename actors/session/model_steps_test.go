@@ -64,14 +64,23 @@ func (w *world) gatewaySteps(gi int, step stepper) {
 	if w.left.crashes > 0 {
 		step(name+"crashes", unfair, func(c *world) string {
 			c.left.crashes--
+			c.blame(gi)
 			return c.crash(gi, false)
 		})
 		if w.left.dropInput > 0 {
 			step(name+"crashes, input not durable", unfair, func(c *world) string {
 				c.left.crashes--
+				c.blame(gi)
 				return c.crash(gi, true)
 			})
 		}
+	}
+	if w.left.stops > 0 {
+		step(name+"is stopped by Dash", unfair, func(c *world) string {
+			c.left.stops--
+			c.gws[gi].ended = g.boot
+			return c.crash(gi, false)
+		})
 	}
 	if w.left.refusals > 0 && !g.refusing {
 		step(name+"refuses", unfair, func(c *world) string {
@@ -194,7 +203,7 @@ func (w *world) ownerSteps(i int, step stepper) {
 		step(name+"connects", fair, func(c *world) string {
 			c.conns++
 			c.owners[i].conn = c.conns
-			return c.decide(i, Connected{c.conns, c.gws[o.at].bootID(o.at)})
+			return c.decide(i, c.gws[o.at].hello(o.at, c.conns))
 		})
 	}
 	if o.conn != 0 && w.left.losses > 0 {
@@ -214,6 +223,12 @@ func (w *world) ownerSteps(i int, step stepper) {
 	}
 	if i == 1 && w.left.homes > 0 && w.current(i) {
 		w.homeAgain(step)
+	}
+	if o.asks && !o.alone {
+		step(name+"has the gateway to itself", fair, func(c *world) string {
+			c.owners[i].alone = true
+			return c.decide(i, Alone{c.owners[i].conn})
+		})
 	}
 	if o.unsent != nil {
 		step(name+"writes", fair, func(c *world) string {

@@ -19,7 +19,8 @@ type bounds struct {
 	claimBoot bool // P writes the boot id of the Demand into the claim
 	elsewhere bool // who takes over is on another host than the gateway's home
 	off       off
-	pure      bool // check that Decide leaves its argument alone
+	deaths    uint8 // that the task has seen already
+	pure      bool  // check that Decide leaves its argument alone
 }
 
 // budget counts what may still go wrong.
@@ -38,6 +39,7 @@ type budget struct {
 	storeErrors uint8
 	forget      uint8 // a gateway forgets a result
 	homes       uint8 // after a take-over on another host, the home comes back
+	stops       uint8 // of a gateway process by Dash
 }
 
 // off switches rules off.
@@ -67,6 +69,8 @@ type owner struct {
 	done     *Committed
 	returned int64 // claim
 	proof    bool
+	asks     bool // AskAlone
+	alone    bool // it was granted
 }
 
 type orphan struct {
@@ -88,6 +92,8 @@ type world struct {
 	cfg     *bounds
 	left    budget
 	conns   Conn
+	crashes uint8 // of processes so far, stops not counted
+	guilty  bool  // one of them while the run was alone there
 }
 
 func (w *world) clone() *world {
@@ -114,6 +120,9 @@ func newWorld(b *bounds) *world {
 	}
 	if b.throwAway {
 		w.row.Session = ""
+	}
+	for range b.deaths {
+		w.row.CountDeath(t0, false)
 	}
 	w.sess = *idleSession()
 	w.sess.Gateway = ""
@@ -167,7 +176,7 @@ func (w *world) decide(i int, e Event) string {
 		}
 	}
 	if r.over {
-		o.run, o.unsent = nil, nil
+		o.run, o.unsent, o.asks, o.alone = nil, nil, false, false
 	}
 	return ""
 }
@@ -178,7 +187,7 @@ func (w *world) carryOut(i int, e Effect) string {
 	o := &w.owners[i]
 	switch e := e.(type) {
 	case Send:
-		f := frame{kind: fAgent, claim: uint8(o.run.Task.Claim), gen: genOf(e.SessionKey), run: e.RunID}
+		f := frame{kind: fAgent, claim: uint8(o.run.Task.Claim), gen: genOf(e.SessionKey), run: e.RunID, alone: o.alone}
 		o.unsent = &f
 		if e.Conn != o.conn || o.conn == 0 {
 			return "a frame for a connection that is not there"
@@ -206,6 +215,8 @@ func (w *world) carryOut(i int, e Effect) string {
 		o.commit = e
 	case Returned:
 		o.returned = e.Claim
+	case AskAlone:
+		o.asks = true
 	case Proof:
 		o.proof = true
 	case Fence:
@@ -245,6 +256,9 @@ func (w *world) store(i int) string {
 		return ""
 	}
 	bad := w.judgeEnd(c)
+	if bad == "" {
+		bad = w.judgeDeaths(&c.Task)
+	}
 	flag := w.row.Cancel
 	w.row = c.Task
 	w.row.Cancel.RequestedAt, w.row.Cancel.Reason = flag.RequestedAt, flag.Reason
@@ -291,6 +305,17 @@ func (w *world) judgePause(c *Commit) string {
 	return ""
 }
 
+// judgeDeaths checks what is told of deaths against those that were.
+func (w *world) judgeDeaths(t *messages.Task) string {
+	switch {
+	case len(t.Trials.GetDeaths()) > int(w.cfg.deaths+w.crashes):
+		return "a death that never was"
+	case t.Error.GetCode() == string(messages.CodeGatewayCrashed) && !w.guilty:
+		return "the innocent ends as what kills gateways"
+	}
+	return ""
+}
+
 func (w *world) truth(c *Commit, what string) string {
 	ok := false
 	for gi := range w.gws {
@@ -333,13 +358,21 @@ func (w *world) drop(i int, written bool) {
 			g.turns[k].owner = 0
 		}
 	}
-	o.out, o.in, o.conn = nil, nil, 0
+	o.out, o.in, o.conn, o.asks, o.alone = nil, nil, 0, false, false
 }
 
 func (w *world) disconnect(i int, written bool) string {
 	c := w.owners[i].conn
 	w.drop(i, written)
 	return w.decide(i, Disconnected{c})
+}
+
+// blame notes a crash, and whether nothing but the run can explain it.
+func (w *world) blame(gi int) {
+	w.crashes++
+	for _, t := range w.gws[gi].turns {
+		w.guilty = w.guilty || t.alone && int64(t.claim) == w.row.Claim && (t.state == tQueued || t.state == tActive)
+	}
 }
 
 // crash kills a gateway process with all its connections.
@@ -424,7 +457,7 @@ func (w *world) start(i int, row messages.Task, c messages.Session, fresh bool) 
 	r.rules = w.cfg.off.rules
 	o.run = &r
 	if o.conn != 0 {
-		return w.decide(i, Connected{o.conn, w.gws[o.at].bootID(o.at)})
+		return w.decide(i, w.gws[o.at].hello(o.at, o.conn))
 	}
 	return w.decide(i, Disconnected{0})
 }

@@ -59,7 +59,7 @@ func (d *decision) finishCancelled() bool {
 // another turn; nil if the key may be used again.
 func (d *decision) usedUpSession() *messages.Session {
 	e := d.end
-	if d.rules.f || d.untouched() || e.kind == Failed && !e.lost {
+	if d.rules.f || d.untouched() || e.kind == Failed && !e.lost && !e.crashed {
 		return nil
 	}
 	s := d.nextGeneration()
@@ -100,6 +100,7 @@ func (d *decision) uncalled() bool {
 func (d *decision) waiting(t messages.Task, s *messages.Session, pause time.Duration) messages.Task {
 	t.State, t.DueAt, t.Stopping = messages.RetryWait, d.now.Add(pause), messages.StopNone
 	t.BootID, t.ObservedRunID, t.StartedAt = "", "", time.Time{}
+	t.Active, t.ActiveSince = 0, time.Time{}
 	switch {
 	case s != nil:
 		t.Generation = s.Generation
@@ -116,7 +117,7 @@ func (d *decision) finishFailed() bool {
 	}
 	t := d.Task
 	t.Error = d.failure()
-	retry := t.Error.GetRetryable() && t.Attempt < max(1, t.Spec.GetMaxAttempts())
+	retry := t.Error.GetRetryable() && t.Attempt < max(1, t.Spec.GetMaxAttempts()) && !t.Doomed()
 	if d.end.unconfirmed || d.end.lost {
 		// Nobody knows whether the run goes on: the task's own policy decides.
 		retry = retry && t.OnUnknown() == messages.Requeue
@@ -133,6 +134,8 @@ func (d *decision) finishFailed() bool {
 
 func (d *decision) reason(retry bool) string {
 	switch {
+	case d.end.crashed:
+		return "gateway_crashed"
 	case d.Task.State == messages.Cancelling && retry:
 		return "deadline_retry"
 	case d.Task.State == messages.Cancelling:
@@ -146,7 +149,7 @@ func (d *decision) reason(retry bool) string {
 // failure says why the attempt did not succeed.
 func (d *decision) failure() *messages.TaskError {
 	e := d.end
-	overdue := !d.Task.StartedAt.IsZero() && d.now.Sub(d.Task.StartedAt) >= d.timeout()
+	overdue := d.used(d.now) >= d.timeout()
 	fail := func(c messages.Code, text string) *messages.TaskError {
 		return &messages.TaskError{Code: string(c), Message: text, Retryable: true}
 	}

@@ -42,6 +42,10 @@ func (s *session) perform(ctx actor.Context, eff Effect) {
 		s.fence(ctx, e.Key)
 	case DeleteSession:
 		s.over.Delete = e.Key
+	case Suspected:
+		ctx.Send(ctx.Parent(), Suspect{Ref: s.ref})
+	case AskAlone:
+		ctx.Send(ctx.Parent(), WantAlone{Ref: s.ref})
 	case Release:
 		s.endCalls()
 		over := s.over

@@ -33,16 +33,16 @@ func TestForeignInputsAreIgnored(t *testing.T) {
 	t.Parallel()
 	base := Start(claimedTask(), idleSession(), "", true)
 	runs := map[string][]Event{
-		"claimed":    {Connected{1, "b1"}, Disconnected{1}, Connected{5, "b1"}},
-		"sent":       {Connected{1, "b1"}, Sent{1}, Disconnected{1}, Connected{5, "b1"}, SessionRead{Conn: 5, Key: "agent:main:dash:default:s:0"}},
-		"committing": {Connected{5, "b1"}, Sent{5}, Answer{Conn: 5, RunID: "t.1", Kind: Accepted}},
+		"claimed":    {Connected{Conn: 1, BootID: "b1"}, Disconnected{1}, Connected{Conn: 5, BootID: "b1"}},
+		"sent":       {Connected{Conn: 1, BootID: "b1"}, Sent{1}, Disconnected{1}, Connected{Conn: 5, BootID: "b1"}, SessionRead{Conn: 5, Key: "agent:main:dash:default:s:0"}},
+		"committing": {Connected{Conn: 5, BootID: "b1"}, Sent{5}, Answer{Conn: 5, RunID: "t.1", Kind: Accepted}},
 	}
 	for name, events := range runs {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r, _ := drive(t, base, events...)
 			for _, e := range []Event{
-				Connected{5, "b1"}, Connected{4, "b9"}, Disconnected{4}, Disconnected{0}, Sent{4}, NotSent{4}, NotSent{0},
+				Connected{Conn: 5, BootID: "b1"}, Connected{Conn: 4, BootID: "b9"}, Disconnected{4}, Disconnected{0}, Sent{4}, NotSent{4}, NotSent{0},
 				Answer{Conn: 4, RunID: "t.1", Kind: Success}, Answer{Conn: 5, RunID: "t.2", Kind: Success}, Answer{Conn: 5, RunID: "u.1", Kind: Success},
 				WaitAnswer{Conn: 4, RunID: "t.1", Kind: Success}, WaitAnswer{Conn: 5, RunID: "t.9", Kind: Success},
 				AbortAnswer{Conn: 4, Runs: []string{"t.1"}}, AbortAnswer{Conn: 5, Runs: []string{"t.1"}}, AskFailed{4},
@@ -98,7 +98,7 @@ type probe struct {
 func (p *probe) draw(t *rapid.T) Event {
 	if p.conn == 0 || rapid.IntRange(0, 9).Draw(t, "reconnect") == 0 {
 		p.conn++
-		return Connected{p.conn, rapid.SampledFrom([]string{"b1", "b2", "b3"}).Draw(t, "boot")}
+		return Connected{Conn: p.conn, BootID: rapid.SampledFrom([]string{"b1", "b2", "b3"}).Draw(t, "boot")}
 	}
 	kind := Kind(rapid.IntRange(0, 9).Draw(t, "kind"))
 	ids := rapid.SliceOfN(rapid.SampledFrom([]string{"t.1", "rr-1", "u.1", ""}), 0, 2)

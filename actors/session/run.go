@@ -18,6 +18,7 @@ const (
 	pollFirst      = 250 * time.Millisecond
 	pollMax        = 5 * time.Second
 	answerWait     = 10 * time.Second // a Send is asked about again when it stays unanswered
+	minLeft        = 10 * time.Second // a run that is sent again has at least this long
 	// RunningWithin is how long an accepted run may wait for its end before
 	// RUNNING is written alone: nobody waits for that write, and a run that
 	// ends sooner costs one write less.
@@ -59,6 +60,16 @@ type Run struct {
 	track  string       // run to wait for while HELD: a re-run that was seen
 	seen   bool         // the run's own text was the last of its session
 	before string       // and came behind the turn of this run, empty: it was the first
+
+	lastBoot string    // of the last connection
+	ended    string    // Connected.Ended
+	lostAt   time.Time // when the last connection was lost
+	since    time.Time // RECOVERING since then
+	onBoot   bool      // the process sentBoot may have got this run's frame
+	rested   bool      // the last process did nothing for the run when its connection was lost
+	asked    bool      // AskAlone is open, or was answered
+	alone    bool      // Alone came on this connection
+	died     bool      // another process ended while RECOVERING
 
 	graceOver bool
 	stop      messages.StopReason
@@ -117,6 +128,9 @@ type rules struct {
 	proof   bool // (e) an abort that names nothing confirms nothing
 	f       bool // a new generation after an abort
 	refusal bool // only the refusal of the only send is evidence
+	alone   bool // (g) a suspect runs alone
+	quiet   bool // (g) a suspect's re-run is stopped before it is sent or ends
+	planned bool // (g) the end of a process that was stopped is no death
 }
 
 // ending is how the run ended, before that is durable.
@@ -129,6 +143,8 @@ type ending struct {
 	unconfirmed bool
 	// lost: nothing is known of a run that was accepted.
 	lost bool
+	// crashed: the task is what kills its gateway.
+	crashed bool
 }
 
 // Start begins the run of a claimed task. fresh says that this owner epoch got
@@ -137,6 +153,7 @@ type ending struct {
 func Start(task messages.Task, sess *messages.Session, history string, fresh bool) Run {
 	r := Run{Task: task, Session: sess, History: history, id: task.RunID(), fresh: fresh, wrote: !fresh}
 	if !fresh {
+		r.onBoot = true // nobody knows better
 		r.sends = 2
 		r.sentBoot = task.BootID
 	}
@@ -193,6 +210,28 @@ func (r *Run) timeout() time.Duration {
 	}
 	return DefaultTimeout
 }
+
+// allowance is the time that the run has at the present process: what is left
+// of its deadline.
+func (r *Run) allowance() time.Duration {
+	t := r.timeout()
+	if r.Task.Active == 0 {
+		return t
+	}
+	return min(t, max(t-r.Task.Active, minLeft))
+}
+
+// used is the time that the claim's run was at work on living processes.
+func (r *Run) used(now time.Time) time.Duration {
+	if r.Task.ActiveSince.IsZero() {
+		return r.Task.Active
+	}
+	return r.Task.Active + max(0, now.Sub(r.Task.ActiveSince))
+}
+
+// elsewhere reports whether the only process that may have held the run is
+// gone and another one answers.
+func (r *Run) elsewhere() bool { return r.conn != 0 && r.sentBoot != "" && r.sentBoot != r.boot }
 
 // trace is what a SessionRead tells of the Run.
 type trace struct {

@@ -20,6 +20,7 @@ type searchCase struct {
 var (
 	seesEnd    = []messages.TaskState{messages.Succeeded}
 	seesCancel = []messages.TaskState{messages.Succeeded, messages.Cancelled}
+	seesCrash  = []messages.TaskState{messages.Succeeded, messages.DeadLetter}
 	seesHeld   = []messages.TaskState{messages.Succeeded, messages.Held}
 )
 
@@ -45,6 +46,10 @@ func searchCases() []searchCase {
 	host := func(name string, hold bool, gateways int, b budget) bounds {
 		b.takeovers, b.homes = 1, 1
 		return bounds{name: name, claims: gateways, gateways: gateways, hold: hold, elsewhere: true, budget: b}
+	}
+	deaths := func(n uint8, m bounds) bounds {
+		m.deaths = n
+		return m
 	}
 	return []searchCase{
 		{bounds: one("no fault", budget{}), sees: seesEnd},
@@ -74,6 +79,16 @@ func searchCases() []searchCase {
 		{deep: true, bounds: host("wrong host, requeue elsewhere, crash", false, 2, budget{crashes: 1}), sees: seesEnd},
 		{deep: true, bounds: host("wrong host, hold, loss, error", true, 1, budget{losses: 1, errors: 1}), sees: seesHeld},
 		{deep: true, bounds: host("wrong host, deadline", false, 1, budget{deadlines: 1}), sees: seesEnd},
+		{bounds: one("deaths", budget{crashes: 3}), sees: seesCrash},
+		{bounds: deaths(2, one("suspect, crashes, loss", budget{crashes: 2, losses: 1})), sees: seesCrash},
+		{bounds: deaths(2, one("suspect, take-over", budget{crashes: 1, takeovers: 1})), sees: seesCrash},
+		{bounds: deaths(2, one("suspect, crash, stop", budget{crashes: 1, stops: 1})), sees: seesCrash},
+		{bounds: deaths(2, two("suspect, deadline", budget{crashes: 1, deadlines: 1})), sees: seesCrash},
+		{bounds: deaths(1, one("deaths, cancel", budget{crashes: 2, cancels: 1})), sees: append(seesCrash, messages.Cancelled)},
+
+		{deep: true, bounds: deaths(2, two("suspect, stop, deadline", budget{crashes: 1, stops: 1, deadlines: 1})), sees: seesCrash},
+		{deep: true, bounds: deaths(1, one("deaths, take-over", budget{crashes: 2, takeovers: 1})), sees: seesCrash},
+		{deep: true, bounds: deaths(1, one("deaths, store errors, loss", budget{crashes: 2, losses: 1, storeErrors: 1})), sees: seesCrash},
 		{deep: true, bounds: boot, sees: seesEnd},
 		{deep: true, bounds: merges("re-run that takes the text, take-over, crashes", budget{crashes: 2, takeovers: 1}), sees: seesEnd},
 		{deep: true, bounds: move("move after a loss", budget{losses: 1, aways: 1}), sees: seesEnd},
@@ -129,6 +144,7 @@ func TestSearch(t *testing.T) {
 func TestSearchFindsMissingRules(t *testing.T) {
 	crash := bounds{claims: 1, gateways: 1, budget: budget{crashes: 1, losses: 1, dropInput: 1}}
 	take := bounds{claims: 2, gateways: 1, budget: budget{takeovers: 1, notSent: 1}}
+	suspect := bounds{claims: 1, gateways: 1, deaths: 2, budget: budget{crashes: 2}}
 	kept := map[bounds]found{}
 	for _, c := range []struct {
 		name string
@@ -154,6 +170,10 @@ func TestSearchFindsMissingRules(t *testing.T) {
 			bounds{claims: 1, gateways: 1, hold: true, elsewhere: true, budget: budget{takeovers: 1, homes: 1}}, off{home: true}},
 		{"(f) a new generation after an abort",
 			bounds{claims: 2, gateways: 1, budget: budget{deadlines: 1}}, off{rules: rules{f: true}}},
+		{"(g) a suspect runs alone", suspect, off{rules: rules{alone: true}}},
+		{"(g) a suspect's re-run is stopped before it is sent or ends", suspect, off{rules: rules{quiet: true}}},
+		{"(g) the end of a process that was stopped is no death",
+			bounds{claims: 1, gateways: 1, budget: budget{stops: 1}}, off{rules: rules{planned: true}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			limit := 400_000

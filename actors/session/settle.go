@@ -74,34 +74,42 @@ func (d *decision) release() bool {
 
 // watchDeadline bounds every state in which the gateway may be at work.
 func (d *decision) watchDeadline() {
-	if d.isArmed(DeadlineTimer) || d.stop != messages.StopNone || d.untouched() {
+	if d.isArmed(DeadlineTimer) || d.stop != messages.StopNone || d.untouched() || d.conn == 0 || d.asked && d.send == sendNone {
 		return
 	}
-	left := d.timeout() + DeadlineSlack
-	if !d.Task.StartedAt.IsZero() {
-		left -= d.now.Sub(d.Task.StartedAt)
+	left := d.allowance() + DeadlineSlack
+	if d.Task.State == messages.Recovering {
+		if d.since.IsZero() {
+			d.since = d.now
+		}
+		d.arm(DeadlineTimer, left+Grace-d.now.Sub(d.since))
+		return
 	}
-	d.arm(DeadlineTimer, left)
+	if d.Task.ActiveSince.IsZero() {
+		d.Task.ActiveSince = d.now
+	}
+	d.arm(DeadlineTimer, left-d.now.Sub(d.Task.ActiveSince))
 }
 
 func (d *decision) claimed() bool {
 	switch {
 	case d.refused:
-		return d.giveBack("the gateway refused the run")
+		return d.giveBack("the gateway refused the run", true)
 	case d.accepted && d.conn != 0 && d.isArmed(RunningTimer):
 		return false // its end may come first, and is then written with it
 	case d.accepted:
 		return d.toRunning("", false)
 	case d.untouched() && (d.conn == 0 || d.unsent):
-		return d.giveBack("nothing was sent to the gateway")
-	case d.untouched():
-		d.sendRun()
+		return d.giveBack("nothing was sent to the gateway", false)
+	case d.untouched() && d.Task.Doomed():
+		d.crashed()
 		return true
-	case d.conn == 0:
+	case d.untouched():
+		return d.sendInTurn()
+	case d.conn == 0 || d.asked && !d.alone && d.send == sendNone:
 		return false
 	case d.rules.c && d.send == sendNone && !d.unsent:
-		d.sendRun()
-		return true
+		return d.sendInTurn()
 	case d.send == sendInFlight:
 		return d.toRunning("", false)
 	case !d.sameBoot() && !d.rules.c:
@@ -116,7 +124,7 @@ func (d *decision) claimed() bool {
 	case t.active:
 		d.send = sendInFlight
 	case d.send == sendNone && !d.unsent:
-		d.sendRun()
+		return d.sendInTurn()
 	default:
 		d.step = stepIdle
 	}
@@ -150,6 +158,14 @@ func (d *decision) recovering() bool {
 	switch {
 	case d.conn == 0:
 		return false
+	case d.died:
+		d.died = false
+		return d.diedAgain()
+	case d.Task.Suspect() && d.elsewhere() && !d.rules.quiet:
+		return d.quieten()
+	case d.Task.Doomed() && d.elsewhere():
+		d.crashed()
+		return true
 	case d.rules.grace && d.read == nil && d.graceOver:
 		return d.toClaimed(false)
 	case d.rules.grace:
@@ -188,7 +204,7 @@ func (d *decision) cancelling() bool {
 	if d.conn == 0 {
 		return false
 	}
-	elsewhere := d.sentBoot != "" && d.sentBoot != d.boot // the process that may have held the run is gone
+	elsewhere := d.elsewhere()
 	if d.read == nil {
 		if d.step == stepFirst && d.ask == askNone {
 			d.ask = askAbort
@@ -281,7 +297,7 @@ func (d *decision) sendRun() {
 	d.sentBoot = d.boot
 	s := Send{
 		Conn: d.conn, RunID: d.id, SessionKey: d.Task.SessionKey(),
-		Message: d.Task.Spec.GetMessage(), Model: d.Task.Spec.GetModel(), Timeout: d.timeout(),
+		Message: d.Task.Spec.GetMessage(), Model: d.Task.Spec.GetModel(), Timeout: d.allowance(),
 	}
 	if d.rules.a {
 		s.RunID += "." + string('0'+rune(d.sends))
@@ -294,7 +310,7 @@ func (d *decision) sendRun() {
 }
 
 // giveBack ends the Run with evidence that the claim was not executed.
-func (d *decision) giveBack(reason string) bool {
-	d.do(Returned{messages.Returned{ClaimRef: d.Ref(), Reason: reason}})
+func (d *decision) giveBack(reason string, refused bool) bool {
+	d.do(Returned{messages.Returned{ClaimRef: d.Ref(), Reason: reason, Refused: refused}})
 	return d.release()
 }

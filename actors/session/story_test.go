@@ -159,7 +159,7 @@ func (s *story) event(verb string, words []string, args map[string]string) (Even
 	_, held := args["held"]
 	switch verb {
 	case "connected":
-		return Connected{conn, words[1]}, nil
+		return Connected{Conn: conn, BootID: words[1]}, nil
 	case "disconnected":
 		return Disconnected{conn}, nil
 	case "sent":

@@ -15,7 +15,7 @@ func switchedOff() Answer {
 
 func ended(t *testing.T, task messages.Task, a Answer) *Commit {
 	t.Helper()
-	_, out := drive(t, Start(task, idleSession(), "", true), Connected{1, "b1"}, Sent{1}, Answer{Conn: 1, RunID: "t.1", Kind: Accepted}, a)
+	_, out := drive(t, Start(task, idleSession(), "", true), Connected{Conn: 1, BootID: "b1"}, Sent{1}, Answer{Conn: 1, RunID: "t.1", Kind: Accepted}, a)
 	return find[*Commit](t, out)
 }
 
@@ -58,7 +58,7 @@ func TestVagueEnd(t *testing.T) {
 	}
 	again := vague
 	again.Conn = 2
-	r, out := drive(t, Start(claimedTask(), idleSession(), "", true), Connected{1, "b1"}, Sent{1}, Disconnected{1}, Connected{2, "b1"},
+	r, out := drive(t, Start(claimedTask(), idleSession(), "", true), Connected{Conn: 1, BootID: "b1"}, Sent{1}, Disconnected{1}, Connected{Conn: 2, BootID: "b1"},
 		SessionRead{Conn: 2, Key: "agent:main:dash:default:s:0"}, Sent{2}, again)
 	_, out = drive(t, r, Committed{Op: find[*Commit](t, out).Op, Status: CommitOK})
 	find[ReadSession](t, out)

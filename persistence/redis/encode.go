@@ -49,6 +49,10 @@ const (
 	tailSeq
 	tailGateway
 	tailFinished
+
+	tailActive protowire.Number = 55 // microseconds
+	tailSince  protowire.Number = 56
+	tailTrials protowire.Number = 57 // dash.v1.Trials
 )
 
 const (
@@ -100,12 +104,19 @@ func appendTail(b []byte, t *messages.Task) ([]byte, error) {
 	b = appendInt(b, tailClaimed, micros(t.ClaimedAt))
 	b = appendInt(b, tailStarted, micros(t.StartedAt))
 	b = appendInt(b, tailFinished, micros(t.FinishedAt))
+	b = appendInt(b, tailActive, t.Active.Microseconds())
+	b = appendInt(b, tailSince, micros(t.ActiveSince))
 	b = appendText(b, tailBoot, t.BootID)
 	b = appendText(b, tailObserved, t.ObservedRunID)
 	b = appendText(b, tailGateway, t.Gateway)
 	var err error
 	if t.Error != nil {
 		if b, err = appendMessage(b, tailError, t.Error); err != nil {
+			return nil, err
+		}
+	}
+	if t.Trials != nil {
+		if b, err = appendMessage(b, tailTrials, t.Trials); err != nil {
 			return nil, err
 		}
 	}
@@ -269,6 +280,13 @@ func (f tailField) set(n protowire.Number, v int64, raw []byte) error {
 		t.StartedAt = fromMicros(v)
 	case tailFinished:
 		t.FinishedAt = fromMicros(v)
+	case tailActive:
+		t.Active = time.Duration(v) * time.Microsecond
+	case tailSince:
+		t.ActiveSince = fromMicros(v)
+	case tailTrials:
+		t.Trials = &messages.Trials{}
+		return proto.Unmarshal(raw, t.Trials)
 	case tailBoot:
 		t.BootID = string(raw)
 	case tailObserved:

@@ -108,7 +108,7 @@ func (j *rebuild) again(t *messages.Task) {
 		t.Generation += generationGap
 	}
 	t.Gateway, t.BootID, t.ObservedRunID, t.Stopping = "", "", "", messages.StopNone
-	t.ClaimedAt, t.StartedAt = time.Time{}, time.Time{}
+	t.ClaimedAt, t.StartedAt, t.Active, t.ActiveSince = time.Time{}, time.Time{}, 0, time.Time{}
 	switch {
 	case t.State == messages.Held:
 		j.report.Held = append(j.report.Held, t.ID)

@@ -2,6 +2,7 @@ package rows
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/dash-fleet/dash/messages"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -24,6 +25,9 @@ const (
 	runStarted   protowire.Number = 11
 	runError     protowire.Number = 12 // dash.v1.TaskError
 	runResult    protowire.Number = 13 // dash.v1.TaskResult
+	runActive    protowire.Number = 55 // microseconds
+	runSince     protowire.Number = 56
+	runTrials    protowire.Number = 57 // dash.v1.Trials
 )
 
 // EncodeRun packs the fields of a task that no query asks for.
@@ -33,6 +37,7 @@ func EncodeRun(t *messages.Task) ([]byte, error) {
 		{runAttempt, int64(t.Attempt)}, {runReplays, int64(t.Replays)}, {runGen, t.Generation}, {runStopping, int64(t.Stopping)},
 		{runConfirmed, int64(t.Cancel.Confirmed)}, {runDue, Micros(t.DueAt)}, {runNotAfter, Micros(t.NotAfter)},
 		{runClaimed, Micros(t.ClaimedAt)}, {runStarted, Micros(t.StartedAt)},
+		{runActive, t.Active.Microseconds()}, {runSince, Micros(t.ActiveSince)},
 	} {
 		b = f.append(b)
 	}
@@ -45,6 +50,11 @@ func EncodeRun(t *messages.Task) ([]byte, error) {
 	var err error
 	if t.Error != nil {
 		if b, err = appendMessage(b, runError, t.Error); err != nil {
+			return nil, err
+		}
+	}
+	if t.Trials != nil {
+		if b, err = appendMessage(b, runTrials, t.Trials); err != nil {
 			return nil, err
 		}
 	}
@@ -83,6 +93,10 @@ func setRunNumber(t *messages.Task, n protowire.Number, v int64) {
 		t.ClaimedAt = FromMicros(v)
 	case runStarted:
 		t.StartedAt = FromMicros(v)
+	case runActive:
+		t.Active = time.Duration(v) * time.Microsecond
+	case runSince:
+		t.ActiveSince = FromMicros(v)
 	}
 }
 
@@ -95,6 +109,9 @@ func setRunBytes(t *messages.Task, n protowire.Number, v []byte) error {
 	case runError:
 		t.Error = &messages.TaskError{}
 		return proto.Unmarshal(v, t.Error)
+	case runTrials:
+		t.Trials = &messages.Trials{}
+		return proto.Unmarshal(v, t.Trials)
 	case runResult:
 		t.Result = &messages.TaskResult{}
 		return proto.Unmarshal(v, t.Result)

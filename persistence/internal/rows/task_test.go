@@ -25,6 +25,11 @@ func anyTask(t *rapid.T) messages.Task {
 		Stopping:  messages.StopReason(rapid.IntRange(0, 5).Draw(t, "stopping")),
 		Cancel:    messages.Cancel{RequestedAt: at("cancel"), Reason: text("reason"), Confirmed: messages.Confirmation(rapid.IntRange(0, 3).Draw(t, "confirmed"))},
 		CreatedAt: at("created"), DueAt: at("due"), NotAfter: at("not after"), ClaimedAt: at("claimed"), StartedAt: at("started"), FinishedAt: at("finished"),
+		Active: time.Duration(rapid.Int64Range(0, 1<<40).Draw(t, "active")) * time.Microsecond, ActiveSince: at("active since"),
+	}
+	if rapid.Bool().Draw(t, "has trials") {
+		task.Trials = &messages.Trials{GivenBack: rapid.Int32().Draw(t, "given back"), GivenBackReason: text("why"),
+			Deaths: []*messages.GatewayDeath{{Gateway: text("died"), TimeMicros: number("died at"), Alone: rapid.Bool().Draw(t, "alone")}}}
 	}
 	if rapid.Bool().Draw(t, "has a spec") {
 		task.Spec = &messages.TaskSpec{Message: text("message"), Labels: map[string]string{text("key"): text("value")}, TimeoutSeconds: 5}
@@ -68,6 +73,7 @@ func TestEveryField(t *testing.T) {
 		ObservedRunID: "g", Stopping: 1, Spec: &messages.TaskSpec{Message: "m"}, Cancel: messages.Cancel{RequestedAt: at, Reason: "h", Confirmed: 1},
 		Result: &messages.TaskResult{Text: "r"}, Error: &messages.TaskError{Code: "x"},
 		CreatedAt: at, DueAt: at, NotAfter: at, ClaimedAt: at, StartedAt: at, FinishedAt: at,
+		Active: time.Microsecond, ActiveSince: at, Trials: &messages.Trials{GivenBack: 1},
 	}
 	everySet(t, want)
 	b, err := EncodeTask(&want)

@@ -1,0 +1,104 @@
+package session
+
+import (
+	"time"
+
+	"github.com/dash-fleet/dash/messages"
+)
+
+// Rule (g): a task whose gateway died under it may be what kills it. After the
+// second death its own re-run is stopped on the new process, and it is sent
+// again only while it has the gateway to itself; if that dies then, the task
+// is a dead letter. The neighbours in the gateway's other slots go the same
+// way and succeed.
+
+// bury closes the account of a process that is gone: the time that the run was
+// at work there, and its death, unless it was stopped.
+func (d *decision) bury(t *messages.Task) {
+	at := d.lostAt
+	if !t.ActiveSince.IsZero() && !at.IsZero() {
+		t.Active += max(0, at.Sub(t.ActiveSince))
+	}
+	t.ActiveSince = time.Time{}
+	if !d.elsewhere() || d.sentBoot == d.ended && !d.rules.planned {
+		return
+	}
+	started := d.Task.State == messages.Running || d.accepted
+	if started || d.onBoot {
+		d.countDeath(t, started && t.Suspect()) // which is only sent alone
+	}
+}
+
+func (d *decision) countDeath(t *messages.Task, alone bool) {
+	at := d.lostAt
+	if at.IsZero() {
+		at = d.now
+	}
+	t.CountDeath(at, alone)
+	if t.Suspect() {
+		d.do(Suspected{})
+	}
+}
+
+// diedAgain: a process died that may have run the task by itself.
+func (d *decision) diedAgain() bool {
+	t := d.Task
+	d.countDeath(&t, false)
+	return d.change(t, nil, "boot_changed")
+}
+
+// quieten stops what the new process runs of the task by itself, and then asks
+// for the gateway, or ends the task.
+func (d *decision) quieten() bool {
+	switch {
+	case d.asked:
+		return d.alone && d.toClaimed(true)
+	case d.read == nil && d.step == stepFirst && d.ask == askNone:
+		d.ask = askAbort
+		d.do(Abort{Conn: d.conn, Key: d.Task.SessionKey()})
+		return false
+	case d.read == nil:
+		return d.question(stepRead)
+	}
+	t := d.takeRead()
+	switch {
+	case t.reply != nil && !t.busy:
+		d.ends(Success, t.reply, nil)
+	case t.busy:
+		d.step = stepIdle
+	case d.Task.Doomed():
+		d.crashed()
+	default:
+		return d.askAlone()
+	}
+	return true
+}
+
+func (d *decision) crashed() {
+	d.end = &ending{kind: Failed, crashed: true, err: &messages.TaskError{
+		Code:    string(messages.CodeGatewayCrashed),
+		Message: "its gateway died under it again and again: " + d.Task.Trials.Story() + "; it is not run again by itself",
+	}}
+}
+
+// sendInTurn sends the run, a suspect only when it has the gateway to itself.
+func (d *decision) sendInTurn() bool {
+	if d.Task.Suspect() && !d.alone && !d.rules.alone {
+		return d.askAlone()
+	}
+	d.sendRun()
+	return true
+}
+
+func (d *decision) askAlone() bool {
+	if d.asked {
+		return false
+	}
+	d.asked = true
+	if d.send == sendNone && d.Task.State == messages.Claimed {
+		d.Task.ActiveSince = time.Time{} // to wait for its turn is no work
+	}
+	d.disarm(DeadlineTimer)
+	d.do(AskAlone{})
+	return false
+}
