@@ -1,8 +1,8 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -19,23 +19,50 @@ import (
 
 const (
 	defaultURL = "http://127.0.0.1:7373"
-	// callTimeout bounds one call; long polls add what they wait for.
-	callTimeout = 30 * time.Second
 	// quietLimit is how long an answer that has begun may say nothing at all;
 	// a stream sends heartbeats more often.
 	quietLimit = 60 * time.Second
 )
 
 // client calls the API of one node, one call at a time, and turns what goes
-// wrong into words.
+// wrong into words. When a node cannot be reached it goes on to the next one
+// that DASH_URL names.
 type client struct {
+	node
+	nodes []node
+	at    int
+	// pause is the first pause before a stream is opened or a call is made
+	// again; it doubles.
+	pause time.Duration
+	// patience bounds a call, and tryFor one try of it.
+	patience, tryFor time.Duration
+	last             *lastAnswer
+	talk             io.Writer
+}
+
+// node is one address of DASH_URL.
+type node struct {
 	api  *api.Client
 	base string // as the user gave it
 	// keyless says why there is no key; empty when there is one.
 	keyless string
-	// pause is the first pause before a stream is opened again; it doubles.
-	pause time.Duration
-	last  *lastAnswer
+}
+
+// other goes on to the next address, and says whether it is one that the tries
+// before, n of them, did not come to.
+func (c *client) other(n int) bool {
+	c.at = (c.at + 1) % len(c.nodes)
+	c.node = c.nodes[c.at]
+	return n+1 < len(c.nodes)
+}
+
+// addresses are all that DASH_URL names.
+func (c *client) addresses() string {
+	all := make([]string, len(c.nodes))
+	for i, n := range c.nodes {
+		all[i] = n.base
+	}
+	return strings.Join(all, ", ")
 }
 
 // lastAnswer is a transport that says who calls, keeps the headers of the last
@@ -79,89 +106,85 @@ func (l *lively) Close() error {
 	return l.ReadCloser.Close()
 }
 
-// newClient reads DASH_URL and DASH_API_KEY. Without a key it takes the one
-// that a node of this user on this machine has written, if it listens there.
+// newClient reads DASH_URL, and DASH_API_KEY or DASH_API_KEY_FILE. Without a
+// key it takes the one that a node of this user on this machine has written, if
+// that node lives; such a key is sent to that node alone.
 func newClient(t *terminal) (*client, error) {
-	base := t.getenv("DASH_URL")
-	if base == "" {
-		base = defaultURL
+	key, err := givenKey(t)
+	if err != nil {
+		return nil, err
 	}
+	c := &client{
+		pause: 100 * time.Millisecond, patience: cmp.Or(t.patience, callTimeout), talk: t.err,
+		last: &lastAnswer{next: &http.Transport{
+			Proxy:               http.ProxyFromEnvironment,
+			DialContext:         (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
+			TLSHandshakeTimeout: 5 * time.Second,
+			IdleConnTimeout:     30 * time.Second,
+		}},
+	}
+	c.tryFor = c.patience / triesOfCall
+	for _, base := range strings.Split(cmp.Or(strings.TrimSpace(t.getenv("DASH_URL")), defaultURL), ",") {
+		n, err := c.newNode(t, strings.TrimSpace(base), key)
+		if err != nil {
+			return nil, err
+		}
+		c.nodes = append(c.nodes, n)
+	}
+	c.node = c.nodes[0]
+	return c, nil
+}
+
+func (c *client) newNode(t *terminal, base string, key messages.Secret) (n node, err error) {
 	u, err := url.Parse(base)
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.User != nil || u.RawQuery != "" {
-		return nil, usage(fmt.Sprintf(next.SetURLExample, defaultURL), "DASH_URL is not an http or https URL")
+		return n, usage(fmt.Sprintf(next.SetURLExample, defaultURL), "DASH_URL is not an http or https URL")
 	}
-	c := &client{base: strings.TrimRight(base, "/"), pause: 100 * time.Millisecond, last: &lastAnswer{next: &http.Transport{
-		Proxy:               http.ProxyFromEnvironment,
-		DialContext:         (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
-		TLSHandshakeTimeout: 5 * time.Second,
-		IdleConnTimeout:     30 * time.Second,
-	}}}
-	key := messages.Secret(strings.TrimSpace(t.getenv("DASH_API_KEY")))
+	// Documents write addresses with the prefix, so people copy it.
+	n.base = strings.TrimSuffix(strings.TrimRight(base, "/"), "/api/v1")
+	address := n.base
 	if key.Empty() {
-		key, c.keyless = localKey(t, u)
+		var at string
+		if key, at, n.keyless = localKey(t, u); at != "" {
+			address = at
+		}
 	}
-	c.api, err = api.NewClient(c.base, key.Reveal(), &http.Client{
+	n.api, err = api.NewClient(address, key.Reveal(), &http.Client{
 		Transport: c.last,
 		// A key must not follow a redirect to somebody else.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	})
 	if err != nil {
-		return nil, usage(fmt.Sprintf(next.SetURLExample, defaultURL), "DASH_URL: %s", err)
+		return n, usage(fmt.Sprintf(next.SetURLExample, defaultURL), "DASH_URL: %s", err)
 	}
-	return c, nil
+	return n, nil
 }
 
-// request is one call.
-type request struct {
-	method, path string // path below /api/v1
-	query        url.Values
-	header       http.Header
-	body         any
-	// wait is how long the server may hold its answer back.
-	wait time.Duration
-}
+// maxKey is more than any key has.
+const maxKey = 4 << 10
 
-func get(path string, query url.Values) request {
-	return request{method: http.MethodGet, path: path, query: query}
-}
-
-// post carries an idempotency key, so that a proxy's repetition does no harm.
-func post(path string, body any) request {
-	return request{method: http.MethodPost, path: path, body: body, header: http.Header{"Idempotency-Key": {messages.NewID()}}}
-}
-
-// call sends a request and decodes the answer into out, which may be nil.
-func (c *client) call(ctx context.Context, r request, out any) error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout+r.wait)
-	defer cancel()
-	return c.told(c.api.Do(ctx, r.method, r.path, r.query, r.body, out, func(h http.Header) {
-		for k, v := range r.header {
-			h[k] = v
+// givenKey is the key that the environment names.
+func givenKey(t *terminal) (messages.Secret, error) {
+	key, from := strings.TrimSpace(t.getenv("DASH_API_KEY")), "DASH_API_KEY"
+	if path := t.getenv("DASH_API_KEY_FILE"); key == "" && path != "" {
+		from = "DASH_API_KEY_FILE"
+		f, err := os.Open(path)
+		if err != nil {
+			return "", usage(fmt.Sprintf(next.CheckVariable, from), "the file that DASH_API_KEY_FILE names cannot be read: %v", err)
 		}
-	}))
-}
-
-// told puts an error of the API's client into words. Errors are *failure,
-// except for an interrupt.
-func (c *client) told(err error) error {
-	var refusal *api.Error
-	var f *failure
-	var reach *url.Error
-	switch {
-	case err == nil, errors.Is(err, context.Canceled), errors.As(err, &f):
-		return err
-	case errors.As(err, &refusal):
-		return c.refused(refusal)
-	case errors.Is(err, context.DeadlineExceeded) || os.IsTimeout(err):
-		return &failure{code: exitUnavailable, what: c.base + " did not answer in time", next: next.TryAgainDoctor, err: err}
-	case errors.As(err, &reach):
-		return &failure{code: exitUnavailable, what: fmt.Sprintf("no Dash node answers at %s: %v", c.base, reach.Err), err: err,
-			next: next.StartNode}
-	case errors.Is(err, io.ErrUnexpectedEOF):
-		return &failure{code: exitUnavailable, what: fmt.Sprintf("the answer of %s broke off: %v", c.base, err), next: next.TryAgain, err: err}
+		defer f.Close()
+		raw, err := io.ReadAll(io.LimitReader(f, maxKey+1))
+		if err != nil {
+			return "", usage(fmt.Sprintf(next.CheckVariable, from), "the file that DASH_API_KEY_FILE names cannot be read: %v", err)
+		}
+		if key = strings.TrimSpace(string(raw)); key == "" {
+			return "", usage(fmt.Sprintf(next.KeyAlone, from), "the file that DASH_API_KEY_FILE names is empty")
+		}
 	}
-	return &failure{code: exitFailed, what: "the answer of " + c.base + " is not what this version of dash expects: " + err.Error(),
-		next: next.CompareVersions, err: err}
+	if len(key) > maxKey || strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return "", usage(fmt.Sprintf(next.KeyAlone, from), "%s holds something else than one key, such as a line break in the middle", from)
+	}
+	return messages.Secret(key), nil
 }
 
 // refused turns a refusal into a failure.
@@ -174,8 +197,10 @@ func (c *client) refused(p *api.Error) error {
 		f.code = exitConflict // the request as such is well formed
 	}
 	if strings.HasPrefix(p.Code, "http_") {
-		f.what = fmt.Sprintf("%s answers %s, and not as Dash does", c.base, p.Title)
-		f.next = next.CheckDashURL
+		f.what, f.next = fmt.Sprintf("%s answers %s, and not as Dash does", c.base, p.Title), next.CheckDashURL
+		if strings.HasPrefix(c.base, "http:") && p.Status == http.StatusBadRequest {
+			f.next = next.CheckDashURLOrHTTPS
+		}
 	}
 	for _, e := range deref(p.Errors) {
 		f.fields = append(f.fields, messages.FieldError{Pointer: e.Pointer, Detail: e.Detail})

@@ -136,13 +136,21 @@ func TestShortIDs(t *testing.T) {
 	t.Parallel()
 	f := newFake(t)
 	one, two := fakeTask(longID+"1", api.TaskStateQueued), fakeTask("0199ffff-0000-7000-8000-00000000abcd", api.TaskStateQueued)
-	f.answer("GET /api/v1/tasks", 200, page[api.Task]{Items: []api.Task{one, two}})
+	f.mux.HandleFunc("GET /api/v1/tasks", func(w http.ResponseWriter, r *http.Request) {
+		p := page[api.Task]{Items: []api.Task{}}
+		begin, end := r.URL.Query().Get("id_begin"), r.URL.Query().Get("id_end")
+		for _, v := range []api.Task{one, two} {
+			if (begin != "" || end != "") && strings.HasPrefix(v.Id, begin) && strings.HasSuffix(v.Id, end) {
+				p.Items = append(p.Items, v)
+			}
+		}
+		_ = json.NewEncoder(w).Encode(p)
+	})
 	f.answer("GET /api/v1/tasks/"+two.Id, 200, two)
-	f.answer("GET /api/v1/tasks/nothing", 404, problem(404, "not_found", "there is no task nothing", "dash task list"))
 	wantResult(t, f.dash(t.Context(), "", "task", "show", "abcd", "-o", "name"), 0, two.Id)
 	wantResult(t, f.dash(t.Context(), "", "task", "show", "0199f", "-o", "name"), 0, two.Id)
 	wantResult(t, f.dash(t.Context(), "", "task", "show", "0199"), exitConflict, "", `"0199" fits 2 tasks`)
-	wantResult(t, f.dash(t.Context(), "", "task", "show", "nothing"), exitNotFound, "", "there is no task nothing")
+	wantResult(t, f.dash(t.Context(), "", "task", "show", "nothing"), exitNotFound, "", "there is no task whose id begins or ends with \"nothing\"")
 	wantResult(t, f.dash(t.Context(), "", "task", "show", "../x"), exitUsage, "", "is not an id")
 }
 

@@ -22,6 +22,8 @@ type fake struct {
 	*httptest.Server
 	mux *http.ServeMux
 
+	patience time.Duration // of the client; 0: the usual
+
 	mu   sync.Mutex
 	seen []string // "METHOD path?query body"
 }
@@ -82,7 +84,7 @@ type result struct {
 // dash runs one command line against the fake.
 func (f *fake) dash(ctx context.Context, stdin string, args ...string) result {
 	var out, errs bytes.Buffer
-	t := &terminal{in: strings.NewReader(stdin), out: &out, err: &errs, environ: []string{"DASH_URL=" + f.URL, "DASH_API_KEY=dash_k_0123456789abcdef"}}
+	t := &terminal{patience: f.patience, in: strings.NewReader(stdin), out: &out, err: &errs, environ: []string{"DASH_URL=" + f.URL, "DASH_API_KEY=dash_k_0123456789abcdef"}}
 	code := run(ctx, args, t)
 	return result{code, out.String(), errs.String()}
 }

@@ -76,7 +76,7 @@ func each(ctx context.Context, t *terminal, ids []string, do func(id string) err
 		}
 		if err := do(id); err != nil {
 			failed, last = failed+1, err
-			report(t.err, err)
+			report(t.err, named(id, err))
 		}
 	}
 	switch failed {
@@ -86,6 +86,17 @@ func each(ctx context.Context, t *terminal, ids []string, do func(id string) err
 		return quietExit(exitCode(last))
 	}
 	return &failure{code: exitPartial, what: fmt.Sprintf("%d of %d failed", failed, len(ids)), next: next.ReasonsAbove}
+}
+
+// named says which of several things an error is about, unless it does.
+func named(id string, err error) error {
+	var f *failure
+	if !errors.As(err, &f) || strings.Contains(f.what, id) {
+		return err
+	}
+	of := *f
+	of.what = id + ": " + f.what
+	return &of
 }
 
 // confirm asks to type a name before something is destroyed. Without a

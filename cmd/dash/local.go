@@ -10,12 +10,16 @@ import (
 	"path/filepath"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/dash-fleet/dash/messages"
 )
 
 // localNode is what a node leaves behind for clients of the same user on the
 // same machine, so that `dash task list` works beside `dash serve --dev`
 // without copying a key. It holds no secret: the key's own file has mode 0600.
+// The node keeps the file locked as long as it lives: of a killed one the lock
+// is gone, and whoever listens on its port then gets no key.
 type localNode struct {
 	URL     string `json:"url"`
 	KeyFile string `json:"key_file"`
@@ -57,18 +61,41 @@ func announce(t *terminal, n localNode) (func() error, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nothing, err
 	}
-	if err := os.WriteFile(path, raw, 0o600); err != nil {
+	// A file of its own, not the one that a killed node left.
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nothing, err
 	}
-	return func() error { return os.Remove(path) }, nil
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nothing, err
+	}
+	forget := func() error { return errors.Join(os.Remove(path), f.Close()) }
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nothing, errors.Join(fmt.Errorf("lock %s: %w", path, err), forget())
+	}
+	if _, err := f.Write(raw); err != nil {
+		return nothing, errors.Join(err, forget())
+	}
+	return forget, nil
 }
 
-// localKey finds the key of a node of this user on this machine, or says why
-// there is none.
-func localKey(t *terminal, u *url.URL) (key messages.Secret, why string) {
+// readLocal reads the file of a node, and says whether that node lives.
+func readLocal(path string) (n localNode, alive bool, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return n, false, err
+	}
+	defer f.Close()
+	alive = errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
+	return n, alive, json.NewDecoder(f).Decode(&n)
+}
+
+// localKey finds the key of a node of this user on this machine and the address
+// that this node serves, or says why there is none.
+func localKey(t *terminal, u *url.URL) (key messages.Secret, at, why string) {
 	const unset = "DASH_API_KEY is not set"
 	if !loopback(u.Hostname()) {
-		return "", unset
+		return "", "", unset
 	}
 	port := u.Port()
 	if port == "" {
@@ -77,24 +104,30 @@ func localKey(t *terminal, u *url.URL) (key messages.Secret, why string) {
 	none := fmt.Sprintf("%s, and no node of this user on this machine listens on port %s", unset, port)
 	path := localPath(t, port)
 	if path == "" {
-		return "", none
+		return "", "", none
 	}
-	raw, err := os.ReadFile(path)
-	if err != nil {
-		return "", none
-	}
-	var n localNode
-	if err := json.Unmarshal(raw, &n); err != nil {
-		return "", fmt.Sprintf("%s, and %s is damaged", unset, path)
+	n, alive, err := readLocal(path)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return "", "", none
+	case err != nil:
+		return "", "", fmt.Sprintf("%s, and %s cannot be read: %v", unset, path, err)
+	case !alive:
+		return "", "", fmt.Sprintf("%s, and the node of this user that listened on port %s was killed: whoever listens there now gets no key", unset, port)
 	}
 	text, err := os.ReadFile(n.KeyFile)
 	if errors.Is(err, os.ErrNotExist) {
-		return "", unset + ", and the node on port " + port + " has no key file: its store had keys before, from another node or a backup"
+		return "", "", unset + ", and the node on port " + port + " has no key file: its store had keys before, from another node or a backup"
 	}
 	if err != nil {
-		return "", fmt.Sprintf("%s, and the node's key file cannot be read: %v", unset, err)
+		return "", "", fmt.Sprintf("%s, and the node's key file cannot be read: %v", unset, err)
 	}
-	return messages.Secret(strings.TrimSpace(string(text))), ""
+	// Another user's process may listen on the same port of another loopback
+	// address, to which "localhost" can lead as well.
+	if its, err := url.Parse(n.URL); err == nil && its.Scheme == "http" && loopback(its.Hostname()) {
+		at = n.URL
+	}
+	return messages.Secret(strings.TrimSpace(string(text))), at, ""
 }
 
 func loopback(host string) bool {

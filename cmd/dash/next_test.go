@@ -154,6 +154,9 @@ func resolveLine(root *cobra.Command, line string) (whole bool, wrong string) {
 	var args []string
 	for i := 0; i < len(rest); i++ {
 		name, ok := strings.CutPrefix(rest[i], "--")
+		if rest[i] == "-o" {
+			name, ok = "output", true
+		}
 		if !ok {
 			args = append(args, rest[i])
 			continue

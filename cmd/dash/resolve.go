@@ -17,15 +17,12 @@ import (
 const (
 	// fullTaskID is the length of a UUID: such an id is not looked up.
 	fullTaskID = 36
-	// lookBack bounds how many of the newest tasks a short id is looked for in.
-	lookBack = 5000
 	// completions bounds what the shell offers.
 	completions = 50
 )
 
 // resolve finds the one id that a user meant. Ids may be shortened to a unique
-// beginning; those of tasks also to a unique end, because tasks made in the
-// same minute begin alike.
+// beginning. For tasks see taskID.
 func resolve(ctx context.Context, what, short string, exact bool, list func() ([]string, error)) (string, error) {
 	if err := messages.CheckID(short); err != nil {
 		return "", usage(fmt.Sprintf(next.ListIDs, what), "%q is not an id of a %s: %s", short, what, err)
@@ -42,7 +39,7 @@ func resolve(ctx context.Context, what, short string, exact bool, list func() ([
 		if id == short {
 			return id, nil
 		}
-		if strings.HasPrefix(id, short) || what == "task" && len(short) >= 4 && strings.HasSuffix(id, short) {
+		if strings.HasPrefix(id, short) {
 			found = append(found, id)
 		}
 	}
@@ -54,12 +51,6 @@ func resolve(ctx context.Context, what, short string, exact bool, list func() ([
 	}
 	return "", &failure{code: exitConflict, what: fmt.Sprintf("%q fits %d %ss: %s", short, len(found), what, strings.Join(found[:min(len(found), 4)], ", ")),
 		next: next.MoreOfID}
-}
-
-func taskID(ctx context.Context, c *client, short string) (string, error) {
-	return resolve(ctx, "task", short, len(short) >= fullTaskID, func() ([]string, error) {
-		return ids(ctx, c, "/tasks", nil, lookBack, func(t api.Task) string { return t.Id })
-	})
 }
 
 func gatewayID(ctx context.Context, c *client, short string) (string, error) {
@@ -79,7 +70,7 @@ func sessionID(ctx context.Context, c *client, tenant, short string) (string, er
 		} else if errors.As(err, &f) && f.code != exitNotFound {
 			return nil, err
 		}
-		return ids(ctx, c, "/sessions", query("tenant", tenant), lookBack, func(s api.Session) string { return s.Id })
+		return ids(ctx, c, "/sessions", query("tenant", tenant), 0, func(s api.Session) string { return s.Id })
 	})
 }
 

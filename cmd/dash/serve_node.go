@@ -99,10 +99,11 @@ func serveOnce(ctx context.Context, t *terminal, l *config.Loaded, r *reloader, 
 	if !first {
 		logger.Info("serving again", "url", node.URL())
 	} else if err := write(t, in.banner(t.self())); err != nil {
-		return errors.Join(err, node.Stop(), forget()) // an Output takes everything
+		return errors.Join(err, forget(), node.Stop()) // an Output takes everything
 	}
 	fatal := await(ctx, node, r, hup)
-	return errors.Join(fatal, node.Stop(), forget())
+	// First: from now on nobody is to find a key for this port.
+	return errors.Join(fatal, forget(), node.Stop())
 }
 
 // await runs until the node is to stop, which is no failure, or cannot go on.
@@ -180,7 +181,7 @@ func (in introduction) banner(self string) string {
 	if in.l.SimGateways > 0 {
 		fmt.Fprintf(&b, "  gateways  %d simulated\n", in.l.SimGateways)
 	}
-	bearer := "$(cat " + quote(in.keyFile) + ")"
+	bearer := "$(cat " + shellWord(in.keyFile) + ")"
 	switch {
 	case in.key != "":
 		fmt.Fprintf(&b, "  API key   %s   (shown once; also in %s)\n", in.key, in.keyFile)
@@ -212,8 +213,8 @@ func storePlace(l *config.Loaded) string {
 	return place
 }
 
-// quote makes a path one word of a shell.
-func quote(s string) string {
+// shellWord makes a text one word of a shell.
+func shellWord(s string) string {
 	if strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-") == "" {
 		return s
 	}

@@ -127,7 +127,7 @@ func sessionShowCommand(t *terminal) *cobra.Command {
 }
 
 func sessionSendCommand(t *terminal) *cobra.Command {
-	var message, priority string
+	var message, priority, key string
 	var wait bool
 	c := oneSession(t, &cobra.Command{
 		Use: "send ID", Short: "Submit the next turn of a session",
@@ -138,7 +138,7 @@ func sessionSendCommand(t *terminal) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		call := post(sessionPath(id)+"/messages", api.SendMessage{Message: text, Priority: opt(api.Priority(priority))})
+		call := submitting(sessionPath(id)+"/messages", api.SendMessage{Message: text, Priority: opt(api.Priority(priority))}, key)
 		call.query = q
 		var task api.Task
 		if err := c.call(ctx, call, &task); err != nil {
@@ -156,6 +156,7 @@ func sessionSendCommand(t *terminal) *cobra.Command {
 	})
 	c.Flags().StringVar(&message, "message", "", "what the agent is told; - or nothing reads stdin")
 	c.Flags().StringVar(&priority, "priority", "", "critical, high, medium or low (default medium)")
+	c.Flags().StringVar(&key, "idempotency-key", "", "the same key with the same message is accepted once")
 	c.Flags().BoolVar(&wait, "wait", false, "follow the run and print its result")
 	completeFlags(c, map[string]cobra.CompletionFunc{"priority": completePriority})
 	return c

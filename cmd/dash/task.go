@@ -158,7 +158,7 @@ func taskShowCommand(t *terminal) *cobra.Command {
 		Use: "show ID", Short: "Show one task", Args: exactArgs("a task id"), ValidArgsFunction: completeTasks(t),
 		Example: "  dash task show 0199a2b4-6f00-7c11-9a55-3c1f2d9e8b77\n  dash task show 8b77 -o json",
 	}, taskColumns, func(ctx context.Context, c *client, o output, args []string) error {
-		id, err := taskID(ctx, c, args[0])
+		id, err := taskID(ctx, c, args[0], actsOn{})
 		if err != nil {
 			return err
 		}
@@ -183,7 +183,7 @@ func taskLogsCommand(t *terminal) *cobra.Command {
 			"task ends. Ctrl-C detaches and leaves the task alone. Exits 0 only when the task succeeded.",
 		Example: "  dash task logs 8b77\n  dash task logs 8b77 2>/dev/null >result.txt",
 	}, taskColumns, func(ctx context.Context, c *client, o output, args []string) error {
-		id, err := taskID(ctx, c, args[0])
+		id, err := taskID(ctx, c, args[0], actsOn{})
 		if err != nil {
 			return err
 		}
@@ -203,7 +203,7 @@ func taskCancelCommand(t *terminal) *cobra.Command {
 	}, taskColumns, func(ctx context.Context, c *client, o output, args []string) error {
 		var done []api.Task
 		err := each(ctx, t, args, func(short string) error {
-			id, err := taskID(ctx, c, short)
+			id, err := taskID(ctx, c, short, openTasks)
 			if err != nil {
 				return err
 			}
@@ -236,7 +236,7 @@ func taskReleaseCommand(t *terminal) *cobra.Command {
 		}
 		var done []api.Task
 		err := each(ctx, t, args, func(short string) error {
-			id, err := taskID(ctx, c, short)
+			id, err := taskID(ctx, c, short, heldTasks)
 			if err != nil {
 				return err
 			}
@@ -289,7 +289,7 @@ func taskReplayCommand(t *terminal) *cobra.Command {
 		}
 		var done []api.Task
 		err := each(ctx, t, args, func(short string) error {
-			id, err := taskID(ctx, c, short)
+			id, err := taskID(ctx, c, short, deadLetters)
 			if err != nil {
 				return err
 			}

@@ -72,10 +72,7 @@ func submit(ctx context.Context, t *terminal, c *client, o output, s submission)
 	if err != nil {
 		return err
 	}
-	call := post("/tasks", body)
-	if s.key != "" {
-		call.header.Set("Idempotency-Key", s.key)
-	}
+	call := submitting("/tasks", body, s.key)
 	var task api.Task
 	if err := c.call(ctx, call, &task); err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"golang.org/x/term"
 )
@@ -20,6 +21,8 @@ type terminal struct {
 	width  int
 	// asks says that stdin and stderr are terminals, so questions are possible.
 	asks bool
+	// patience bounds a call over the API; 0: the usual time.
+	patience time.Duration
 }
 
 func systemTerminal() *terminal {

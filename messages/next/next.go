@@ -135,10 +135,16 @@ const (
 
 // The command line.
 const (
-	TryAgainDoctor        = "try again; `dash doctor` shows what is wrong"
 	CompareVersions       = "compare `dash version` with the version of the node (`dash doctor`)"
 	SetAPIKey             = "set DASH_API_KEY; the first key was printed when a node first started on this store, and is in that node's admin.key file"
 	CheckDashURL          = "check that DASH_URL is the address of a Dash node"
+	SameKeyAgain          = "repeat the same command with --idempotency-key %s: what it asks for is accepted once, whatever became of this try"
+	LookFirst             = "look whether it was done before you repeat it (`dash %s list`)"
+	CheckVariable         = "check %s"
+	KeyAlone              = "set %s to one key and nothing else"
+	TrustIssuer           = "name a file with the certificate of its issuer in SSL_CERT_FILE, or check DASH_URL"
+	WriteHTTP             = "write http:// in DASH_URL"
+	CheckDashURLOrHTTPS   = "check that DASH_URL is the address of a Dash node; one with --tls-cert is reached with https://"
 	StartNode             = "start one with `dash serve --dev`, or set DASH_URL to the address of a running node"
 	SetURLExample         = "set it to the node's address, for example %s"
 	SeeFailedChecks       = "see the failed checks, or wait if it is stopping"
@@ -167,6 +173,8 @@ const (
 	UseOneOf              = "use one of %s"
 	UseSomeOf             = "use some of %s"
 	WriteClassLimit       = "write --%s low=1000, with critical, high, medium or low"
+	ShowsWhatItIs         = "`dash task show %s` shows what became of it"
+	GiveWholeID           = "give the whole id; `dash task list -o name` shows ids"
 	MoreOfID              = "give more characters of the id"
 	ListIDs               = "ids are shown by `dash %s list`"
 	GiveArchive           = "give an archive of `dash backup`"
