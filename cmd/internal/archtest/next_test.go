@@ -193,8 +193,12 @@ func (s *nextScan) judge(e ast.Expr) {
 	written := false
 	ast.Inspect(e, func(n ast.Node) bool {
 		switch n := n.(type) {
-		case *ast.CallExpr: // what other calls are given is theirs
-			return nameOf(n.Fun) == "Sprintf" || nameOf(n.Fun) == "Or"
+		case *ast.CallExpr: // what fills the blanks, and what other calls are given, is theirs
+			if nameOf(n.Fun) == "Sprintf" && len(n.Args) > 0 {
+				_, lit := n.Args[0].(*ast.BasicLit)
+				written = written || lit
+			}
+			return nameOf(n.Fun) == "Or"
 		case *ast.BasicLit:
 			written = written || n.Kind == token.STRING && strings.ContainsFunc(n.Value, unicode.IsLetter)
 		}
