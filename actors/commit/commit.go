@@ -52,6 +52,10 @@ type Done struct {
 // of the same sender.
 type Dones []Done
 
+// Unsure tells the sender of a FailFast request that nobody knows yet whether
+// it is durable: a client can be told to ask again. Its Done follows.
+type Unsure struct{ Tag any }
+
 // Store is what the committer needs of a store.
 type Store interface {
 	Commit(ctx context.Context, batch []persistence.Op) ([]persistence.Outcome, error)
@@ -297,6 +301,11 @@ func (c *committer) doubt(ctx actor.Context, d doubt) {
 	if !c.inDoubt {
 		c.cfg.Metrics.failed.Inc()
 		c.cfg.Logger.Error("the outcome of a batch is unknown; submits are answered 503 until the store can tell", slog.Any("err", d.err))
+		for _, r := range c.batch {
+			if r.FailFast && r.ReplyTo != nil {
+				ctx.Send(r.ReplyTo, Unsure{Tag: r.Tag})
+			}
+		}
 	}
 	c.pending = c.keep(ctx, c.pending, errInDoubt)
 	c.next(ctx, doubted)

@@ -77,7 +77,11 @@ func (b *broker) Receive(ctx actor.Context) {
 		b.began = b.now
 	case commit.Dones:
 		for _, d := range m {
-			d.Tag.(func(actor.Context, commit.Done))(ctx, d)
+			d.Tag.(*asked).then(ctx, d)
+		}
+	case commit.Unsure:
+		if a := m.Tag.(*asked); a.unsure != nil {
+			a.unsure()
 		}
 	case ready:
 		b.ready(ctx, m.in)

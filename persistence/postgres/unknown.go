@@ -10,10 +10,16 @@ import (
 	"github.com/dash-fleet/dash/persistence"
 )
 
+// doubtAfter bounds one try to read back: after it the caller hears that the
+// outcome is unknown, and asks again.
+const doubtAfter = 2 * time.Second
+
 // resolve finds out whether the slot's lost batch was kept, and returns its
-// outcomes if so, nil if not. It keeps trying until ctx ends. own says that the
+// outcomes if so, nil if not. It keeps trying until ctx ends, but not for long. own says that the
 // batch is the caller's; else its outcomes are kept for who asks again.
 func (db *DB) resolve(ctx context.Context, s *slot, own bool) ([]persistence.Outcome, error) {
+	ctx, cancel := context.WithTimeout(ctx, doubtAfter)
+	defer cancel()
 	wait := 20 * time.Millisecond
 	for {
 		out, kept, err := db.readBack(ctx, s)

@@ -92,6 +92,8 @@ func scenarios() []Scenario {
 			Doc: "a cancel while the gateway dies ends in a state that is true"},
 		{Name: "span-restart", Engines: every, Run: spanRestart,
 			Doc: "20-second runs that span a restart of Dash finish with attempt 1, and a managed gateway keeps its pid"},
+		{Name: "store-away-idle", PerRun: 10, Root: true, Run: storeAwayIdle, Doc: awayPromise},
+		{Name: "store-away-idle", PerRun: 10, Engines: []string{harness.Postgres, harness.Redis}, Run: storeAwayIdle, Doc: awayPromise},
 		{Name: "full-disk", Root: true, Run: fullDisk,
 			Doc: "a full disk answers 503 and recovers without a restart; what was accepted stays"},
 		{Name: "sqlite-fsync-fails", PerRun: 10, Root: true, Run: sqliteFsyncFails,
@@ -134,6 +136,8 @@ func scenarios() []Scenario {
 			Doc: "a drain finishes the run and takes no other"},
 	}
 }
+
+const awayPromise = "the store goes while runs end, one submit is refused, and nobody asks again: every result is durable and the node ready within 10 s of the store's return"
 
 // patience bounds how long open tasks may take to end after the last fault.
 const patience = 90 * time.Second

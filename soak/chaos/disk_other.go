@@ -14,4 +14,6 @@ func fullDisk(context.Context, *Env) error {
 func sqliteFsyncFails(context.Context, *Env) error { return errNoStrace }
 func sqliteFsyncSlow(context.Context, *Env) error  { return errNoStrace }
 
+func (*Env) breakDisk(context.Context, int) (func() error, error) { return nil, errNoStrace }
+
 var errNoStrace = errors.New("infrastructure missing: an fsync that fails needs strace, which needs Linux")

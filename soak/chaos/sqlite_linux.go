@@ -86,6 +86,15 @@ func (i *injection) end() error {
 	}
 }
 
+// breakDisk makes every fsync of a process fail until back.
+func (e *Env) breakDisk(ctx context.Context, pid int) (back func() error, err error) {
+	i, err := e.inject(ctx, pid, "error=EIO")
+	if err != nil {
+		return nil, err
+	}
+	return i.end, nil
+}
+
 // sqliteFsyncFails makes every fsync fail for a while; every second time the
 // node is killed in that state, with commits in the page cache that were
 // refused and may or may not be on the disk.

@@ -1,0 +1,41 @@
+package dispatch
+
+import (
+	"testing"
+	"time"
+
+	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/persistence"
+)
+
+// TestClientHearsOfDoubt: who submits into an outcome that nobody knows is told
+// so at once, and finds the task under the same key when the store can tell.
+func TestClientHearsOfDoubt(t *testing.T) {
+	play(t, nil, func(t *testing.T, b *bench) {
+		b.stats() // it serves
+		b.store.set(func(m *memory) { m.err = persistence.ErrUnknown })
+		m := Submit{Task: newTask(messages.High, ""), IdemKey: "k", IdemHash: []byte("a")}
+		began := time.Now()
+		if _, _, err := b.client.Submit(b.ctx(), "default", m); messages.CodeOf(err) != messages.CodeTimeout || time.Since(began) > time.Second {
+			t.Fatalf("after %v: %v", time.Since(began), err)
+		}
+		again := m
+		again.Task = newTask(messages.High, "")
+		if _, _, err := b.client.Submit(b.ctx(), "default", again); messages.CodeOf(err) != messages.CodeUnavailable {
+			t.Fatalf("while it is in doubt: %v", err)
+		}
+		b.store.set(func(m *memory) { m.err = nil })
+		b.eventually("the task under its key", func() bool {
+			got, existing, err := b.client.Submit(b.ctx(), "default", again)
+			return err == nil && existing && got.ID == m.Task.ID
+		})
+		if s := b.stats(); s.Open != 1 {
+			t.Fatalf("%d tasks are open, want the one", s.Open)
+		}
+		g := b.gateway("gw-1")
+		g.demand(1)
+		if a := g.assign(); a.Task.ID != m.Task.ID {
+			t.Fatalf("%s is assigned", a.Task.ID)
+		}
+	})
+}
