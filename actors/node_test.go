@@ -90,7 +90,7 @@ func start(t *testing.T, gateways, slots int, runTime time.Duration) *bench {
 			Fence: b.own(persistence.GatewayScope, s.Name()), Store: b.store, Committer: b.node.Committer(),
 			Pool:    func(id string) *actor.PID { pid, _ := b.node.Pool(id); return pid },
 			History: func(context.Context, string, string) (string, error) { return "", nil },
-			Text:    b.feed.Text, Logger: logger,
+			Text:    b.feed.Text, Trouble: b.feed.Trouble, Logger: logger,
 			Dial: func(ctx context.Context, cfg openclaw.Config, h openclaw.Handler) (gateway.Link, error) {
 				c, err := openclaw.Dial(ctx, cfg, h)
 				if err != nil {
