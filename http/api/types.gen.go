@@ -948,7 +948,7 @@ type SessionState string
 
 // SubmitInput defines model for SubmitInput.
 type SubmitInput struct {
-	// Message at most 256 KiB of UTF-8
+	// Message at most 256 KiB of UTF-8; it is data, never a command: where a slash is the first character that shows, the gateway gets a line `Task:` in front of it
 	Message string  `json:"message"`
 	Model   *string `json:"model,omitempty"`
 

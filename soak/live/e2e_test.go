@@ -43,7 +43,7 @@ func TestLiveEndToEnd(t *testing.T) {
 		name string
 		run  func(*testing.T, *fleet)
 	}{
-		{"Boot", boot}, {"Order", order}, {"Stream", stream}, {"Cancel", cancel}, {"Session", session},
+		{"Boot", boot}, {"Order", order}, {"Stream", stream}, {"Cancel", cancel}, {"Session", session}, {"Endings", endings},
 		{"Drain", drain}, // while the gateways are children: their exit codes are known then
 		{"DashKilled", dashKilled}, {"DashStopped", dashStopped}, {"GatewayKilled", gatewayKilled}, {"End", end},
 	} {
@@ -244,7 +244,7 @@ func order(t *testing.T, f *fleet) {
 		if text := task.Result.Text; !strings.HasPrefix(text, "ECHO(1): ") || !strings.Contains(text, name) || task.Attempt != 1 || task.Claim != 1 {
 			t.Errorf("%s: result %q, attempt %d, claim %d", name, task.Result.Text, task.Attempt, task.Claim)
 		}
-		if u := task.Result.Usage; u.InputTokens <= 0 || u.OutputTokens <= 0 {
+		if u := task.Result.Usage; u == nil || u.InputTokens <= 0 || u.OutputTokens <= 0 {
 			t.Errorf("%s: usage %+v", name, u)
 		}
 		perGateway[value(task.Gateway)]++

@@ -265,13 +265,14 @@ func ptr[T any](v T) *T { return &v }
 
 // provider is the part of a gateway's configuration that names the model.
 func provider(url, model string) map[string]any {
+	fake := map[string]any{
+		"baseUrl": url, "apiKey": "fake-key", "api": "openai-completions",
+		"models": []any{map[string]any{"id": model, "name": model, "reasoning": false, "input": []string{"text"},
+			"cost":          map[string]any{"input": 0, "output": 0, "cacheRead": 0, "cacheWrite": 0},
+			"contextWindow": 128000, "maxTokens": 4096}}}
 	return map[string]any{
 		"agents": map[string]any{"defaults": map[string]any{"model": map[string]any{"primary": "fake/" + model}}},
-		"models": map[string]any{"mode": "replace", "providers": map[string]any{"fake": map[string]any{
-			"baseUrl": url, "apiKey": "fake-key", "api": "openai-completions",
-			"models": []any{map[string]any{"id": model, "name": model, "reasoning": false, "input": []string{"text"},
-				"cost":          map[string]any{"input": 0, "output": 0, "cacheRead": 0, "cacheWrite": 0},
-				"contextWindow": 128000, "maxTokens": 4096}}}}},
+		"models": map[string]any{"mode": "replace", "providers": map[string]any{"fake": fake, "spent": fake}},
 	}
 }
 
