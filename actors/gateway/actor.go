@@ -64,6 +64,7 @@ type gateway struct {
 	idle     []*actor.PID       // session actors without a run, at most maxIdle
 	routes   *routes
 	deletes  sweeper
+	children children
 	demanded time.Time
 	read     time.Time // last health reading asked for
 	asking   bool
@@ -159,6 +160,10 @@ func (g *gateway) Receive(ctx actor.Context) {
 		g.settled(ctx, m)
 	case reading:
 		g.reading(ctx, m)
+	case childHeard:
+		if m.inc == g.inc {
+			g.children.heard(m.child, time.Now())
+		}
 	case swept:
 		g.swept(ctx, m)
 	case started:

@@ -91,7 +91,7 @@ func (g *gateway) dial(ctx actor.Context) {
 		cfg.URL, cfg.Token = g.managed.endpoint.URL, g.managed.endpoint.Token
 	}
 	root, self, inc, conn, dialFunc := ctx.ActorSystem().Root, ctx.Self(), g.inc, g.conn, g.cfg.Dial
-	handler := &handler{routes: g.routes, send: func(m any) { root.Send(self, m) }, conn: conn}
+	handler := &handler{routes: g.routes, send: func(m any) { root.Send(self, m) }, conn: conn, inc: inc}
 	dialCtx := g.ctx
 	go func() {
 		link, err := dialFunc(dialCtx, cfg, handler)
@@ -130,6 +130,9 @@ func (g *gateway) dialled(ctx actor.Context, m dialled) {
 	g.status.Version = hello.Version
 	old := g.status.BootID
 	g.status.BootID = hello.BootID
+	if old != hello.BootID {
+		g.children.reset()
+	}
 	if old != "" && old != hello.BootID {
 		g.status.Restarts++
 		g.countDeath(old)

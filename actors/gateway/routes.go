@@ -87,8 +87,12 @@ type handler struct {
 	openclaw.NopHandler
 	routes *routes
 	conn   session.Conn
+	inc    uint64
 	send   func(any)
 }
+
+// SubAgent tells of a sub-agent that begins or ends.
+func (h *handler) SubAgent(a openclaw.SubAgent) { h.send(childHeard{inc: h.inc, child: a}) }
 
 // RunText passes the text so far to whoever watches the task.
 func (h *handler) RunText(t openclaw.RunText) { h.routes.say(t) }

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"log/slog"
+	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
 )
@@ -28,13 +29,21 @@ func (s *sweeper) add(key string) {
 	s.keys = append(s.keys, key)
 }
 
-// take returns the keys of the next chunk.
-func (s *sweeper) take() []string {
-	n := min(len(s.keys), sweepChunk)
-	chunk := s.keys[:n:n]
-	if s.keys = s.keys[n:]; len(s.keys) == 0 {
-		s.keys = nil
+// take returns the keys of the next chunk; those that are held stay behind.
+func (s *sweeper) take(held func(key string) bool) []string {
+	var chunk, kept []string
+	for i, key := range s.keys {
+		switch {
+		case len(chunk) == sweepChunk:
+			s.keys = append(kept, s.keys[i:]...)
+			return chunk
+		case held(key):
+			kept = append(kept, key)
+		default:
+			chunk = append(chunk, key)
+		}
 	}
+	s.keys = kept
 	return chunk
 }
 
@@ -49,7 +58,11 @@ func (g *gateway) sweep(ctx actor.Context) {
 	if g.deletes.busy || len(g.deletes.keys) == 0 || g.link == nil || g.draining || g.managed.stopping {
 		return
 	}
-	keys := g.deletes.take()
+	now := time.Now()
+	keys := g.deletes.take(func(key string) bool { return g.children.working(key, now) })
+	if len(keys) == 0 {
+		return
+	}
 	g.deletes.busy = true
 	root, self, link, base, limit := ctx.ActorSystem().Root, ctx.Self(), g.link, g.ctx, g.cfg.Timing.CallTimeout
 	out := swept{inc: g.inc}

@@ -14,6 +14,9 @@ type Handler interface {
 	RunPhase(RunPhase)
 	// RunChat is a terminal chat state. It can come twice for one run.
 	RunChat(RunChat)
+	// SubAgent tells of an agent that a run has started, in a session of its own:
+	// it may outlive the run. Each step of its life comes.
+	SubAgent(SubAgent)
 	// Shutdown announces the end of the gateway process.
 	Shutdown(Shutdown)
 	// Suspension tells a new phase: accepting, preparing, draining, prepared.
@@ -30,6 +33,7 @@ type NopHandler struct{}
 func (NopHandler) RunText(RunText)   {}
 func (NopHandler) RunPhase(RunPhase) {}
 func (NopHandler) RunChat(RunChat)   {}
+func (NopHandler) SubAgent(SubAgent) {}
 func (NopHandler) Shutdown(Shutdown) {}
 func (NopHandler) Suspension(string) {}
 func (NopHandler) Tick()             {}
@@ -77,6 +81,13 @@ type RunChat struct {
 	Class      FailureClass // with error
 }
 
+// SubAgent is an agent that works for a session.
+type SubAgent struct {
+	Key     string // of its own session
+	Parent  string // session that asked for it
+	Working bool   // queued or running
+}
+
 // Shutdown is the announcement before the close with 1012.
 type Shutdown struct {
 	Reason string
@@ -94,6 +105,8 @@ func (c *Conn) handleEvent(f frame) {
 		ok = c.agentEvent(f.payload)
 	case "chat":
 		ok = c.chatEvent(f.payload)
+	case "task":
+		ok = c.taskEvent(f.payload)
 	case "tick":
 		c.handler.Tick()
 	case "shutdown":
@@ -293,6 +306,40 @@ func classOfChat(e runEvent, depth int, c cleaner) FailureClass {
 	}
 	f.classify(decodeDetails(e.detail, depth, c), ErrorDetails{})
 	return f.Class
+}
+
+// taskEvent reads the gateway's own ledger; only sub-agents matter of it.
+func (c *Conn) taskEvent(b []byte) bool {
+	var runtime, owner, child, status string
+	if !isObject(b) {
+		return false
+	}
+	it := object(b, c.cfg.MaxDepth)
+	for it.next() {
+		if string(it.key) != "task" || !isObject(it.val) {
+			continue
+		}
+		row := object(it.val, c.cfg.MaxDepth-1)
+		for row.next() {
+			switch string(row.key) {
+			case "runtime":
+				runtime, _ = text(row.val)
+			case "ownerKey":
+				owner, _ = text(row.val)
+			case "childSessionKey":
+				child, _ = text(row.val)
+			case "status":
+				status, _ = text(row.val)
+			}
+		}
+	}
+	if it.err != nil {
+		return false
+	}
+	if runtime == "subagent" && owner != "" && child != "" && len(owner) <= maxSessionKey && len(child) <= maxSessionKey {
+		c.handler.SubAgent(SubAgent{Key: child, Parent: owner, Working: status == "running" || status == "queued"})
+	}
+	return true
 }
 
 func decodeShutdown(b []byte, depth int, c cleaner) Shutdown {

@@ -16,6 +16,7 @@ type collector struct{ ch chan any }
 func (c collector) RunText(v RunText)   { c.ch <- v }
 func (c collector) RunPhase(v RunPhase) { c.ch <- v }
 func (c collector) RunChat(v RunChat)   { c.ch <- v }
+func (c collector) SubAgent(v SubAgent) { c.ch <- v }
 func (c collector) Shutdown(v Shutdown) { c.ch <- v }
 func (c collector) Suspension(p string) { c.ch <- "suspension " + p }
 func (c collector) Tick()               { c.ch <- "tick" }
@@ -38,6 +39,9 @@ func TestEventsAreDecoded(t *testing.T) {
 			`{"type":"event","event":"chat","seq":10,"payload":{"runId":"r","state":"error","errorMessage":"bad","errorDetail":{"failoverReason":"format"}}}`,
 			`{"type":"event","event":"chat","payload":{"runId":"r","state":"error","errorMessage":"slow","errorKind":"timeout"}}`,
 			`{"type":"event","event":"chat","seq":11,"payload":{"runId":"r","state":"aborted","stopReason":"rpc"}}`,
+			`{"type":"event","event":"task","payload":{"action":"upserted","task":{"runtime":"cli","ownerKey":"k","childSessionKey":"k","status":"running"}}}`, // an ordinary run
+			`{"type":"event","event":"task","payload":{"action":"upserted","task":{"runtime":"subagent","ownerKey":"k","childSessionKey":"agent:main:subagent:1","status":"running"}}}`,
+			`{"type":"event","event":"task","payload":{"action":"upserted","task":{"runtime":"subagent","ownerKey":"k","childSessionKey":"agent:main:subagent:1","status":"succeeded"}}}`,
 			`{"type":"event","event":"gateway.suspension","seq":12,"payload":{"phase":"draining"}}`,
 			`{"type":"event","event":"shutdown","seq":13,"payload":{"reason":"gateway stopping"}}`,
 		)
@@ -58,6 +62,8 @@ func TestEventsAreDecoded(t *testing.T) {
 		RunChat{RunID: "r", State: "error", Error: "bad", Class: ClassInvalid},
 		RunChat{RunID: "r", State: "error", Error: "slow", Class: ClassTimeout},
 		RunChat{RunID: "r", State: "aborted", StopReason: "rpc"},
+		SubAgent{Key: "agent:main:subagent:1", Parent: "k", Working: true},
+		SubAgent{Key: "agent:main:subagent:1", Parent: "k"},
 		"suspension draining",
 		Shutdown{Reason: "gateway stopping"},
 	}

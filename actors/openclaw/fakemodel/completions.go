@@ -83,11 +83,12 @@ func (a completions) piece(w io.Writer, c call, p plan, text string) {
 func (a completions) end(w io.Writer, c call, p plan) {
 	if p.spawn != "" {
 		task := strings.NewReplacer("{{", "[[", "}}", "]]").Replace(p.spawn)
-		args, err := json.Marshal(map[string]string{"task": task})
+		// A gateway keeps most of its tools behind this one.
+		args, err := json.Marshal(object{"id": "sessions_spawn", "args": object{"task": task}})
 		if err != nil {
 			panic(err) // plain text
 		}
-		a.put(w, c, p, delta{ToolCalls: []toolCall{{ID: "call-" + id(p), Type: "function", Function: function{"sessions_spawn", string(args)}}}}, nil)
+		a.put(w, c, p, delta{ToolCalls: []toolCall{{ID: "call-" + id(p), Type: "function", Function: function{"tool_call", string(args)}}}}, nil)
 		p.finish = "tool_calls"
 	}
 	a.put(w, c, p, delta{}, &p.finish)

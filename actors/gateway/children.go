@@ -1,0 +1,75 @@
+package gateway
+
+import (
+	"strings"
+	"time"
+
+	"github.com/dash-fleet/dash/actors/openclaw"
+)
+
+// Bounds of what is known about sub-agents.
+const (
+	// childLimit is how long a throw-away session waits for a sub-agent of which
+	// nothing is heard: its end may have been told while there was no connection.
+	childLimit   = 30 * time.Minute
+	maxParents   = 4096 // sessions with sub-agents at work; more are not remembered
+	maxOffspring = 64   // sub-agents of one session
+)
+
+// children are the sub-agents at work, by the key of the session that asked for
+// them. A sub-agent outlives the turn that started it, and is cut in its model
+// call when that session is deleted. It is pure: the time comes in.
+type children struct {
+	of map[string]map[string]time.Time // session key, sub-agent's key: last heard of
+}
+
+// heard takes what a gateway tells of a sub-agent.
+func (c *children) heard(e openclaw.SubAgent, now time.Time) {
+	if !strings.HasPrefix(e.Parent, dashKeys) {
+		return
+	}
+	of := c.of[e.Parent]
+	if !e.Working {
+		delete(of, e.Key)
+		if len(of) == 0 {
+			delete(c.of, e.Parent)
+		}
+		return
+	}
+	if of == nil {
+		if len(c.of) >= maxParents {
+			return
+		}
+		if c.of == nil {
+			c.of = map[string]map[string]time.Time{}
+		}
+		of = map[string]time.Time{}
+		c.of[e.Parent] = of
+	}
+	if _, known := of[e.Key]; known || len(of) < maxOffspring {
+		of[e.Key] = now
+	}
+}
+
+// working reports whether a session has a sub-agent at work.
+func (c *children) working(parent string, now time.Time) bool {
+	of := c.of[parent]
+	for key, at := range of {
+		if now.Sub(at) >= childLimit {
+			delete(of, key)
+		}
+	}
+	if len(of) == 0 {
+		delete(c.of, parent)
+	}
+	return len(of) > 0
+}
+
+// reset forgets all: they died with their process.
+func (c *children) reset() { c.of = nil }
+
+// childHeard comes from the reader of a connection.
+type childHeard struct {
+	inc   uint64
+	child openclaw.SubAgent
+}
