@@ -113,6 +113,11 @@ func failedCheck(check string, err error) finding {
 	return f
 }
 
+// warningSteps are the next steps of checks that warn and take no work away.
+var warningSteps = map[string]string{
+	"certificate": next.RenewCertificate, "keys": next.MakeSuccessors, "descriptors": next.RaiseDescriptors, "backup": next.LookAtNodeLog,
+}
+
 func (c *client) readiness(ctx context.Context) []finding {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -123,6 +128,9 @@ func (c *client) readiness(ctx context.Context) []finding {
 	var found []finding
 	for _, check := range deref(health.Checks) {
 		f := finding{Check: check.Name, Result: "ok", Detail: deref(check.Detail)}
+		if why, warns := strings.CutPrefix(f.Detail, "warning: "); warns && check.Ok {
+			f.Result, f.Detail, f.Next = "warn", why, warningSteps[f.Check]
+		}
 		if !check.Ok {
 			f.Result, f.code, f.Next = "fail", exitUnavailable, next.LookAtNodeLog
 			if f.Check == "ownership" {

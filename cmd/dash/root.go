@@ -35,7 +35,9 @@ func newRoot(t *terminal) *cobra.Command {
 		Args:    noArgs, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		SilenceErrors: true, SilenceUsage: true,
 		SuggestionsMinimumDistance: 2,
+		Version:                    version,
 	}
+	root.SetVersionTemplate(versionLine())
 	root.SetIn(t.in)
 	root.SetOut(t.out)
 	root.SetErr(t.err)

@@ -193,8 +193,8 @@ func (in introduction) banner(self string) string {
 		fmt.Fprintf(&b, "  API key   in %s\n", in.keyFile)
 	}
 	if in.standby == "" {
-		fmt.Fprintf(&b, "\nSubmit a task:\n\n  curl -s %s/api/v1/tasks -H \"Authorization: Bearer %s\" -H 'Content-Type: application/json' -d '{\"priority\":\"high\",\"input\":{\"message\":\"Say hello.\"}}'\n", in.url, bearer)
-		fmt.Fprintf(&b, "\nThen, in another terminal:\n\n  %s task list\n  %s task submit --message 'Say hello.' --wait\n  curl -sN %s/api/v1/events -H \"Authorization: Bearer %s\"\n",
+		fmt.Fprintf(&b, "\nSubmit a task, in another terminal:\n\n  curl -s %s/api/v1/tasks -H \"Authorization: Bearer %s\" -H 'Content-Type: application/json' -d '{\"priority\":\"high\",\"input\":{\"message\":\"Say hello.\"}}'\n", in.url, bearer)
+		fmt.Fprintf(&b, "\nThen:\n\n  %s task list\n  %s task submit --message 'Say hello.' --wait\n  curl -sN %s/api/v1/events -H \"Authorization: Bearer %s\"\n",
 			self, self, in.url, bearer)
 	}
 	b.WriteString("\nCtrl-C stops Dash.\n\n")

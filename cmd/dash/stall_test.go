@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -107,5 +108,52 @@ func readUntilReady(t *testing.T, r *os.File) string {
 		if m := drillReady.FindSubmatch(all); m != nil && one[0] == '\n' {
 			return string(m[1])
 		}
+	}
+}
+
+// TestStopIsQuiet: Ctrl-C on a playground is no trouble, and nothing is said as if it were.
+func TestStopIsQuiet(t *testing.T) {
+	t.Parallel()
+	cmd := drillCommand(t.Context(), t, "serve", "--dev", "--listen", "127.0.0.1:0")
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stdout, cmd.Stderr = write, write
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill() }) // fails when it was ended as it should be
+	_ = write.Close()
+	url := readUntilReady(t, read)
+	rest := make(chan []byte, 1)
+	go func() {
+		defer read.Close()
+		_ = read.SetReadDeadline(time.Time{})
+		all, _ := io.ReadAll(read) // up to the end of the node
+		rest <- all
+	}()
+	drillUntil(t, "the simulated gateways are ready", func() bool {
+		resp, err := http.Get(url + "/metrics")
+		if err != nil {
+			return false
+		}
+		defer resp.Body.Close()
+		raw, err := io.ReadAll(resp.Body)
+		return err == nil && strings.Contains(string(raw), `dash_gateways{state="ready"} 3`)
+	})
+	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	said := string(<-rest)
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("the node ended with %v", err)
+	}
+	_, end, stopped := strings.Cut(said, `"stopping"`)
+	if !stopped || strings.Contains(end, "unreachable") || strings.Contains(end, "EOF") {
+		t.Errorf("after Ctrl-C:\n%s", end)
+	}
+	if terminal, curl := strings.Index(said, "in another terminal"), strings.Index(said, "curl -s"); terminal < 0 || curl < terminal {
+		t.Errorf("the banner says after the line that needs it that it is for another terminal:\n%s", said)
 	}
 }

@@ -12,8 +12,12 @@ func versionCommand(t *terminal) *cobra.Command {
 		Use: "version", Short: "Print the version of this binary", Args: noArgs,
 		Example: "  dash version",
 		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintf(t.out, "dash %s %s %s/%s\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
-			return err
+			return write(t, versionLine())
 		},
 	}
+}
+
+// versionLine is also what `dash --version` prints.
+func versionLine() string {
+	return fmt.Sprintf("dash %s %s %s/%s\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }

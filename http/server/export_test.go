@@ -4,7 +4,17 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"time"
 )
+
+// Refusals bounds the lines about refused requests.
+type Refusals struct{ r refusals }
+
+// NewRefusals returns one with a bound of its own.
+func NewRefusals(perSecond int) *Refusals { return &Refusals{refusals{bound: perSecond}} }
+
+// Allow is that of the server.
+func (r *Refusals) Allow(status int, now time.Time) (bool, uint64) { return r.r.allow(status, now) }
 
 // MaxAuditPending is the bound of what waits for the audit log.
 const MaxAuditPending = maxAuditPending

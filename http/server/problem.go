@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"math"
 	"net/http"
 	"strconv"
@@ -105,12 +104,11 @@ func invalid(fields ...messages.FieldError) *messages.Error {
 func (c *call) problem(err error) {
 	e := refusal(err)
 	m := meanings[e.Code]
-	switch {
-	case m.status == http.StatusInternalServerError:
-		c.s.logger.Error("request failed", slog.String("request_id", c.id), slog.String("route", c.route), slog.Any("err", err))
-	case e.Err != nil: // expected under load or trouble: whoever refused counts it
-		c.s.logger.Debug("request refused", slog.String("request_id", c.id), slog.String("route", c.route), slog.String("code", string(e.Code)), slog.Any("err", e.Err))
+	cause := e.Err
+	if m.status == http.StatusInternalServerError {
+		cause = err
 	}
+	c.logRefusal(e, m.status, cause)
 	p := api.Problem{
 		Type: docsPath(e.Code), Title: m.title, Status: m.status, Detail: e.Message,
 		Code: string(e.Code), RequestId: c.id,

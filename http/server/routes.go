@@ -140,6 +140,7 @@ func (s *Server) routes() (*httprouter.Router, error) {
 	}
 	watch := &operation{id: "watchEvents", query: s.doc.ops["streamEvents"].query}
 	s.register(r, endpoint{access: auth.InBand(auth.EventsRead), handler: s.watchEvents, kind: streaming}, withMethod(watch, http.MethodGet), "/events", false)
+	s.register(r, endpoint{access: auth.Public(), handler: s.getRoot, kind: probing}, withMethod(&operation{id: "getRoot"}, http.MethodGet), "/", false)
 	access := auth.Need(auth.MetricsRead)
 	if s.cfg.PublicMetrics {
 		access = auth.Public()

@@ -111,6 +111,7 @@ type Server struct {
 	events  *events.Server
 	replies *replies
 	audit   *auditor
+	refused refusals
 
 	requests, waits, streams chan struct{}
 
@@ -146,7 +147,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		accept: &accepting{logger: deps.Logger}, given: deps.Listener, cfg: cfg, cmd: deps.Commands, auth: deps.Auth, limits: deps.Limits, logger: deps.Logger, gather: deps.Gatherer, doc: doc,
+		accept: &accepting{logger: deps.Logger}, refused: refusals{bound: maxRefusals}, given: deps.Listener, cfg: cfg, cmd: deps.Commands, auth: deps.Auth, limits: deps.Limits, logger: deps.Logger, gather: deps.Gatherer, doc: doc,
 		requests: make(chan struct{}, cfg.MaxRequests), waits: make(chan struct{}, cfg.MaxWaits),
 		streams: make(chan struct{}, cfg.MaxStreams), idPrefix: randomPrefix(),
 		replies: newReplies(cfg.MaxRemembered, cfg.RememberFor), fatal: make(chan error, 1),

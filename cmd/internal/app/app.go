@@ -148,6 +148,11 @@ func (a *App) setup(ctx context.Context) error {
 		return err
 	}
 
+	// Simulated gateways outlive those that dial them: a stop is no loss.
+	if err := a.startSims(ctx); err != nil {
+		return err
+	}
+
 	// The tree: committer first, then pools, then gateways.
 	a.commits = commit.NewMetrics(a.deps.Registry)
 	a.node, err = actors.Start(ctx, actors.Config{
@@ -216,9 +221,6 @@ func (a *App) startFleet(ctx context.Context) error {
 		openclaw: openclaw.NewMetrics(a.deps.Registry), boots: gateway.NewBoots(),
 	}
 	if a.fleet.networks, err = a.cfg.Networks(); err != nil {
-		return err
-	}
-	if err := a.startSims(ctx); err != nil {
 		return err
 	}
 	return a.startDuty(ctx)
