@@ -14,6 +14,7 @@ PROFILE  ?= 50
 DURATION ?= 2m
 ROUNDS   ?= 50
 ONLY     ?=
+PKG      ?= ./actors/supervise
 # Storage engine: sqlite, postgres or redis, with private servers. Empty is
 # sqlite, and for make chaos all of them.
 STORE    ?=
@@ -22,7 +23,7 @@ COMPARE  ?= 3
 # Packages tested at once, and tests of one package: two fit two cores.
 JOBS     ?= 2
 
-.PHONY: help build run test check format-check vet lint generate generated-check tidy-check mutants-check mutants live soak chaos fuzz bench bench-compare clean
+.PHONY: help build run test check format-check vet lint generate generated-check tidy-check mutants-check mutants mutate live soak chaos fuzz bench bench-compare clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -70,6 +71,9 @@ mutants-check:
 mutants: ## plant the bugs of mutants/ one by one, say which no test notices, resumable: ONLY=pattern JOBS=2
 	@.ci/need postgres redis
 	CGO_ENABLED=0 GOFLAGS=-trimpath go run ./cmd/internal/mutants -jobs $(JOBS) -only '$(ONLY)'
+
+mutate: ## let gremlins make mutants of PKG=./actors/supervise by itself: a source of ideas, minutes per package
+	go run github.com/go-gremlins/gremlins/cmd/gremlins@v0.6.0 unleash --workers 1 $(PKG)
 
 live: build ## run real tasks on real OpenClaw gateways with a local fake model (installs OpenClaw into .cache)
 	@$(if $(filter postgres redis,$(STORE)),.ci/need postgres redis,true)

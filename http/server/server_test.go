@@ -249,6 +249,24 @@ func TestSubmitIsIdempotent(t *testing.T) {
 	if resp, body := n.call("POST", "/api/v1/tasks", admin, `{"priority":"low","input":{"message":"hello"}}`, "Idempotency-Key", "k 1"); resp.StatusCode != 422 {
 		t.Errorf("another body: %d %s", resp.StatusCode, body)
 	}
+	// Nor is a message to one session taken for the same one to another.
+	var first string
+	for i, id := range []string{"talk-1", "talk-1", "talk-2"} {
+		if i != 1 {
+			if resp, body := n.call("POST", "/api/v1/sessions", admin, `{"id":"`+id+`"}`); resp.StatusCode != 201 {
+				t.Fatalf("%d %s", resp.StatusCode, body)
+			}
+		}
+		resp, body := n.call("POST", "/api/v1/sessions/"+id+"/messages", admin, `{"message":"hello"}`, "Idempotency-Key", "m")
+		switch {
+		case i == 0 && resp.StatusCode == 202:
+			first = read[api.Task](t, body).Id
+		case i == 1 && resp.StatusCode == 202 && read[api.Task](t, body).Id == first:
+		case i == 2 && resp.StatusCode == 422:
+		default:
+			t.Errorf("message %d, to %s: %d %s", i, id, resp.StatusCode, body)
+		}
+	}
 }
 
 func TestOtherWritesAreIdempotent(t *testing.T) {

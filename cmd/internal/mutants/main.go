@@ -38,7 +38,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		root    = flags.String("root", ".", "the repository")
 		only    = flags.String("only", "", "run only mutants whose name matches this regular expression")
 		jobs    = flags.Int("jobs", 1, "so many at once")
-		limit   = flags.Duration("timeout", 3*time.Minute, "the tests of one mutant may take so long")
+		limit   = flags.Duration("timeout", 5*time.Minute, "the tests of one mutant may take so long")
 		applies = flags.Bool("check", false, "only make sure that every mutant still applies")
 		again   = flags.Bool("again", false, "forget the results of earlier runs")
 	)
