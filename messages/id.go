@@ -2,7 +2,6 @@ package messages
 
 import (
 	"errors"
-	"regexp"
 
 	"github.com/google/uuid"
 )
@@ -11,17 +10,27 @@ import (
 // right edge of every index (scattered ids cost SQLite four times as much).
 func NewID() string { return uuid.Must(uuid.NewV7()).String() }
 
-var idPattern = regexp.MustCompile(`^[A-Za-z0-9._:-]{1,128}$`)
-
 // ErrBadID says what an id may look like.
-var ErrBadID = errors.New("an id is 1 to 128 characters of A-Z a-z 0-9 . _ : -")
+var ErrBadID = errors.New("an id is 1 to 128 characters of A-Z a-z 0-9 . _ : - and neither . nor ..")
 
-// CheckID returns ErrBadID unless id may name a task, session, gateway, pool or tenant.
+// CheckID returns ErrBadID unless id may name a task, session, gateway, pool,
+// tenant, node, key or user. It is the one rule for ids, the same as that of the
+// API's document. . and .. mean something else in paths, of URLs and of folders.
 func CheckID(id string) error {
-	if !idPattern.MatchString(id) {
+	if id == "" || len(id) > 128 || id == "." || id == ".." {
 		return ErrBadID
 	}
+	for i := range len(id) {
+		if !IDChar(id[i]) {
+			return ErrBadID
+		}
+	}
 	return nil
+}
+
+// IDChar says whether ids may hold c.
+func IDChar(c byte) bool {
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == ':' || c == '-'
 }
 
 // DefaultTenant and DefaultPool own what names no tenant or pool.

@@ -49,7 +49,7 @@ func TestRunIDRoundTrip(t *testing.T) {
 			t.Fatalf("%q.%d came back as %q.%d, %v", task, claim, gotTask, gotClaim, ok)
 		}
 	})
-	for _, bad := range []string{"", ".", "x", "x.", ".1", "x.0", "x.-1", "x.one", "x.1:user"} {
+	for _, bad := range []string{"", ".", "..", ".", "x", "x.", ".1", "x.0", "x.-1", "x.one", "x.1:user"} {
 		if _, _, ok := ParseRunID(bad); ok {
 			t.Errorf("ParseRunID(%q) was taken", bad)
 		}
@@ -104,7 +104,7 @@ func TestIDs(t *testing.T) {
 	if a >= b {
 		t.Errorf("ids do not grow: %s, %s", a, b)
 	}
-	for _, good := range []string{a, "gw-1", "a", "agent:main:x", strings.Repeat("x", 128)} {
+	for _, good := range []string{a, "gw-1", "a", "agent:main:x", "...", "..a", ".a", "a.", "a..", strings.Repeat("x", 128), strings.Repeat(".", 128)} {
 		if CheckID(good) != nil {
 			t.Errorf("%q refused", good)
 		}

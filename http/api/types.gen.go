@@ -444,7 +444,9 @@ type ClassLimit struct {
 // CreateGateway defines model for CreateGateway.
 type CreateGateway struct {
 	Capabilities *Capabilities `json:"capabilities,omitempty"`
-	Id           Id            `json:"id"`
+
+	// Id neither `.` nor `..`, which mean something else in paths
+	Id Id `json:"id"`
 
 	// Labels names match `^[A-Za-z0-9._/-]{1,63}$`
 	Labels *Labels `json:"labels,omitempty"`
@@ -454,10 +456,16 @@ type CreateGateway struct {
 	MaxConcurrency *int           `json:"max_concurrency,omitempty"`
 
 	// Node home node of a loopback URL; the node that was asked unless given
-	Node   *string `json:"node,omitempty"`
-	Pool   *Id     `json:"pool,omitempty"`
-	Region *Id     `json:"region,omitempty"`
-	Tenant *Id     `json:"tenant,omitempty"`
+	Node *string `json:"node,omitempty"`
+
+	// Pool neither `.` nor `..`, which mean something else in paths
+	Pool *Id `json:"pool,omitempty"`
+
+	// Region neither `.` nor `..`, which mean something else in paths
+	Region *Id `json:"region,omitempty"`
+
+	// Tenant neither `.` nor `..`, which mean something else in paths
+	Tenant *Id `json:"tenant,omitempty"`
 
 	// Token never given out again
 	Token *string `json:"token,omitempty"`
@@ -478,7 +486,9 @@ type CreateKey struct {
 
 	// RateLimit requests per minute, over all nodes; 0: no limit
 	RateLimit *int `json:"rate_limit,omitempty"`
-	Tenant    *Id  `json:"tenant,omitempty"`
+
+	// Tenant neither `.` nor `..`, which mean something else in paths
+	Tenant *Id `json:"tenant,omitempty"`
 }
 
 // CreateManaged a gateway process that Dash starts and keeps alive
@@ -506,12 +516,17 @@ type CreateSession struct {
 
 	// Labels names match `^[A-Za-z0-9._/-]{1,63}$`
 	Labels *Labels `json:"labels,omitempty"`
-	Pool   *Id     `json:"pool,omitempty"`
-	Tenant *Id     `json:"tenant,omitempty"`
+
+	// Pool neither `.` nor `..`, which mean something else in paths
+	Pool *Id `json:"pool,omitempty"`
+
+	// Tenant neither `.` nor `..`, which mean something else in paths
+	Tenant *Id `json:"tenant,omitempty"`
 }
 
 // CreateTenant defines model for CreateTenant.
 type CreateTenant struct {
+	// Id neither `.` nor `..`, which mean something else in paths
 	Id Id `json:"id"`
 
 	// Name the id unless given
@@ -527,21 +542,32 @@ type CreateUser struct {
 	Password Password `json:"password"`
 
 	// Role viewer may `read`, user `submit`, operator `operate`, admin everything
-	Role   *Role `json:"role,omitempty"`
-	Tenant *Id   `json:"tenant,omitempty"`
+	Role *Role `json:"role,omitempty"`
+
+	// Tenant neither `.` nor `..`, which mean something else in paths
+	Tenant *Id `json:"tenant,omitempty"`
 }
 
 // DeadLetterFilter defines model for DeadLetterFilter.
 type DeadLetterFilter struct {
-	Code          *Id         `json:"code,omitempty"`
-	CreatedAfter  *time.Time  `json:"created_after,omitempty"`
-	CreatedBefore *time.Time  `json:"created_before,omitempty"`
-	Gateway       *Id         `json:"gateway,omitempty"`
-	Label         *LabelQuery `json:"label,omitempty"`
-	Pool          *Id         `json:"pool,omitempty"`
-	Priority      *Priority   `json:"priority,omitempty"`
-	Session       *Id         `json:"session,omitempty"`
-	Tenant        *Id         `json:"tenant,omitempty"`
+	// Code neither `.` nor `..`, which mean something else in paths
+	Code          *Id        `json:"code,omitempty"`
+	CreatedAfter  *time.Time `json:"created_after,omitempty"`
+	CreatedBefore *time.Time `json:"created_before,omitempty"`
+
+	// Gateway neither `.` nor `..`, which mean something else in paths
+	Gateway *Id         `json:"gateway,omitempty"`
+	Label   *LabelQuery `json:"label,omitempty"`
+
+	// Pool neither `.` nor `..`, which mean something else in paths
+	Pool     *Id       `json:"pool,omitempty"`
+	Priority *Priority `json:"priority,omitempty"`
+
+	// Session neither `.` nor `..`, which mean something else in paths
+	Session *Id `json:"session,omitempty"`
+
+	// Tenant neither `.` nor `..`, which mean something else in paths
+	Tenant *Id `json:"tenant,omitempty"`
 }
 
 // EventMessage One message of `/events` (WebSocket, server-sent events) and of the stream of a run. `seq` is the place in the
@@ -662,7 +688,7 @@ type HealthCheck struct {
 	Ok     bool    `json:"ok"`
 }
 
-// Id defines model for Id.
+// Id neither `.` nor `..`, which mean something else in paths
 type Id = string
 
 // LabelName defines model for LabelName.
@@ -684,8 +710,10 @@ type Managed struct {
 
 // MoveSession defines model for MoveSession.
 type MoveSession struct {
-	Force   *bool `json:"force,omitempty"`
-	Gateway *Id   `json:"gateway,omitempty"`
+	Force *bool `json:"force,omitempty"`
+
+	// Gateway neither `.` nor `..`, which mean something else in paths
+	Gateway *Id `json:"gateway,omitempty"`
 }
 
 // Node defines model for Node.
@@ -796,7 +824,9 @@ type PutPool struct {
 
 	// Reserved slots kept free for a class
 	Reserved *Reserved `json:"reserved,omitempty"`
-	Tenant   *Id       `json:"tenant,omitempty"`
+
+	// Tenant neither `.` nor `..`, which mean something else in paths
+	Tenant *Id `json:"tenant,omitempty"`
 }
 
 // Queue defines model for Queue.
@@ -959,7 +989,9 @@ type SubmitInput struct {
 // SubmitRequires defines model for SubmitRequires.
 type SubmitRequires struct {
 	Capabilities *Capabilities `json:"capabilities,omitempty"`
-	Region       *Id           `json:"region,omitempty"`
+
+	// Region neither `.` nor `..`, which mean something else in paths
+	Region *Id `json:"region,omitempty"`
 }
 
 // SubmitTask defines model for SubmitTask.
@@ -983,12 +1015,18 @@ type SubmitTask struct {
 
 	// OnUnknown What becomes of the task when its gateway is lost and nobody can learn whether it ran: `requeue` runs it again
 	// (at least once), `hold` waits for a decision (at most once).
-	OnUnknown *OnUnknown      `json:"on_unknown,omitempty"`
-	Pool      *Id             `json:"pool,omitempty"`
-	Priority  Priority        `json:"priority"`
-	Requires  *SubmitRequires `json:"requires,omitempty"`
-	Session   *Id             `json:"session,omitempty"`
-	Tenant    *Id             `json:"tenant,omitempty"`
+	OnUnknown *OnUnknown `json:"on_unknown,omitempty"`
+
+	// Pool neither `.` nor `..`, which mean something else in paths
+	Pool     *Id             `json:"pool,omitempty"`
+	Priority Priority        `json:"priority"`
+	Requires *SubmitRequires `json:"requires,omitempty"`
+
+	// Session neither `.` nor `..`, which mean something else in paths
+	Session *Id `json:"session,omitempty"`
+
+	// Tenant neither `.` nor `..`, which mean something else in paths
+	Tenant *Id `json:"tenant,omitempty"`
 }
 
 // Subscribed Everything after it matches these topics and comes in order, once.
@@ -1015,9 +1053,11 @@ type Task struct {
 	FinishedAt *time.Time `json:"finished_at"`
 
 	// Gateway of the present or last claim
-	Gateway *string   `json:"gateway"`
-	Id      Id        `json:"id"`
-	Input   TaskInput `json:"input"`
+	Gateway *string `json:"gateway"`
+
+	// Id neither `.` nor `..`, which mean something else in paths
+	Id    Id        `json:"id"`
+	Input TaskInput `json:"input"`
 
 	// Labels names match `^[A-Za-z0-9._/-]{1,63}$`
 	Labels      Labels     `json:"labels"`
@@ -1171,8 +1211,10 @@ type UpdateUser struct {
 	Password *Password `json:"password,omitempty"`
 
 	// Role viewer may `read`, user `submit`, operator `operate`, admin everything
-	Role   *Role `json:"role,omitempty"`
-	Tenant *Id   `json:"tenant,omitempty"`
+	Role *Role `json:"role,omitempty"`
+
+	// Tenant neither `.` nor `..`, which mean something else in paths
+	Tenant *Id `json:"tenant,omitempty"`
 }
 
 // Usage null: unknown, because the gateway did not say or the run was found again after a restart
@@ -1226,19 +1268,19 @@ type WatchSubscribe struct {
 // WatchSubscribeType defines model for WatchSubscribe.Type.
 type WatchSubscribeType string
 
-// ApiKeyId defines model for ApiKeyId.
+// ApiKeyId neither `.` nor `..`, which mean something else in paths
 type ApiKeyId = Id
 
 // Cursor defines model for Cursor.
 type Cursor = string
 
-// DeadTaskId defines model for DeadTaskId.
+// DeadTaskId neither `.` nor `..`, which mean something else in paths
 type DeadTaskId = Id
 
-// GatewayId defines model for GatewayId.
+// GatewayId neither `.` nor `..`, which mean something else in paths
 type GatewayId = Id
 
-// HeldTaskId defines model for HeldTaskId.
+// HeldTaskId neither `.` nor `..`, which mean something else in paths
 type HeldTaskId = Id
 
 // IdempotencyKey defines model for IdempotencyKey.
@@ -1253,25 +1295,25 @@ type LastEventID = int64
 // Limit defines model for Limit.
 type Limit = int
 
-// PoolId defines model for PoolId.
+// PoolId neither `.` nor `..`, which mean something else in paths
 type PoolId = Id
 
-// SessionId defines model for SessionId.
+// SessionId neither `.` nor `..`, which mean something else in paths
 type SessionId = Id
 
 // Since defines model for Since.
 type Since = int64
 
-// TaskId defines model for TaskId.
+// TaskId neither `.` nor `..`, which mean something else in paths
 type TaskId = Id
 
-// Tenant defines model for Tenant.
+// Tenant neither `.` nor `..`, which mean something else in paths
 type Tenant = Id
 
 // Topics defines model for Topics.
 type Topics = []EventTopic
 
-// UserId defines model for UserId.
+// UserId neither `.` nor `..`, which mean something else in paths
 type UserId = Id
 
 // Verbose defines model for Verbose.

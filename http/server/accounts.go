@@ -192,6 +192,10 @@ func (s *Server) createTenant(c *call) error {
 	if c.tenant() != "" {
 		return otherTenant()
 	}
+	if strings.Contains(b.Id, ":") {
+		// At a gateway a session's key is <tenant>:<session>:…: a:b with c must not be a with b:c.
+		return invalid(messages.FieldError{Pointer: "/id", Detail: "must not hold a colon, which parts tenant and session at gateways"})
+	}
 	t, err := s.cmd.Accounts.CreateTenant(c.ctx(), Tenant{ID: b.Id, Name: or(b.Name, b.Id)})
 	if err != nil {
 		return err

@@ -143,10 +143,9 @@ func (c *call) read() ([]byte, error) {
 		return nil, tooLarge(limit)
 	}
 	buf := bytes.NewBuffer(make([]byte, 0, max(c.r.ContentLength, 512)+bytes.MinRead))
-	_, err := buf.ReadFrom(http.MaxBytesReader(c.w, c.r.Body, limit))
-	var over *http.MaxBytesError
+	n, err := buf.ReadFrom(io.LimitReader(c.r.Body, limit+1))
 	switch {
-	case errors.As(err, &over):
+	case n > limit:
 		return nil, tooLarge(limit)
 	case err != nil:
 		return nil, &messages.Error{Code: messages.CodeInvalid, Message: "the body did not arrive in full", NextStep: next.SendWholeBody, Err: err}

@@ -253,10 +253,13 @@ func visit(at string, schema *openapi3.Schema, v any) []messages.FieldError {
 }
 
 // detail says what is wrong in words of our own where the library's are poor: it
-// writes a million as 1e+06, and counts characters where we bound bytes.
+// writes a million as 1e+06, shows regular expressions, and counts characters
+// where we bound bytes.
 func detail(e *openapi3.SchemaError) string {
 	switch {
 	case e.Schema == nil:
+	case e.SchemaField == "pattern" && e.Schema.Extensions["x-says"] != nil:
+		return fmt.Sprint(e.Schema.Extensions["x-says"])
 	case e.SchemaField == "maxLength" && e.Schema.Extensions["x-max-bytes"] != nil:
 		return tooManyBytes
 	case e.SchemaField == "maximum" && e.Schema.Max != nil:

@@ -13,9 +13,11 @@ import (
 	"testing"
 
 	"github.com/getkin/kin-openapi/openapi3"
+	"pgregory.net/rapid"
 
 	"github.com/dash-fleet/dash/http/api"
 	"github.com/dash-fleet/dash/http/server"
+	"github.com/dash-fleet/dash/messages"
 )
 
 func TestDocumentIsValid(t *testing.T) {
@@ -196,6 +198,37 @@ func TestEveryCodeHasItsPage(t *testing.T) {
 	for _, c := range codes {
 		if resp, _ := n.call("GET", "/api/v1/docs/errors/"+c[1], "", ""); resp.StatusCode != http.StatusOK {
 			t.Errorf("code %s has no page: %d", c[1], resp.StatusCode)
+		}
+	}
+}
+
+// TestPatternsAreSaidInWords: nobody is shown a regular expression, and the
+// document's rule for ids is the one of package messages.
+func TestPatternsAreSaidInWords(t *testing.T) {
+	t.Parallel()
+	for i, line := range strings.Split(string(api.Document), "\n") {
+		if strings.Contains(line, " pattern: ") && !strings.Contains(line, "x-says") {
+			if next := strings.Split(string(api.Document), "\n")[i+1]; !strings.Contains(next, "x-says: ") {
+				t.Errorf("line %d: a pattern without x-says", i+1)
+			}
+		}
+	}
+	id := testDoc.Components.Schemas["Id"].Value
+	if id.Extensions["x-says"] != messages.ErrBadID.Error() {
+		t.Errorf("%v", id.Extensions["x-says"])
+	}
+	rule := regexp.MustCompile(id.Pattern)
+	rapid.Check(t, func(t *rapid.T) {
+		s := rapid.StringOfN(rapid.SampledFrom([]rune(".._:-aZ9 /%é")), 0, 130, -1).Draw(t, "id")
+		if rule.MatchString(s) != (messages.CheckID(s) == nil) {
+			t.Fatalf("document and code disagree about %q", s)
+		}
+	})
+	for n := range 131 {
+		for _, s := range []string{strings.Repeat(".", n), strings.Repeat("a", n), "." + strings.Repeat("a", n), ".." + strings.Repeat("a", n)} {
+			if rule.MatchString(s) != (messages.CheckID(s) == nil) {
+				t.Errorf("document and code disagree about %q", s)
+			}
 		}
 	}
 }

@@ -48,7 +48,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h["Strict-Transport-Security"] = hdrHSTS
 	}
 	id := r.Header.Get("X-Request-Id")
-	if !plainID(id) {
+	if messages.CheckID(id) != nil {
 		id = s.idPrefix + strconv.FormatUint(s.nextID.Add(1), 36)
 	}
 	h["X-Request-Id"] = []string{id}
@@ -82,7 +82,7 @@ func notCanonical(r *http.Request) string {
 	// Go leaves RawPath empty for some escapes, %21 among them: only what
 	// routes and ids are made of may pass.
 	for i := range len(p) {
-		if p[i] != '/' && !plainChar(p[i]) {
+		if p[i] != '/' && !messages.IDChar(p[i]) {
 			return "the path holds a character that no route has"
 		}
 	}
@@ -135,7 +135,7 @@ func (s *Server) admit(c *call, rt *route) error {
 		return err
 	}
 	if c.param != "" || len(rt.op.ids) > 0 {
-		if !plainID(c.param) {
+		if messages.CheckID(c.param) != nil {
 			return invalid(messages.FieldError{Pointer: "path:" + rt.op.ids[0], Detail: messages.ErrBadID.Error()})
 		}
 	}

@@ -117,3 +117,44 @@ func TestStopCutsAWatcherThatNeverReads(t *testing.T) {
 		t.Errorf("the stop took %s", took)
 	}
 }
+
+// TestIDsThatPathsCannotHold: what is named . or .. could never be read or removed.
+func TestIDsThatPathsCannotHold(t *testing.T) {
+	t.Parallel()
+	n := start(t, server.Config{})
+	for _, id := range []string{".", ".."} {
+		for path, body := range map[string]string{
+			"/api/v1/gateways":          `{"id":%q,"url":"ws://127.0.0.1:1","token":"x"}`,
+			"/api/v1/sessions":          `{"id":%q}`,
+			"/api/v1/tenants":           `{"id":%q}`,
+			"/api/v1/tasks":             `{"priority":"low","session":%q,"input":{"message":"x"}}`,
+			"/api/v1/tasks?":            `{"priority":"low","pool":%q,"input":{"message":"x"}}`,
+			"/api/v1/keys":              `{"name":"k","permissions":["read"],"tenant":%q}`,
+			"/api/v1/users":             `{"email":"a@b","password":"correct horse battery","tenant":%q}`,
+			"/api/v1/sessions/s-1/move": `{"gateway":%q}`,
+		} {
+			resp, answer := n.call("POST", path, admin, fmt.Sprintf(body, id))
+			if p := read[api.Problem](t, answer); resp.StatusCode != 400 || !strings.Contains(p.Detail, "neither . nor ..") {
+				t.Errorf("%s %s: %d %s", path, id, resp.StatusCode, answer)
+			}
+		}
+	}
+	if resp, body := n.call("POST", "/api/v1/tenants", admin, `{"id":"a:b"}`); resp.StatusCode != 400 || !strings.Contains(body, "colon") {
+		t.Errorf("a tenant whose sessions could be another's: %d %s", resp.StatusCode, body)
+	}
+	if resp, body := n.call("POST", "/api/v1/sessions", admin, `{"id":"..."}`); resp.StatusCode != 201 {
+		t.Errorf("%d %s", resp.StatusCode, body)
+	}
+}
+
+func TestAMessageOfWhiteSpaceIsRefused(t *testing.T) {
+	t.Parallel()
+	n := start(t, server.Config{})
+	for _, m := range []string{" ", "\t\n", "\u00a0\u2003\u3000"} {
+		for path, body := range map[string]string{"/api/v1/tasks": `{"priority":"low","input":{"message":%q}}`, "/api/v1/sessions/s-1/messages": `{"message":%q}`} {
+			if resp, answer := n.call("POST", path, admin, fmt.Sprintf(body, m)); resp.StatusCode != 400 || !strings.Contains(answer, "white space") {
+				t.Errorf("%s %q: %d %s", path, m, resp.StatusCode, answer)
+			}
+		}
+	}
+}

@@ -15,6 +15,8 @@ type metrics struct {
 	seconds *prometheus.HistogramVec
 	panics  prometheus.Counter
 	limited prometheus.Counter
+	// undrained counts bodies of refused requests that were cut.
+	undrained prometheus.Counter
 
 	known sync.Map // seriesKey -> prometheus.Observer: the set is closed and small
 }
@@ -35,13 +37,14 @@ func newMetrics(r prometheus.Registerer, s *Server) (*metrics, error) {
 			Help:    "Time to answer a request, by route template. Long-polls and streams count with their whole life.",
 			Buckets: []float64{.0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 5, 30},
 		}, []string{"route", "method", "status"}),
-		panics:  prometheus.NewCounter(prometheus.CounterOpts{Name: "dash_http_panics_total", Help: "Handlers that panicked."}),
-		limited: prometheus.NewCounter(prometheus.CounterOpts{Name: "dash_http_rate_limited_total", Help: "Requests refused because their key had used up its limit per minute."}),
+		panics:    prometheus.NewCounter(prometheus.CounterOpts{Name: "dash_http_panics_total", Help: "Handlers that panicked."}),
+		limited:   prometheus.NewCounter(prometheus.CounterOpts{Name: "dash_http_rate_limited_total", Help: "Requests refused because their key had used up its limit per minute."}),
+		undrained: prometheus.NewCounter(prometheus.CounterOpts{Name: "dash_http_bodies_cut_total", Help: "Refused requests whose body was too long or too slow to be read to its end; their clients may see a broken connection in place of the refusal."}),
 	}
 	if r == nil {
 		return m, nil
 	}
-	all := []prometheus.Collector{m.seconds, m.panics, m.limited, s.audit.lost, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+	all := []prometheus.Collector{m.seconds, m.panics, m.limited, m.undrained, s.audit.lost, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "dash_http_audit_pending", Help: "Changes that took place and wait to be written to the audit log.",
 	}, s.audit.waiting), prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "dash_http_accept_failures_total", Help: "Connections that the system did not give, above all for want of file descriptors.",

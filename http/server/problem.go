@@ -126,6 +126,9 @@ func (c *call) problem(err error) {
 	if e.Code == messages.CodeQueueFull {
 		p.Queue = &api.QueuePosition{Position: e.Position, Limit: e.Limit}
 	}
+	if c.status == 0 {
+		c.drain()
+	}
 	h := c.w.Header()
 	if after := retryAfter(e, m.status); after > 0 {
 		h.Set("Retry-After", strconv.Itoa(after))

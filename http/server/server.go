@@ -113,7 +113,7 @@ type Server struct {
 	audit   *auditor
 	refused refusals
 
-	requests, waits, streams chan struct{}
+	requests, waits, streams, drains chan struct{}
 
 	sockets  sync.WaitGroup // WebSockets, which http.Server forgets
 	nextID   atomic.Uint64
@@ -149,7 +149,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	s := &Server{
 		accept: &accepting{logger: deps.Logger}, refused: refusals{bound: maxRefusals}, given: deps.Listener, cfg: cfg, cmd: deps.Commands, auth: deps.Auth, limits: deps.Limits, logger: deps.Logger, gather: deps.Gatherer, doc: doc,
 		requests: make(chan struct{}, cfg.MaxRequests), waits: make(chan struct{}, cfg.MaxWaits),
-		streams: make(chan struct{}, cfg.MaxStreams), idPrefix: randomPrefix(),
+		streams: make(chan struct{}, cfg.MaxStreams), drains: make(chan struct{}, maxDrains), idPrefix: randomPrefix(),
 		replies: newReplies(cfg.MaxRemembered, cfg.RememberFor), fatal: make(chan error, 1),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background()) // ends with Stop; requests have their own

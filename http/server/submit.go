@@ -148,27 +148,10 @@ func (d *submitDecoder) input(in *api.SubmitInput) error {
 
 func (d *submitDecoder) id() (*string, error) {
 	s, err := d.text()
-	if err != nil || !plainID(s) {
+	if err != nil || messages.CheckID(s) != nil {
 		return nil, errSlowPath
 	}
 	return &s, nil
-}
-
-// plainID is messages.CheckID without a regular expression.
-func plainID(s string) bool {
-	if s == "" || len(s) > 128 {
-		return false
-	}
-	for i := range len(s) {
-		if !plainChar(s[i]) {
-			return false
-		}
-	}
-	return true
-}
-
-func plainChar(c byte) bool {
-	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == ':' || c == '-'
 }
 
 func (d *submitDecoder) time() (*time.Time, error) {

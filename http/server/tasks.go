@@ -146,8 +146,12 @@ func backoff(b *api.Backoff) *messages.Backoff {
 	return m
 }
 
-// checkMessage bounds the bytes; the schema can only count characters.
+// checkMessage bounds the bytes, as the schema can only count characters, and
+// refuses what nobody could answer.
 func checkMessage(pointer, m string) error {
+	if strings.TrimSpace(m) == "" {
+		return invalid(messages.FieldError{Pointer: pointer, Detail: "holds nothing but white space"})
+	}
 	if len(m) <= MaxMessage {
 		return nil
 	}
