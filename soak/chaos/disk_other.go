@@ -7,7 +7,7 @@ import (
 	"errors"
 )
 
-func fullDisk(context.Context, *Env) error {
+func diskFull(context.Context, *Env) error {
 	return errors.New("infrastructure missing: a small tmpfs needs Linux")
 }
 
