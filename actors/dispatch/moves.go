@@ -94,6 +94,9 @@ func (b *broker) moveSession(ctx actor.Context, m MoveSession) {
 			if g := b.gates[m.Gateway]; g == nil || g.pid == nil {
 				answer(ctx, refuse(messages.CodeNotFound, "the pool has no gateway "+m.Gateway, next.ListGateways))
 				return
+			} else if !g.awaySince(b.now).IsZero() {
+				answer(ctx, refuse(messages.CodeWrongState, "the gateway "+m.Gateway+" cannot be reached now, so the session would wait for it", next.ChooseOtherGateway))
+				return
 			}
 		}
 		moving := s.row.State == messages.SessionMoving

@@ -140,6 +140,13 @@ func TestMoveCarriesTheHistoryOnce(t *testing.T) {
 		if _, err = b.client.MoveSession(b.ctx(), "default", "s", "gw-9", false); messages.CodeOf(err) != messages.CodeNotFound {
 			t.Fatalf("move to nowhere: %v", err)
 		}
+		g.demand(0, func(d *messages.Demand) { d.AwaySince = time.Now() })
+		synctest.Wait()
+		for _, force := range []bool{false, true} {
+			if s, err = b.client.MoveSession(b.ctx(), "default", "s", "gw-1", force); messages.CodeOf(err) != messages.CodeWrongState || s.Gateway != "gw-2" {
+				t.Fatalf("move to a gateway that cannot be reached: %+v, %v", s, err)
+			}
+		}
 	})
 }
 

@@ -25,6 +25,7 @@ const (
 	RequeueOrFail           = "use requeue or fail"
 	TryAgain                = "try again"
 	NothingToCancel         = "nothing is left to cancel"
+	ChooseOtherGateway      = "choose another gateway (`dash gateway list`), or none: then the pool chooses"
 	ListGateways            = "see the list of gateways"
 	CancelOrWait            = "cancel them or wait for their end"
 	ReadSessionAgain        = "read the session again"
@@ -247,6 +248,7 @@ const (
 	ChooseGateway       = "choose one of `dash gateway list`, or none"
 	UseItOrOtherID      = "use it, or choose another id"
 	StopTwin            = "stop that process, or give this one a data folder of its own with --data; in a copy of a data folder remove %s"
+	OpenGatewayOrOther  = "open it with `dash gateway resume %s`, or choose another gateway"
 	AskThatNode         = "ask that node; this one takes over when that one's lease has ended"
 	TryAgainIfItLasts   = "try again; if it lasts, look at `dash doctor`"
 )

@@ -273,6 +273,9 @@ func (c gatewayCommands) Restart(ctx context.Context, tenant, id string) (server
 			NextStep: fmt.Sprintf(next.ResumeManaged, id),
 		}
 	}
+	if reason, step := c.app.fleet.elsewhere(g); reason != "" {
+		return server.Gateway{}, &messages.Error{Code: messages.CodeWrongState, Message: "the gateway cannot be restarted here: " + reason, NextStep: step}
+	}
 	if pid, ok := c.app.node.Gateway(id); ok {
 		c.tell(pid, gateway.Restart{})
 		return c.shown(ctx, g), nil

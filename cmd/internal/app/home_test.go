@@ -184,6 +184,11 @@ func TestHomesOfAnOldStore(t *testing.T) {
 		t.Errorf("the other node's gateway is %s: %v, %v", g.State, g.Reason, g.NextStep)
 	}
 
+	var wrong *api.Error
+	if _, err := client.RestartGateway(t.Context(), "theirs"); !errors.As(err, &wrong) || wrong.Status != 409 || !strings.Contains(err.Error(), "its home is node two") {
+		t.Errorf("a restart where nothing can be started: %v", err)
+	}
+
 	// The home of as many gateways stands by, and says where to go.
 	two, err := startNode(t, cfg, "two", t.TempDir())
 	if err != nil {

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -86,6 +87,12 @@ func (c sessionCommands) Move(ctx context.Context, tenant, id string, m server.S
 			return s, &messages.Error{
 				Code: messages.CodeInvalid, Message: "pool " + s.Pool + " has no gateway " + m.Gateway,
 				NextStep: next.ChooseGateway, Fields: []messages.FieldError{{Pointer: "/gateway", Detail: "not a gateway of the session's pool"}},
+			}
+		}
+		if g.Drained {
+			return s, &messages.Error{
+				Code: messages.CodeWrongState, Message: "the gateway " + g.ID + " is drained, so the session would wait for it",
+				NextStep: fmt.Sprintf(next.OpenGatewayOrOther, g.ID),
 			}
 		}
 	}
