@@ -31,7 +31,7 @@ func takeOver(ctx context.Context, e *Env) (err error) {
 	}
 	defer func() { err = errors.Join(err, b.Close()) }()
 	s := &takeOvers{Env: e, b: b}
-	defer func() { err = errors.Join(err, s.remove(context.WithoutCancel(ctx))) }()
+	defer func() { err = errors.Join(err, s.endDaemons()) }()
 	if err := s.gateways(ctx); err != nil {
 		return err
 	}
@@ -68,11 +68,8 @@ func (s *takeOvers) gateways(ctx context.Context) error {
 	return s.b.AwaitReady(ctx, 3)
 }
 
-// remove stops the daemons, which outlive Dash by design. Each one is stopped
-// by the node that keeps it.
-func (s *takeOvers) remove(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
+// endDaemons ends the daemons of both nodes, which outlive Dash by design.
+func (s *takeOvers) endDaemons() error {
 	var errs []error
 	for _, n := range []*harness.Dash{s.b.Dash, s.b.Standby} {
 		for _, pid := range harness.Daemons(n.Data()) {
@@ -200,7 +197,7 @@ func (s *takeOvers) ended(ctx context.Context, tasks []*api.Task, adopted bool) 
 			return err
 		}
 		if got.State == api.TaskStateHeld {
-			if got, err = s.b.Client.ReleaseTask(ctx, t.Id, api.ReleaseTask{Action: api.ReleaseTaskActionFail}); err != nil {
+			if _, err := s.b.Client.ReleaseTask(ctx, t.Id, api.ReleaseTask{Action: api.ReleaseTaskActionFail}); err != nil {
 				return fmt.Errorf("release: %w", err)
 			}
 			continue
