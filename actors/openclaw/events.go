@@ -85,7 +85,7 @@ type RunChat struct {
 type SubAgent struct {
 	Key     string // of its own session
 	Parent  string // session that asked for it
-	Working bool   // queued or running
+	Working bool   // queued, running, or its result is not yet brought to the parent
 }
 
 // Shutdown is the announcement before the close with 1012.
@@ -310,7 +310,7 @@ func classOfChat(e runEvent, depth int, c cleaner) FailureClass {
 
 // taskEvent reads the gateway's own ledger; only sub-agents matter of it.
 func (c *Conn) taskEvent(b []byte) bool {
-	var runtime, owner, child, status string
+	var runtime, owner, child, status, delivery string
 	if !isObject(b) {
 		return false
 	}
@@ -330,6 +330,8 @@ func (c *Conn) taskEvent(b []byte) bool {
 				child, _ = text(row.val)
 			case "status":
 				status, _ = text(row.val)
+			case "deliveryStatus":
+				delivery, _ = text(row.val)
 			}
 		}
 	}
@@ -337,7 +339,7 @@ func (c *Conn) taskEvent(b []byte) bool {
 		return false
 	}
 	if runtime == "subagent" && owner != "" && child != "" && len(owner) <= maxSessionKey && len(child) <= maxSessionKey {
-		c.handler.SubAgent(SubAgent{Key: child, Parent: owner, Working: status == "running" || status == "queued"})
+		c.handler.SubAgent(SubAgent{Key: child, Parent: owner, Working: status == "running" || status == "queued" || delivery == "pending"})
 	}
 	return true
 }

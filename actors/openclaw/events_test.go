@@ -40,8 +40,8 @@ func TestEventsAreDecoded(t *testing.T) {
 			`{"type":"event","event":"chat","payload":{"runId":"r","state":"error","errorMessage":"slow","errorKind":"timeout"}}`,
 			`{"type":"event","event":"chat","seq":11,"payload":{"runId":"r","state":"aborted","stopReason":"rpc"}}`,
 			`{"type":"event","event":"task","payload":{"action":"upserted","task":{"runtime":"cli","ownerKey":"k","childSessionKey":"k","status":"running"}}}`, // an ordinary run
-			`{"type":"event","event":"task","payload":{"action":"upserted","task":{"runtime":"subagent","ownerKey":"k","childSessionKey":"agent:main:subagent:1","status":"running"}}}`,
-			`{"type":"event","event":"task","payload":{"action":"upserted","task":{"runtime":"subagent","ownerKey":"k","childSessionKey":"agent:main:subagent:1","status":"succeeded"}}}`,
+			`{"type":"event","event":"task","payload":{"action":"upserted","task":{"runtime":"subagent","ownerKey":"k","childSessionKey":"agent:main:subagent:1","status":"completed","deliveryStatus":"pending"}}}`,
+			`{"type":"event","event":"task","payload":{"action":"upserted","task":{"runtime":"subagent","ownerKey":"k","childSessionKey":"agent:main:subagent:1","status":"completed","deliveryStatus":"delivered"}}}`,
 			`{"type":"event","event":"gateway.suspension","seq":12,"payload":{"phase":"draining"}}`,
 			`{"type":"event","event":"shutdown","seq":13,"payload":{"reason":"gateway stopping"}}`,
 		)

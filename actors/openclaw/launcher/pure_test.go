@@ -336,3 +336,12 @@ func TestProbeDoesNotFollowOrHang(t *testing.T) {
 		t.Errorf("got %v %q for a port nobody answers on", ok, why)
 	}
 }
+
+// The text is that of a real gateway, 2026.9.6, on a machine with a load of 40.
+func TestAStarvedStartIsNoConfigurationError(t *testing.T) {
+	t.Parallel()
+	said := "Failing check media-persistence (step-refused): Agent database maintenance deferred: agent database maintenance lease core:agent-database-maintenance/global was lost | state lease heartbeat did not become ready (phase=startup, trigger=timeout)"
+	if !starved(said) || starved("Invalid config: gateway.prot: unknown key") || starved("") {
+		t.Error("exit 78 for want of CPU is not told from a bad configuration")
+	}
+}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -146,7 +148,7 @@ func (l *Launcher) failedStart(ctx context.Context, g *gateway, e Exit, prev pre
 		l.metrics.starts.WithLabelValues("port").Inc()
 		return Endpoint{}, l.portTaken(g)
 	}
-	if !e.ConfigError() {
+	if !e.ConfigError() || slices.ContainsFunc(se.LogTail, starved) {
 		l.metrics.starts.WithLabelValues("ended").Inc()
 		return Endpoint{}, se
 	}
@@ -177,6 +179,12 @@ func (l *Launcher) failedStart(ctx context.Context, g *gateway, e Exit, prev pre
 	}
 	se.Permanent, se.NextStep = true, next.CorrectConfigAsSaid
 	return Endpoint{}, se
+}
+
+// starved reports whether a daemon gave up its start for want of CPU. It then
+// says 1 or, when that hit a step of its migrations, 78: both pass.
+func starved(line string) bool {
+	return strings.Contains(line, "lease heartbeat did not become ready")
 }
 
 // livingOwner finds a process that works on g's state folder and is ready on
