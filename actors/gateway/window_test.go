@@ -22,6 +22,9 @@ func TestWindowHalvesAndRecovers(t *testing.T) {
 		t.Fatalf("a burst of one cause halved twice: %d", got)
 	}
 	now := t0.Add(time.Second)
+	if w.Tick(now.Add(29 * time.Second)); w.Size() != 4 {
+		t.Fatalf("window = %d 29 s after the trouble, want 4 until 30 s", w.Size())
+	}
 	for want := 5; want <= 8; want++ {
 		now = now.Add(30 * time.Second)
 		w.Tick(now)
