@@ -3,10 +3,12 @@ package backup_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"iter"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -187,6 +189,38 @@ func refused(t *testing.T, archive []byte, what string, i int) {
 	}
 	if to.rows != nil || !to.mark.Time.IsZero() {
 		t.Errorf("%s %d: the store was touched", what, i)
+	}
+}
+
+// TestAnArchiveThatLacksARow is refused although its checksum is right: whoever
+// wrote it lost the row on the way.
+func TestAnArchiveThatLacksARow(t *testing.T) {
+	t.Parallel()
+	d, err := zstd.NewReader(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	plain, err := d.DecodeAll(write(t, sample()), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const last = 2 + sha256.Size // the record of the checksum: kind, length, sum
+	body := plain[:len(plain)-last]
+	told := bytes.Replace(body, []byte(`"tasks":2`), []byte(`"tasks":3`), 1)
+	if bytes.Equal(told, body) {
+		t.Fatalf("no count of two tasks in %q", body)
+	}
+	sum := sha256.Sum256(told)
+	broken := slices.Concat(told, plain[len(plain)-last:len(plain)-sha256.Size], sum[:])
+	_, err = backup.Verify(t.Context(), bytes.NewReader(e.EncodeAll(broken, nil)), nil, nil)
+	var corrupt *backup.CorruptError
+	if !errors.As(err, &corrupt) || !strings.Contains(err.Error(), "2 rows and not 3") {
+		t.Errorf("%v, want that a row of the tasks is missing", err)
 	}
 }
 
