@@ -130,6 +130,29 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// TestABodyOfUnknownLengthIsBounded as one is that says how long it is.
+func TestABodyOfUnknownLengthIsBounded(t *testing.T) {
+	t.Parallel()
+	n := start(t, server.Config{})
+	for blanks, want := range map[int]int{1000: 202, 1 << 20: 413} {
+		body := io.MultiReader(strings.NewReader(strings.Repeat(" ", blanks)), strings.NewReader(hello)) // sent in chunks
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, n.base+"/api/v1/tasks", body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("Authorization", "Bearer "+admin)
+		resp, err := n.http.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("%d blanks and a task: %d, want %d", blanks, resp.StatusCode, want)
+		}
+	}
+}
+
 func TestRawRequestsThatNoClientSends(t *testing.T) {
 	t.Parallel()
 	n := start(t, server.Config{})
