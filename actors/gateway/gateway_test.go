@@ -110,6 +110,12 @@ type rig struct {
 
 func newRig(t *testing.T, change func(*gateway.Config)) *rig {
 	t.Helper()
+	return newRigIn(t, func(_ *actor.ActorSystem, c *gateway.Config) { change(c) })
+}
+
+// newRigIn is newRig for a test that has actors of its own.
+func newRigIn(t *testing.T, change func(*actor.ActorSystem, *gateway.Config)) *rig {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	level := slog.LevelError + 4
@@ -153,7 +159,7 @@ func newRig(t *testing.T, change func(*gateway.Config)) *rig {
 			ReconnectMax: 20 * time.Millisecond, SessionDelay: 5 * time.Millisecond,
 			Session: session.Timing{Call: time.Second, Unreadable: 1}},
 	}
-	change(&cfg)
+	change(r.system, &cfg)
 	r.pid = r.system.Root.Spawn(gateway.Props(cfg))
 	t.Cleanup(func() {
 		// The futures' own limit is 10 s; the store closes whatever they say.

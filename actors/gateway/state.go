@@ -76,6 +76,7 @@ func name(s messages.GatewayState) string {
 type statusTag struct {
 	inc  uint64
 	conn session.Conn
+	from messages.GatewayState // the state before, record sets it
 }
 
 // record writes the gateway's row and, after a change of state, its event.
@@ -87,6 +88,7 @@ func (g *gateway) record(ctx actor.Context, from messages.GatewayState, tag stat
 	if from != status.State {
 		op.Events = append(op.Events, status.Event(g.cfg.Gateway.Pool, from, now))
 	}
+	tag.from = from
 	ctx.Send(g.cfg.Committer, commit.Request{Op: op, ReplyTo: ctx.Self(), Tag: tag})
 }
 
@@ -106,6 +108,12 @@ func (g *gateway) committed(ctx actor.Context, d commit.Done) {
 				return
 			}
 			g.bootRecorded(ctx)
+			return
+		}
+		if d.Err != nil {
+			// The committer was restarted, and nobody knows whether it was written.
+			// The row must not be wrong until the state changes the next time.
+			g.record(ctx, tag.from, statusTag{inc: g.inc})
 		}
 	case parkTag:
 		g.parked(ctx, tag, d)

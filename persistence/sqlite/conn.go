@@ -45,8 +45,32 @@ func openConn(ctx context.Context, dir string) (*conn, error) {
 			return nil, errors.Join(fmt.Errorf("prepare %.40q: %w", statements[i], err), c.close())
 		}
 	}
+	if err := c.durable(); err != nil {
+		return nil, errors.Join(err, c.close())
+	}
 	return c, nil
 }
+
+// durable reads back what the promise rests on: SQLite passes over a pragma
+// that a build or a file system cannot keep.
+func (c *conn) durable() error {
+	var mode string
+	var sync int64
+	err := c.query(`SELECT journal_mode, synchronous FROM pragma_journal_mode, pragma_synchronous`, func(v []driver.Value) error {
+		mode, sync = text(v[0]), integer(v[1])
+		return nil
+	})
+	switch {
+	case err != nil:
+		return fmt.Errorf("read settings back: %w", err)
+	case mode != "wal" || sync < syncFull:
+		return fmt.Errorf("SQLite does not keep what it acknowledges here: journal_mode is %s and synchronous %d, want wal and %d; the data folder must be on a local file system", mode, sync, syncFull)
+	}
+	return nil
+}
+
+// syncFull is PRAGMA synchronous with an fsync for every commit.
+const syncFull = 2
 
 func (s *stmt) prepare(ctx context.Context, prep driver.ConnPrepareContext, text string) error {
 	ds, err := prep.PrepareContext(context.WithoutCancel(ctx), text)

@@ -198,9 +198,10 @@ var (
 	writerPragmas = []string{
 		"busy_timeout(100)", "page_size(8192)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)",
 		"wal_autocheckpoint(0)", "cache_size(-16384)", "temp_store(2)",
+		"fullfsync(1)", // where fsync alone leaves it to the drive, as on macOS
 	}
 	readerPragmas = []string{"busy_timeout(5000)", "query_only(1)", "cache_size(-16384)", "temp_store(2)"}
-	ckptPragmas   = []string{"busy_timeout(0)", "synchronous(FULL)", "wal_autocheckpoint(0)"}
+	ckptPragmas   = []string{"busy_timeout(0)", "synchronous(FULL)", "wal_autocheckpoint(0)", "fullfsync(1)", "checkpoint_fullfsync(1)"}
 )
 
 func dsn(dir string, pragmas []string) string {
