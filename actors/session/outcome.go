@@ -10,13 +10,6 @@ import (
 	"github.com/dash-fleet/dash/messages/next"
 )
 
-// Defaults of a task's backoff, where its specification is silent.
-const (
-	backoffFirst  = time.Second
-	backoffMax    = 5 * time.Minute
-	backoffFactor = 2.0
-)
-
 // finish makes the end durable.
 func (d *decision) finish() bool {
 	switch e := d.end; {
@@ -175,9 +168,12 @@ func (d *decision) failure() *messages.TaskError {
 }
 
 // Backoff is the pause after the n-th attempt: min(max, initial * factor^(n-1)),
-// spread by +-jitter with rand in [0,1).
+// spread by +-jitter with rand in [0,1). A task that names none has the default.
 func Backoff(b *messages.Backoff, attempt int32, rand float64) time.Duration {
-	first, limit, factor := backoffFirst.Seconds(), backoffMax.Seconds(), backoffFactor
+	if b == nil {
+		b = messages.DefaultBackoff()
+	}
+	first, limit, factor := messages.DefaultBackoffInitial, messages.DefaultBackoffMax, messages.DefaultBackoffFactor
 	if v := b.GetInitialSeconds(); v > 0 {
 		first = v
 	}

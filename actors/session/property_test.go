@@ -214,7 +214,8 @@ func TestBackoff(t *testing.T) {
 		rand    float64
 		want    time.Duration
 	}{
-		{nil, 1, 0, time.Second}, {nil, 2, 0.9, 2 * time.Second}, {nil, 99, 0, 5 * time.Minute},
+		{nil, 1, 0.5, time.Second}, {nil, 1, 0, 800 * time.Millisecond}, {nil, 2, 0.75, 2200 * time.Millisecond}, {nil, 99, 0.5, time.Minute},
+		{nil, 99, 0.999, time.Minute}, {nil, 99, 0, 48 * time.Second},
 		{b, 1, 0.5, 2 * time.Second}, {b, 2, 0.5, 6 * time.Second}, {b, 2, 0, 3 * time.Second}, {b, 2, 0.75, 7500 * time.Millisecond},
 		{b, 3, 0.5, 18 * time.Second}, {b, 4, 0.5, 30 * time.Second}, {b, 4, 0.999, 30 * time.Second}, {b, 1 << 30, 0.5, 30 * time.Second},
 		{&messages.Backoff{InitialSeconds: 1e300, MaxSeconds: 2}, 1, 0.5, 2 * time.Second},

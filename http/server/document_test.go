@@ -232,3 +232,23 @@ func TestPatternsAreSaidInWords(t *testing.T) {
 		}
 	}
 }
+
+// TestDefaultsAreTheDocuments holds what a task gets equal to what the document says.
+func TestDefaultsAreTheDocuments(t *testing.T) {
+	t.Parallel()
+	for schema, fields := range map[string]map[string]float64{
+		"Backoff": {
+			"initial_seconds": messages.DefaultBackoffInitial, "max_seconds": messages.DefaultBackoffMax,
+			"factor": messages.DefaultBackoffFactor, "jitter": messages.DefaultBackoffJitter,
+		},
+		"SubmitTask":  {"max_attempts": float64(messages.DefaultMaxAttempts)},
+		"SubmitInput": {"timeout_seconds": float64(messages.DefaultTimeoutSeconds)},
+		"SendMessage": {"max_attempts": float64(messages.DefaultMaxAttempts), "timeout_seconds": float64(messages.DefaultTimeoutSeconds)},
+	} {
+		for name, want := range fields {
+			if got := testDoc.Components.Schemas[schema].Value.Properties[name].Value.Default; got != want {
+				t.Errorf("%s.%s: the document says %v, a task gets %v", schema, name, got, want)
+			}
+		}
+	}
+}

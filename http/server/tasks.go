@@ -14,16 +14,6 @@ import (
 // MaxMessage bounds the message of a task, in bytes of UTF-8.
 const MaxMessage = 256 << 10
 
-// Defaults of a task.
-const (
-	defaultTimeoutSeconds = 600
-	defaultMaxAttempts    = 3
-	defaultBackoffInitial = 1.0
-	defaultBackoffMax     = 60.0
-	defaultBackoffFactor  = 2.0
-	defaultBackoffJitter  = 0.2
-)
-
 func taskPath(id string) string { return prefix + "/tasks/" + id }
 
 func (s *Server) submitTask(c *call) error {
@@ -96,7 +86,7 @@ func submitRequest(b *api.SubmitTask, now time.Time) (SubmitRequest, error) {
 	wrong = append(wrong, checkLabels(b.Labels)...)
 	spec := &messages.TaskSpec{
 		Message: b.Input.Message, Model: value(b.Input.Model),
-		TimeoutSeconds: or(b.Input.TimeoutSeconds, defaultTimeoutSeconds), MaxAttempts: or(b.MaxAttempts, defaultMaxAttempts),
+		TimeoutSeconds: or(b.Input.TimeoutSeconds, messages.DefaultTimeoutSeconds), MaxAttempts: or(b.MaxAttempts, messages.DefaultMaxAttempts),
 		OnUnknown: string(or(b.OnUnknown, api.OnUnknown(messages.Requeue))), Labels: value(b.Labels),
 	}
 	if b.Requires != nil {
@@ -134,8 +124,8 @@ func or[T any](p *T, def T) T {
 
 func backoff(b *api.Backoff) *messages.Backoff {
 	m := &messages.Backoff{
-		InitialSeconds: or(b.InitialSeconds, defaultBackoffInitial), MaxSeconds: or(b.MaxSeconds, defaultBackoffMax),
-		Factor: or(b.Factor, defaultBackoffFactor), Jitter: or(b.Jitter, defaultBackoffJitter),
+		InitialSeconds: or(b.InitialSeconds, messages.DefaultBackoffInitial), MaxSeconds: or(b.MaxSeconds, messages.DefaultBackoffMax),
+		Factor: or(b.Factor, messages.DefaultBackoffFactor), Jitter: or(b.Jitter, messages.DefaultBackoffJitter),
 	}
 	if b.MaxSeconds == nil {
 		m.MaxSeconds = max(m.MaxSeconds, m.InitialSeconds)

@@ -3,7 +3,6 @@ package app
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -16,21 +15,6 @@ import (
 
 // accountCommands implements server.Accounts.
 type accountCommands struct{ *commands }
-
-// tenantExists refuses an account of a tenant that nobody made.
-func (c accountCommands) tenantExists(ctx context.Context, id string) error {
-	if id == "" {
-		return nil
-	}
-	_, err := c.app.repos.Tenants.Get(ctx, id)
-	if errors.Is(err, persistence.ErrNotFound) {
-		return &messages.Error{
-			Code: messages.CodeInvalid, Message: "there is no tenant " + id, NextStep: fmt.Sprintf(next.MakeTenant, id),
-			Fields: []messages.FieldError{{Pointer: "/tenant", Detail: "unknown tenant"}},
-		}
-	}
-	return refused(err, "tenant", id)
-}
 
 // CreateKey implements server.Accounts.
 func (c accountCommands) CreateKey(ctx context.Context, k server.Key) (server.Key, messages.Secret, error) {

@@ -18,8 +18,9 @@ import (
 
 // commands turns what the API asks into messages to owners and reads of the store.
 type commands struct {
-	app    *App
-	owners *dispatch.Client
+	tenants knownTenants
+	app     *App
+	owners  *dispatch.Client
 }
 
 func newCommands(a *App) *commands {

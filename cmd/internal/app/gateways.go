@@ -23,6 +23,9 @@ func (c gatewayCommands) Create(ctx context.Context, g messages.Gateway) (server
 	if err := c.app.onDuty(); err != nil {
 		return server.Gateway{}, err
 	}
+	if err := c.tenantExists(ctx, g.Tenant); err != nil {
+		return server.Gateway{}, err
+	}
 	if g.Node == "" {
 		g.Node = c.app.cfg.Node
 	}

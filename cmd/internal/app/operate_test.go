@@ -135,10 +135,17 @@ func TestAPoolInUseKeepsItsTenant(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	c := newCommands(benchNode(t, t.TempDir(), 1, 1, nil))
+	_, err := poolCommands{c}.Put(ctx, messages.Pool{ID: "own", Tenant: "acme"})
+	refusedFor(t, err, messages.CodeInvalid, "there is no tenant acme")
+	for _, id := range []string{"acme", "umbrella"} {
+		if _, err := (accountCommands{c}).CreateTenant(ctx, server.Tenant{ID: id, Name: id}); err != nil {
+			t.Fatal(err)
+		}
+	}
 	give := func(id, tenant string, version int64) (messages.Pool, error) {
 		return poolCommands{c}.Put(ctx, messages.Pool{ID: id, Tenant: tenant, Version: version})
 	}
-	_, err := give("default", "acme", 0)
+	_, err = give("default", "acme", 0)
 	refusedFor(t, err, messages.CodeWrongState, "the gateway gw-0", "tenant default")
 
 	p, err := give("own", "acme", 0)
@@ -237,4 +244,38 @@ func TestSessionsKeepOutOfThrowAwayOnes(t *testing.T) {
 	refusedFor(t, err, messages.CodeInvalid, own, "begins with task-")
 	_, err = sessionCommands{c}.Create(t.Context(), messages.Session{Tenant: "default", ID: own})
 	refusedFor(t, err, messages.CodeInvalid, own, "begins with task-")
+}
+
+// TestUnknownTenantsAreRefused: what belongs to a tenant that nobody made would
+// wait for ever.
+func TestUnknownTenantsAreRefused(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	c := newCommands(benchNode(t, t.TempDir(), 1, 1, nil))
+	tries := map[string]func() error{
+		"task": func() error {
+			spec := &messages.TaskSpec{Message: "m", TimeoutSeconds: 60, MaxAttempts: 1, OnUnknown: "requeue"}
+			_, err := taskCommands{c}.Submit(ctx, server.SubmitRequest{Tenant: "late", Class: messages.Low, Spec: spec})
+			return err
+		},
+		"session": func() error {
+			_, err := sessionCommands{c}.Create(ctx, messages.Session{Tenant: "late", ID: "s", Pool: "default"})
+			return err
+		},
+		"gateway": func() error {
+			_, err := gatewayCommands{c}.Create(ctx, messages.Gateway{ID: "g", Tenant: "late", Pool: "default", URL: "ws://127.0.0.1:2", Token: "t", Weight: 1})
+			return err
+		},
+	}
+	for _, try := range tries {
+		refusedFor(t, try(), messages.CodeInvalid, "there is no tenant late", "dash tenant create late")
+	}
+	if _, err := (accountCommands{c}).CreateTenant(ctx, server.Tenant{ID: "late", Name: "late"}); err != nil {
+		t.Fatal(err)
+	}
+	for what, try := range tries {
+		if err := try(); err != nil {
+			t.Errorf("%s of a tenant that was made meanwhile: %v", what, err)
+		}
+	}
 }

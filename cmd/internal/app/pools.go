@@ -53,6 +53,9 @@ func (c poolCommands) Put(ctx context.Context, p messages.Pool) (messages.Pool, 
 	if err := c.app.onDuty(); err != nil {
 		return p, err
 	}
+	if err := c.tenantExists(ctx, p.Tenant); err != nil {
+		return p, err
+	}
 	if err := c.keepsTenant(ctx, p); err != nil {
 		return p, err
 	}

@@ -20,6 +20,9 @@ func (c sessionCommands) Create(ctx context.Context, s messages.Session) (messag
 	if err := sessionName(s.ID); err != nil {
 		return messages.Session{}, err
 	}
+	if err := c.tenantExists(ctx, s.Tenant); err != nil {
+		return messages.Session{}, err
+	}
 	row, created, err := c.owners.OpenSession(ctx, s.Pool, s.Tenant, s.ID, s.Labels)
 	if err == nil && !created {
 		err = &messages.Error{Code: messages.CodeConflict, Message: "the session " + s.ID + " exists", NextStep: next.UseItOrOtherID}
