@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/dash-fleet/dash/http/api"
@@ -83,7 +84,7 @@ func slowLog(ctx context.Context, e *Env) error {
 		if err != nil {
 			return err
 		}
-		t, err := b.Client.SubmitTask(ctx, api.SubmitTask{Priority: "critical", Input: api.SubmitInput{Message: fmt.Sprintf("beside a stalled log %d", round)}})
+		t, err := submitSoon(ctx, b, fmt.Sprintf("beside a stalled log %d", round))
 		if err != nil {
 			return err
 		}
@@ -101,4 +102,19 @@ func slowLog(ctx context.Context, e *Env) error {
 		e.Logf("round %d: accepted again after %s, stopped within %s", round+1, took.Round(time.Millisecond), stopped.Round(time.Millisecond))
 		return b.Dash.Start(ctx)
 	})
+}
+
+// submitSoon submits a task. A node that has just started may be full of the
+// requests that waited for it, and says so.
+func submitSoon(ctx context.Context, b *harness.Bench, message string) (*api.Task, error) {
+	for deadline := time.Now().Add(patience); ; {
+		t, err := b.Client.SubmitTask(ctx, api.SubmitTask{Priority: "critical", Input: api.SubmitInput{Message: message}})
+		var refused *api.Error
+		if err == nil || !errors.As(err, &refused) || refused.Status != http.StatusServiceUnavailable || time.Now().After(deadline) {
+			return t, err
+		}
+		if err := pause(ctx, time.Second); err != nil {
+			return nil, err
+		}
+	}
 }
