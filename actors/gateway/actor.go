@@ -59,6 +59,7 @@ type gateway struct {
 	order    []*claim // fresh claims whose frame is not written yet, in claim order
 	returned map[messages.ClaimRef]messages.Returned
 	refusal  refusal
+	unwell   string             // why the warm-up turn failed; until a run succeeds
 	ended    string             // the last process that Dash stopped
 	early    []*messages.Assign // came before the claims were loaded
 	idle     []*actor.PID       // session actors without a run, at most maxIdle

@@ -308,6 +308,9 @@ func (g *gateway) over(ctx actor.Context, m *session.Over) {
 		g.forget(ctx, c)
 	}
 	if m.Ended != nil {
+		if m.Ended.Task.State == messages.Succeeded {
+			g.unwell = ""
+		}
 		g.explained(&m.Ended.Task)
 	}
 }

@@ -59,6 +59,8 @@ type Process interface {
 	// Stop drains and ends the process; it interrupts Ensure. Without a process
 	// it has nothing to do and returns nil.
 	Stop(ctx context.Context) error
+	// Configure says how the next process is started.
+	Configure(gw messages.Gateway)
 	// Kill ends the process at once; else as Stop.
 	Kill(ctx context.Context) error
 }

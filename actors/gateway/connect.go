@@ -328,6 +328,7 @@ func (g *gateway) settled(ctx actor.Context, m settled) {
 	case g.status.State == messages.GatewayRecovering && g.recoveringClaims() > 0:
 	default:
 		g.setReady(ctx)
+		g.judge(ctx)
 	}
 	g.demand(ctx)
 	g.sweep(ctx)

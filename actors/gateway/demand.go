@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -88,6 +89,8 @@ func (g *gateway) judge(ctx actor.Context) {
 	switch {
 	case off != "" && (g.status.State == messages.GatewayReady || g.status.State == messages.GatewayDegraded):
 		g.setState(ctx, messages.GatewayDegraded, off, next.MendProvider)
+	case g.unwell != "" && (g.status.State == messages.GatewayReady || g.status.State == messages.GatewayDegraded):
+		g.setState(ctx, messages.GatewayDegraded, g.unwell, fmt.Sprintf(next.SetManagedConfig, g.cfg.Gateway.ID))
 	case reduced != "" && (g.status.State == messages.GatewayReady || g.status.State == messages.GatewayDegraded):
 		g.setState(ctx, messages.GatewayDegraded, reduced, next.NothingToDoRecovers)
 	case g.status.State == messages.GatewayDegraded && reduced == "":

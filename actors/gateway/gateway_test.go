@@ -418,6 +418,13 @@ type daemon struct {
 	adopted bool
 	stop    func(context.Context) error
 	kills   int
+	config  []messages.Gateway
+}
+
+func (d *daemon) Configure(g messages.Gateway) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.config = append(d.config, g)
 }
 
 func (d *daemon) Ensure(context.Context) (gateway.Endpoint, error) {

@@ -166,7 +166,7 @@ func (g *gateway) processStopped(ctx actor.Context, m stopped) {
 	if m.err != nil {
 		g.cfg.Logger.Error("gateway process did not stop as asked", slog.Any("err", m.err))
 	}
-	g.managed.up, g.status.PID = false, 0
+	g.managed.up, g.managed.endpoint, g.status.PID = false, Endpoint{}, 0
 	g.managed.starts = nil // an end that was asked for is no crash
 	if g.removed {
 		g.gone(ctx)

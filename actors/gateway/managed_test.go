@@ -116,10 +116,37 @@ func TestWarmUpDoesNotKeepTheGatewayClosed(t *testing.T) {
 			if aborts := l.aborts(); name == "hangs" && (len(aborts) != 1 || aborts[0] != keys[0]) {
 				t.Errorf("aborted %v, want the warm-up's own %v", aborts, keys)
 			}
-			if s := r.inspect(); s.Status.State != messages.GatewayReady {
-				t.Errorf("state %s", s.Status.State)
+			s := r.until(messages.GatewayDegraded)
+			if !strings.Contains(s.Status.Reason, "first turn") || !strings.Contains(s.Status.NextStep, "dash gateway set gw --config") {
+				t.Errorf("it says %q and %q", s.Status.Reason, s.Status.NextStep)
 			}
 		})
+	}
+}
+
+// TestNewConfigurationStartsTheProcessAgain: also one of a gateway whose first
+// turn failed, which is well once a run succeeds.
+func TestNewConfigurationStartsTheProcessAgain(t *testing.T) {
+	t.Parallel()
+	noModel := func(q openclaw.AgentRequest, on func(openclaw.AgentAnswer)) {
+		on(openclaw.AgentAnswer{Kind: openclaw.AnswerFailed, RunID: q.RunID, Failure: &openclaw.Failure{Class: openclaw.ClassInvalid, Message: "Unknown model: x/y"}})
+	}
+	first, second := newTurns("b1", noModel), newTurns("b2", ok)
+	d := &daemon{stop: func(context.Context) error { return nil }}
+	gw := messages.Gateway{ID: "gw", Tenant: "default", Pool: "default", MaxConcurrency: 8, Managed: &messages.Managed{}}
+	r := newRig(t, func(c *gateway.Config) { c.Gateway, c.Process, c.Dial = gw, d, dialling(first, second) })
+	if s := r.until(messages.GatewayDegraded); !strings.Contains(s.Status.Reason, "Unknown model: x/y") {
+		t.Errorf("it says %q", s.Status.Reason)
+	}
+	gw.MaxConcurrency = 7
+	r.system.Root.Send(r.pid, gateway.Configure{Gateway: gw})
+	gw.Managed = &messages.Managed{Config: map[string]any{"models": "z"}}
+	r.system.Root.Send(r.pid, gateway.Configure{Gateway: gw})
+	r.until(messages.GatewayReady)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.starts != 2 || len(d.config) != 2 || d.config[1].Managed.Config["models"] != "z" {
+		t.Errorf("%d starts, configured %v: want one start more, for the configuration alone", d.starts, d.config)
 	}
 }
 

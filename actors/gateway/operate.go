@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"fmt"
+	"reflect"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -165,7 +166,11 @@ func (g *gateway) configure(ctx actor.Context, gw messages.Gateway) {
 	old := g.cfg.Gateway
 	g.cfg.Gateway = gw
 	g.window.Configure(max(1, gw.MaxConcurrency), g.window.lane)
-	if gw.URL != old.URL || gw.Token != old.Token {
+	if g.cfg.Process != nil && gw.Managed != nil {
+		g.cfg.Process.Configure(gw)
+	}
+	drained := g.draining || g.status.State == messages.GatewayDrained // its next start reads it
+	if gw.URL != old.URL || gw.Token != old.Token || !drained && !reflect.DeepEqual(gw.Managed, old.Managed) {
 		g.restart(ctx)
 	}
 	g.demand(ctx)

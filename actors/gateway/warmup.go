@@ -13,7 +13,8 @@ import (
 // warmth is how a warm-up turn went.
 type warmth struct {
 	took time.Duration
-	err  error
+	err  error // of the turn
+	tidy error // its session was not deleted
 }
 
 const warmUpMessage = "This is a warm-up turn after a start. Reply with: ok"
@@ -55,9 +56,7 @@ func warmUp(base context.Context, link Link, tenant string, limit, call time.Dur
 	w := &warmth{took: time.Since(began), err: err}
 	ctx, cancel = context.WithTimeout(base, call)
 	defer cancel()
-	if _, err := link.DeleteSession(ctx, key); err != nil && w.err == nil {
-		w.err = err
-	}
+	_, w.tidy = link.DeleteSession(ctx, key)
 	return w
 }
 
@@ -69,9 +68,18 @@ func warmUpError(a openclaw.AgentAnswer) error {
 }
 
 // warmed notes the end of a warm-up turn. One that failed is not repeated: the
-// first task tells what is wrong, with a record.
+// gateway is DEGRADED, with its words, until a run succeeds.
 func (g *gateway) warmed(w *warmth) {
 	g.managed.cold = false
+	if w != nil {
+		g.unwell = ""
+		if w.err != nil {
+			g.unwell = "its first turn failed: " + w.err.Error()
+		}
+		if w.tidy != nil {
+			g.cfg.Logger.Info("the session of the warm-up turn was not deleted", slog.Any("err", w.tidy))
+		}
+	}
 	switch {
 	case w == nil:
 	case w.err != nil:

@@ -2,8 +2,8 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -20,10 +20,10 @@ const maxToken = 4 << 10
 
 // addition is the flags of `dash gateway add`.
 type addition struct {
-	url, token, tokenFile, pool, tenant, node, region, command, stateDir string
-	managed, wait                                                        bool
-	maxConcurrency, weight, port                                         int
-	capabilities, labels, env                                            []string
+	config, url, token, tokenFile, pool, tenant, node, region, command, stateDir string
+	managed, wait                                                                bool
+	maxConcurrency, weight, port                                                 int
+	capabilities, labels, env                                                    []string
 }
 
 func gatewayAddCommand(t *terminal) *cobra.Command {
@@ -34,7 +34,8 @@ func gatewayAddCommand(t *terminal) *cobra.Command {
 			"With --managed: Dash starts the process, keeps it alive and makes its token.",
 		Example: "  dash gateway add gw-1 --url ws://127.0.0.1:18789 --token-file token.txt --wait\n" +
 			"  dash gateway add gw-2 --managed --max-concurrency 2 --wait\n" +
-			"  dash gateway add gw-3 --managed --command '/usr/bin/openclaw gateway run' --port 19100",
+			"  dash gateway add gw-3 --managed --command '/usr/bin/openclaw gateway run' --port 19100\n" +
+			"  dash gateway add gw-4 --managed --config openclaw.json --wait",
 	}, gatewayColumns, func(ctx context.Context, c *client, o output, args []string) error {
 		body, err := a.body(t, args[0])
 		if err != nil {
@@ -60,6 +61,7 @@ func gatewayAddCommand(t *terminal) *cobra.Command {
 	fs.StringVar(&a.tokenFile, "token-file", "", "file with its token; - reads stdin")
 	fs.BoolVar(&a.managed, "managed", false, "Dash starts the gateway and keeps it alive")
 	fs.StringVar(&a.command, "command", "", "managed: absolute program and arguments (default the node's)")
+	fs.StringVar(&a.config, "config", "", "managed: file with OpenClaw's configuration (JSON), such as its models and providers; - reads stdin")
 	fs.IntVar(&a.port, "port", 0, "managed: port (default chosen by Dash)")
 	fs.StringVar(&a.stateDir, "state-dir", "", "managed: folder of its state (default one of its own)")
 	fs.StringArrayVar(&a.env, "env", nil, "managed: variable as NAME=value; repeatable")
@@ -96,11 +98,11 @@ func (a addition) body(t *terminal, id string) (api.CreateGateway, error) {
 		body.Capabilities = &a.capabilities
 	}
 	if a.managed {
-		body.Managed, err = a.process()
+		body.Managed, err = a.process(t)
 		return body, err
 	}
-	if a.command != "" || a.port != 0 || a.stateDir != "" || len(a.env) > 0 {
-		return none, usage(next.ManagedInPlaceOfURL, "--command, --port, --state-dir and --env belong to a managed gateway")
+	if a.config != "" || a.command != "" || a.port != 0 || a.stateDir != "" || len(a.env) > 0 {
+		return none, usage(next.ManagedInPlaceOfURL, "--config, --command, --port, --state-dir and --env belong to a managed gateway")
 	}
 	token, err := readToken(t, a.token, a.tokenFile)
 	if err != nil {
@@ -110,7 +112,7 @@ func (a addition) body(t *terminal, id string) (api.CreateGateway, error) {
 	return body, nil
 }
 
-func (a addition) process() (*api.CreateManaged, error) {
+func (a addition) process(t *terminal) (*api.CreateManaged, error) {
 	if a.token != "" || a.tokenFile != "" {
 		return nil, usage(next.LeaveTokenOut, "Dash makes the token of a managed gateway itself")
 	}
@@ -129,13 +131,37 @@ func (a addition) process() (*api.CreateManaged, error) {
 	if len(env) > 0 {
 		m.Env = &env
 	}
+	if a.config != "" {
+		conf, err := readConfig(t, a.config)
+		if err != nil {
+			return nil, err
+		}
+		m.Config = &conf
+	}
 	return m, nil
 }
 
-func readToken(t *terminal, flag, file string) (string, error) {
-	if file == "" {
-		return flag, nil
+// maxConfig bounds a configuration file, in bytes; the API takes 1 MiB.
+const maxConfig = 1 << 20
+
+// readConfig reads a gateway's configuration: a JSON object.
+func readConfig(t *terminal, file string) (map[string]any, error) {
+	raw, err := readFile(t, file, maxConfig)
+	if err != nil {
+		return nil, usage(next.CheckFile, "the configuration %s cannot be read: %v", file, err)
 	}
+	if len(raw) > maxConfig {
+		return nil, usage(next.CheckFile, "the configuration %s is longer than %d bytes", file, maxConfig)
+	}
+	var conf map[string]any
+	if err := json.Unmarshal(raw, &conf); err != nil || conf == nil {
+		return nil, usage(next.WriteJSONObject, "the configuration %s is no JSON object: %v", file, err)
+	}
+	return conf, nil
+}
+
+// readFile reads at most limit bytes and one more; - is stdin.
+func readFile(t *terminal, file string, limit int64) ([]byte, error) {
 	in := t.in
 	if file != "-" {
 		f, err := os.Open(file)
@@ -144,14 +170,21 @@ func readToken(t *terminal, flag, file string) (string, error) {
 			if errors.As(err, &pe) {
 				err = pe.Err
 			}
-			return "", usage(next.CheckTokenFile, "the token file %s cannot be read: %v", file, err)
+			return nil, err
 		}
 		defer func() { _ = f.Close() }()
 		in = f
 	}
-	raw, err := io.ReadAll(io.LimitReader(in, maxToken+1))
+	return io.ReadAll(io.LimitReader(in, limit+1))
+}
+
+func readToken(t *terminal, flag, file string) (string, error) {
+	if file == "" {
+		return flag, nil
+	}
+	raw, err := readFile(t, file, maxToken)
 	if err != nil {
-		return "", fmt.Errorf("read the token: %w", err)
+		return "", usage(next.CheckTokenFile, "the token file %s cannot be read: %v", file, err)
 	}
 	token := strings.TrimSpace(string(raw))
 	if token == "" || len(raw) > maxToken {

@@ -16,10 +16,10 @@ import (
 
 // gatewayChange is the flags of `dash gateway set`.
 type gatewayChange struct {
-	url, tokenFile, region string
-	tokenStdin             bool
-	maxConcurrency, weight int
-	capabilities, labels   []string
+	config, url, tokenFile, region string
+	tokenStdin                     bool
+	maxConcurrency, weight         int
+	capabilities, labels           []string
 }
 
 func gatewaySetCommand(t *terminal) *cobra.Command {
@@ -27,10 +27,11 @@ func gatewaySetCommand(t *terminal) *cobra.Command {
 	var flags *cobra.Command
 	c := verb(t, &cobra.Command{
 		Use: "set ID", Short: "Change a gateway's settings", Args: exactArgs("a gateway id"), ValidArgsFunction: completeGateways(t),
-		Long: "Only what is given changes, and what runs at the gateway goes on. A new URL or token makes Dash\nconnect anew, also to a gateway that was quarantined for the old one.\n" +
+		Long: "Only what is given changes, and what runs at the gateway goes on. A new URL or token makes Dash\nconnect anew, also to a gateway that was quarantined for the old one. A new --config of a managed\ngateway takes effect when its runs have ended and Dash has started it again.\n" +
 			"Somebody else's change in between is not overwritten: the command then exits 4.",
 		Example: "  dash gateway set gw-1 --max-concurrency 4 --region eu\n" +
 			"  dash gateway set gw-1 --token-file token.txt\n" +
+			"  dash gateway set gw-2 --config openclaw.json\n" +
 			"  pass show gw-1 | dash gateway set gw-1 --token-stdin\n" +
 			"  dash gateway set gw-1 --label rack=b --label old- --capability browser,gpu",
 	}, gatewayColumns, func(ctx context.Context, c *client, o output, args []string) error {
@@ -56,6 +57,7 @@ func gatewaySetCommand(t *terminal) *cobra.Command {
 	flags = c
 	fs := c.Flags()
 	fs.StringVar(&g.url, "url", "", "new address, ws:// or wss://")
+	fs.StringVar(&g.config, "config", "", "managed: file with OpenClaw's configuration (JSON) in place of the one given before; - reads stdin")
 	fs.StringVar(&g.tokenFile, "token-file", "", "file with its new token; - reads stdin")
 	fs.BoolVar(&g.tokenStdin, "token-stdin", false, "read its new token from stdin")
 	fs.IntVar(&g.maxConcurrency, "max-concurrency", 0, "runs it may hold at once")
@@ -64,7 +66,7 @@ func gatewaySetCommand(t *terminal) *cobra.Command {
 	fs.StringSliceVar(&g.capabilities, "capability", nil, "what it can do, in place of what was said before; repeatable")
 	fs.StringArrayVar(&g.labels, "label", nil, "label as name=value; name- takes it away; repeatable")
 	c.MarkFlagsMutuallyExclusive("token-file", "token-stdin")
-	c.MarkFlagsOneRequired("url", "token-file", "token-stdin", "max-concurrency", "weight", "region", "capability", "label")
+	c.MarkFlagsOneRequired("url", "token-file", "token-stdin", "max-concurrency", "weight", "region", "capability", "label", "config")
 	return c
 }
 
@@ -81,6 +83,13 @@ func (g gatewayChange) body(t *terminal, old api.Gateway, given func(string) boo
 	}
 	if token != "" {
 		body["token"] = token
+	}
+	if given("config") {
+		conf, err := readConfig(t, g.config)
+		if err != nil {
+			return nil, err
+		}
+		body["managed"] = map[string]any{"config": conf}
 	}
 	for flag, value := range map[string]any{"url": g.url, "max-concurrency": g.maxConcurrency, "weight": g.weight, "region": g.region} {
 		if given(flag) {

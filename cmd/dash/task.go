@@ -169,11 +169,28 @@ func taskShowCommand(t *terminal) *cobra.Command {
 		if err := printOne(t, o, taskColumns, task); err != nil {
 			return err
 		}
+		if o.format == "table" {
+			tellTrials(t, task)
+		}
 		if task.State == api.TaskStateHeld && o.format == "table" {
 			fmt.Fprintf(t.err, "its gateway was lost and nobody can learn whether it ran; after 24 hours it becomes a dead letter\n  next: %s\n", fmt.Sprintf(next.ReleaseTask, clean(id)))
 		}
 		return nil
 	})
+}
+
+// tellTrials says what the task went through without using attempts.
+func tellTrials(t *terminal, task api.Task) {
+	if n := task.Deaths; n > 0 {
+		more := ""
+		if n >= messages.SuspectAfter && task.FinishedAt == nil {
+			more = "; it runs alone on its gateway, and is a dead letter if that dies again"
+		}
+		fmt.Fprintf(t.err, "its gateway died %d times while it was at work on it%s\n", n, more)
+	}
+	if n := task.GivenBack; n > 0 {
+		fmt.Fprintf(t.err, "its attempt was given back %d times (the gateway refused it, got nothing of it, or was away); after %d times each counts\n", n, messages.MaxGivenBack)
+	}
 }
 
 func taskLogsCommand(t *terminal) *cobra.Command {

@@ -1046,14 +1046,20 @@ type Task struct {
 	Cancel    TaskCancel `json:"cancel"`
 
 	// Claim grows by one at every assignment
-	Claim      int64      `json:"claim"`
-	CreatedAt  time.Time  `json:"created_at"`
+	Claim     int64     `json:"claim"`
+	CreatedAt time.Time `json:"created_at"`
+
+	// Deaths how often a gateway process died while it was at work on the task, since its last replay; from the second on it runs alone on its gateway
+	Deaths     int32      `json:"deaths"`
 	DueAt      *time.Time `json:"due_at"`
 	Error      *TaskError `json:"error"`
 	FinishedAt *time.Time `json:"finished_at"`
 
 	// Gateway of the present or last claim
 	Gateway *string `json:"gateway"`
+
+	// GivenBack attempts that were given back because the run did not happen, or nobody knows; after 20 each is used
+	GivenBack int32 `json:"given_back"`
 
 	// Id neither `.` nor `..`, which mean something else in paths
 	Id    Id        `json:"id"`
@@ -1193,14 +1199,29 @@ type UpdateGateway struct {
 	Capabilities *Capabilities `json:"capabilities,omitempty"`
 
 	// Labels names match `^[A-Za-z0-9._/-]{1,63}$`
-	Labels         *Labels `json:"labels,omitempty"`
-	MaxConcurrency *int    `json:"max_concurrency,omitempty"`
+	Labels *Labels `json:"labels,omitempty"`
+
+	// Managed of a gateway that Dash starts; needs the permission admin over all tenants. It takes effect with the next start of its process: Dash restarts it when its runs have ended
+	Managed        *UpdateManaged `json:"managed,omitempty"`
+	MaxConcurrency *int           `json:"max_concurrency,omitempty"`
 
 	// Region null takes it away
 	Region *string `json:"region,omitempty"`
 	Token  *string `json:"token,omitempty"`
 	Url    *string `json:"url,omitempty"`
 	Weight *int    `json:"weight,omitempty"`
+}
+
+// UpdateManaged of a gateway that Dash starts; needs the permission admin over all tenants. It takes effect with the next start of its process: Dash restarts it when its runs have ended
+type UpdateManaged struct {
+	// Command absolute program and arguments
+	Command *[]string `json:"command,omitempty"`
+
+	// Config in place of the one given before; merged over the configuration that Dash writes; never given out again
+	Config *map[string]interface{} `json:"config,omitempty"`
+
+	// Env in place of the one given before; values are never given out again
+	Env *map[string]string `json:"env,omitempty"`
 }
 
 // UpdateUser defines model for UpdateUser.

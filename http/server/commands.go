@@ -148,6 +148,14 @@ type GatewayChange struct {
 	Region         *string // empty takes it away
 	Capabilities   *[]string
 	Labels         *map[string]string
+	Managed        *ManagedChange
+}
+
+// ManagedChange is what may be changed of a managed gateway's process.
+type ManagedChange struct {
+	Command *[]string
+	Config  *map[string]any
+	Env     *map[string]string
 }
 
 // Gateways are the commands about gateways. A change is durable when its

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/dash-fleet/dash/http/api"
+	"github.com/dash-fleet/dash/http/auth"
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/messages/next"
 )
@@ -44,6 +45,11 @@ func (s *Server) createGateway(c *call) error {
 				NextStep: next.AskAllTenants,
 			}
 		}
+		if m.Command != nil || m.Config != nil || m.Env != nil || m.StateDir != nil {
+			if err := c.mayRunCode(); err != nil {
+				return err
+			}
+		}
 		g.Managed = &messages.Managed{
 			Command: value(m.Command), Port: value(m.Port), StateDir: value(m.StateDir), Config: value(m.Config), Env: value(m.Env),
 		}
@@ -54,6 +60,19 @@ func (s *Server) createGateway(c *call) error {
 	}
 	c.etag(made.Config.Version)
 	return c.created(http.StatusCreated, prefix+"/gateways/"+made.Config.ID, viewGateway(made))
+}
+
+// mayRunCode: command, environment and configuration of a gateway's process can
+// run any program as the node's user, which is more than to manage gateways.
+func (c *call) mayRunCode() error {
+	if c.tenant() == "" && c.principal.May(auth.Admin) {
+		return nil
+	}
+	return &messages.Error{
+		Code:     messages.CodeForbidden,
+		Message:  "command, config, env and state_dir of a managed gateway can run any program on the node, so they need the permission admin over all tenants",
+		NextStep: next.AskAdmin,
+	}
 }
 
 func checkCreateGateway(b *api.CreateGateway) (wrong []messages.FieldError) {
@@ -76,19 +95,24 @@ func checkCreateGateway(b *api.CreateGateway) (wrong []messages.FieldError) {
 		}
 	}
 	if m := b.Managed; m != nil {
-		if len(value(m.Command)) > 0 && !filepath.IsAbs((*m.Command)[0]) {
-			add("/managed/command/0", "must be an absolute path")
-		}
+		wrong = append(wrong, checkProcess(m.Command, m.Env)...)
 		if m.StateDir != nil && !filepath.IsAbs(*m.StateDir) {
 			add("/managed/state_dir", "must be an absolute path")
 		}
-		for name := range value(m.Env) {
-			if name == "" || strings.ContainsAny(name, "= \t\n") {
-				add(pointer([]string{"managed", "env", name}), "is no name of an environment variable")
-			}
-		}
 	}
 	return append(wrong, checkLabels(b.Labels)...)
+}
+
+func checkProcess(command *[]string, env *map[string]string) (wrong []messages.FieldError) {
+	if len(value(command)) > 0 && !filepath.IsAbs((*command)[0]) {
+		wrong = append(wrong, messages.FieldError{Pointer: "/managed/command/0", Detail: "must be an absolute path"})
+	}
+	for name := range value(env) {
+		if name == "" || strings.ContainsAny(name, "= \t\n") {
+			wrong = append(wrong, messages.FieldError{Pointer: pointer([]string{"managed", "env", name}), Detail: "is no name of an environment variable"})
+		}
+	}
+	return wrong
 }
 
 func checkGatewayURL(raw string) string {
@@ -157,6 +181,13 @@ func (s *Server) updateGateway(c *call) error {
 		if why := checkGatewayURL(*b.Url); why != "" {
 			wrong = append(wrong, messages.FieldError{Pointer: "/url", Detail: why})
 		}
+	}
+	if m := b.Managed; m != nil {
+		if err := c.mayRunCode(); err != nil {
+			return err
+		}
+		wrong = append(wrong, checkProcess(m.Command, m.Env)...)
+		ch.Managed = &ManagedChange{Command: m.Command, Config: m.Config, Env: m.Env}
 	}
 	if len(wrong) > 0 {
 		return invalid(wrong...)

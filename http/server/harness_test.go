@@ -34,6 +34,7 @@ const (
 	busy   = "busy-token"   // cannot be checked now
 	twice  = "twice-token"  // everything, 2 requests a minute
 	paced  = "paced-token"  // events:read, 60 requests a minute
+	keeper = "keeper-token" // gateways:write
 )
 
 type tokens map[string]*auth.Principal
@@ -74,6 +75,7 @@ func start(t testing.TB, cfg server.Config) *node {
 	n.logger = slog.New(slog.NewTextHandler(n.logs, nil))
 	n.auth = tokens{
 		admin:  {ID: "key:admin", Permissions: []auth.Permission{auth.Admin}},
+		keeper: {ID: "key:keeper", Permissions: []auth.Permission{auth.GatewaysWrite}},
 		reader: {ID: "key:reader", Permissions: []auth.Permission{auth.TasksRead}},
 		tenant: {ID: "key:tenant", Tenant: "t1", Permissions: []auth.Permission{auth.Admin}},
 		twice:  {ID: "key:twice", Permissions: []auth.Permission{auth.Admin}, RateLimit: 2},

@@ -166,6 +166,7 @@ const (
 	ManagedInPlaceOfURL   = "leave them out, or use --managed in place of --url"
 	LeaveTokenOut         = "leave the token out"
 	CheckTokenFile        = "check --token-file"
+	CheckFile             = "check the name of the file"
 	TokenAloneInFile      = "put the token alone into the file"
 	GiveAdminOrURL        = "give --admin to make an admin key in the store, or leave --%s out and set DASH_URL"
 	NameWhoUses           = "give a name that says who uses the key"
@@ -293,6 +294,10 @@ const (
 	LeaveTenantOut     = "leave tenant out, or use a key of that tenant"
 	SendWholeBody      = "send the whole body at once"
 	SendLess           = "send less, or keep the data elsewhere and send a reference"
+	AskAdmin           = "ask for it with a key that has the permission admin over all tenants"
+	SetManagedConfig   = "look at its model and its providers, then `dash gateway set %s --config FILE`"
+	OnlyManagedConfig  = "leave managed out; the configuration of a gateway that somebody else starts is changed there"
+	WriteJSONObject    = `write a JSON object, for example {"agents":{"defaults":{"model":{"primary":"provider/model"}}}}`
 	AskAllTenants      = "ask for it with a key of all tenants, or register a running gateway with url and token"
 	LookForRequestID   = "look for the request id in the log"
 	RepeatLater        = "repeat it later"

@@ -132,6 +132,8 @@ func scenarios() []Scenario {
 			Doc: "stdout and stderr are pipes that nobody reads: work goes on, and SIGTERM ends the node within its bound"},
 		{Name: "failing", PerRun: 5, Run: failing,
 			Doc: "a session that keeps failing is restarted with growing delays, then parked; a crash-looping gateway is quarantined; both say why and what to do"},
+		{Name: "poison", PerRun: 10, Engines: every, Run: poison,
+			Doc: "a task that kills its gateway in every run ends as dead letter gateway_crashed; the seven beside it on the same gateway succeed, and the gateway is ready"},
 		{Name: "remove", Run: remove,
 			Doc: "a gateway removed by force gives its tasks back at once, as their on_unknown says, and their runs are stopped"},
 		{Name: "drain", Run: drain,

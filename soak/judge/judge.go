@@ -125,7 +125,9 @@ type court struct {
 	// gaveUp counts, by session key, interrupted turns that a gateway will not
 	// run again by itself: Dash then sends the same run once more.
 	gaveUp map[string]int
-	keys   map[string][]string // task ids by key
+	// stopped counts, by session key, a gateway's own re-runs that were aborted.
+	stopped map[string]int
+	keys    map[string][]string // task ids by key
 }
 
 // story is all that is known of one task.
@@ -152,7 +154,7 @@ func (r *run) has(event string) bool {
 // Judge checks every rule.
 func Judge(h *History) *Verdict {
 	c := &court{
-		h: h, tasks: map[string]*story{}, runs: map[string]*run{}, answered: map[string]bool{}, gaveUp: map[string]int{}, keys: map[string][]string{},
+		h: h, tasks: map[string]*story{}, runs: map[string]*run{}, answered: map[string]bool{}, gaveUp: map[string]int{}, stopped: map[string]int{}, keys: map[string][]string{},
 		v: &Verdict{Broken: map[Rule]int{}, Counts: Counts{Submits: len(h.Submits), Events: len(h.Events), States: map[string]int{}}},
 	}
 	c.collect()
@@ -210,6 +212,9 @@ func (c *court) collect() {
 		if l.Event == openclawtest.LogGaveUp {
 			c.gaveUp[l.Session]++
 			continue
+		}
+		if _, _, own := splitRun(l.RunID); !own && l.Event == openclawtest.LogAborted {
+			c.stopped[l.Session]++
 		}
 		r := c.runs[l.RunID]
 		if r == nil {

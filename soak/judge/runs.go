@@ -119,7 +119,7 @@ func (c *court) checkRuns() {
 			c.reran(r)
 			continue
 		}
-		if r.started > 1+c.gaveUpOn(r) {
+		if r.started > 1+c.sum(r, c.gaveUp)+min(c.sum(r, c.stopped), c.tasks[task].alone(claim)) {
 			c.find(RuleTwice, id, 0, "started %d times", r.started)
 		}
 		s := c.tasks[task]
@@ -135,13 +135,27 @@ func (c *court) checkRuns() {
 	}
 }
 
-// gaveUpOn is how often a gateway gave up its own re-run of r.
-func (c *court) gaveUpOn(r *run) (n int) {
+// alone is how often Dash said that it sends a claim again, alone at its
+// gateway, after it has stopped what that ran by itself.
+func (s *story) alone(claim int64) (n int) {
+	if s == nil {
+		return 0
+	}
+	for _, e := range s.events {
+		if e.Claim == claim && e.State == "claimed" && e.Reason == "alone" {
+			n++
+		}
+	}
+	return n
+}
+
+// sum adds up what is counted for the sessions that r was sent in.
+func (c *court) sum(r *run, counts map[string]int) (n int) {
 	keys := map[string]bool{}
 	for _, l := range r.lines {
 		if !keys[l.Session] {
 			keys[l.Session] = true
-			n += c.gaveUp[l.Session]
+			n += counts[l.Session]
 		}
 	}
 	return n

@@ -117,6 +117,10 @@ func (g *Gateway) answer(l *life, r *run) {
 		g.stream(l, r)
 	case "hang":
 		g.waitForDeadline(l, r)
+	case "crash":
+		if !g.stopped {
+			g.die(0)
+		}
 	case "401":
 		g.switchOff(l, r, offAuth)
 	case "402", "quota":

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"time"
 )
 
 const simPath = "/__sim"
@@ -75,14 +76,7 @@ func (g *Gateway) obey(o order) {
 		if g.stopped {
 			return
 		}
-		g.jobs.Go(func() {
-			g.Crash()
-			if g.exit != nil {
-				g.exitWith(exitKilled)
-				return
-			}
-			g.scheduleRevival(seconds(down))
-		})
+		g.die(seconds(down))
 	case o.Drain:
 		down := -1.0
 		if o.DownSeconds != nil {
@@ -90,6 +84,19 @@ func (g *Gateway) obey(o order) {
 		}
 		g.startDrain(seconds(down))
 	}
+}
+
+// die crashes the process, which comes back after down; a managed one exits.
+// Callers hold g.mu.
+func (g *Gateway) die(down time.Duration) {
+	g.jobs.Go(func() {
+		g.Crash()
+		if g.exit != nil {
+			g.exitWith(exitKilled)
+			return
+		}
+		g.scheduleRevival(down)
+	})
 }
 
 func decodeStrict(data []byte, v any) error {

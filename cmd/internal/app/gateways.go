@@ -174,6 +174,18 @@ func (c gatewayCommands) Update(ctx context.Context, tenant, id string, ch serve
 		g.Version = version
 	}
 	was := g.HomeBound()
+	if ch.Managed != nil && g.Managed == nil {
+		return server.Gateway{}, &messages.Error{
+			Code: messages.CodeInvalid, Message: "Dash does not start this gateway", NextStep: next.OnlyManagedConfig,
+		}
+	}
+	if m := ch.Managed; m != nil {
+		managed := *g.Managed
+		set(&managed.Command, m.Command)
+		set(&managed.Config, m.Config)
+		set(&managed.Env, m.Env)
+		g.Managed = &managed
+	}
 	set(&g.URL, ch.URL)
 	if !was && g.HomeBound() { // a loopback address is meant as this node sees it
 		g.Node = c.app.home.node

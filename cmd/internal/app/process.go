@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"errors"
+	"sync"
 
 	"github.com/dash-fleet/dash/actors/gateway"
 	"github.com/dash-fleet/dash/actors/openclaw/launcher"
@@ -14,12 +15,27 @@ import (
 type process struct {
 	launcher *launcher.Launcher
 	start    bool // a missing daemon is started, else only a living one is adopted
+	mu       sync.Mutex
 	gateway  messages.Gateway
+}
+
+// Configure implements gateway.Process.
+func (p *process) Configure(g messages.Gateway) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.gateway = g
+}
+
+func (p *process) spec() launcher.Spec {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	g := &p.gateway
+	return launcher.Spec{ID: g.ID, Managed: *g.Managed, Token: g.Token, MaxConcurrency: g.MaxConcurrency}
 }
 
 // Ensure implements gateway.Process.
 func (p *process) Ensure(ctx context.Context) (gateway.Endpoint, error) {
-	spec := launcher.Spec{ID: p.gateway.ID, Managed: *p.gateway.Managed, Token: p.gateway.Token, MaxConcurrency: p.gateway.MaxConcurrency}
+	spec := p.spec()
 	ensure := p.launcher.Ensure
 	if !p.start {
 		ensure = p.launcher.Adopt
@@ -44,7 +60,7 @@ func (p *process) Ensure(ctx context.Context) (gateway.Endpoint, error) {
 // AwaitExit implements gateway.Process.
 func (p *process) AwaitExit(ctx context.Context) bool {
 	select {
-	case <-p.launcher.Exited(p.gateway.ID):
+	case <-p.launcher.Exited(p.spec().ID):
 		return true
 	case <-ctx.Done():
 		return false
@@ -53,13 +69,13 @@ func (p *process) AwaitExit(ctx context.Context) bool {
 
 // Stop implements gateway.Process.
 func (p *process) Stop(ctx context.Context) error {
-	_, err := p.launcher.Stop(ctx, p.gateway.ID)
+	_, err := p.launcher.Stop(ctx, p.spec().ID)
 	return unlessGone(err)
 }
 
 // Kill implements gateway.Process.
 func (p *process) Kill(ctx context.Context) error {
-	_, err := p.launcher.Kill(ctx, p.gateway.ID)
+	_, err := p.launcher.Kill(ctx, p.spec().ID)
 	return unlessGone(err)
 }
 
