@@ -89,7 +89,7 @@ func (r *runner) one(ctx context.Context, m *mutant) (result, error) {
 	if err != nil {
 		return result{}, err
 	}
-	defer os.RemoveAll(tmp)
+	defer func() { _ = os.RemoveAll(tmp) }() // the system sweeps its folder
 	file := filepath.Join(tmp, filepath.Base(m.File))
 	overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{filepath.Join(r.root, filepath.FromSlash(m.File)): file}})
 	if err != nil {
