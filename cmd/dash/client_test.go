@@ -38,7 +38,7 @@ func TestFieldsAndQueueAreShown(t *testing.T) {
 	p.Errors = &[]api.FieldError{{Pointer: "/input/message", Detail: "too long"}}
 	f.answer("POST /api/v1/tasks", 429, p, "Retry-After", "3")
 	wantResult(t, f.dash(t.Context(), "", "task", "submit", "--message", "x"), exitUnavailable, "",
-		"the queue is full (7 of 5 places taken); it may succeed in 3.0s", "/input/message: too long")
+		"the queue is full (7 of 5 places taken); it may succeed in 3.0s", "--message: too long")
 }
 
 func TestWhatTheStateAloneDoesNotSay(t *testing.T) {

@@ -43,7 +43,7 @@ func command[T any](c *cobra.Command, columns []column[T], run func(cmd *cobra.C
 		c.Args = noArgs
 	}
 	c.RunE = func(cmd *cobra.Command, args []string) error {
-		if err := check(*o, columns); err != nil {
+		if err := errors.Join(check(*o, columns), checkFlags(cmd)); err != nil {
 			return err
 		}
 		return run(cmd, *o, args)

@@ -63,7 +63,7 @@ func gatewaySetCommand(t *terminal) *cobra.Command {
 	fs.IntVar(&g.maxConcurrency, "max-concurrency", 0, "runs it may hold at once")
 	fs.IntVar(&g.weight, "weight", 0, "share of the work among equals")
 	fs.StringVar(&g.region, "region", "", "region it is in; empty takes it away")
-	fs.StringSliceVar(&g.capabilities, "capability", nil, "what it can do, in place of what was said before; repeatable")
+	fs.StringSliceVar(&g.capabilities, "capability", nil, "what it can do, in place of what was said before; repeatable; empty takes all away")
 	fs.StringArrayVar(&g.labels, "label", nil, "label as name=value; name- takes it away; repeatable")
 	c.MarkFlagsMutuallyExclusive("token-file", "token-stdin")
 	c.MarkFlagsOneRequired("url", "token-file", "token-stdin", "max-concurrency", "weight", "region", "capability", "label", "config")

@@ -157,6 +157,7 @@ func poolSetCommand(t *terminal) *cobra.Command {
 	fs.StringSliceVar(&p.counts, "limit", nil, "tasks that may wait, as class=count; repeatable")
 	fs.StringSliceVar(&p.bytes, "limit-bytes", nil, "bytes of their inputs, as class=bytes; repeatable")
 	fs.StringSliceVar(&p.reserved, "reserved", nil, "slots kept free, as class=slots; repeatable")
+	c.MarkFlagsOneRequired("tenant", "max-concurrency", "aging", "away", "limit", "limit-bytes", "reserved")
 	return c
 }
 

@@ -19,6 +19,7 @@ func run(ctx context.Context, args []string, t *terminal) int {
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)
 	err = asUsage(cmd, err)
+	wordsOf(cmd, err)
 	report(t.err, err)
 	return exitCode(err)
 }
@@ -46,7 +47,7 @@ func newRoot(t *terminal) *cobra.Command {
 		if near := nearestFlag(cmd, err); near != "" {
 			advice = fmt.Sprintf(next.MeantFlag, near)
 		}
-		return usage(advice, "%s", err)
+		return usage(advice, "%s", flagWords(cmd, err))
 	})
 	root.AddGroup(&cobra.Group{ID: "node", Title: "On a node:"}, &cobra.Group{ID: "fleet", Title: "Over the API:"})
 	for group, commands := range map[string][]*cobra.Command{
@@ -58,9 +59,36 @@ func newRoot(t *terminal) *cobra.Command {
 			root.AddCommand(c)
 		}
 	}
+	root.SetHelpCommand(helpCommand())
 	root.AddCommand(versionCommand(t))
 	root.AddCommand(exitCodesTopic())
 	return root
+}
+
+// helpCommand is cobra's, which says for an unknown topic that all is well.
+func helpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "help [COMMAND]", Short: "Help about any command or topic",
+		Example: "  dash help task submit\n  dash help exit-codes",
+		ValidArgsFunction: func(c *cobra.Command, args []string, _ string) (names []string, _ cobra.ShellCompDirective) {
+			cmd, _, err := c.Root().Find(args)
+			if err != nil {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			for _, sub := range cmd.Commands() {
+				names = append(names, cobra.CompletionWithDesc(sub.Name(), sub.Short))
+			}
+			return names, cobra.ShellCompDirectiveNoFileComp
+		},
+		RunE: func(c *cobra.Command, args []string) error {
+			cmd, rest, err := c.Root().Find(args)
+			if err != nil || len(rest) > 0 {
+				return usage(fmt.Sprintf(next.HelpListsAll, "dash"), "dash help has no topic %q", strings.Join(args, " "))
+			}
+			cmd.InitDefaultHelpFlag()
+			return cmd.Help()
+		},
+	}
 }
 
 // exitCodesTopic is a command that cannot be run, which cobra shows as an

@@ -127,11 +127,15 @@ func completePriority(*cobra.Command, []string, string) ([]string, cobra.ShellCo
 func taskListCommand(t *terminal) *cobra.Command {
 	var f taskFilter
 	var limit int
+	var flags *cobra.Command
 	c := &cobra.Command{
 		Use: "list", Short: "List tasks, newest first",
 		Example: "  dash task list\n  dash task list --state queued,running --priority high -o wide\n  dash task list --state dead_letter --limit 0 -o jsonl",
 	}
 	c = verb(t, c, taskColumns, func(ctx context.Context, c *client, o output, _ []string) error {
+		if o.format == "name" && !flags.Flags().Changed("limit") {
+			limit = 0 // for a pipe: what acts on the names must miss none
+		}
 		q := query("state", strings.Join(f.state, ","), "priority", f.priority, "session", f.session, "gateway", f.gateway,
 			"pool", f.pool, "tenant", f.tenant, "label", f.labelQuery())
 		items, more, err := listAll[api.Task](ctx, c, "/tasks", q, limit)
@@ -146,8 +150,9 @@ func taskListCommand(t *terminal) *cobra.Command {
 		}
 		return nil
 	})
+	flags = c
 	c.Flags().StringSliceVar(&f.state, "state", nil, "only these states: "+strings.Join(messages.TaskStateNames(), ", "))
-	c.Flags().IntVar(&limit, "limit", 50, "at most this many; 0 for all")
+	c.Flags().IntVar(&limit, "limit", 50, "at most this many; 0 for all, which -o name takes by itself")
 	f.addFlags(t, c)
 	completeFlags(c, map[string]cobra.CompletionFunc{"state": cobra.FixedCompletions(messages.TaskStateNames(), cobra.ShellCompDirectiveNoFileComp)})
 	return c
@@ -300,7 +305,7 @@ func taskReplayCommand(t *terminal) *cobra.Command {
 		case len(args) == 0 && !byFilter:
 			return usage(next.GiveIDsOrFilter, "dash task replay does not know which dead letters are meant")
 		case byFilter:
-			return replayAll(ctx, t, c, f.deadLetters(code), dryRun, yes)
+			return replayAll(ctx, t, c, o, f.deadLetters(code), dryRun, yes)
 		case dryRun:
 			return usage(next.LeaveDryRunOut, "--dry-run belongs to a filter, not to ids")
 		}
@@ -327,14 +332,14 @@ func taskReplayCommand(t *terminal) *cobra.Command {
 	return c
 }
 
-func replayAll(ctx context.Context, t *terminal, c *client, filter api.DeadLetterFilter, dryRun, yes bool) error {
+func replayAll(ctx context.Context, t *terminal, c *client, o output, filter api.DeadLetterFilter, dryRun, yes bool) error {
 	var r api.ReplayedDeadLetters
 	yesDry := true
 	if err := c.call(ctx, post("/dead-letters/replay", api.ReplayDeadLetters{Filter: filter, DryRun: &yesDry}), &r); err != nil {
 		return err
 	}
 	if dryRun || r.Matched == 0 {
-		return write(t, fmt.Sprintf("%d dead letters match\n", r.Matched))
+		return printReplayed(t, o, r, fmt.Sprintf("%d dead letters match\n", r.Matched))
 	}
 	if err := confirm(ctx, t, yes, fmt.Sprintf("%d dead letters will be queued again", r.Matched), fmt.Sprint(r.Matched)); err != nil {
 		return err
@@ -344,13 +349,28 @@ func replayAll(ctx context.Context, t *terminal, c *client, filter api.DeadLette
 	if err := c.call(ctx, call, &r); err != nil {
 		return err
 	}
-	if err := write(t, fmt.Sprintf("%d of %d dead letters were queued again\n", r.Replayed, r.Matched)); err != nil {
+	if err := printReplayed(t, o, r, fmt.Sprintf("%d of %d dead letters were queued again\n", r.Replayed, r.Matched)); err != nil {
 		return err
 	}
 	if r.Replayed < r.Matched {
 		return &failure{code: exitPartial, what: fmt.Sprintf("%d dead letters are left: the queue is full", r.Matched-r.Replayed), next: next.RepeatWhenRoom}
 	}
 	return nil
+}
+
+// replayedColumns are the counts of a replay by filter; as a table they are a
+// sentence.
+var replayedColumns = []column[api.ReplayedDeadLetters]{
+	{name: "MATCHED", value: func(v api.ReplayedDeadLetters) string { return fmt.Sprint(v.Matched) }},
+	{name: "REPLAYED", value: func(v api.ReplayedDeadLetters) string { return fmt.Sprint(v.Replayed) }},
+}
+
+func printReplayed(t *terminal, o output, r api.ReplayedDeadLetters, sentence string) error {
+	if o.format == "table" || o.format == "wide" {
+		return write(t, sentence)
+	}
+	o.columns = nil // those that can be named are a task's
+	return printOne(t, o, replayedColumns, r)
 }
 
 func (f taskFilter) deadLetters(code string) api.DeadLetterFilter {

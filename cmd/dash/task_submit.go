@@ -50,7 +50,7 @@ func submitCommand(t *terminal) *cobra.Command {
 	fs.StringVar(&s.tenant, "tenant", "", "tenant it belongs to")
 	fs.StringVar(&s.model, "model", "", "model to use, as the gateway names it")
 	fs.DurationVar(&s.timeout, "timeout", 0, "run deadline of one attempt, in whole seconds (default 10m)")
-	fs.DurationVar(&s.delay, "delay", 0, "not before this long from now")
+	fs.DurationVar(&s.delay, "delay", 0, "not before this long from now; 0: at once")
 	fs.StringVar(&s.dueAt, "due-at", "", "not before this time (RFC 3339)")
 	fs.StringVar(&s.notAfter, "not-after", "", "expires when not assigned before this time (RFC 3339)")
 	fs.Int32Var(&s.maxAttempts, "max-attempts", 0, "attempts before it becomes a dead letter (default 3)")

@@ -185,6 +185,7 @@ const (
 	GiveArchive           = "give an archive of `dash backup`"
 	GiveIdentityFileOf    = "give --identity-file a file that age-keygen made"
 	HelpSaysHow           = "`%s --help` says how it is used"
+	LeaveFlagOut          = "give --%s a value, or leave it out"
 	HelpListsThem         = "`%s --help` lists them"
 	HelpListsFlags        = "`%s --help` lists the flags"
 	HelpListsAll          = "`%s --help` lists what there is"
