@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -169,7 +170,7 @@ func accepts(row *messages.Session) error {
 	case messages.SessionClosed:
 		return refuse(messages.CodeWrongState, "the session is closed", next.NewSessionID)
 	case messages.SessionParked:
-		return refuse(messages.CodeSessionParked, "the session is parked: "+row.Reason, next.ResumeSession)
+		return refuse(messages.CodeSessionParked, "the session is parked: "+row.Reason, fmt.Sprintf(next.ResumeSession, row.ID))
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package openclaw
 import (
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/dash-fleet/dash/messages/next"
@@ -161,7 +162,7 @@ func (h *Hello) check(loopback bool) *RefusedError {
 	switch {
 	case h.Protocol < 4:
 		return &RefusedError{Reason: ReasonProtocol, Permanent: true, Version: h.Version, NextStep: update,
-			Message: "the gateway speaks wire protocol 3, which reports failed runs as successes"}
+			Message: "the gateway, OpenClaw " + h.Version + ", speaks wire protocol " + strconv.Itoa(h.Protocol) + ", which reports failed runs as successes"}
 	case h.Protocol > 4:
 		return &RefusedError{Reason: ReasonProtocol, Permanent: true, Version: h.Version,
 			Message: "the gateway answered with a wire protocol that was not offered", NextStep: next.UpdateDash}

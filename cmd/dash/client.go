@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/dash-fleet/dash/http/api"
@@ -68,7 +69,9 @@ func (c *client) addresses() string {
 // lastAnswer is a transport that says who calls, keeps the headers of the last
 // answer, and ends an answer that stops arriving.
 type lastAnswer struct {
-	next   http.RoundTripper
+	next http.RoundTripper
+
+	mu     sync.Mutex
 	header http.Header
 }
 
@@ -77,7 +80,9 @@ func (l *lastAnswer) RoundTrip(r *http.Request) (*http.Response, error) {
 	r.Header.Set("User-Agent", "dash/"+version)
 	resp, err := l.next.RoundTrip(r)
 	if err == nil {
+		l.mu.Lock()
 		l.header = resp.Header
+		l.mu.Unlock()
 		body := resp.Body
 		// The only error is that of a body which is closed already.
 		quiet := time.AfterFunc(quietLimit, func() { _ = body.Close() })

@@ -14,7 +14,9 @@ func configCommand(t *terminal) *cobra.Command {
 		Use: "config", Short: "Print the effective settings of `dash serve` and where each comes from", Args: noArgs,
 		Long: "Merges defaults, file, environment and flags as `dash serve` does and prints the result.\n" +
 			"Flags win over the environment, which wins over the file, which wins over the defaults.\n" +
-			"Secrets are masked. Exits 2 when the settings are not valid.",
+			"Secrets are masked. Exits 2 when the settings are not valid.\n\n" +
+			"A file is YAML with the names of the flags as keys, for example /etc/dash.yaml:\n\n" +
+			"  listen: 127.0.0.1:7373\n  data: /var/lib/dash\n  openclaw-auto-start: true\n  gateway-networks: [10.1.0.0/16]",
 		Example: "  dash config\n  dash config --config /etc/dash.yaml --listen :7373\n  dash config -o json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			l, err := config.Load(config.Sources{Flags: cmd.Flags(), Environ: t.environ})

@@ -98,7 +98,8 @@ func examine(ctx context.Context, c *client) []finding {
 	found = append(found, finding{Check: "api key", Result: "ok", Detail: "accepted"})
 	found = append(found, c.readiness(ctx)...)
 	found = append(found, c.gatewayFindings(ctx)...)
-	return append(found, c.queueFindings(ctx)...)
+	found = append(found, c.queueFindings(ctx)...)
+	return append(found, c.taskFindings(ctx)...)
 }
 
 func failedCheck(check string, err error) finding {
@@ -155,8 +156,10 @@ func (c *client) gatewayFindings(ctx context.Context) []finding {
 	}
 	var found []finding
 	working := 0
+	pools := map[string]bool{}
 	for _, g := range all {
 		f := finding{Check: "gateway " + g.Id, Detail: strings.TrimSuffix(string(g.State)+": "+deref(g.Reason), ": "), Next: deref(g.NextStep)}
+		pools[g.Pool] = true
 		switch g.State {
 		case api.GatewayStateReady:
 			working++
@@ -175,7 +178,52 @@ func (c *client) gatewayFindings(ctx context.Context) []finding {
 	if working == 0 {
 		sum.Result, sum.code, sum.Next = "fail", exitFailed, next.SeeBelow
 	}
-	return append([]finding{sum}, found...)
+	return append(append([]finding{sum}, found...), c.emptyPools(ctx, pools)...)
+}
+
+// emptyPools are pools whose tasks wait for a gateway that nobody has added.
+func (c *client) emptyPools(ctx context.Context, served map[string]bool) (found []finding) {
+	var q api.Queue
+	if err := c.call(ctx, get("/queue", nil), &q); err != nil {
+		return nil // the check of the queue says so
+	}
+	waiting := map[string]int{}
+	for _, class := range q.Items {
+		waiting[class.Pool] += class.Depth
+	}
+	for _, pool := range sortedKeys(waiting) {
+		if served[pool] {
+			continue
+		}
+		f := finding{Check: "pool " + pool, Result: "warn", Detail: "it has no gateway", Next: fmt.Sprintf(next.AddGatewayToPool, pool)}
+		if n := waiting[pool]; n > 0 {
+			f.Result, f.code, f.Detail = "fail", exitFailed, fmt.Sprintf("it has no gateway, and %d tasks wait for one", n)
+		}
+		found = append(found, f)
+	}
+	return found
+}
+
+// taskFindings are tasks that wait for a person.
+func (c *client) taskFindings(ctx context.Context) (found []finding) {
+	for _, look := range []struct{ state, words, advice string }{
+		{"held", "held: nobody can learn whether they ran; each becomes a dead letter after 24 hours", next.DecideHeld},
+		{"dead_letter", "dead letters", next.LookAtDeadLetters},
+	} {
+		items, more, err := listAll[api.Task](ctx, c, "/tasks", query("state", look.state), 1000)
+		if err != nil {
+			return append(found, failedCheck("tasks "+look.state, err))
+		}
+		if len(items) == 0 {
+			continue
+		}
+		number := fmt.Sprint(len(items))
+		if more {
+			number += " or more"
+		}
+		found = append(found, finding{Check: "tasks " + look.state, Result: "warn", Detail: number + " " + look.words, Next: look.advice})
+	}
+	return found
 }
 
 func (c *client) queueFindings(ctx context.Context) []finding {

@@ -255,6 +255,15 @@ func oneLine(s string) string {
 	return s
 }
 
+// text is somebody's text for stdout: as it is for a file or a pipe, clean and
+// with a line's end on a screen.
+func (t *terminal) text(s string) string {
+	if !t.screen {
+		return s
+	}
+	return clean(strings.TrimRight(s, "\n")) + "\n"
+}
+
 func write(t *terminal, text string) error {
 	if _, err := t.out.Write([]byte(text)); err != nil {
 		return fmt.Errorf("write the output: %w", err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"os"
 	"strings"
@@ -136,6 +137,7 @@ func startFailure(l *config.Loaded, err error) error {
 	var twin *app.TwinError
 	var lost *sqlite.LostError
 	var damaged *sqlite.DamagedError
+	var listen *net.OpError
 	switch {
 	case errors.As(err, &twin):
 		return &failure{code: exitUnavailable, what: twin.Error(), next: twin.NextStep(), err: err}
@@ -146,6 +148,8 @@ func startFailure(l *config.Loaded, err error) error {
 			next: next.RestoreElsewhere, err: err}
 	case errors.Is(err, syscall.EADDRINUSE):
 		return &failure{code: exitUnavailable, what: l.Listen + " is in use by another process", next: next.StopOrOtherListen, err: err}
+	case errors.Is(err, os.ErrPermission) && errors.As(err, &listen) && listen.Op == "listen":
+		return &failure{code: exitFailed, what: "not permitted to listen on " + l.Listen, next: next.AllowLowPort, err: err}
 	case errors.Is(err, os.ErrPermission):
 		return &failure{code: exitFailed, what: err.Error(), next: next.GiveWritableData, err: err}
 	}

@@ -3,14 +3,19 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/dash-fleet/dash/http/api"
 	"github.com/dash-fleet/dash/messages/next"
 )
 
-// reconnects is how often in a row a stream may fail before it is given up.
-const reconnects = 8
+// outages is how many times a call's time a stream may be away before it is
+// given up: ten minutes, longer than a fail-over or a restart of a node takes.
+const outages = 20
+
+// tellAfter is the failure in a row after which a person is told.
+const tellAfter = 3
 
 // errStop ends a stream from inside its handler, without an error.
 var errStop = errors.New("stop")
@@ -21,6 +26,7 @@ var errStop = errors.New("stop")
 func (c *client) stream(ctx context.Context, id string, handle func(api.EventMessage) error) error {
 	var last int64
 	failures := 0
+	var lost time.Time // since when nothing came; zero: it is well
 	for {
 		progressed, err := c.streamOnce(ctx, id, &last, handle)
 		var f *failure
@@ -33,18 +39,25 @@ func (c *client) stream(ctx context.Context, id string, handle func(api.EventMes
 			return err
 		}
 		if progressed {
-			failures = 0
+			failures, lost = 0, time.Time{}
 		}
-		if failures++; failures > reconnects {
-			if err == nil {
-				err = &failure{code: exitUnavailable, what: "the stream of " + c.base + " keeps ending", next: next.Doctor}
-			}
-			return err
+		if lost.IsZero() {
+			lost = time.Now()
+		}
+		if failures++; failures == tellAfter {
+			fmt.Fprintf(c.talk, "no node answers now; task %s goes on, and so does the wait\n", clean(id))
+		}
+		if time.Since(lost) > outages*c.patience {
+			return &failure{code: exitUnavailable, what: fmt.Sprintf("%s did not answer for %s; task %s goes on", c.addresses(), age(outages*c.patience), id),
+				next: fmt.Sprintf(next.AttachAgain, id), err: err}
+		}
+		if f != nil && verdictOf(f.err).unreached {
+			c.other(0)
 		}
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
-		case <-time.After(min(c.pause<<failures, 5*time.Second)):
+		case <-time.After(min(c.pause<<min(failures, 10), 5*time.Second)):
 		}
 	}
 }

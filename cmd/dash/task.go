@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -142,6 +144,9 @@ func taskListCommand(t *terminal) *cobra.Command {
 		if err != nil {
 			return err
 		}
+		if err := fillReasons(ctx, c, o, items); err != nil {
+			return err
+		}
 		if err := printList(t, o, taskColumns, items); err != nil {
 			return err
 		}
@@ -156,6 +161,36 @@ func taskListCommand(t *terminal) *cobra.Command {
 	f.addFlags(t, c)
 	completeFlags(c, map[string]cobra.CompletionFunc{"state": cobra.FixedCompletions(messages.TaskStateNames(), cobra.ShellCompDirectiveNoFileComp)})
 	return c
+}
+
+// reasonsAsked bounds how many tasks of a list are asked why they wait.
+const reasonsAsked = 100
+
+// fillReasons asks of the first waiting tasks of a table why they wait, which a
+// list of the API does not tell.
+func fillReasons(ctx context.Context, c *client, o output, items []api.Task) error {
+	shown := o.format == "wide" && len(o.columns) == 0 || slices.ContainsFunc(o.columns, func(n string) bool { return strings.EqualFold(strings.TrimSpace(n), "waits-for") })
+	asked := 0
+	for i := range items {
+		if !shown || asked >= reasonsAsked {
+			return nil
+		}
+		if items[i].FinishedAt != nil || items[i].WaitingReason != nil || items[i].State == api.TaskStateRunning {
+			continue
+		}
+		asked++
+		var one api.Task
+		var f *failure
+		err := c.call(ctx, get("/tasks/"+items[i].Id, nil), &one)
+		switch {
+		case err == nil:
+			items[i].WaitingReason = one.WaitingReason
+		case errors.As(err, &f) && f.code == exitNotFound: // it has gone meanwhile
+		default:
+			return err
+		}
+	}
+	return nil
 }
 
 func taskShowCommand(t *terminal) *cobra.Command {

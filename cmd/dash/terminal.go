@@ -19,6 +19,9 @@ type terminal struct {
 	// width is that of stdout in columns, 0 when it is no terminal.
 	person bool
 	width  int
+	// screen says that stdout is a terminal, where texts of others are cleaned;
+	// a file or a pipe gets them as they are.
+	screen bool
 	// asks says that stdin and stderr are terminals, so questions are possible.
 	asks bool
 	// patience bounds a call over the API; 0: the usual time.
@@ -27,6 +30,7 @@ type terminal struct {
 
 func systemTerminal() *terminal {
 	t := &terminal{in: os.Stdin, out: os.Stdout, err: os.Stderr, environ: os.Environ(), program: os.Args[0]}
+	t.screen = term.IsTerminal(int(os.Stdout.Fd()))
 	dumb := t.getenv("TERM") == "dumb"
 	t.person = !dumb && term.IsTerminal(int(os.Stderr.Fd()))
 	t.asks = t.person && term.IsTerminal(int(os.Stdin.Fd()))

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/dash-fleet/dash/http/api"
 	"github.com/dash-fleet/dash/messages/next"
@@ -16,7 +18,8 @@ import (
 type watcher struct {
 	t    *terminal
 	id   string
-	text int // bytes of the present run's text that were shown
+	mu   sync.Mutex // guards what follows, and the screen
+	text int        // bytes of the present run's text that were shown
 	run  string
 	// open says that the last line on the screen is unfinished text.
 	open  bool
@@ -31,7 +34,12 @@ type watcher struct {
 // screen that stdout goes to as well.
 func watchTask(ctx context.Context, t *terminal, c *client, id string) (task *api.Task, shown bool, err error) {
 	w := &watcher{t: t, id: id}
+	reasons, stop := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() { defer close(ended); w.tellReasons(reasons, *c) }()
 	err = c.stream(ctx, id, w.handle)
+	stop()
+	<-ended
 	w.endLine()
 	if err != nil {
 		if errors.Is(err, context.Canceled) {
@@ -44,7 +52,48 @@ func watchTask(ctx context.Context, t *terminal, c *client, id string) (task *ap
 	return w.final, shown, nil
 }
 
+// reasonPause is the time between two looks at why a task waits.
+const reasonPause = time.Second
+
+// tellReasons says why the task waits, as often as the reason changes, until
+// ctx ends. Events tell changes of state only.
+func (w *watcher) tellReasons(ctx context.Context, c client) {
+	var said string
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(reasonPause):
+		}
+		if !w.waits() {
+			continue
+		}
+		var task api.Task
+		if err := c.call(ctx, get("/tasks/"+w.id, nil), &task); err != nil {
+			continue // the stream says what is wrong
+		}
+		if why := deref(task.WaitingReason); why != said && why != "" && w.waits() {
+			said = why
+			w.mu.Lock()
+			w.say("waits: " + why)
+			w.mu.Unlock()
+		}
+	}
+}
+
+func (w *watcher) waits() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch w.state {
+	case api.TaskStateQueued, api.TaskStateScheduled, api.TaskStateRetryWait, api.TaskStateHeld, api.TaskStateRecovering:
+		return true
+	}
+	return false
+}
+
 func (w *watcher) handle(m api.EventMessage) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if m.Type == "gap" {
 		w.say("some events are no longer kept")
 		return nil
@@ -157,7 +206,7 @@ func dim(t *terminal, s string) string {
 func settle(t *terminal, o output, task *api.Task, shown bool) error {
 	if o.format == "table" && len(o.columns) == 0 {
 		if task.Result != nil && !shown {
-			if err := write(t, clean(strings.TrimRight(task.Result.Text, "\n"))+"\n"); err != nil {
+			if err := write(t, t.text(task.Result.Text)); err != nil {
 				return err
 			}
 		}

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"encoding/json"
+	"io"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -51,7 +53,7 @@ func TestWaitStreamsAndReconnects(t *testing.T) {
 		event(w, 0, "final", succeeded(id, "Hello, world"))
 	})
 	got := f.dash(t.Context(), "", "task", "submit", "--message", "x", "--wait")
-	wantResult(t, got, 0, "Hello, world\n", "queued", "running on gw-1", "Hello, world", "succeeded")
+	wantResult(t, got, 0, "Hello, world", "queued", "running on gw-1", "Hello, world", "succeeded")
 	if resumed.Load() != "7" {
 		t.Errorf("resumed after event %v, want 7", resumed.Load())
 	}
@@ -72,7 +74,7 @@ func TestWaitResets(t *testing.T) {
 		event(w, 0, "final", succeeded(id, "third"))
 	})
 	got := f.dash(t.Context(), "", "task", "logs", id)
-	wantResult(t, got, 0, "third\n", "first try\nsecond\nthird\n", "no longer kept")
+	wantResult(t, got, 0, "third", "first try\nsecond\nthird\n", "no longer kept")
 }
 
 func TestWaitFails(t *testing.T) {
@@ -95,7 +97,7 @@ func TestWaitGivesUp(t *testing.T) {
 	f := newFake(t)
 	id := longID + "1"
 	f.runs(id, func(http.ResponseWriter, *http.Request) { /* ends at once */ })
-	c, err := newClient(&terminal{environ: []string{"DASH_URL=" + f.URL, "DASH_API_KEY=k"}})
+	c, err := newClient(&terminal{err: io.Discard, patience: 20 * time.Millisecond, environ: []string{"DASH_URL=" + f.URL, "DASH_API_KEY=k"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,4 +127,51 @@ func TestInterruptDetaches(t *testing.T) {
 			t.Errorf("an interrupt cancelled the task: %s", r)
 		}
 	}
+}
+
+// A node that is away for a while ends no wait; one that stays away does, with
+// the task's id, the truth, and how to attach again.
+func TestWaitOutlivesAnOutage(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	f.patience = 150 * time.Millisecond
+	id := longID + "1"
+	task := fakeTask(id, api.TaskStateSucceeded)
+	text := "bytes\x01 as they are\n\n"
+	task.Result = &api.TaskResult{Text: text}
+	n := 0
+	f.runs(id, func(w http.ResponseWriter, r *http.Request) {
+		if n++; n <= 3 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			_ = json.NewEncoder(w).Encode(problem(503, "unavailable", "the store is away", "wait"))
+			return
+		}
+		event(w, 0, "final", api.RunFinal{Task: task})
+	})
+	got := f.dash(t.Context(), "", "task", "logs", id)
+	wantResult(t, got, 0, text, "no node answers now; task "+id+" goes on")
+	if got.out != text {
+		t.Errorf("a file got %q, want the bytes %q", got.out, text)
+	}
+	n = -1000
+	wantResult(t, f.dash(t.Context(), "", "task", "logs", id), exitUnavailable, "", "task "+id+" goes on", "`dash task logs "+id+"` attaches again")
+}
+
+// Events tell no reasons; the wait asks for them.
+func TestWaitSaysWhyTheTaskWaits(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	id := longID + "1"
+	why := "no gateway of pool default takes work"
+	queued := fakeTask(id, api.TaskStateQueued)
+	queued.WaitingReason = &why
+	f.answer("GET /api/v1/tasks/"+id, 200, queued)
+	f.runs(id, func(w http.ResponseWriter, r *http.Request) {
+		event(w, 0, "snapshot", api.RunSnapshot{Task: queued})
+		time.Sleep(2 * reasonPause)
+		event(w, 0, "final", api.RunFinal{Task: fakeTask(id, api.TaskStateSucceeded)})
+	})
+	wantResult(t, f.dash(t.Context(), "", "task", "logs", id), 0, "", "waits: "+why)
+	f.answer("GET /api/v1/tasks", 200, page[api.Task]{Items: []api.Task{fakeTask(id, api.TaskStateQueued)}})
+	wantResult(t, f.dash(t.Context(), "", "task", "list", "-o", "wide"), 0, why)
 }

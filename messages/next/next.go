@@ -11,7 +11,7 @@ package next
 
 // Requests that the pools refuse.
 const (
-	SendSameAgain           = "send the same request again"
+	SendSameAgain           = "nothing was done; send the same request again"
 	CheckID                 = "check the id"
 	ReadAndDecide           = "read it again and decide anew"
 	UseNewKey               = "use a new key for another request"
@@ -31,7 +31,7 @@ const (
 	ReadSessionAgain        = "read the session again"
 	UsePriority             = "use critical, high, medium or low"
 	NewSessionID            = "use a new session id"
-	ResumeSession           = "unpark it, or use a new session id"
+	ResumeSession           = "`dash session resume %s` opens it again; or use a new session id"
 	NameThatPool            = "name that pool, or use another session id"
 )
 
@@ -40,13 +40,13 @@ const (
 	MendCause                = "mend the cause"
 	RemoveOneOfTwo           = "remove one of the two"
 	TriedAgainCheckURL       = "Dash tries again by itself; check that the gateway runs and its URL is right"
-	ThenRestartGateway       = "%s, then `dash gateway restart %s`"
+	ThenRestartGateway       = "%s; `dash gateway restart %s` tries again at once"
 	StartHome                = "start node %s with its own data folder: it takes over by itself; if that is lost for good, remove the gateway with `dash gateway remove %s --force` and add it again"
 	NothingToDoRecovers      = "it gets less work until it recovers; nothing to do"
 	MendProvider             = "mend the provider's key or account; tasks that need it wait for the end of the pause"
 	ReadGatewayLog           = "read its log (%s/gateway.log in the data folder)"
 	ResumeGateway            = "`dash gateway resume %s` opens it again"
-	LookThenResumeSession    = "look at task %s and the gateway's log, then `dash session resume %s`"
+	LookThenResumeSession    = "look at task %s and the gateway's log; `dash session resume %s` opens it again"
 	ReportThenRestartGateway = "report this with the log of Dash, then `dash gateway restart %s`"
 )
 
@@ -96,7 +96,7 @@ const (
 	RemoveTokenFromCommand  = "remove it from the command; Dash writes it to the configuration file"
 	MakeSmaller             = "make it smaller"
 	LookAtOutputLater       = "look at the output; a later start may succeed"
-	CorrectConfigAsSaid     = "correct the gateway's config as the output says"
+	CorrectConfigAsSaid     = "correct the gateway's config; gateway.log in its folder holds what the gateway printed, if it printed anything"
 	CheckHostLimits         = "look at the host's limits of memory and processes"
 	StopGatewayFirst        = "stop the gateway first"
 )
@@ -109,7 +109,7 @@ const (
 	PairOrLoopback        = "reach the gateway over loopback (from its own host, or through a tunnel): there the shared token needs no pairing"
 	GiveOwnAddress        = "something in front of the gateway wants a login; give the gateway's own address"
 	NothingToDoTried      = "nothing to do: the gateway is tried again"
-	SetGatewayToken       = "set the gateway's token (gateway.auth.token) by PATCH /api/v1/gateways/{id}, or remove the gateway and add it again"
+	SetGatewayToken       = "give the gateway's own token (its gateway.auth.token) with `dash gateway set ID --token-file FILE`, which connects anew"
 	RemoveOriginProxy     = "remove the proxy that adds an Origin header between Dash and the gateway"
 )
 
@@ -222,6 +222,12 @@ const (
 	CheckFileFlag         = "check --%s-file"
 	StopOldStore          = "stop what still runs on the old store, or two nodes drive the same gateways; then start the node on this one"
 	ReleaseTask           = "`dash task release %s` with --requeue or --fail"
+	AttachAgain           = "`dash task logs %s` attaches again"
+	DecideHeld            = "decide about each with `dash task release ID --requeue` or `dash task release ID --fail`; `dash task list --state held` lists them"
+	LookAtDeadLetters     = "`dash task list --state dead_letter -o wide` says why; `dash task replay --all` runs them again"
+	AddGatewayToPool      = "add one with `dash gateway add ID --url ws://HOST:PORT --pool %s`"
+	AllowLowPort          = "give --listen a port of 1024 or more, or allow this user low ports"
+	NameYAML              = "write one `name: value` a line; `dash help config` shows an example"
 	ReplayTask            = "`dash task replay %s` runs it again"
 	ShowTask              = "`dash task show %s` shows what is known of it"
 )
@@ -251,13 +257,12 @@ const (
 	UseItOrOtherID      = "use it, or choose another id"
 	StopTwin            = "stop that process, or give this one a data folder of its own with --data; in a copy of a data folder remove %s"
 	OpenGatewayOrOther  = "open it with `dash gateway resume %s`, or choose another gateway"
-	AskThatNode         = "ask that node; this one takes over when that one's lease has ended"
+	AskThatNode         = "`dash node list` shows the nodes; this one takes over when the lease of the working one has ended"
 	TryAgainIfItLasts   = "try again; if it lasts, look at `dash doctor`"
 )
 
 // Settings.
 const (
-	HelpConfig      = "`dash help config` shows an example"
 	CheckConfigFlag = "check --config or DASH_CONFIG"
 	CorrectSettings = "correct or remove them; `dash config` lists all settings"
 	PointAtYAML     = "point --config at a YAML file"

@@ -174,9 +174,14 @@ func fromFile(path string) (layer, error) {
 	if info.IsDir() || info.Size() > maxFile {
 		return layer{}, invalid(FileFlag, path+" is a folder or larger than 1 MiB", next.PointAtYAML)
 	}
+	if f, err := os.Open(path); err != nil {
+		return layer{}, invalid(FileFlag, fmt.Sprintf("the file %s cannot be read: %v", path, cause(err)), next.CheckConfigFlag)
+	} else {
+		f.Close() // it was only tried
+	}
 	raw := koanf.New("\x00") // no nesting: keys may hold any other character
 	if err := raw.Load(file.Provider(path), yaml.Parser()); err != nil {
-		return layer{}, invalid(FileFlag, fmt.Sprintf("%s is not valid YAML: %v", path, err), next.HelpConfig)
+		return layer{}, invalid(FileFlag, fmt.Sprintf("%s is not valid YAML: %v", path, err), next.NameYAML)
 	}
 	values, names := map[string]any{}, map[string]string{}
 	var problems []messages.FieldError
