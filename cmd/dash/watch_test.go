@@ -139,13 +139,14 @@ func TestWaitOutlivesAnOutage(t *testing.T) {
 	task := fakeTask(id, api.TaskStateSucceeded)
 	text := "bytes\x01 as they are\n\n"
 	task.Result = &api.TaskResult{Text: text}
-	n := 0
-	f.runs(id, func(w http.ResponseWriter, r *http.Request) {
-		if n++; n <= 3 {
+	var n atomic.Int32
+	f.mux.HandleFunc("GET /api/v1/tasks/"+id+"/events", func(w http.ResponseWriter, _ *http.Request) {
+		if n.Add(1) <= 3 {
 			w.WriteHeader(http.StatusServiceUnavailable)
 			_ = json.NewEncoder(w).Encode(problem(503, "unavailable", "the store is away", "wait"))
 			return
 		}
+		w.Header().Set("Content-Type", "text/event-stream")
 		event(w, 0, "final", api.RunFinal{Task: task})
 	})
 	got := f.dash(t.Context(), "", "task", "logs", id)
@@ -153,7 +154,7 @@ func TestWaitOutlivesAnOutage(t *testing.T) {
 	if got.out != text {
 		t.Errorf("a file got %q, want the bytes %q", got.out, text)
 	}
-	n = -1000
+	n.Store(-1000)
 	wantResult(t, f.dash(t.Context(), "", "task", "logs", id), exitUnavailable, "", "task "+id+" goes on", "`dash task logs "+id+"` attaches again")
 }
 
