@@ -42,6 +42,13 @@ var gatewayColumns = []column[api.Gateway]{
 		}
 		return strings.TrimSpace("yes " + strings.Join(v.Managed.Command, " "))
 	}},
+	{name: "WEIGHT", wide: true, value: func(v api.Gateway) string { return fmt.Sprint(v.Weight) }},
+	{name: "PORT", wide: true, value: func(v api.Gateway) string {
+		if v.Managed == nil {
+			return ""
+		}
+		return number(v.Managed.Port)
+	}},
 	{name: "PID", wide: true, value: func(v api.Gateway) string { return number(v.Pid) }},
 	{name: "MAX", wide: true, value: func(v api.Gateway) string { return fmt.Sprint(v.MaxConcurrency) }},
 	{name: "RESTARTS", wide: true, value: func(v api.Gateway) string { return fmt.Sprint(v.Restarts) }},

@@ -30,8 +30,8 @@ var keyColumns = []column[api.ApiKey]{
 		}
 		return age(time.Since(*v.LastUsedAt)) + " ago"
 	}},
-	{name: "EXPIRES", wide: true, value: func(v api.ApiKey) string { return when(v.ExpiresAt) }},
-	{name: "RATE", wide: true, value: keyRate},
+	{name: "EXPIRES", value: func(v api.ApiKey) string { return when(v.ExpiresAt) }},
+	{name: "RATE", value: keyRate},
 	{name: "CREATED", wide: true, value: func(v api.ApiKey) string { return when(&v.CreatedAt) }},
 	{name: "KEY", wide: true, value: func(v api.ApiKey) string { return deref(v.Key) }},
 }

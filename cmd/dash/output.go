@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
@@ -36,9 +37,13 @@ func (o *output) addFlags(c *cobra.Command) {
 type column[T any] struct {
 	name  string
 	wide  bool // only with -o wide or by --columns
+	end   bool // an id that its end names: a screen shows just that
 	long  bool // text of any length: cut in a table, unless it stands last
 	value func(T) string
 }
+
+// shownEnd is how much of an id a screen shows: random enough to be unique.
+const shownEnd = 12
 
 // longCell is how many characters of a long text a table shows.
 const longCell = 60
@@ -208,7 +213,10 @@ func printTable[T any](t *terminal, o output, columns []column[T], items []T) er
 		row := make([]string, len(chosen))
 		for i, c := range chosen {
 			row[i] = oneLine(c.value(v))
-			if text := []rune(row[i]); c.long && len(chosen) > 2 && len(text) > longCell {
+			if n := len(row[i]); c.end && t.screen && o.format == "table" && n == fullTaskID {
+				row[i] = row[i][n-shownEnd:]
+			}
+			if text := []rune(row[i]); c.long && t.screen && len(chosen) > 2 && len(text) > longCell {
 				row[i] = string(text[:longCell-1]) + "…"
 			}
 		}
@@ -225,7 +233,7 @@ func layout(rows [][]string, width int) string {
 			if i == len(widths) {
 				widths = append(widths, 0)
 			}
-			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
+			widths[i] = max(widths[i], cells(cell))
 		}
 	}
 	var b strings.Builder
@@ -236,15 +244,50 @@ func layout(rows [][]string, width int) string {
 				line.WriteString(cell)
 				break
 			}
-			line.WriteString(cell + strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell)+2))
+			line.WriteString(cell + strings.Repeat(" ", widths[i]-cells(cell)+2))
 		}
 		text := strings.TrimRight(line.String(), " ")
-		if width > 1 && utf8.RuneCountInString(text) > width {
-			text = string([]rune(text)[:width-1]) + "…"
-		}
-		b.WriteString(text + "\n")
+		b.WriteString(cut(text, width) + "\n")
 	}
 	return b.String()
+}
+
+// cut shortens a line to the cells of a screen; 0: its width is not known.
+func cut(text string, width int) string {
+	if width <= 1 || cells(text) <= width {
+		return text
+	}
+	used := 0
+	for i, r := range text {
+		if used += cellsOf(r); used > width-1 {
+			return text[:i] + "…"
+		}
+	}
+	return text
+}
+
+// cells is how many columns of a screen a text takes.
+func cells(s string) (n int) {
+	for _, r := range s {
+		n += cellsOf(r)
+	}
+	return n
+}
+
+// wideRunes take two columns: East Asian scripts and pictures.
+var wideRunes = [][2]rune{{0x1100, 0x115f}, {0x2e80, 0x303e}, {0x3041, 0xa4cf}, {0xa960, 0xa97f}, {0xac00, 0xd7a3}, {0xf900, 0xfaff},
+	{0xfe30, 0xfe6f}, {0xff00, 0xff60}, {0xffe0, 0xffe6}, {0x1f300, 0x1f64f}, {0x1f680, 0x1f6ff}, {0x1f900, 0x1f9ff}, {0x20000, 0x3fffd}}
+
+func cellsOf(r rune) int {
+	if unicode.In(r, unicode.Mn, unicode.Me, unicode.Cf) {
+		return 0
+	}
+	for _, w := range wideRunes {
+		if r >= w[0] && r <= w[1] {
+			return 2
+		}
+	}
+	return 1
 }
 
 func oneLine(s string) string {

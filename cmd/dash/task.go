@@ -21,7 +21,7 @@ func taskCommand(t *terminal) *cobra.Command {
 }
 
 var taskColumns = []column[api.Task]{
-	{name: "ID", value: func(v api.Task) string { return v.Id }},
+	{name: "ID", end: true, value: func(v api.Task) string { return v.Id }},
 	{name: "PRIORITY", value: func(v api.Task) string { return string(v.Priority) }},
 	{name: "STATE", value: func(v api.Task) string { return string(v.State) }},
 	{name: "GATEWAY", value: func(v api.Task) string { return deref(v.Gateway) }},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -46,7 +47,7 @@ func (f *userFlags) add(t *terminal, c *cobra.Command) {
 
 // password reads the password from its file, or asks for it. It is never an
 // argument, which other users of the machine could see.
-func (f *userFlags) password(t *terminal) (string, error) {
+func (f *userFlags) password(ctx context.Context, t *terminal) (string, error) {
 	if f.passwordFile != "" {
 		return secretFile(t, "password", f.passwordFile)
 	}
@@ -57,7 +58,7 @@ func (f *userFlags) password(t *terminal) (string, error) {
 	var typed [2]string
 	for i, question := range []string{"Password: ", "Again: "} {
 		fmt.Fprint(t.err, question)
-		b, err := term.ReadPassword(int(in.Fd()))
+		b, err := readPassword(ctx, int(in.Fd()))
 		fmt.Fprintln(t.err)
 		if err != nil {
 			return "", fmt.Errorf("read the password: %w", err)
@@ -68,6 +69,30 @@ func (f *userFlags) password(t *terminal) (string, error) {
 		return "", usage(next.SamePassword, "the two passwords differ")
 	}
 	return typed[0], nil
+}
+
+// readPassword reads a line without showing it. The read cannot be interrupted:
+// Ctrl-C leaves it behind, gives the terminal back its echo, and the process ends.
+func readPassword(ctx context.Context, fd int) ([]byte, error) {
+	before, err := term.GetState(fd)
+	if err != nil {
+		return nil, err
+	}
+	type line struct {
+		text []byte
+		err  error
+	}
+	read := make(chan line, 1)
+	go func() {
+		b, err := term.ReadPassword(fd)
+		read <- line{b, err}
+	}()
+	select {
+	case <-ctx.Done():
+		return nil, errors.Join(ctx.Err(), term.Restore(fd, before))
+	case l := <-read:
+		return l.text, l.err
+	}
 }
 
 // secretFile reads a secret that stands alone in a file.
@@ -99,7 +124,7 @@ func userCreateCommand(t *terminal) *cobra.Command {
 		Long:    "Asks for the password, unless it is in a file. It has 12 to 72 bytes. Roles: viewer may\nread, user may submit tasks, operator may also change gateways and pools, admin everything.",
 		Example: "  dash user create ann@example.com --role operator\n  dash user create ci@example.com --tenant acme --password-file password.txt",
 	}, userColumns, func(ctx context.Context, c *client, o output, args []string) error {
-		password, err := f.password(t)
+		password, err := f.password(ctx, t)
 		if err != nil {
 			return err
 		}
@@ -162,7 +187,7 @@ func userSetCommand(t *terminal) *cobra.Command {
 	}, userColumns, func(ctx context.Context, c *client, o output, args []string) error {
 		body := api.UpdateUser{Role: opt(api.Role(f.role)), Tenant: opt(f.tenant), AllTenants: opt(f.all)}
 		if f.ask || f.passwordFile != "" {
-			password, err := f.password(t)
+			password, err := f.password(ctx, t)
 			if err != nil {
 				return err
 			}
