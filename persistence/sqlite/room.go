@@ -18,6 +18,20 @@ const (
 	reserveMost  = 256 << 20
 )
 
+// logBound is the bound of the log where none is configured: a log never gets
+// shorter, so on a small disk it must not take the room of everything else.
+func logBound(dir string, configured int64) int64 {
+	if configured > 0 {
+		return configured
+	}
+	const bound = 64 << 20
+	var s unix.Statfs_t
+	if unix.Statfs(dir, &s) != nil { // whoever writes meets the error
+		return bound
+	}
+	return min(bound, max(1<<20, int64(s.Blocks)*int64(s.Bsize)/8))
+}
+
 // Room tells what the disk has left for new tasks.
 func (db *DB) Room() persistence.Room { return db.room.Room() }
 

@@ -33,7 +33,7 @@ type Config struct {
 	// one more read per write.
 	CacheTasks int
 	// WALBytes bounds the write-ahead log: past it the next commit waits until
-	// the log was copied into the database; 0: 64 MiB.
+	// the log was copied into the database; 0: 64 MiB, on a small disk less.
 	WALBytes int64
 	// Logger and Registerer may be nil.
 	Logger     *slog.Logger
@@ -54,9 +54,6 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.CacheTasks <= 0 {
 		c.CacheTasks = 1 << 18
-	}
-	if c.WALBytes <= 0 {
-		c.WALBytes = 64 << 20
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -93,6 +90,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
+	cfg.WALBytes = logBound(cfg.Dir, cfg.WALBytes)
 	db := &DB{cfg: cfg, lock: lock}
 	if err := db.open(ctx, unclean); err != nil {
 		return nil, errors.Join(fmt.Errorf("open store in %s: %w", cfg.Dir, asDamage(err)), db.Close())

@@ -50,7 +50,9 @@ func (e *Env) fullOnce(ctx context.Context, b *harness.Bench, s fillable, round 
 	}
 	at = time.Now()
 	key := fmt.Sprintf("room-%d", round)
-	if _, err := b.Submit(ctx, harness.Order{Key: key, Class: "high", Message: "task " + key}, nil); err != nil {
+	room, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if _, err := b.Submit(room, harness.Order{Key: key, Class: "high", Message: "task " + key}, nil); err != nil {
 		return err
 	}
 	took := time.Since(at)
