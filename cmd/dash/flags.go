@@ -53,7 +53,7 @@ func senseless(f *pflag.Flag) string {
 func notPositive(f *pflag.Flag, negative, zero bool) string {
 	switch {
 	case negative:
-		return f.Value.String() + " is less than nothing"
+		return f.Value.String() + " is negative"
 	case zero && !strings.Contains(f.Usage, "0: ") && !strings.Contains(f.Usage, "0 for"):
 		return f.Value.String() + " is no value that it can have"
 	}

@@ -56,11 +56,14 @@ func TestLongTexts(t *testing.T) {
 	}
 	items := []thing{{"a<b", strings.Repeat("é", longCell+1)}}
 	var b bytes.Buffer
-	if err := printList(&terminal{out: &b}, output{format: "table", noHeaders: true}, columns, items); err != nil {
-		t.Fatal(err)
-	}
-	if got, want := b.String(), "a<b  "+strings.Repeat("é", longCell-1)+"…  big\n"; got != want {
-		t.Errorf("among other columns: %q, want %q", got, want)
+	for screen, want := range map[bool]string{true: strings.Repeat("é", longCell-1) + "…", false: strings.Repeat("é", longCell+1)} {
+		b.Reset()
+		if err := printList(&terminal{out: &b, screen: screen}, output{format: "table", noHeaders: true}, columns, items); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := b.String(), "a<b  "+want+"  big\n"; got != want {
+			t.Errorf("among other columns, on a screen %v: %q, want %q", screen, got, want)
+		}
 	}
 	for _, o := range []output{{format: "table", columns: []string{"name", "text"}}, {format: "jsonl"}} {
 		b.Reset()
@@ -122,5 +125,25 @@ func TestEveryVerbExplainsItself(t *testing.T) {
 				t.Errorf("%s: summary %q, example %q", c.CommandPath(), c.Short, c.Example)
 			}
 		}
+	}
+}
+
+// A screen shows the end of a task's id, by which it is named; wide characters
+// take two columns of it.
+func TestTableOfAScreen(t *testing.T) {
+	t.Parallel()
+	v := fakeTask(longID+"1", api.TaskStateQueued)
+	var b bytes.Buffer
+	for screen, want := range map[bool]string{true: v.Id[24:] + "\n", false: v.Id + "\n"} {
+		b.Reset()
+		if err := printList(&terminal{out: &b, screen: screen}, output{format: "table", noHeaders: true, columns: []string{"id"}}, taskColumns, []api.Task{v}); err != nil || b.String() != want {
+			t.Errorf("on a screen %v: %q, %v; want %q", screen, b.String(), err, want)
+		}
+	}
+	if got, want := layout([][]string{{"日本", "x"}, {"abcd", "y"}}, 0), "日本  x\nabcd  y\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got, want := cut("日本語", 4), "日…"; got != want {
+		t.Errorf("cut to %q, want %q", got, want)
 	}
 }
