@@ -41,6 +41,17 @@ func (p *Pool) Limit(c Class) ClassLimit {
 	return l
 }
 
+// Same says whether p and o say the same, whatever their versions: what is not
+// given is its default.
+func (p *Pool) Same(o *Pool) bool {
+	for _, c := range Classes {
+		if p.Limit(c) != o.Limit(c) || p.Reserved[c] != o.Reserved[c] {
+			return false
+		}
+	}
+	return p.ID == o.ID && p.Tenant == o.Tenant && p.MaxConcurrency == o.MaxConcurrency && p.AgingSeconds == o.AgingSeconds && p.Away() == o.Away()
+}
+
 // Away returns how long an unreachable gateway keeps its tasks.
 func (p *Pool) Away() time.Duration {
 	if p.AwaySeconds <= 0 {

@@ -132,6 +132,9 @@ type ClassStats struct {
 	RetryWait int
 	Held      int
 	Running   int // at gateways
+	// Starved says why no task of the class can ever start with the gateways
+	// there are; empty: one can.
+	Starved string
 	// Admitted and Bytes are what counts against Limit: queued, scheduled,
 	// waiting for a retry, and on their way in.
 	Admitted int

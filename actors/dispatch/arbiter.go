@@ -183,10 +183,7 @@ func (a *Arbiter) Next(now time.Time) (*Item, string) {
 
 // pick returns the open lane whose head is first in the order.
 func (a *Arbiter) pick(now int64) *lane {
-	slack := a.free
-	if a.limits.MaxRunning > 0 {
-		slack = min(slack, a.limits.MaxRunning-a.flying)
-	}
+	slack := a.slack()
 	if slack <= 0 {
 		return nil
 	}
@@ -209,6 +206,14 @@ func (a *Arbiter) pick(now int64) *lane {
 	return best
 }
 
+// slack is how many tasks may start now.
+func (a *Arbiter) slack() int {
+	if a.limits.MaxRunning > 0 {
+		return min(a.free, a.limits.MaxRunning-a.flying)
+	}
+	return a.free
+}
+
 // reservedFromOthers is how many of the free slots a task of class c must leave.
 func (a *Arbiter) reservedFromOthers(c messages.Class) int {
 	n := 0
@@ -218,6 +223,39 @@ func (a *Arbiter) reservedFromOthers(c messages.Class) int {
 		}
 	}
 	return n
+}
+
+// slots is how many tasks can be at gateways at once.
+func (a *Arbiter) slots() int {
+	n := 0
+	for _, g := range a.order {
+		n += max(0, g.Window)
+	}
+	if a.limits.MaxRunning > 0 {
+		n = min(n, a.limits.MaxRunning)
+	}
+	return n
+}
+
+// starves says whether the slots reserved for other classes leave class c none
+// of those there are, whatever ends. Without slots nothing runs anyway.
+func (a *Arbiter) starves(c messages.Class) (slots, reserved int, yes bool) {
+	slots = a.slots()
+	for d, want := range a.limits.Reserved {
+		if d != c && d.Valid() {
+			reserved += want
+		}
+	}
+	return slots, reserved, slots > 0 && reserved >= slots
+}
+
+// kept is how many slots are free but kept for other classes, so that a task
+// of class c does not start now; 0: that is not what keeps it.
+func (a *Arbiter) kept(c messages.Class) int {
+	if slack := a.slack(); slack <= a.reservedFromOthers(c) {
+		return max(0, slack)
+	}
+	return 0
 }
 
 // aged is the class a task counts as after its waiting time.

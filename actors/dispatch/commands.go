@@ -157,6 +157,7 @@ func (b *broker) stats(ctx actor.Context, m QueueStats) {
 		cs := ClassStats{
 			Class: c, Queued: n[messages.Queued], Scheduled: n[messages.Scheduled], RetryWait: n[messages.RetryWait],
 			Held: n[messages.Held], Running: b.arb.Running(c), Limit: b.pool.Limit(c),
+			Starved: b.starved(c),
 		}
 		if at := b.arb.Oldest(c); at != 0 {
 			cs.Oldest = unixMicro(at)

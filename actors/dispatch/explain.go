@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
 )
 
 // explain says what keeps a waiting task. A reason that will not go away by
@@ -41,7 +42,29 @@ func (b *broker) explain(m Explain) Explanation {
 	case b.arb.limits.MaxRunning > 0 && b.arb.flying >= b.arb.limits.MaxRunning:
 		return Explanation{Reason: fmt.Sprintf("the pool runs as many tasks as it may at once, %d", b.arb.limits.MaxRunning)}
 	}
+	if why := b.starved(e.item.Class); why != "" {
+		return Explanation{Reason: why + ": " + fmt.Sprintf(next.AddOrReserveLess, b.pool.ID)}
+	}
+	if n := b.arb.kept(e.item.Class); n > 0 {
+		return Explanation{Reason: fmt.Sprintf("reserved: the free slots, %d, are kept for other classes", n)}
+	}
 	return Explanation{}
+}
+
+// starved says why no task of a class can ever start with the gateways there
+// are, because of slots reserved for others; empty: one can.
+func (b *broker) starved(c messages.Class) string {
+	slots, reserved, yes := b.arb.starves(c)
+	if !yes {
+		return ""
+	}
+	var each []string
+	for _, d := range messages.Classes {
+		if n := b.arb.limits.Reserved[d]; d != c && n > 0 {
+			each = append(each, fmt.Sprintf("%s %d", d, n))
+		}
+	}
+	return fmt.Sprintf("reserved: the pool has %d slots and keeps %d for other classes (%s), so that no %s task starts", slots, reserved, strings.Join(each, ", "), c)
 }
 
 // retryReason says why a task waits for another attempt, and until when.

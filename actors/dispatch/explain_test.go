@@ -41,3 +41,36 @@ func TestExplainSaysWhyATaskWaits(t *testing.T) {
 		why(second.ID, "every gateway that fits is busy")
 	})
 }
+
+// TestExplainNamesReservedSlots: a class that other classes' slots keep out
+// says so, and for ever is told from for now.
+func TestExplainNamesReservedSlots(t *testing.T) {
+	play(t, func(c *Config) { c.Pool.Reserved = map[messages.Class]int{messages.Critical: 2, messages.High: 1} }, func(t *testing.T, b *bench) {
+		g := b.gateway("gw-1")
+		g.demand(3)
+		low := b.submit(newTask(messages.Low, ""))
+		why := func(id, want string) {
+			t.Helper()
+			synctest.Wait()
+			if e, err := b.client.Explain(b.ctx(), "default", "", id); err != nil || e.Reason != want {
+				t.Errorf("%q, %v, want %q", e.Reason, err, want)
+			}
+		}
+		never := "reserved: the pool has 3 slots and keeps 3 for other classes (critical 2, high 1), so that no low task starts"
+		why(low.ID, never+": add gateways, or keep fewer slots free with `dash pool set default --reserved CLASS=SLOTS`")
+		for _, c := range b.stats().Classes {
+			if want := map[messages.Class]string{messages.Low: never}[c.Class]; c.Class != messages.Medium && c.Starved != want {
+				t.Errorf("%s is starved: %q, want %q", c.Class, c.Starved, want)
+			}
+		}
+		g.demand(4)
+		g.assign()
+		second := b.submit(newTask(messages.Low, ""))
+		why(second.ID, "reserved: the free slots, 3, are kept for other classes")
+		for _, c := range b.stats().Classes {
+			if c.Starved != "" {
+				t.Errorf("%s is starved: %q", c.Class, c.Starved)
+			}
+		}
+	})
+}

@@ -236,6 +236,9 @@ func (c *client) queueFindings(ctx context.Context) []finding {
 	for _, class := range q.Items {
 		depth, running = depth+class.Depth, running+class.Running
 		name := fmt.Sprintf("queue %s/%s", class.Pool, class.Class)
+		if class.Warning != nil {
+			found = append(found, finding{Check: name, Result: "warn", Detail: *class.Warning, Next: fmt.Sprintf(next.AddOrReserveLess, class.Pool)})
+		}
 		if class.Limits.Count > 0 && class.Depth >= class.Limits.Count {
 			found = append(found, finding{Check: name, Result: "fail", Detail: fmt.Sprintf("full: %d tasks wait, more are answered with 429", class.Depth), Next: next.AddGatewaysOrLimit, code: exitFailed})
 		} else if oldest := seconds(class.OldestAgeSeconds); oldest > oldQueue {

@@ -756,7 +756,7 @@ type Pool struct {
 	Limits         PoolLimits `json:"limits"`
 	MaxConcurrency int        `json:"max_concurrency"`
 
-	// Reserved slots kept free for a class
+	// Reserved slots kept free for a class; where the pool has a max_concurrency, their sum is not above it
 	Reserved Reserved `json:"reserved"`
 	Tenant   string   `json:"tenant"`
 	Version  int64    `json:"version"`
@@ -822,7 +822,7 @@ type PutPool struct {
 	// MaxConcurrency runs at once over all its gateways; 0: no cap
 	MaxConcurrency *int `json:"max_concurrency,omitempty"`
 
-	// Reserved slots kept free for a class
+	// Reserved slots kept free for a class; where the pool has a max_concurrency, their sum is not above it
 	Reserved *Reserved `json:"reserved,omitempty"`
 
 	// Tenant neither `.` nor `..`, which mean something else in paths
@@ -851,6 +851,9 @@ type QueueClass struct {
 	// Running tasks that a gateway holds
 	Running int    `json:"running"`
 	Tenant  string `json:"tenant"`
+
+	// Warning why no task of the class can start with the gateways there are: the slots reserved for other classes take them all; null: one can
+	Warning *string `json:"warning"`
 }
 
 // QueuePosition defines model for QueuePosition.
@@ -879,7 +882,7 @@ type ReplayedDeadLetters struct {
 	Replayed int `json:"replayed"`
 }
 
-// Reserved slots kept free for a class
+// Reserved slots kept free for a class; where the pool has a max_concurrency, their sum is not above it
 type Reserved struct {
 	Critical *int `json:"critical,omitempty"`
 	High     *int `json:"high,omitempty"`

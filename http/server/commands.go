@@ -130,6 +130,9 @@ type QueueClass struct {
 	Running   int   // tasks that a gateway holds
 	OldestAge time.Duration
 	Limit     messages.ClassLimit
+	// Warning says why no task of the class can ever start with the gateways
+	// there are; empty: one can.
+	Warning string
 }
 
 // Gateway is a gateway's configuration and its owner's last word about it. A

@@ -98,6 +98,7 @@ func viewQueue(q QueueClass) api.QueueClass {
 	return api.QueueClass{
 		Pool: q.Pool, Tenant: q.Tenant, Class: api.Priority(q.Class.String()), Depth: q.Depth, Bytes: q.Bytes,
 		Running: q.Running, OldestAgeSeconds: q.OldestAge.Seconds(), Limits: viewLimit(q.Limit),
+		Warning: text(q.Warning),
 	}
 }
 

@@ -150,6 +150,8 @@ const (
 	SetURLExample         = "set it to the node's address, for example %s"
 	SeeFailedChecks       = "see the failed checks, or wait if it is stopping"
 	AddGatewaysOrReserved = "add gateways, or see `dash pool set --help` for reserved slots and aging"
+	AddOrReserveLess      = "add gateways, or keep fewer slots free with `dash pool set %s --reserved CLASS=SLOTS`"
+	ReserveFewerSlots     = "reserve fewer slots, or raise the pool's maximum"
 	AskWorkingNode        = "nothing, as long as the other node works: see `dash node list`, and set DASH_URL to its address"
 	SeeBelow              = "see below"
 	AddGatewayHelp        = "`dash gateway add --help`"

@@ -279,3 +279,57 @@ func TestUnknownTenantsAreRefused(t *testing.T) {
 		}
 	}
 }
+
+// TestAPoolReservesWhatItMayRun: more slots than the pool's cap can never be
+// kept free.
+func TestAPoolReservesWhatItMayRun(t *testing.T) {
+	t.Parallel()
+	c := newCommands(benchNode(t, t.TempDir(), 1, 1, nil))
+	p := messages.Pool{ID: "p", Tenant: "default", MaxConcurrency: 4, Reserved: map[messages.Class]int{messages.Critical: 3, messages.High: 2}}
+	_, err := poolCommands{c}.Put(t.Context(), p)
+	refusedFor(t, err, messages.CodeInvalid, "5 slots are reserved", "4 at once")
+	p.Reserved = map[messages.Class]int{messages.Critical: 999_999}
+	_, err = poolCommands{c}.Put(t.Context(), p)
+	refusedFor(t, err, messages.CodeInvalid, "999999 slots are reserved")
+	p.Reserved = map[messages.Class]int{messages.Critical: 4}
+	if _, err = (poolCommands{c}).Put(t.Context(), p); err != nil {
+		t.Errorf("as many as it may run: %v", err)
+	}
+}
+
+// TestAnUnchangedPoolKeepsItsVersion: writing what is there is no change, and
+// is still refused when somebody else changed it.
+func TestAnUnchangedPoolKeepsItsVersion(t *testing.T) {
+	t.Parallel()
+	c := poolCommands{newCommands(benchNode(t, t.TempDir(), 1, 1, nil))}
+	put := func(p messages.Pool) messages.Pool {
+		t.Helper()
+		p, err := c.Put(t.Context(), p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	first := put(messages.Pool{ID: "p", Tenant: "default", Reserved: map[messages.Class]int{messages.Critical: 1}})
+	same := messages.Pool{ID: "p", Tenant: "default", Version: first.Version, AwaySeconds: messages.DefaultAwaySeconds,
+		Limits: map[messages.Class]messages.ClassLimit{messages.Low: {Count: messages.DefaultClassCount}}, Reserved: map[messages.Class]int{messages.Critical: 1, messages.Low: 0}}
+	if got := put(same); got.Version != first.Version || !got.CreatedAt.Equal(first.CreatedAt) {
+		t.Errorf("version %d, created %s, want %d, %s", got.Version, got.CreatedAt, first.Version, first.CreatedAt)
+	}
+	for _, change := range []func(*messages.Pool){
+		func(p *messages.Pool) { p.MaxConcurrency = 9 }, func(p *messages.Pool) { p.AgingSeconds = 9 }, func(p *messages.Pool) { p.AwaySeconds = 9 },
+		func(p *messages.Pool) { p.Reserved = nil }, func(p *messages.Pool) { p.Limits = map[messages.Class]messages.ClassLimit{messages.Low: {Bytes: 9}} },
+	} {
+		p := first
+		change(&p)
+		got := put(p)
+		if got.Version != first.Version+1 {
+			t.Errorf("%+v kept its version", p)
+		}
+		first = got
+	}
+	stale := first
+	stale.Version--
+	_, err := c.Put(t.Context(), stale)
+	refusedFor(t, err, messages.CodeVersionClash, "changed meanwhile")
+}

@@ -59,6 +59,13 @@ func (c poolCommands) Put(ctx context.Context, p messages.Pool) (messages.Pool, 
 	if err := c.keepsTenant(ctx, p); err != nil {
 		return p, err
 	}
+	if err := reservesTooMuch(p); err != nil {
+		return p, err
+	}
+	old, err := c.app.repos.Pools.Get(ctx, p.ID)
+	if err == nil && old.Version == p.Version && old.Same(&p) {
+		return old, nil // as it is: a new version would only clash with others' changes
+	}
 	if p.CreatedAt.IsZero() {
 		p.CreatedAt = messages.Now()
 	}
@@ -70,6 +77,22 @@ func (c poolCommands) Put(ctx context.Context, p messages.Pool) (messages.Pool, 
 		return stored, err
 	}
 	return stored, c.owners.SetPool(ctx, stored)
+}
+
+// reservesTooMuch refuses to keep more slots free than the pool may use. What
+// its gateways have can change: that is a warning of the queue.
+func reservesTooMuch(p messages.Pool) error {
+	sum := 0
+	for _, n := range p.Reserved {
+		sum += n
+	}
+	if p.MaxConcurrency == 0 || sum <= p.MaxConcurrency {
+		return nil
+	}
+	return &messages.Error{
+		Code: messages.CodeInvalid, Message: fmt.Sprintf("%d slots are reserved, and the pool runs at most %d at once", sum, p.MaxConcurrency),
+		NextStep: next.ReserveFewerSlots, Fields: []messages.FieldError{{Pointer: "/reserved", Detail: fmt.Sprintf("the sum is above max_concurrency, %d", p.MaxConcurrency)}},
+	}
 }
 
 // keepsTenant refuses to give a pool that is in use to another tenant: its

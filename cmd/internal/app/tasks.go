@@ -198,7 +198,7 @@ func (c taskCommands) Queue(ctx context.Context, tenant, pool string) ([]server.
 			return nil, err
 		}
 		for _, cl := range s.Classes {
-			q := server.QueueClass{Pool: p.ID, Tenant: p.Tenant, Class: cl.Class, Depth: cl.Queued, Bytes: cl.Bytes, Running: cl.Running, Limit: cl.Limit}
+			q := server.QueueClass{Pool: p.ID, Tenant: p.Tenant, Class: cl.Class, Depth: cl.Queued, Bytes: cl.Bytes, Running: cl.Running, Limit: cl.Limit, Warning: cl.Starved}
 			if !cl.Oldest.IsZero() {
 				q.OldestAge = now.Sub(cl.Oldest)
 			}
