@@ -9,7 +9,7 @@ import (
 	"github.com/dash-fleet/dash/messages"
 )
 
-// naive is the order of DESIGN 5 written down without any index: it looks at
+// naive is the order of DESIGN.md written down without any index: it looks at
 // every task and every gateway each time.
 type naive struct {
 	limits Limits

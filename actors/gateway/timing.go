@@ -24,7 +24,7 @@ type Timing struct {
 	Session       session.Timing
 }
 
-// DefaultTiming holds the numbers of DESIGN 5 to 7.
+// DefaultTiming is that of a real gateway; tests have shorter ones.
 var DefaultTiming = Timing{
 	Tick: time.Second, Health: 5 * time.Second,
 	ReconnectMin: 250 * time.Millisecond, ReconnectMax: 30 * time.Second, StableAfter: 5 * time.Second,

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Bounds of the adaptive window (DESIGN 5).
+// Bounds of the adaptive window.
 const (
 	halveEvery  = 5 * time.Second  // several failures of one cause count once
 	growEvery   = 30 * time.Second // +1 after this long without trouble

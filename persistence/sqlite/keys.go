@@ -30,7 +30,7 @@ func keyArgs(k *persistence.Key) ([]driver.Value, error) {
 		nullTime(k.ExpiresAt), nullTime(k.LastUsedAt), active, max(k.Version, 1)}, nil
 }
 
-// nullTime stores "never" as NULL, as the specification's table has it.
+// nullTime stores "never" as NULL, as the table has it.
 func nullTime(t time.Time) driver.Value {
 	if t.IsZero() {
 		return nil

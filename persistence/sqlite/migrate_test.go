@@ -110,7 +110,7 @@ func TestWrongShards(t *testing.T) {
 	}
 }
 
-// TestKeyConstraints checks the defaults that the specification names.
+// TestKeyConstraints checks the defaults of the table of keys.
 func TestKeyConstraints(t *testing.T) {
 	t.Parallel()
 	db := openTest(t, Config{})

@@ -44,7 +44,7 @@ func RunRepositories(t *testing.T, open func(t testing.TB) Engine) {
 	}
 }
 
-// RunSchema checks the tables of the specification, and that nobody can change
+// RunSchema checks the tables of accounts and of the audit log, and that nobody can change
 // the audit log without being noticed.
 func RunSchema(t *testing.T, open func(t testing.TB) Schema) {
 	for name, test := range map[string]func(*testing.T, Schema){
@@ -57,7 +57,7 @@ func RunSchema(t *testing.T, open func(t testing.TB) Schema) {
 	}
 }
 
-// The tables of the specification. A column is "name type [!] [=default]";
+// The tables as they have to be. A column is "name type [!] [=default]";
 // ! means NOT NULL. More columns may be there.
 var specified = []struct {
 	table   string

@@ -113,7 +113,7 @@ const (
 	EngineRedis    = "redis"
 )
 
-// devSimGateways is the number of gateways that CONTRACT promises for --dev.
+// devSimGateways is how many simulated gateways --dev starts.
 const devSimGateways = 3
 
 // Default returns the configuration of a node that is told nothing. Node and
