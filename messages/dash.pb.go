@@ -211,9 +211,11 @@ type TaskResult struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Text  string                 `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
 	// Read only, where usage is missing: releases that knew no cache wrote them.
-	InputTokens   int64  `protobuf:"varint,2,opt,name=input_tokens,json=inputTokens,proto3" json:"input_tokens,omitempty"`
-	OutputTokens  int64  `protobuf:"varint,3,opt,name=output_tokens,json=outputTokens,proto3" json:"output_tokens,omitempty"`
-	Usage         *Usage `protobuf:"bytes,50,opt,name=usage,proto3" json:"usage,omitempty"`
+	InputTokens  int64  `protobuf:"varint,2,opt,name=input_tokens,json=inputTokens,proto3" json:"input_tokens,omitempty"`
+	OutputTokens int64  `protobuf:"varint,3,opt,name=output_tokens,json=outputTokens,proto3" json:"output_tokens,omitempty"`
+	Usage        *Usage `protobuf:"bytes,50,opt,name=usage,proto3" json:"usage,omitempty"`
+	// How many bytes the whole answer had, where text is only its beginning.
+	CutFrom       int64 `protobuf:"varint,75,opt,name=cut_from,json=cutFrom,proto3" json:"cut_from,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -274,6 +276,13 @@ func (x *TaskResult) GetUsage() *Usage {
 		return x.Usage
 	}
 	return nil
+}
+
+func (x *TaskResult) GetCutFrom() int64 {
+	if x != nil {
+		return x.CutFrom
+	}
+	return 0
 }
 
 // Usage is what an attempt cost, in tokens. Without one it is unknown.
@@ -1043,13 +1052,14 @@ const file_dash_proto_rawDesc = "" +
 	"\vmax_seconds\x18\x02 \x01(\x01R\n" +
 	"maxSeconds\x12\x16\n" +
 	"\x06factor\x18\x03 \x01(\x01R\x06factor\x12\x16\n" +
-	"\x06jitter\x18\x04 \x01(\x01R\x06jitter\"\x8e\x01\n" +
+	"\x06jitter\x18\x04 \x01(\x01R\x06jitter\"\xa9\x01\n" +
 	"\n" +
 	"TaskResult\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\tR\x04text\x12!\n" +
 	"\finput_tokens\x18\x02 \x01(\x03R\vinputTokens\x12#\n" +
 	"\routput_tokens\x18\x03 \x01(\x03R\foutputTokens\x12$\n" +
-	"\x05usage\x182 \x01(\v2\x0e.dash.v1.UsageR\x05usage\"y\n" +
+	"\x05usage\x182 \x01(\v2\x0e.dash.v1.UsageR\x05usage\x12\x19\n" +
+	"\bcut_from\x18K \x01(\x03R\acutFrom\"y\n" +
 	"\x05Usage\x12\x14\n" +
 	"\x05input\x18\x01 \x01(\x03R\x05input\x12\x16\n" +
 	"\x06output\x18\x02 \x01(\x03R\x06output\x12!\n" +

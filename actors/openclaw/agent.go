@@ -82,12 +82,12 @@ func (k AnswerKind) String() string {
 type AgentAnswer struct {
 	Kind  AnswerKind
 	RunID string
-	// Text, Truncated, Usage and Meta come with AnswerFinal. Truncated means
-	// the text was longer than Config.MaxText.
-	Text      string
-	Truncated bool
-	Usage     *Usage // nil: the gateway does not say
-	Meta      RunMeta
+	// Text, CutFrom, Usage and Meta come with AnswerFinal. CutFrom is the length
+	// in bytes of a text that was longer than Config.MaxText, else 0.
+	Text    string
+	CutFrom int
+	Usage   *Usage // nil: the gateway does not say
+	Meta    RunMeta
 	// Failure comes with AnswerFailed.
 	Failure *Failure
 	// Written comes with AnswerLost: false only if certainly nothing was sent.
@@ -203,7 +203,7 @@ func (c *Conn) decodeSuccess(a AgentAnswer, w agentPayload, p *pending) AgentAns
 		return a
 	}
 	a.Kind = AnswerFinal
-	a.Text, a.Truncated = content(r.text, c.cfg.MaxText)
+	a.Text, a.CutFrom = content(r.text, c.cfg.MaxText)
 	a.Usage, a.Meta = r.usage, r.meta
 	return a
 }

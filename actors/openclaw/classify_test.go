@@ -171,14 +171,18 @@ func TestReplyTextIsBoundedAndStorable(t *testing.T) {
 	for _, tt := range []struct {
 		in, want string
 		limit    int
-		cut      bool
+		cut      int
 	}{
-		{"fine", "fine", 10, false},
-		{"a\x00b", "a\uFFFDb", 10, false},
-		{"a\xffb", "a\uFFFDb", 10, false},
-		{"abcdef", "abc", 3, true},
-		{"aäöü", "aä", 4, true},
-		{"日本語", "日", 5, true},
+		{"fine", "fine", 10, 0},
+		{"fine", "fine", 4, 0},
+		{"a\x00b", "a\uFFFDb", 10, 0},
+		{"a\xffb", "a\uFFFDb", 10, 0},
+		{"abcdef", "abc", 3, 6},
+		{"aäöü", "aä", 4, 7},
+		{"aäöü", "aä", 3, 7}, // a whole letter at the edge stays
+		{"日本語", "日", 5, 9},
+		{"日本語", "", 2, 9},
+		{"\x00\x00\x00", "\uFFFD", 3, 9}, // what a byte becomes is bounded too
 	} {
 		if got, cut := content(tt.in, tt.limit); got != tt.want || cut != tt.cut {
 			t.Errorf("content(%q, %d) = %q %v, want %q %v", tt.in, tt.limit, got, cut, tt.want, tt.cut)

@@ -44,8 +44,8 @@ type RunText struct {
 	RunID      string
 	SessionKey string // may be empty
 	Text       string // all so far
-	Truncated  bool   // longer than Config.MaxText
-	Replaced   bool   // earlier text was taken back
+	CutFrom    int
+	Replaced   bool // earlier text was taken back
 }
 
 // RunPhase is a lifecycle event: start, model, finishing, end, error, … Only
@@ -75,7 +75,7 @@ type RunChat struct {
 	SessionKey string
 	State      string // final, error or aborted
 	Text       string // with final
-	Truncated  bool
+	CutFrom    int
 	StopReason string
 	Error      string       // with error
 	Class      FailureClass // with error
@@ -231,7 +231,7 @@ func decodeRunText(e runEvent, cfg Config) (RunText, bool) {
 		case "text":
 			var s string
 			if s, seen = text(it.val); seen {
-				t.Text, t.Truncated = content(s, cfg.MaxText)
+				t.Text, t.CutFrom = content(s, cfg.MaxText)
 			}
 		case "replace":
 			t.Replaced, _ = boolean(it.val)
@@ -290,7 +290,7 @@ func (c *Conn) chatEvent(b []byte) bool {
 	switch e.state {
 	case "final":
 		s, _ := messageText(e.message, c.cfg.MaxDepth-1)
-		r.Text, r.Truncated = content(s, c.cfg.MaxText)
+		r.Text, r.CutFrom = content(s, c.cfg.MaxText)
 	case "error":
 		r.Error = c.clean.text(e.errText)
 		r.Class = classOfChat(e, c.cfg.MaxDepth-1, c.clean)

@@ -37,7 +37,7 @@ type HistoryItem struct {
 	// "<runId>:user" mark; empty for others.
 	RunID      string
 	Text       string
-	Truncated  bool
+	CutFrom    int
 	StopReason string
 	CustomType string
 	At         time.Time
@@ -63,9 +63,9 @@ type RunTrace struct {
 	Pending bool
 	// Answered: an assistant text follows before the next user text. Text is
 	// the last such text.
-	Answered  bool
-	Text      string
-	Truncated bool
+	Answered bool
+	Text     string
+	CutFrom  int
 }
 
 const maxHistory = 1000
@@ -144,7 +144,7 @@ func decodeHistory(b []byte, maxText int) (History, string) {
 		}
 		item.failed = strings.HasSuffix(m.IdempotencyKey, failedMark)
 		s, _ := contentText(m.Content)
-		item.Text, item.Truncated = content(s, maxText)
+		item.Text, item.CutFrom = content(s, maxText)
 		h.Items = append(h.Items, item)
 	}
 	if w.Pending != nil {
@@ -174,7 +174,7 @@ func (h History) Trace(runID string) RunTrace {
 		case t.Taken && item.Role == "user":
 			t.LastTurn = false
 		case t.LastTurn && item.IsReply():
-			t.Answered, t.Text, t.Truncated = true, item.Text, item.Truncated
+			t.Answered, t.Text, t.CutFrom = true, item.Text, item.CutFrom
 		}
 	}
 	return t

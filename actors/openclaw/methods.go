@@ -18,9 +18,9 @@ type RunStatus struct {
 	StopReason string
 	Error      string
 	// Text is the reply, where the gateway still knows it (HasText).
-	Text      string
-	HasText   bool
-	Truncated bool
+	Text    string
+	HasText bool
+	CutFrom int
 }
 
 // Over reports whether the run has ended.
@@ -116,7 +116,7 @@ func (c *Conn) decodeTerminalReply(s *RunStatus, b []byte) {
 		if string(it.key) == "text" {
 			var v string
 			if v, s.HasText = text(it.val); s.HasText {
-				s.Text, s.Truncated = content(v, c.cfg.MaxText)
+				s.Text, s.CutFrom = content(v, c.cfg.MaxText)
 			}
 		}
 	}

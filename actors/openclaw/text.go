@@ -47,20 +47,19 @@ func (c cleaner) text(s string) string {
 }
 
 // content makes a reply text storable: valid UTF-8 without NUL, which no text
-// column takes. It reports whether the text was cut at limit bytes.
-func content(s string, limit int) (string, bool) {
-	cut := false
-	if len(s) > limit {
-		s, cut = s[:limit], true
-		for len(s) > 0 && !utf8.RuneStart(s[len(s)-1]) {
-			s = s[:len(s)-1]
-		}
-		if len(s) > 0 && s[len(s)-1] >= utf8.RuneSelf {
-			s = s[:len(s)-1]
-		}
-	}
+// column takes, of at most limit bytes. It returns the length of the whole text
+// in bytes if that was cut, else 0.
+func content(s string, limit int) (string, int) {
 	if strings.IndexByte(s, 0) >= 0 {
 		s = strings.ReplaceAll(s, "\x00", "\uFFFD")
 	}
-	return strings.ToValidUTF8(s, "\uFFFD"), cut
+	s = strings.ToValidUTF8(s, "\uFFFD")
+	if len(s) <= limit {
+		return s, 0
+	}
+	end := limit
+	for end > 0 && !utf8.RuneStart(s[end]) {
+		end--
+	}
+	return s[:end], len(s)
 }

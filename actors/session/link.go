@@ -68,7 +68,7 @@ func turns(items []openclaw.HistoryItem) []Turn {
 		t.Bare = false
 		if it.IsReply() {
 			// A transcript counts single model calls, not runs: the cost is unknown.
-			t.Reply = &messages.TaskResult{Text: it.Text}
+			t.Reply = result(it.Text, it.CutFrom, nil)
 		}
 	}
 	return out
@@ -84,7 +84,7 @@ func wait(ctx context.Context, l Link, e Wait) (Event, error) {
 	switch {
 	case !s.Over():
 	case s.Succeeded() && s.HasText:
-		w.Kind, w.Result = Success, &messages.TaskResult{Text: s.Text}
+		w.Kind, w.Result = Success, result(s.Text, s.CutFrom, nil)
 	case s.Succeeded():
 		// It ended well, but the text is only in the transcript.
 		return RunEnded{Conn: e.Conn, RunID: e.RunID}, nil
@@ -140,7 +140,7 @@ func answer(conn Conn, a openclaw.AgentAnswer) (Event, Trouble) {
 		out.Kind = InFlight
 	case openclaw.AnswerFinal:
 		out.Kind = Success
-		out.Result = &messages.TaskResult{Text: a.Text, Usage: usage(a.Usage)}
+		out.Result = result(a.Text, a.CutFrom, usage(a.Usage))
 	case openclaw.AnswerLost:
 		if !a.Written {
 			return NotSent{Conn: conn}, Trouble{}
@@ -156,6 +156,12 @@ func answer(conn Conn, a openclaw.AgentAnswer) (Event, Trouble) {
 		return out, trouble(a.Failure)
 	}
 	return out, Trouble{}
+}
+
+// result is an answer as it is stored; cutFrom is the length of one that was
+// too long, else 0.
+func result(text string, cutFrom int, u *messages.Usage) *messages.TaskResult {
+	return &messages.TaskResult{Text: text, CutFrom: int64(cutFrom), Usage: u}
 }
 
 // usage counts the same for all providers: input is all that the model read.

@@ -1157,7 +1157,14 @@ type TaskRequires struct {
 
 // TaskResult defines model for TaskResult.
 type TaskResult struct {
+	// Length of the whole answer, in bytes of UTF-8
+	Length int64 `json:"length"`
+
+	// Text at most 4 MiB of the answer; the rest of a longer one is not kept
 	Text string `json:"text"`
+
+	// Truncated the answer was longer: text is its beginning, and ends between two characters
+	Truncated bool `json:"truncated"`
 
 	// Usage null: unknown, because the gateway did not say or the run was found again after a restart
 	Usage *Usage `json:"usage"`

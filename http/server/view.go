@@ -70,7 +70,8 @@ func viewTask(t Task) api.Task {
 		v.RunId = text(t.RunID())
 	}
 	if r := t.Result; r != nil {
-		v.Result = &api.TaskResult{Text: r.GetText(), Usage: viewUsage(r.Used())}
+		cut := r.GetCutFrom()
+		v.Result = &api.TaskResult{Text: r.GetText(), Truncated: cut > 0, Length: max(cut, int64(len(r.GetText()))), Usage: viewUsage(r.Used())}
 	}
 	if e := t.Error; e != nil {
 		v.Error = &api.TaskError{Code: e.GetCode(), Message: e.GetMessage(), Retryable: e.GetRetryable(), Usage: viewUsage(e.GetUsage())}
