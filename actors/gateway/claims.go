@@ -275,6 +275,7 @@ func (g *gateway) watchOnly(ctx actor.Context, ref messages.ClaimRef) {
 		g.skip(ctx, c)
 		g.demand(ctx)
 		g.grant(ctx)
+		g.drainedIfEmpty(ctx)
 	}
 }
 

@@ -3,6 +3,7 @@ package gateway_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
@@ -56,6 +57,17 @@ func TestDrainOfADeadGatewayEnds(t *testing.T) {
 // first, by whoever may; then the drain ends.
 func TestDrainOfALostGatewayWaitsForItsRuns(t *testing.T) {
 	t.Parallel()
+	for _, held := range []bool{false, true} {
+		t.Run(fmt.Sprintf("held=%t", held), func(t *testing.T) {
+			t.Parallel()
+			drainOfALost(t, held)
+		})
+	}
+}
+
+// drainOfALost: a task that its pool's owner holds takes no slot, so nobody
+// waits for what becomes of it.
+func drainOfALost(t *testing.T, held bool) {
 	l := newLink("b1")
 	l.onAgent = func(r openclaw.AgentRequest, on func(openclaw.AgentAnswer)) {
 		on(openclaw.AgentAnswer{Kind: openclaw.AnswerAccepted, RunID: r.RunID})
@@ -70,7 +82,7 @@ func TestDrainOfALostGatewayWaitsForItsRuns(t *testing.T) {
 	if s := r.inspect(); s.Status.State != messages.GatewayUnreachable {
 		t.Fatalf("it is %s with a task that nobody has settled", s.Status.State)
 	}
-	r.system.Root.Send(r.pid, messages.Withdraw{ClaimRef: messages.ClaimRef{Task: task.ID, Claim: task.Claim}})
+	r.system.Root.Send(r.pid, messages.Withdraw{ClaimRef: messages.ClaimRef{Task: task.ID, Claim: task.Claim}, Held: held})
 	r.until(messages.GatewayDrained)
 }
 
