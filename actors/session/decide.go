@@ -95,6 +95,9 @@ func (d *decision) connected(e Connected) {
 		return
 	}
 	d.dropConn()
+	if !d.since.IsZero() && !d.lostAt.IsZero() { // nothing could recover meanwhile
+		d.since = d.since.Add(d.now.Sub(later(d.since, d.lostAt)))
+	}
 	d.ended = e.Ended
 	if d.lastBoot != "" && d.lastBoot != e.BootID && d.lastBoot != e.Ended && d.Task.State == messages.Recovering && !d.rested {
 		d.died = true
@@ -349,3 +352,10 @@ func (d *decision) disarm(t TimerKind) {
 }
 
 func (d *decision) isArmed(t TimerKind) bool { return d.armed&(1<<t) != 0 }
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}

@@ -64,7 +64,7 @@ type Run struct {
 	lastBoot string    // of the last connection
 	ended    string    // Connected.Ended
 	lostAt   time.Time // when the last connection was lost
-	since    time.Time // RECOVERING since then
+	since    time.Time // RECOVERING since then, without the time when it could not be reached
 	onBoot   bool      // the process sentBoot may have got this run's frame
 	rested   bool      // the last process did nothing for the run when its connection was lost
 	asked    bool      // AskAlone is open, or was answered
@@ -221,10 +221,14 @@ func (r *Run) allowance() time.Duration {
 	return min(t, max(t-r.Task.Active, minLeft))
 }
 
-// used is the time that the claim's run was at work on living processes.
+// used is the time that the claim's run was at work on living processes. One
+// that is gone was so until its connection was lost, as far as anybody knows.
 func (r *Run) used(now time.Time) time.Duration {
 	if r.Task.ActiveSince.IsZero() {
 		return r.Task.Active
+	}
+	if r.elsewhere() {
+		now = r.lostAt
 	}
 	return r.Task.Active + max(0, now.Sub(r.Task.ActiveSince))
 }

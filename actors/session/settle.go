@@ -88,7 +88,7 @@ func (d *decision) watchDeadline() {
 	if d.Task.ActiveSince.IsZero() {
 		d.Task.ActiveSince = d.now
 	}
-	d.arm(DeadlineTimer, left-d.now.Sub(d.Task.ActiveSince))
+	d.arm(DeadlineTimer, left-(d.used(d.now)-d.Task.Active))
 }
 
 func (d *decision) claimed() bool {

@@ -120,6 +120,9 @@ func (s *story) start(args map[string]string) {
 	if _, ok := args["last-attempt"]; ok {
 		task.Attempt = task.Spec.MaxAttempts
 	}
+	if _, ok := args["at-work"]; ok {
+		task.ActiveSince = t0
+	}
 	_, found := args["found"]
 	s.run = Start(task, sess, "", !found)
 }
