@@ -571,7 +571,9 @@ type DeadLetterFilter struct {
 }
 
 // EventMessage One message of `/events` (WebSocket, server-sent events) and of the stream of a run. `seq` is the place in the
-// log and grows strictly; what is not stored (`delta`, `snapshot`, `final`, `gap`, `subscribed`) has none.
+// log and grows strictly; what is not stored (`delta`, `snapshot`, `final`, `gap`, `subscribed`) has none. A `position` comes with each
+// heartbeat of a WebSocket: everything up to its `seq` was sent, or did not match the topics; before the first event
+// of a log it has none.
 type EventMessage struct {
 	// Data TaskChanged, GatewayChanged, SessionChanged, RunDelta, RunSnapshot, RunFinal or Subscribed, by type
 	Data *json.RawMessage `json:"data,omitempty"`
@@ -584,7 +586,7 @@ type EventMessage struct {
 	// To gap: the last missing number
 	To *int64 `json:"to,omitempty"`
 
-	// Type task.state, gateway.state, session.state, delta, snapshot, final, gap, subscribed
+	// Type task.state, gateway.state, session.state, delta, snapshot, final, gap, subscribed, position
 	Type string `json:"type"`
 }
 

@@ -16,6 +16,7 @@ const (
 	typeFinal      = "final"
 	typeGap        = "gap"
 	typeSubscribed = "subscribed"
+	typePosition   = "position" // everything up to its seq was told
 )
 
 func text(s string) *string {

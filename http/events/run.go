@@ -37,7 +37,11 @@ func (s *Server) ServeRun(ctx context.Context, w http.ResponseWriter, v Viewer, 
 	if err != nil {
 		return err
 	}
-	if r.out, err = newSSE(w, s.cfg.WriteTimeout); err != nil {
+	begin := last
+	if since != nil {
+		begin = min(*since, last)
+	}
+	if r.out, err = newSSE(w, s.cfg.WriteTimeout, begin); err != nil {
 		return err
 	}
 	r.last = last
@@ -144,7 +148,7 @@ func (r *runStream) follow(ctx context.Context) error {
 			return ctx.Err()
 		case <-tick.C:
 			if err = r.s.check(ctx, r.v); err == nil {
-				err = r.out.heartbeat()
+				r.out.heartbeat(r.last)
 			}
 		case <-r.words.C():
 			err = r.delta()

@@ -182,7 +182,7 @@ func (s *Server) ServeLog(ctx context.Context, w http.ResponseWriter, v Viewer, 
 	if err != nil {
 		return err
 	}
-	out, err := newSSE(w, s.cfg.WriteTimeout)
+	out, err := newSSE(w, s.cfg.WriteTimeout, from)
 	if err != nil {
 		return err
 	}
@@ -211,8 +211,11 @@ func (s *Server) pump(ctx context.Context, out *sse, v Viewer, topics Topics, f 
 		}
 		if err == nil && g == nil && len(events) == 0 {
 			if err = s.check(ctx, v); err == nil {
-				err = out.heartbeat()
+				out.heartbeat(f.last)
 			}
+		}
+		if len(events) == pageSize && out.buf.Len() == 0 {
+			out.position(f.last) // none of them is for this watcher
 		}
 		if err == nil {
 			err = out.flush()

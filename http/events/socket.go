@@ -13,7 +13,6 @@ import (
 
 	"github.com/coder/websocket"
 
-	"github.com/dash-fleet/dash/http/api"
 	"github.com/dash-fleet/dash/http/auth"
 	"github.com/dash-fleet/dash/messages"
 )
@@ -204,11 +203,11 @@ func (k *socket) read(ctx context.Context, cancel context.CancelCauseFunc) {
 // want keeps the client's newest subscribe and wakes the stream.
 func (k *socket) want(f frame) {
 	k.mu.Lock()
+	defer k.mu.Unlock()
 	if k.wish != nil && f.Since == nil {
 		f.Since = k.wish.Since
 	}
 	k.wish = &f
-	k.mu.Unlock()
 	select {
 	case k.poke <- struct{}{}:
 	default: // it is awake already
@@ -274,11 +273,13 @@ func (k *socket) stream(ctx context.Context, since *int64) error {
 
 // pump sends events until the client subscribes anew.
 func (k *socket) pump(ctx context.Context, f *follower) error {
+	tick := time.NewTicker(k.s.cfg.Heartbeat)
+	defer tick.Stop()
 	for {
 		if k.subscribe(f) {
 			return nil
 		}
-		events, g, err := f.next(ctx, nil, k.poke)
+		events, g, err := f.next(ctx, tick.C, k.poke)
 		if err != nil {
 			return err
 		}
@@ -291,6 +292,10 @@ func (k *socket) pump(ctx context.Context, f *follower) error {
 				return err
 			}
 		}
+		if g == nil && len(events) == 0 && k.subscribe(f) {
+			return nil
+		}
+		sent := g != nil
 		for _, e := range events {
 			if !k.topics.Match(e) || !visible(k.v.Principal, e) {
 				continue
@@ -302,6 +307,12 @@ func (k *socket) pump(ctx context.Context, f *follower) error {
 			if err := k.send(ctx, b); err != nil {
 				return err
 			}
+			sent = true
+		}
+		if !sent && (len(events) == 0 || len(events) == pageSize) {
+			if err := k.position(ctx, f.last); err != nil {
+				return err
+			}
 		}
 	}
 }
@@ -311,6 +322,10 @@ func (k *socket) subscribe(f *follower) bool {
 	k.mu.Lock()
 	fr := k.wish
 	k.wish = nil
+	select {
+	case <-k.poke: // it is this wish's
+	default:
+	}
 	k.mu.Unlock()
 	if fr == nil {
 		return false
@@ -320,14 +335,6 @@ func (k *socket) subscribe(f *follower) bool {
 		f.seek(*fr.Since)
 	}
 	return true
-}
-
-func (k *socket) subscribed(ctx context.Context, last int64) error {
-	b, err := encode(typeSubscribed, 0, messages.Now(), api.Subscribed{Topics: k.topics.Names(), Since: last})
-	if err != nil {
-		return err
-	}
-	return k.send(ctx, b)
 }
 
 // send writes one message; a client that does not take it in time is cut.

@@ -18,14 +18,16 @@ type sse struct {
 	buf     bytes.Buffer
 }
 
-// newSSE answers 200 and begins the stream.
-func newSSE(w http.ResponseWriter, timeout time.Duration) (*sse, error) {
+// newSSE answers 200 and begins the stream after the position at, which it says
+// at once: a client that is cut before its first event resumes there.
+func newSSE(w http.ResponseWriter, timeout time.Duration, at int64) (*sse, error) {
 	h := w.Header()
 	h["Content-Type"] = []string{"text/event-stream"}
 	h["X-Accel-Buffering"] = []string{"no"}
 	w.WriteHeader(http.StatusOK)
 	s := &sse{w: w, rc: http.NewResponseController(w), timeout: timeout}
-	s.buf.WriteString("retry: 2000\n\n")
+	s.buf.WriteString("retry: 2000\n")
+	s.position(at)
 	// From here on the stream has begun; a client that is gone shows at the next write.
 	_ = s.flush()
 	return s, nil
@@ -66,9 +68,12 @@ func (s *sse) send(typ string, id int64, data any) error {
 	return err
 }
 
-func (s *sse) heartbeat() error {
-	s.buf.WriteString(": heartbeat\n\n")
-	return nil
+// position moves the client's place without an event: an id without data.
+func (s *sse) position(at int64) { s.buf.WriteString("id: " + strconv.FormatInt(at, 10) + "\n\n") }
+
+func (s *sse) heartbeat(at int64) {
+	s.buf.WriteString(": heartbeat\n")
+	s.position(at)
 }
 
 // flush sends what was added. A watcher that does not take it in time is cut.
