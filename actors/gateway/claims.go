@@ -216,7 +216,7 @@ func (g *gateway) assign(ctx actor.Context, a *messages.Assign) {
 // may say by now that it has ended.
 func (g *gateway) adopt(ctx actor.Context, ref messages.ClaimRef, t *messages.Task) {
 	g.cfg.Logger.Warn("took up a run that was not known here", slog.String("task", ref.Task), slog.String("state", t.State.String()))
-	g.employ(ctx, &claim{ref: ref, task: t})
+	g.employ(ctx, &claim{ref: ref, task: t, suspect: t.Suspect()})
 	g.loadRow(ctx, ref, "")
 }
 

@@ -92,6 +92,24 @@ func TestARunThatThePoolMissesIsTakenUp(t *testing.T) {
 	}
 }
 
+// TestASuspectThatIsTakenUpStaysAlone: nothing new comes beside a run under
+// which gateways died, whoever told of it.
+func TestASuspectThatIsTakenUpStaysAlone(t *testing.T) {
+	t.Parallel()
+	l := newLink("b1")
+	r := newRig(t, func(c *gateway.Config) { c.Dial = dialer(l) })
+	await(r, "a window", func(d messages.Demand) bool { return d.Window > 1 })
+	run := r.move(r.row("t1", "").task, messages.Running, func(t *messages.Task) {
+		for range messages.SuspectAfter {
+			t.CountDeath(messages.Now(), false)
+		}
+	})
+	r.system.Root.RequestWithCustomSender(r.pid, &messages.Assign{Task: run}, r.pool)
+	if d := await(r, "the run", func(d messages.Demand) bool { return lists(d, "t1") }); d.Window != 1 {
+		t.Errorf("window %d beside a suspect, want 1", d.Window)
+	}
+}
+
 // TestARestartTakesUpEveryOpenRow, of every state that is at a gateway, and more
 // of them than one page of the store holds.
 func TestARestartTakesUpEveryOpenRow(t *testing.T) {
