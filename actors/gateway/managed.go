@@ -18,6 +18,7 @@ type managed struct {
 	up       bool // Ensure said so and no exit was seen since
 	starting bool
 	stopping bool
+	stale    bool // it was started with another configuration than the present one
 	cold     bool // it was started by us and has had no turn yet
 	endpoint Endpoint
 	starts   []time.Time // inside the retry window; adoptions do not count
@@ -92,6 +93,7 @@ func (g *gateway) processStarted(ctx actor.Context, m started) {
 	if m.endpoint.PID != g.managed.endpoint.PID {
 		g.managed.cold = !m.endpoint.Adopted
 		if !m.endpoint.Adopted {
+			g.managed.stale = false
 			g.managed.starts = append(g.managed.starts, time.Now())
 		}
 		g.awaitExit(ctx, m.endpoint.PID)
@@ -137,7 +139,7 @@ func (g *gateway) stopProcess(ctx actor.Context) {
 	if g.managed.stopping {
 		return
 	}
-	g.managed.stopping = true
+	g.managed.stopping, g.managed.stale = true, false
 	g.ended = g.status.BootID
 	g.demand(ctx)
 	root, self, inc, p, limit := ctx.ActorSystem().Root, ctx.Self(), g.inc, g.cfg.Process, g.cfg.Timing.StopTimeout

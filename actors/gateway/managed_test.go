@@ -150,6 +150,37 @@ func TestNewConfigurationStartsTheProcessAgain(t *testing.T) {
 	}
 }
 
+// TestConfigurationOfADrainHoldsAfterResume: a drain that was taken back before
+// its end has not stopped the process, which then runs what it was started with.
+func TestConfigurationOfADrainHoldsAfterResume(t *testing.T) {
+	t.Parallel()
+	first, second := newLink("b1"), newTurns("b2", ok)
+	first.onAgent = func(q openclaw.AgentRequest, on func(openclaw.AgentAnswer)) {
+		kind := openclaw.AnswerAccepted
+		if strings.Contains(q.Message, "warm-up") {
+			kind = openclaw.AnswerFinal
+		}
+		on(openclaw.AgentAnswer{Kind: kind, RunID: q.RunID})
+	}
+	d := &daemon{stop: func(context.Context) error { first.Close(); return nil }}
+	gw := messages.Gateway{ID: "gw", Tenant: "default", Pool: "default", MaxConcurrency: 8, Managed: &messages.Managed{}}
+	r := newRig(t, func(c *gateway.Config) { c.Gateway, c.Process, c.Dial = gw, d, dialling(first, second) })
+	await(r, "a window", open)
+	r.claim("t1", "")
+	await(r, "the run", func(d messages.Demand) bool { return len(d.Running) == 1 })
+	r.system.Root.Send(r.pid, gateway.Drain{})
+	r.until(messages.GatewayDraining)
+	gw.Managed = &messages.Managed{Config: map[string]any{"models": "z"}}
+	r.system.Root.Send(r.pid, gateway.Configure{Gateway: gw})
+	r.system.Root.Send(r.pid, gateway.Resume{})
+	await(r, "the next process", func(d messages.Demand) bool { return d.BootID == "b2" })
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.starts != 2 {
+		t.Errorf("%d starts, want one more for the configuration", d.starts)
+	}
+}
+
 // TestLostConnectionIsNoStart: a process that lives on is neither warmed up
 // again nor counted as started.
 func TestLostConnectionIsNoStart(t *testing.T) {

@@ -89,6 +89,8 @@ func (g *gateway) resume(ctx actor.Context) {
 	g.draining = false
 	switch {
 	case !g.loaded, g.managed.stopping: // it is started afterwards
+	case g.managed.stale && g.managed.up:
+		g.stopProcess(ctx) // the drain did not come to its end
 	case g.link != nil && g.open:
 		switch g.status.State {
 		case messages.GatewayDraining, messages.GatewayDrained:
@@ -169,8 +171,9 @@ func (g *gateway) configure(ctx actor.Context, gw messages.Gateway) {
 	if g.cfg.Process != nil && gw.Managed != nil {
 		g.cfg.Process.Configure(gw)
 	}
+	g.managed.stale = g.managed.stale || !reflect.DeepEqual(gw.Managed, old.Managed)
 	drained := g.draining || g.status.State == messages.GatewayDrained // its next start reads it
-	if gw.URL != old.URL || gw.Token != old.Token || !drained && !reflect.DeepEqual(gw.Managed, old.Managed) {
+	if gw.URL != old.URL || gw.Token != old.Token || !drained && g.managed.stale {
 		g.restart(ctx)
 	}
 	g.demand(ctx)
