@@ -204,6 +204,9 @@ func dim(t *terminal, s string) string {
 
 // settle prints a terminal task's result and says, by its error, how it ended.
 func settle(t *terminal, o output, task *api.Task, shown bool) error {
+	if r := task.Result; r != nil && r.Truncated {
+		fmt.Fprintf(t.err, "the answer was cut: %d of its %d bytes are kept\n", len(r.Text), r.Length)
+	}
 	if o.format == "table" && len(o.columns) == 0 {
 		if task.Result != nil && !shown {
 			if err := write(t, t.text(task.Result.Text)); err != nil {

@@ -35,6 +35,19 @@ func succeeded(id, text string) api.RunFinal {
 	return api.RunFinal{Task: task}
 }
 
+// TestACutAnswerIsSaid beside the text, whose bytes stay as they are.
+func TestACutAnswerIsSaid(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	id := longID + "1"
+	f.answer("POST /api/v1/tasks", 202, fakeTask(id, api.TaskStateQueued))
+	final := succeeded(id, "hello")
+	final.Task.Result.Truncated, final.Task.Result.Length = true, 5_000_000
+	f.runs(id, func(w http.ResponseWriter, _ *http.Request) { event(w, 1, "final", final) })
+	got := f.dash(t.Context(), "", "task", "submit", "--message", "hi", "--wait")
+	wantResult(t, got, 0, "hello", "the answer was cut: 5 of its 5000000 bytes are kept")
+}
+
 func TestWaitStreamsAndReconnects(t *testing.T) {
 	t.Parallel()
 	f := newFake(t)
