@@ -139,14 +139,15 @@ func (e *TwinError) NextStep() string {
 // twinLook is the pause between two looks for a twin.
 const twinLook = leaseTTL / 10
 
-// refuseTwin waits until no other life of this home has a valid lease. The one
-// of a process that was killed ends by itself; one that is renewed is a twin's.
+// refuseTwin waits until no other life of this home has a valid lease. Those of
+// processes that were killed end by themselves; one that is renewed, or that
+// begins meanwhile, is a twin's.
 func (a *App) refuseTwin(ctx context.Context, nodes []persistence.Node) error {
-	first := a.twin(nodes)
-	if first == nil {
+	former := a.lives(nodes)
+	if len(former) == 0 {
 		return nil
 	}
-	a.logger.Info("waiting for the end of this node's former lease", slog.String("node", first.ID))
+	a.logger.Info("waiting for the end of this node's former lease", slog.Int("lives", len(former)))
 	t := time.NewTicker(twinLook)
 	defer t.Stop()
 	for {
@@ -161,30 +162,30 @@ func (a *App) refuseTwin(ctx context.Context, nodes []persistence.Node) error {
 			return fmt.Errorf("take node lease: %w", err)
 		}
 		a.lease.renewed(sent, nodes)
-		now := a.twin(nodes)
-		switch {
-		case now == nil:
+		now := a.lives(nodes)
+		if len(now) == 0 {
 			return nil
-		case now.ID != first.ID || now.Expires.After(first.Expires):
-			return errors.Join(&TwinError{
-				Reason: "the home of this node (" + filepath.Join(a.cfg.Data, homeFile) + ") is alive in another process, node " + now.ID + " at " + now.Addr,
-				Dir:    a.cfg.Data,
-			}, a.endLease(ctx))
+		}
+		for id, n := range now {
+			if old, known := former[id]; !known || n.Expires.After(old.Expires) {
+				return errors.Join(&TwinError{
+					Reason: "the home of this node (" + filepath.Join(a.cfg.Data, homeFile) + ") is alive in another process, node " + id + " at " + n.Addr,
+					Dir:    a.cfg.Data,
+				}, a.endLease(ctx))
+			}
 		}
 	}
 }
 
-// twin is another life of this node's home.
-func (a *App) twin(nodes []persistence.Node) *persistence.Node {
-	if a.home.id == "" {
-		return nil
-	}
-	for i := range nodes {
-		if nodes[i].Home == a.home.id && nodes[i].ID != a.nodeID {
-			return &nodes[i]
+// lives are the other lives of this node's home whose lease is valid, by id.
+func (a *App) lives(nodes []persistence.Node) map[string]persistence.Node {
+	found := map[string]persistence.Node{}
+	for _, n := range nodes {
+		if a.home.id != "" && n.Home == a.home.id && n.ID != a.nodeID {
+			found[n.ID] = n
 		}
 	}
-	return nil
+	return found
 }
 
 // endLease lets this node's lease end now, so that its next life need not wait.

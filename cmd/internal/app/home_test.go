@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/crypto/bcrypt"
@@ -146,6 +147,34 @@ func TestTwinIsRefused(t *testing.T) {
 	if again.Standby() != "" || again.home.id != strings.TrimSpace(string(id)) {
 		t.Errorf("the next life: %q, home %q", again.Standby(), again.home.id)
 	}
+}
+
+// TestTwoKilledLivesAreNoTwin: a node that was killed, and killed again while it
+// waited for the end of its former lease, starts.
+func TestTwoKilledLivesAreNoTwin(t *testing.T) {
+	t.Parallel()
+	cfg, data := onPostgres(t), t.TempDir()
+	first, err := startNode(t, cfg, "a", data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for id, ttl := range map[string]time.Duration{"a-000000000000": 5 * time.Second, "a-000000000001": 6 * time.Second} {
+		if _, err := first.store.Renew(t.Context(), persistence.Node{ID: id, Home: first.home.id}, ttl); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := first.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	again, err := startNode(t, cfg, "a", data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := again.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // TestHomesOfAnOldStore: gateways of a release without homes belong to the node
