@@ -89,6 +89,9 @@ func (b *broker) pausedFor(k bucketKey) string {
 		for _, p := range gate.paused {
 			if p.Provider == k.Provider && b.now.Before(p.Until) && (at == "" || p.Until.Before(first.Until)) {
 				first, at = p, g.ID
+				if g.Tenant == "" {
+					first.Why = "" // it may tell of another tenant's task or account
+				}
 			}
 		}
 	}

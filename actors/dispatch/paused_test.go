@@ -53,3 +53,25 @@ func TestExplainSaysWhyATaskIsTriedAgainLater(t *testing.T) {
 		t.Errorf("%q, want %q", got, want)
 	}
 }
+
+// TestAPauseTellsNoOtherTenantsWords: what the provider said came with a task of
+// whoever uses a gateway of all tenants.
+func TestAPauseTellsNoOtherTenantsWords(t *testing.T) {
+	play(t, nil, func(t *testing.T, b *bench) {
+		g := b.gateway("gw-1")
+		named := newTask(messages.High, "")
+		named.Spec.Model = "openai/gpt-6"
+		named = b.submit(named)
+		for tenant, tells := range map[string]bool{"default": true, "": false} {
+			g.demand(2, func(d *messages.Demand) {
+				d.Tenant = tenant
+				d.Paused = []messages.Pause{{Provider: "openai", Until: time.Now().Add(time.Minute), Why: "HTTP 402"}}
+			})
+			synctest.Wait()
+			e, err := b.client.Explain(b.ctx(), "default", "", named.ID)
+			if err != nil || !strings.Contains(e.Reason, "switched off the model provider openai") || strings.Contains(e.Reason, "HTTP 402") != tells {
+				t.Errorf("gateway of tenant %q: %q, %v", tenant, e.Reason, err)
+			}
+		}
+	})
+}
