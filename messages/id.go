@@ -11,7 +11,7 @@ import (
 func NewID() string { return uuid.Must(uuid.NewV7()).String() }
 
 // ErrBadID says what an id may look like.
-var ErrBadID = errors.New("an id is 1 to 128 characters of A-Z a-z 0-9 . _ : - and neither . nor ..")
+var ErrBadID = errors.New("an id is neither . nor .. but 1 to 128 characters of A-Z a-z 0-9 . _ : -")
 
 // CheckID returns ErrBadID unless id may name a task, session, gateway, pool,
 // tenant, node, key or user. It is the one rule for ids, the same as that of the
