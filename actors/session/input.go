@@ -28,8 +28,8 @@ type Event interface{ event() }
 type Connected struct {
 	Conn   Conn
 	BootID string
-	// Ended is the last process whose end was no crash: it was stopped, or said
-	// goodbye.
+	// Ended is the last process whose end was no crash: Dash stopped it. One that
+	// says goodbye by itself counts as any other end: a task may make it do so.
 	Ended string
 }
 
