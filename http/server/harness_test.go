@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -57,15 +58,33 @@ type node struct {
 	base  string
 	http  *http.Client
 	plain *http.Transport // without checks of the answers
-	logs  *bytes.Buffer
+	logs  *logBuffer
 
 	logger *slog.Logger
 	auth   auth.Authenticator
 }
 
+// logBuffer keeps the log; the server writes to it while a test reads.
+type logBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *logBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
 func start(t testing.TB, cfg server.Config) *node {
 	t.Helper()
-	n := &node{Fake: servertest.New(), t: t, logs: &bytes.Buffer{}}
+	n := &node{Fake: servertest.New(), t: t, logs: &logBuffer{}}
 	seed(n.Fake)
 	registry := prometheus.NewRegistry()
 	cfg.Listen, cfg.Version = "127.0.0.1:0", "test"

@@ -94,7 +94,8 @@ func withSchema(ctx context.Context, cfg Config, do func(*goose.Provider, *sql.D
 	if err != nil {
 		return err
 	}
-	if err := keepsSessions(ctx, cc, cfg.roundTrip()); err != nil {
+	// Two connections and ten questions, on a server that may have just started.
+	if err := keepsSessions(ctx, cc, 3*cfg.roundTrip()); err != nil {
 		return err
 	}
 	unlock, err := lockSchema(ctx, cc, cfg.Schema)

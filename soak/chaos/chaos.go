@@ -127,7 +127,7 @@ func scenarios() []Scenario {
 		{Name: "redis-middle", PerRun: 1, Engines: []string{harness.Redis}, Run: redisMiddle,
 			Doc: "the append-only file is damaged in the middle: the server refuses to start, and after its repair the loss is said and every accepted task still ends"},
 		{Name: "slow-gateway", Run: slowGateway,
-			Doc: "provider errors or event-loop delay halve a gateway's window within 10 s, those of its neighbours stay"},
+			Doc: "provider errors halve a gateway's window, and so do three slow readings of its event loop in a row; those of its neighbours stay"},
 		{Name: "slow-log", PerRun: 5, Run: slowLog,
 			Doc: "stdout and stderr are pipes that nobody reads: work goes on, and SIGTERM ends the node within its bound"},
 		{Name: "failing", PerRun: 5, Run: failing,

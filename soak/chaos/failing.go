@@ -149,10 +149,14 @@ func (e *Env) restartDelays() error {
 	for lines.Scan() {
 		var l struct {
 			Msg, Kind, Actor string
-			After            time.Duration
+			After            string // a duration with its unit
 		}
 		if json.Unmarshal(lines.Bytes(), &l) == nil && l.Msg == "actor failed and will be restarted" && l.Kind == "session" {
-			waits[l.Actor] = append(waits[l.Actor], l.After)
+			after, err := time.ParseDuration(l.After)
+			if err != nil {
+				return fmt.Errorf("the log of Dash tells of a restart after %q: %w", l.After, err)
+			}
+			waits[l.Actor] = append(waits[l.Actor], after)
 		}
 	}
 	if err := lines.Err(); err != nil {

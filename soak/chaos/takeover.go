@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"syscall"
 	"time"
@@ -92,11 +93,9 @@ func (s *takeOvers) round(ctx context.Context, i int) error {
 	if s.version > 0 {
 		version = api.WithVersion(s.version)
 	}
-	pool, err := s.b.Client.PutPool(ctx, "default", api.PutPool{AwaySeconds: &away}, version)
-	if err != nil {
-		return fmt.Errorf("set pool: %w", err)
+	if err := s.setPool(ctx, api.PutPool{AwaySeconds: &away}, version); err != nil {
+		return err
 	}
-	s.version = pool.Version
 	tasks, err := s.submit(ctx, i)
 	if err != nil {
 		return err
@@ -133,6 +132,22 @@ func (s *takeOvers) round(ctx context.Context, i int) error {
 		return err
 	}
 	return s.b.AwaitReady(ctx, 3)
+}
+
+// setPool changes the default pool. The client may be at the node that stands
+// by, which has answered all that was read so far: then the other one is asked.
+func (s *takeOvers) setPool(ctx context.Context, p api.PutPool, version api.Option) error {
+	for tries := 1; ; tries++ {
+		pool, err := s.b.Client.PutPool(ctx, "default", p, version)
+		var refused *api.Error
+		switch {
+		case err == nil:
+			s.version = pool.Version
+			return nil
+		case tries == 2 || !errors.As(err, &refused) || refused.Status != http.StatusServiceUnavailable:
+			return fmt.Errorf("set pool: %w", err)
+		}
+	}
 }
 
 // submit fills the gateways of node a and waits until all of it runs. Every

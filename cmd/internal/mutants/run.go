@@ -64,7 +64,7 @@ func (r *runner) runAll(ctx context.Context, chosen []mutant, jobs int) {
 		})
 	}
 	for _, m := range chosen {
-		if old, ok := r.known[m.Name]; ok && old.Digest == r.digest(&m) {
+		if r.has(&m) {
 			continue
 		}
 		select {
@@ -74,6 +74,14 @@ func (r *runner) runAll(ctx context.Context, chosen []mutant, jobs int) {
 	}
 	close(work)
 	all.Wait()
+}
+
+// has reports whether an earlier run has left the result of a mutant.
+func (r *runner) has(m *mutant) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	old, ok := r.known[m.Name]
+	return ok && old.Digest == r.digest(m)
 }
 
 // one runs the tests of a mutant with its file laid over the one of the tree.
