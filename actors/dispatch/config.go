@@ -58,7 +58,6 @@ const (
 	repeatEvery   = time.Second
 	unlistedAfter = 3 * time.Second
 	verifyPerTurn = 200
-	holdFor       = 24 * time.Hour
 	moveWithin    = 10 * time.Minute
 	storeRetry    = 500 * time.Millisecond
 )

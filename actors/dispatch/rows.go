@@ -94,10 +94,13 @@ func expired(t messages.Task, now time.Time) messages.Task {
 	return t
 }
 
+// HoldFor is how long a task whose end nobody knows waits for an answer.
+const HoldFor = 24 * time.Hour
+
 // held keeps DueAt as the end of the wait for an answer.
 func held(t messages.Task, now time.Time) messages.Task {
 	t.State = messages.Held
-	t.DueAt = now.Add(holdFor)
+	t.DueAt = now.Add(HoldFor)
 	return t
 }
 

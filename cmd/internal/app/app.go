@@ -69,6 +69,7 @@ type App struct {
 	sims       func(context.Context) error // registers simulated gateways of this process; nil: none
 	helper     *helper                     // nil: there is no Redis server beside the store
 	feed       *feed.Feed
+	losses     *taskLog
 	backups    *backups // nil: none are scheduled
 	commits    *commit.Metrics
 	node       *actors.Node
@@ -155,6 +156,8 @@ func (a *App) setup(ctx context.Context) error {
 
 	// The tree: committer first, then pools, then gateways.
 	a.commits = commit.NewMetrics(a.deps.Registry)
+	a.losses = newTaskLog(a.logger, a.deps.Registry)
+	a.cleanup.add("log of tasks", func(context.Context) error { a.losses.close(); return nil })
 	a.node, err = actors.Start(ctx, actors.Config{
 		Commit: commit.Config{Store: a.store, Logger: a.logger, Publish: a.publish, Timeout: a.engine.commitTimeout, Metrics: a.commits},
 		Logger: a.logger, Fatal: a.fail, Registerer: a.deps.Registry,

@@ -64,10 +64,12 @@ func (a *App) startFanout(ctx context.Context) error {
 	return nil
 }
 
-// publish hands the events of a batch to this node's watchers and tells other
-// nodes that there are new ones. It never waits.
+// publish hands the events of a batch to this node's watchers, says in the log
+// which tasks came to no good end, and tells other nodes that there are new
+// ones. It never waits.
 func (a *App) publish(events []*messages.Event) {
 	a.feed.Publish(events)
+	a.losses.note(events)
 	if len(events) > 0 && a.helper != nil && a.helper.fanout != nil {
 		a.helper.fanout.written(events[len(events)-1].Seq)
 	}
