@@ -40,6 +40,7 @@ type Endpoint struct {
 // StartError says why a managed gateway did not start.
 type StartError struct {
 	Permanent bool // another try gives the same result
+	Alive     bool // its process lives and does not answer: it hangs, or is not ready any more
 	Reason    string
 	NextStep  string
 	Err       error

@@ -194,12 +194,17 @@ func (g *gateway) quarantine(ctx actor.Context, reason, advice string) {
 
 // unreachable waits and tries again.
 func (g *gateway) unreachable(ctx actor.Context, reason string, after time.Duration) {
+	g.away(ctx, reason, next.TriedAgainCheckURL, after)
+}
+
+// away is unreachable with a better next step.
+func (g *gateway) away(ctx actor.Context, reason, advice string, after time.Duration) {
 	if g.since.IsZero() {
 		g.since = time.Now()
 	}
 	g.attempts++
 	delay := max(after, supervise.Delay(g.cfg.Timing.ReconnectMin, g.cfg.Timing.ReconnectMax, g.attempts, rand.Float64()))
-	g.setState(ctx, messages.GatewayUnreachable, reason, next.TriedAgainCheckURL)
+	g.setState(ctx, messages.GatewayUnreachable, reason, advice)
 	root, self, m := ctx.ActorSystem().Root, ctx.Self(), reconnect{inc: g.inc, n: g.attempts}
 	time.AfterFunc(min(delay, g.cfg.Timing.ReconnectMax), func() { root.Send(self, m) })
 	g.demand(ctx)

@@ -520,3 +520,78 @@ func TestDrainWaitsForTheRunAndResumeOpens(t *testing.T) {
 	r.system.Root.Send(r.pid, gateway.Resume{})
 	await(r, "a window again", open)
 }
+
+// hungDaemon lives but does not answer: after the first time Ensure waits until
+// it is told what to say.
+type hungDaemon struct {
+	daemon
+	says chan error
+}
+
+func (d *hungDaemon) Ensure(ctx context.Context) (gateway.Endpoint, error) {
+	d.mu.Lock()
+	first := d.starts == 0
+	d.mu.Unlock()
+	if !first {
+		select {
+		case err := <-d.says:
+			return gateway.Endpoint{}, err
+		case <-ctx.Done():
+			return gateway.Endpoint{}, ctx.Err()
+		}
+	}
+	return d.daemon.Ensure(ctx)
+}
+
+// TestAHungGatewayIsNotStarting: its process lives and does not answer, which
+// is no start, neither before nor after the wait for it is over.
+func TestAHungGatewayIsNotStarting(t *testing.T) {
+	t.Parallel()
+	l := newLink("b1")
+	d := &hungDaemon{daemon: daemon{adopted: true}, says: make(chan error)}
+	r := newRig(t, func(c *gateway.Config) { c.Process, c.Dial = d, dialer(l) })
+	r.until(messages.GatewayReady)
+	l.Close()
+	hung := func(when, reason string) {
+		t.Helper()
+		var s gateway.Snapshot
+		for limit := time.Now().Add(5 * time.Second); time.Now().Before(limit); time.Sleep(time.Millisecond) {
+			if s = r.inspect(); s.Status.State == messages.GatewayStarting {
+				t.Fatalf("%s it is shown as starting", when)
+			}
+			if strings.Contains(s.Status.Reason, reason) {
+				if s.Status.State != messages.GatewayUnreachable || !strings.Contains(s.Status.NextStep, "restart the gateway") {
+					t.Fatalf("%s: %+v", when, s.Status)
+				}
+				return
+			}
+		}
+		t.Fatalf("%s: %+v, want %q", when, s.Status, reason)
+	}
+	hung("while it is waited for", "its process (pid 42) runs but does not answer")
+	d.says <- &gateway.StartError{Alive: true, Reason: "process 42 lives but is not ready", NextStep: "restart the gateway"}
+	hung("after the wait", "process 42 lives but is not ready")
+	hung("while it is waited for again", "runs but does not answer")
+	d.mu.Lock()
+	close(d.gone) // somebody ends it: now it is started
+	d.mu.Unlock()
+	r.until(messages.GatewayStarting)
+}
+
+// TestAHungGatewayOfEarlierIsNotStarting: a node that finds the process of an
+// earlier life knows no more than that it lives.
+func TestAHungGatewayOfEarlierIsNotStarting(t *testing.T) {
+	t.Parallel()
+	d := &hungDaemon{daemon: daemon{starts: 1}, says: make(chan error)}
+	r := newRig(t, func(c *gateway.Config) { c.Process, c.Dial = d, dialer() })
+	d.says <- &gateway.StartError{Alive: true, Reason: "process 42 lives but is not ready", NextStep: "restart the gateway"}
+	for limit := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+		s := r.inspect()
+		if s.Status.Reason == "its process runs but does not answer" && s.Status.State == messages.GatewayUnreachable {
+			return
+		}
+		if time.Now().After(limit) {
+			t.Fatalf("%+v", s.Status)
+		}
+	}
+}

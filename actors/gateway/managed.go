@@ -19,6 +19,7 @@ type managed struct {
 	starting bool
 	stopping bool
 	stale    bool // it was started with another configuration than the present one
+	hung     bool // at the last look its process lived and did not answer
 	cold     bool // it was started by us and has had no turn yet
 	endpoint Endpoint
 	starts   []time.Time // inside the retry window; adoptions do not count
@@ -51,13 +52,27 @@ func (g *gateway) startProcess(ctx actor.Context) {
 			fmt.Sprintf(next.ReadGatewayLog, g.cfg.Gateway.ID))
 		return
 	}
-	g.setState(ctx, messages.GatewayStarting, "", "")
+	g.sayStarting(ctx)
 	g.managed.starting = true
 	root, self, inc, p, base := ctx.ActorSystem().Root, ctx.Self(), g.inc, g.cfg.Process, g.ctx
 	go func() {
 		e, err := p.Ensure(base)
 		root.Send(self, started{inc: inc, endpoint: e, err: err})
 	}()
+}
+
+// sayStarting: a process that is known to live is looked for, not started. One
+// that does not answer stays UNREACHABLE for as long as that takes.
+func (g *gateway) sayStarting(ctx actor.Context) {
+	pid := g.managed.endpoint.PID
+	switch {
+	case g.status.State != messages.GatewayUnreachable || pid == 0 && !g.managed.hung:
+		g.setState(ctx, messages.GatewayStarting, "", "")
+	case pid == 0:
+		g.setState(ctx, messages.GatewayUnreachable, "its process runs but does not answer", next.WaitOrRestartGateway)
+	default:
+		g.setState(ctx, messages.GatewayUnreachable, fmt.Sprintf("its process (pid %d) runs but does not answer", pid), next.WaitOrRestartGateway)
+	}
 }
 
 func (g *gateway) recentStarts(now time.Time) int {
@@ -76,17 +91,24 @@ func (g *gateway) processStarted(ctx actor.Context, m started) {
 		return
 	}
 	g.managed.starting = false
+	var e *StartError
+	known := errors.As(m.err, &e)
+	g.managed.hung = known && e.Alive
 	if m.err != nil && (g.removed || g.managed.stopping) {
 		return // its stop interrupted the start and goes on by itself
 	}
 	if m.err != nil {
 		g.managed.starts = append(g.managed.starts, time.Now())
-		var e *StartError
-		if errors.As(m.err, &e) && e.Permanent {
+		switch {
+		case known && e.Permanent:
 			g.quarantine(ctx, e.Reason, e.NextStep)
-			return
+		case known && e.Alive:
+			g.away(ctx, "its process does not answer: "+e.Reason, e.NextStep, 0)
+		case known && e.NextStep != "":
+			g.away(ctx, "the gateway process did not start: "+e.Reason, e.NextStep, 0)
+		default:
+			g.unreachable(ctx, "the gateway process did not start: "+m.err.Error(), 0)
 		}
-		g.unreachable(ctx, "the gateway process did not start: "+m.err.Error(), 0)
 		return
 	}
 	// A process that only the connection was lost to comes back with its pid.
@@ -124,6 +146,10 @@ func (g *gateway) processExited(ctx actor.Context, m exited) {
 		return
 	}
 	g.managed.up, g.managed.endpoint, g.status.PID = false, Endpoint{}, 0
+	g.managed.hung = false
+	if g.managed.starting { // what was looked for is gone, so that another is started
+		g.sayStarting(ctx)
+	}
 	if g.link == nil && !g.managed.stopping && g.status.State == messages.GatewayConnecting {
 		g.conn++ // the dial under way is void
 		g.unreachable(ctx, "the gateway process ended", 0)
@@ -168,7 +194,7 @@ func (g *gateway) processStopped(ctx actor.Context, m stopped) {
 	if m.err != nil {
 		g.cfg.Logger.Error("gateway process did not stop as asked", slog.Any("err", m.err))
 	}
-	g.managed.up, g.managed.endpoint, g.status.PID = false, Endpoint{}, 0
+	g.managed.up, g.managed.endpoint, g.status.PID, g.managed.hung = false, Endpoint{}, 0, false
 	g.managed.starts = nil // an end that was asked for is no crash
 	if g.removed {
 		g.gone(ctx)

@@ -198,8 +198,10 @@ func (l *Launcher) adopt(ctx context.Context, g *gateway, p *process, wanted mes
 		e.LogTail = pl.shown(g.dir, token)
 		return Endpoint{}, e
 	}
-	return Endpoint{}, retryable(err, next.WaitOrRestartGateway,
+	e := retryable(err, next.WaitOrRestartGateway,
 		"process %d of gateway %s lives but is not ready (%s)", p.pid, g.id, why)
+	e.Alive = true
+	return Endpoint{}, e
 }
 
 // tokenOf returns the token that the recorded process was started with.

@@ -21,9 +21,11 @@ var ErrNotRunning = errors.New("the gateway has no running process")
 type StartError struct {
 	// Permanent: another try without a change of configuration ends the same.
 	Permanent bool
-	ExitCode  int    // of the daemon when it ended; -1 when it did not or by signal
-	Reason    string // what happened and why
-	NextStep  string // what an operator can do
+	// Alive: a process that was ready once lives and is not ready.
+	Alive    bool
+	ExitCode int    // of the daemon when it ended; -1 when it did not or by signal
+	Reason   string // what happened and why
+	NextStep string // what an operator can do
 	// LogTail holds the last lines of the daemon's output, cut to 512 bytes a
 	// line, without control characters and without the token.
 	LogTail []string

@@ -181,7 +181,7 @@ func TestDrainingProcessIsNotEnded(t *testing.T) {
 		t.Errorf("got phase %s, want stopping", s.Phase)
 	}
 	_, err := l.Ensure(t.Context(), spec)
-	if se := startError(t, err); se.Permanent || !strings.Contains(se.Reason, "lives but is not ready") {
+	if se := startError(t, err); se.Permanent || !se.Alive || !strings.Contains(se.Reason, "lives but is not ready") {
 		t.Errorf("got %+v", se)
 	}
 	if !living(ep.PID) {

@@ -11,6 +11,9 @@ import (
 func TestOneProcessIsOneGateway(t *testing.T) {
 	t.Parallel()
 	c := gatewayCommands{newCommands(benchNode(t, t.TempDir(), 0, 1, nil))}
+	if _, err := (accountCommands{c.commands}).CreateTenant(t.Context(), server.Tenant{ID: "t2", Name: "t2"}); err != nil {
+		t.Fatal(err)
+	}
 	add := func(id, url, tenant, node string) error {
 		_, err := c.Create(t.Context(), messages.Gateway{ID: id, Tenant: tenant, Pool: "default", URL: url, Token: "t", Node: node, Weight: 1})
 		return err

@@ -50,7 +50,7 @@ func (p *process) Ensure(ctx context.Context) (gateway.Endpoint, error) {
 	if err != nil {
 		var s *launcher.StartError
 		if errors.As(err, &s) {
-			return gateway.Endpoint{}, &gateway.StartError{Permanent: s.Permanent, Reason: s.Error(), NextStep: s.NextStep, Err: err}
+			return gateway.Endpoint{}, &gateway.StartError{Permanent: s.Permanent, Alive: s.Alive, Reason: s.Error(), NextStep: s.NextStep, Err: err}
 		}
 		return gateway.Endpoint{}, err
 	}
