@@ -51,6 +51,20 @@ const (
 	CodeGatewayCrashed   Code = "gateway_crashed"
 )
 
+// TaskCodes are the codes of failed attempts, for those who choose among them.
+func TaskCodes() []string {
+	codes := []Code{
+		CodeProvider, CodeProviderRejected, CodeProviderAuth, CodeRunTimeout, CodeDeadline, CodeRunAborted, CodeRunLost,
+		CodeGatewayInvalid, CodeOutcomeUnknown, CodeReleasedFailed, CodeSessionFailed, CodeEmptyAnswer, CodeContentFilter,
+		CodeRefused, CodeContextOverflow, CodeModelUnknown, CodeGatewayCrashed,
+	}
+	names := make([]string, len(codes))
+	for i, c := range codes {
+		names[i] = string(c)
+	}
+	return names
+}
+
 // Error is a refusal that may be shown to a user: what, why, and what next.
 type Error struct {
 	Code     Code

@@ -138,7 +138,6 @@ func accountTenantFlags(t *terminal, c *cobra.Command, tenant *string, all *bool
 	c.Flags().StringVar(tenant, "tenant", "", "tenant it belongs to (default your own, else default)")
 	c.Flags().BoolVar(all, "all-tenants", false, "it belongs to all tenants")
 	c.MarkFlagsMutuallyExclusive("tenant", "all-tenants")
-	completeFlags(c, map[string]cobra.CompletionFunc{"tenant": completeTenants(t)})
 }
 
 func keyListCommand(t *terminal) *cobra.Command {
@@ -170,7 +169,7 @@ func keyID(ctx context.Context, c *client, short string) (string, error) {
 }
 
 func completeKeys(t *terminal) cobra.CompletionFunc {
-	return complete(t, "/keys", func(v api.ApiKey) (string, string) { return v.Id, v.Name + " " + keyState(v) })
+	return complete(t, "/keys", nil, func(v api.ApiKey) (string, string) { return v.Id, v.Name + " " + keyState(v) })
 }
 
 func keyShowCommand(t *terminal) *cobra.Command {

@@ -85,13 +85,13 @@ func ids[T any](ctx context.Context, c *client, path string, q url.Values, limit
 
 // complete offers live ids to the shell. What goes wrong there is not said: a
 // completion that prints would garble the line being typed.
-func complete[T any](t *terminal, path string, item func(T) (id, note string)) cobra.CompletionFunc {
+func complete[T any](t *terminal, path string, q url.Values, item func(T) (id, note string)) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
 		c, err := newClient(t)
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
-		items, _, err := listAll[T](cmd.Context(), c, path, nil, 1000)
+		items, _, err := listAll[T](cmd.Context(), c, path, q, 1000)
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
@@ -106,20 +106,21 @@ func complete[T any](t *terminal, path string, item func(T) (id, note string)) c
 	}
 }
 
-func completeTasks(t *terminal) cobra.CompletionFunc {
-	return complete(t, "/tasks", func(v api.Task) (string, string) { return v.Id, string(v.State) + " " + string(v.Priority) })
+// completeTasks offers those that the verb can act on, which the server chooses.
+func completeTasks(t *terminal, among actsOn) cobra.CompletionFunc {
+	return complete(t, "/tasks", query("state", strings.Join(among.states, ",")), func(v api.Task) (string, string) { return v.Id, string(v.State) + " " + string(v.Priority) })
 }
 
 func completeGateways(t *terminal) cobra.CompletionFunc {
-	return complete(t, "/gateways", func(v api.Gateway) (string, string) { return v.Id, string(v.State) })
+	return complete(t, "/gateways", nil, func(v api.Gateway) (string, string) { return v.Id, string(v.State) })
 }
 
 func completeSessions(t *terminal) cobra.CompletionFunc {
-	return complete(t, "/sessions", func(v api.Session) (string, string) { return v.Id, string(v.State) })
+	return complete(t, "/sessions", nil, func(v api.Session) (string, string) { return v.Id, string(v.State) })
 }
 
 func completePools(t *terminal) cobra.CompletionFunc {
-	return complete(t, "/pools", func(v api.Pool) (string, string) { return v.Id, "pool" })
+	return complete(t, "/pools", nil, func(v api.Pool) (string, string) { return v.Id, "pool" })
 }
 
 // completeFlags attaches completions to flags; the only error is a flag that

@@ -62,6 +62,7 @@ func newRoot(t *terminal) *cobra.Command {
 	root.SetHelpCommand(helpCommand())
 	root.AddCommand(versionCommand(t))
 	root.AddCommand(exitCodesTopic())
+	completeEverywhere(t, root)
 	return root
 }
 

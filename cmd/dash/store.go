@@ -23,9 +23,6 @@ func storeFlags(c *cobra.Command) {
 	c.Flags().String("postgres-url", "", "database of --store postgres and redis")
 	c.Flags().String("redis-url", "", "server of --store redis")
 	c.Flags().String(config.FileFlag, "", "YAML file with settings, as for dash serve")
-	completeFlags(c, map[string]cobra.CompletionFunc{
-		"store": cobra.FixedCompletions([]string{config.EngineSQLite, config.EnginePostgres, config.EngineRedis}, cobra.ShellCompDirectiveNoFileComp),
-	})
 }
 
 // storeConfig reads the store's settings as `dash serve` does. there says that

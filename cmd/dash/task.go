@@ -195,7 +195,7 @@ func fillReasons(ctx context.Context, c *client, o output, items []api.Task) err
 
 func taskShowCommand(t *terminal) *cobra.Command {
 	return verb(t, &cobra.Command{
-		Use: "show ID", Short: "Show one task", Args: exactArgs("a task id"), ValidArgsFunction: completeTasks(t),
+		Use: "show ID", Short: "Show one task", Args: exactArgs("a task id"), ValidArgsFunction: completeTasks(t, actsOn{}),
 		Example: "  dash task show 0199a2b4-6f00-7c11-9a55-3c1f2d9e8b77\n  dash task show 8b77 -o json",
 	}, taskColumns, func(ctx context.Context, c *client, o output, args []string) error {
 		id, err := taskID(ctx, c, args[0], actsOn{})
@@ -235,7 +235,7 @@ func tellTrials(t *terminal, task api.Task) {
 
 func taskLogsCommand(t *terminal) *cobra.Command {
 	return verb(t, &cobra.Command{
-		Use: "logs ID", Short: "Follow a task's run until it ends", Args: exactArgs("a task id"), ValidArgsFunction: completeTasks(t),
+		Use: "logs ID", Short: "Follow a task's run until it ends", Args: exactArgs("a task id"), ValidArgsFunction: completeTasks(t, actsOn{}),
 		Long: "Shows changes of state and the text so far on stderr, and the result on stdout when the\n" +
 			"task ends. Ctrl-C detaches and leaves the task alone. Exits 0 only when the task succeeded.",
 		Example: "  dash task logs 8b77\n  dash task logs 8b77 2>/dev/null >result.txt",
@@ -255,7 +255,7 @@ func taskLogsCommand(t *terminal) *cobra.Command {
 func taskCancelCommand(t *terminal) *cobra.Command {
 	var reason string
 	c := verb(t, &cobra.Command{
-		Use: "cancel ID…", Short: "Cancel tasks; the wish reaches a running agent", Args: someArgs("task ids"), ValidArgsFunction: completeTasks(t),
+		Use: "cancel ID…", Short: "Cancel tasks; the wish reaches a running agent", Args: someArgs("task ids"), ValidArgsFunction: completeTasks(t, openTasks),
 		Example: "  dash task cancel 8b77 --reason 'no longer needed'\n  dash task list --session s-1 --state queued -o name | xargs -r dash task cancel",
 	}, taskColumns, func(ctx context.Context, c *client, o output, args []string) error {
 		var done []api.Task
@@ -283,7 +283,7 @@ func taskCancelCommand(t *terminal) *cobra.Command {
 func taskReleaseCommand(t *terminal) *cobra.Command {
 	var requeue, fail bool
 	c := verb(t, &cobra.Command{
-		Use: "release ID…", Short: "Decide about held tasks: run again or give up", Args: someArgs("task ids"), ValidArgsFunction: completeTasks(t),
+		Use: "release ID…", Short: "Decide about held tasks: run again or give up", Args: someArgs("task ids"), ValidArgsFunction: completeTasks(t, heldTasks),
 		Long:    "A task is held when its gateway was lost, nobody can learn whether it ran, and its\non_unknown is hold. --requeue runs it again (it may then have run twice).",
 		Example: "  dash task release 8b77 --requeue\n  dash task release 8b77 --fail",
 	}, taskColumns, func(ctx context.Context, c *client, o output, args []string) error {
@@ -329,7 +329,7 @@ func taskReplayCommand(t *terminal) *cobra.Command {
 	var all, dryRun, yes bool
 	var code string
 	c := verb(t, &cobra.Command{
-		Use: "replay [ID…]", Short: "Put dead letters back into the queue, singly or by filter", ValidArgsFunction: completeTasks(t), Args: cobra.ArbitraryArgs,
+		Use: "replay [ID…]", Short: "Put dead letters back into the queue, singly or by filter", ValidArgsFunction: completeTasks(t, deadLetters), Args: cobra.ArbitraryArgs,
 		Long:    "With ids: these tasks. With --all or a filter: every dead letter that matches; how many\nthat are is shown first, and nothing else happens with --dry-run.",
 		Example: "  dash task replay 8b77\n  dash task replay --code provider_unavailable --dry-run\n  dash task replay --pool batch --yes",
 	}, taskColumns, func(ctx context.Context, c *client, o output, args []string) error {

@@ -49,7 +49,7 @@ func tenantListCommand(t *terminal) *cobra.Command {
 }
 
 func completeTenants(t *terminal) cobra.CompletionFunc {
-	return complete(t, "/tenants", func(v api.TenantEntry) (string, string) { return v.Id, v.Name })
+	return complete(t, "/tenants", nil, func(v api.TenantEntry) (string, string) { return v.Id, v.Name })
 }
 
 func auditCommand(t *terminal) *cobra.Command {

@@ -175,7 +175,7 @@ func findUser(ctx context.Context, c *client, name string) (api.User, error) {
 func userPath(id string) string { return "/users/" + url.PathEscape(id) }
 
 func completeUsers(t *terminal) cobra.CompletionFunc {
-	return complete(t, "/users", func(v api.User) (string, string) { return v.Email, v.Role })
+	return complete(t, "/users", nil, func(v api.User) (string, string) { return v.Email, v.Role })
 }
 
 func userSetCommand(t *terminal) *cobra.Command {

@@ -185,8 +185,11 @@ func (c Config) checkOpenClaw() *messages.Error {
 	return nil
 }
 
+// LogLevels are the values of log-level.
+func LogLevels() []string { return []string{"debug", "info", "warn", "error"} }
+
 func (c Config) checkLog() *messages.Error {
-	if levels := []string{"debug", "info", "warn", "error"}; !slices.Contains(levels, c.LogLevel) {
+	if !slices.Contains(LogLevels(), c.LogLevel) {
 		return invalid("log-level", fmt.Sprintf("log-level: there is no level %q", c.LogLevel), next.UseLogLevel)
 	}
 	if formats := []string{LogAuto, LogText, LogJSON}; !slices.Contains(formats, c.LogFormat) {
