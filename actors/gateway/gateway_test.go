@@ -595,3 +595,38 @@ func TestAHungGatewayOfEarlierIsNotStarting(t *testing.T) {
 		}
 	}
 }
+
+// TestGivingUpTellsTheLastFailure: the reason and the next step of a start that
+// came to no process, and the log's true place after one that did.
+func TestGivingUpTellsTheLastFailure(t *testing.T) {
+	t.Parallel()
+	taken := &gateway.StartError{Reason: "the gateway's port 1 is taken", NextStep: "free the port"}
+	for _, tt := range []struct {
+		d            *daemon
+		dir          string
+		reason, next string
+	}{
+		{&daemon{fail: taken}, "", "the last time: the gateway's port 1 is taken", "free the port"},
+		{&daemon{crash: true}, "", "the gateway process ended 2 times", "(gateways/gw/gateway.log in the data folder)"},
+		{&daemon{crash: true}, "/srv/gw", "the gateway process ended 2 times", "(/srv/gw/gateway.log)"},
+	} {
+		r := newRig(t, func(c *gateway.Config) {
+			c.Process, c.Dial, c.Timing.RetryLimit = tt.d, dialer(), 2
+			c.Gateway.Managed = &messages.Managed{StateDir: tt.dir}
+		})
+		s := r.until(messages.GatewayQuarantined).Status
+		if !strings.Contains(s.Reason, tt.reason) || !strings.Contains(s.NextStep, tt.next) {
+			t.Errorf("%q, %q; want %q, %q", s.Reason, s.NextStep, tt.reason, tt.next)
+		}
+	}
+}
+
+// TestAFailedStartSaysWhyAtOnce: not after all its tries.
+func TestAFailedStartSaysWhyAtOnce(t *testing.T) {
+	t.Parallel()
+	d := &daemon{fail: &gateway.StartError{Reason: "the gateway's port 1 is taken", NextStep: "free the port"}}
+	r := newRig(t, func(c *gateway.Config) { c.Process, c.Dial = d, dialer() })
+	if s := r.until(messages.GatewayUnreachable).Status; !strings.Contains(s.Reason, "port 1 is taken") || s.NextStep != "free the port" {
+		t.Errorf("%q, %q", s.Reason, s.NextStep)
+	}
+}

@@ -22,6 +22,7 @@ type managed struct {
 	hung     bool // at the last look its process lived and did not answer
 	cold     bool // it was started by us and has had no turn yet
 	endpoint Endpoint
+	failed   *StartError // why the last start failed; nil: it did not
 	starts   []time.Time // inside the retry window; adoptions do not count
 }
 
@@ -48,8 +49,7 @@ func (g *gateway) startProcess(ctx actor.Context) {
 		return
 	}
 	if n := g.recentStarts(time.Now()); n >= g.cfg.Timing.RetryLimit {
-		g.quarantine(ctx, fmt.Sprintf("the gateway process ended %d times within %s", n, g.cfg.Timing.RetryWindow),
-			fmt.Sprintf(next.ReadGatewayLog, g.cfg.Gateway.ID))
+		g.giveUp(ctx, n)
 		return
 	}
 	g.sayStarting(ctx)
@@ -59,6 +59,21 @@ func (g *gateway) startProcess(ctx actor.Context) {
 		e, err := p.Ensure(base)
 		root.Send(self, started{inc: inc, endpoint: e, err: err})
 	}()
+}
+
+// giveUp tells of the last failure where that is known: a start that failed
+// before there was a process has written no log.
+func (g *gateway) giveUp(ctx actor.Context, n int) {
+	within := g.cfg.Timing.RetryWindow
+	if e := g.managed.failed; e != nil {
+		g.quarantine(ctx, fmt.Sprintf("the gateway process was started %d times within %s in vain; the last time: %s", n, within, e.Reason), e.NextStep)
+		return
+	}
+	file := "gateways/" + g.cfg.Gateway.ID + "/gateway.log in the data folder"
+	if m := g.cfg.Gateway.Managed; m != nil && m.StateDir != "" {
+		file = m.StateDir + "/gateway.log"
+	}
+	g.quarantine(ctx, fmt.Sprintf("the gateway process ended %d times within %s", n, within), fmt.Sprintf(next.ReadGatewayLog, file))
 }
 
 // sayStarting: a process that is known to live is looked for, not started. One
@@ -93,7 +108,7 @@ func (g *gateway) processStarted(ctx actor.Context, m started) {
 	g.managed.starting = false
 	var e *StartError
 	known := errors.As(m.err, &e)
-	g.managed.hung = known && e.Alive
+	g.managed.hung, g.managed.failed = known && e.Alive, e
 	if m.err != nil && (g.removed || g.managed.stopping) {
 		return // its stop interrupted the start and goes on by itself
 	}

@@ -44,7 +44,7 @@ const (
 	StartHome                = "start node %s with its own data folder: it takes over by itself; if that is lost for good, remove the gateway with `dash gateway remove %s --force` and add it again"
 	NothingToDoRecovers      = "it gets less work until it recovers; nothing to do"
 	MendProvider             = "mend the provider's key or account; tasks that need it wait for the end of the pause"
-	ReadGatewayLog           = "read its log (%s/gateway.log in the data folder)"
+	ReadGatewayLog           = "read its log (%s)"
 	ResumeGateway            = "`dash gateway resume %s` opens it again"
 	LookThenResumeSession    = "look at task %s and the gateway's log; `dash session resume %s` opens it again"
 	ReportThenRestartGateway = "report this with the log of Dash, then `dash gateway restart %s`"

@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 
 	"github.com/dash-fleet/dash/actors/gateway"
@@ -50,11 +51,39 @@ func (p *process) Ensure(ctx context.Context) (gateway.Endpoint, error) {
 	if err != nil {
 		var s *launcher.StartError
 		if errors.As(err, &s) {
-			return gateway.Endpoint{}, &gateway.StartError{Permanent: s.Permanent, Alive: s.Alive, Reason: s.Error(), NextStep: s.NextStep, Err: err}
+			return gateway.Endpoint{}, startError(s)
 		}
 		return gateway.Endpoint{}, err
 	}
 	return gateway.Endpoint{URL: e.URL, Token: e.Token, PID: e.PID, Adopted: e.Adopted}, nil
+}
+
+const (
+	quotedLines = 3
+	quotedBytes = 400
+)
+
+// startError says why a start failed, in the gateway's own last words where it
+// had any.
+func startError(s *launcher.StartError) *gateway.StartError {
+	reason := s.Reason
+	if s.Err != nil {
+		reason += ": " + s.Err.Error()
+	}
+	var words []string
+	for _, line := range s.LogTail {
+		if line = strings.TrimSpace(line); line != "" {
+			words = append(words, line)
+		}
+	}
+	if words = words[max(0, len(words)-quotedLines):]; len(words) > 0 {
+		said := strings.Join(words, " | ")
+		if len(said) > quotedBytes { // the end of it says most
+			said = "…" + strings.ToValidUTF8(said[len(said)-quotedBytes:], "")
+		}
+		reason += "; it printed last: " + said
+	}
+	return &gateway.StartError{Permanent: s.Permanent, Alive: s.Alive, Reason: reason, NextStep: s.NextStep, Err: s}
 }
 
 // AwaitExit implements gateway.Process.
