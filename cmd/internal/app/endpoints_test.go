@@ -8,12 +8,42 @@ import (
 	"github.com/dash-fleet/dash/messages"
 )
 
+// TestAPortIsOfOneGateway: a managed gateway is not let in at a port that
+// another gateway of its node has; on another node it is another port.
+func TestAPortIsOfOneGateway(t *testing.T) {
+	t.Parallel()
+	c := gatewayCommands{newCommands(benchNode(t, t.TempDir(), 0, 1, nil))}
+	managed := func(id string, port int, node string) *messages.Gateway {
+		return &messages.Gateway{ID: id, Tenant: "default", Node: node, Managed: &messages.Managed{Port: port}}
+	}
+	for _, g := range []*messages.Gateway{managed("m-1", 20000, "n1"), managed("m-0", 0, "n1"),
+		{ID: "u-1", Tenant: "default", Node: "n1", URL: "ws://localhost:20128/gw", Token: "t"}} {
+		g.Pool, g.Weight, g.MaxConcurrency = "default", 1, 1
+		if _, err := c.add(t.Context(), *g); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tt := range []struct {
+		g    *messages.Gateway
+		held string // who has the port
+	}{
+		{managed("m-2", 20000, "n1"), "m-1"}, {managed("m-2", 20128, "n1"), "u-1"},
+		{&messages.Gateway{ID: "u-2", Tenant: "default", Node: "n1", URL: "ws://127.0.0.1:20000/x"}, "m-1"},
+		{managed("m-2", 20000, "n2"), ""}, {managed("m-2", 20256, "n1"), ""}, {managed("m-2", 0, "n1"), ""}, {managed("m-1", 20000, "n1"), ""},
+	} {
+		err := c.exclusive(t.Context(), tt.g)
+		switch {
+		case tt.held == "" && err != nil:
+			t.Errorf("%s on %s: %v", tt.g.ID, tt.g.Node, err)
+		case tt.held != "":
+			refusedFor(t, err, messages.CodeConflict, tt.held)
+		}
+	}
+}
+
 func TestOneProcessIsOneGateway(t *testing.T) {
 	t.Parallel()
 	c := gatewayCommands{newCommands(benchNode(t, t.TempDir(), 0, 1, nil))}
-	if _, err := (accountCommands{c.commands}).CreateTenant(t.Context(), server.Tenant{ID: "t2", Name: "t2"}); err != nil {
-		t.Fatal(err)
-	}
 	add := func(id, url, tenant, node string) error {
 		_, err := c.Create(t.Context(), messages.Gateway{ID: id, Tenant: tenant, Pool: "default", URL: url, Token: "t", Node: node, Weight: 1})
 		return err
