@@ -25,6 +25,7 @@ func storeError(err error) error {
 	var pair *redis.PairError
 	var busy *redis.BusyError
 	var op *net.OpError
+	var name *net.DNSError
 	advice, fatal := postgres.Advice(err)
 	switch {
 	case errors.As(err, &locked):
@@ -45,7 +46,7 @@ func storeError(err error) error {
 		return &failure{code: exitConflict, what: pair.Error(), next: pair.Next(), err: err}
 	case fatal:
 		return &failure{code: exitFailed, what: err.Error(), next: advice, err: err}
-	case errors.As(err, &op) && op.Op == "dial":
+	case errors.As(err, &op) && op.Op == "dial", errors.As(err, &name):
 		return &failure{code: exitUnavailable, what: err.Error(), next: next.CheckStoreServer, err: err}
 	case errors.Is(err, persistence.ErrUnavailable):
 		return &failure{code: exitUnavailable, what: err.Error(), next: cmp.Or(advice, next.LookAtStore), err: err}

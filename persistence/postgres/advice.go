@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 
 	"github.com/dash-fleet/dash/messages/next"
@@ -57,5 +58,25 @@ func connectError(cc *pgx.ConnConfig, err error) error {
 	case errors.As(err, &op) && op.Op == "dial" && !strings.Contains(host(cc), ","):
 		return fmt.Errorf("%s: %w: %w", step, persistence.ErrUnavailable, op)
 	}
-	return unavailable(step, err)
+	return unavailable(step, brief{err})
+}
+
+// brief is an error of several lines told in one, each thing once.
+type brief struct{ error }
+
+func (b brief) Unwrap() error { return b.error }
+
+func (b brief) Error() string {
+	lines := strings.Split(b.error.Error(), "\n\t")
+	if len(lines) == 1 {
+		return lines[0]
+	}
+	var said []string
+	for _, line := range lines[1:] { // the first is only a heading
+		line = strings.TrimSpace(line)
+		if !slices.ContainsFunc(said, func(s string) bool { return strings.HasSuffix(s, line) }) {
+			said = append(said, line)
+		}
+	}
+	return strings.Join(said, "; ")
 }
