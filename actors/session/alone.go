@@ -53,6 +53,8 @@ func (d *decision) quieten() bool {
 	switch {
 	case d.asked:
 		return d.alone && d.toClaimed(true)
+	case d.fresh && !d.found:
+		return d.find()
 	case d.read == nil && d.step == stepFirst && d.ask == askNone:
 		d.ask = askAbort
 		d.do(Abort{Conn: d.conn, Key: d.Task.SessionKey()})
@@ -70,6 +72,36 @@ func (d *decision) quieten() bool {
 		d.crashed()
 	default:
 		return d.askAlone()
+	}
+	return true
+}
+
+// find looks for the run at the new process before anything is stopped there;
+// an owner that does not know what an earlier one has stopped cannot. A run that is not there is waited
+// for as any other, for a process may run it by itself a while after its start;
+// then it is sent in its session as that is. A new one would have it answered
+// twice where a re-run has taken its text.
+func (d *decision) find() bool {
+	switch {
+	case !d.graceOver && !d.isArmed(GraceTimer):
+		d.arm(GraceTimer, Grace)
+		return true
+	case d.read == nil:
+		return d.question(stepRead)
+	}
+	t := d.takeRead()
+	switch {
+	case t.reply != nil && !t.busy:
+		d.ends(Success, t.reply, nil)
+	case t.taken || t.pending || t.busy:
+		d.found, d.step = true, stepFirst
+		d.disarm(GraceTimer)
+	case !d.graceOver:
+		d.step = stepIdle
+	case d.Task.Doomed():
+		d.crashed()
+	default:
+		return d.toClaimed(false)
 	}
 	return true
 }

@@ -68,6 +68,7 @@ type Run struct {
 	onBoot   bool      // the process sentBoot may have got this run's frame
 	rested   bool      // the last process did nothing for the run when its connection was lost
 	asked    bool      // AskAlone is open, or was answered
+	found    bool      // a process had something of a suspect, which was stopped from then on
 	alone    bool      // Alone came on this connection
 	died     bool      // another process ended while RECOVERING
 

@@ -258,6 +258,10 @@ func describe(e Effect) string {
 		return "delete " + e.Key
 	case Release:
 		return "release"
+	case Suspected:
+		return "suspected"
+	case AskAlone:
+		return "ask to be alone"
 	}
 	return fmt.Sprintf("unknown effect %T", e)
 }
