@@ -39,6 +39,7 @@ func TestTaskThatKillsItsGateway(t *testing.T) {
 				on(openclaw.AgentAnswer{Kind: openclaw.AnswerFinal, RunID: q.RunID, Text: "done"})
 			}
 		}
+		l.history = interrupted
 		links = append(links, l)
 	}
 	r := newRig(t, func(c *gateway.Config) { c.Dial = dialer(links...) })
@@ -76,6 +77,12 @@ func TestTaskThatKillsItsGateway(t *testing.T) {
 		t.Errorf("suspects ran together: %v", most)
 	}
 	await(r, "the whole window", func(d messages.Demand) bool { return d.Window == 4 && len(d.Running) == 0 })
+}
+
+// interrupted is the transcript of a throw-away session whose turn a crash cut.
+func interrupted(key string) openclaw.History {
+	task, _, _ := strings.Cut(key[strings.LastIndex(key, "task-")+len("task-"):], ":")
+	return openclaw.History{Items: []openclaw.HistoryItem{{Role: "user", RunID: messages.RunID(task, 1), Text: "x"}}}
 }
 
 // allIn waits until the store has all tasks in a state.

@@ -32,6 +32,7 @@ type link struct {
 	onAgent func(openclaw.AgentRequest, func(openclaw.AgentAnswer))
 	session func() (openclaw.Session, bool, error)
 	rows    []openclaw.Session
+	history func(key string) openclaw.History
 
 	mu      sync.Mutex
 	aborted []string
@@ -61,7 +62,10 @@ func (l *link) Wait(ctx context.Context, run string, d time.Duration) (openclaw.
 	return openclaw.RunStatus{RunID: run, Status: "timeout"}, nil
 }
 
-func (l *link) History(context.Context, string, int) (openclaw.History, error) {
+func (l *link) History(_ context.Context, key string, _ int) (openclaw.History, error) {
+	if l.history != nil {
+		return l.history(key), nil
+	}
 	return openclaw.History{}, nil
 }
 
