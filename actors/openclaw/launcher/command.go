@@ -24,7 +24,7 @@ const (
 // daemonNames are looked for on PATH, in this order, when ProbeNames is set.
 var daemonNames = []string{"openclaws", "openclaw", "openclawd"}
 
-// heapFlags keep a gateway at 0.5-0.6 GB instead of 0.7 (PROTOCOL 8). They go
+// heapFlags keep a gateway at 0.5-0.6 GB instead of 0.7. They go
 // on the command line, where programs that an agent starts do not inherit them.
 var heapFlags = []string{"--max-old-space-size=512", "--max-semi-space-size=4", "--v8-pool-size=1"}
 
@@ -123,7 +123,7 @@ var envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 func (l *Launcher) environment(dir folder, program string, own map[string]string) ([]string, error) {
 	env := map[string]string{
 		"PATH": filepath.Dir(program) + ":" + pathOr("/usr/local/bin:/usr/bin:/bin"),
-		// Fewer malloc arenas and helper threads save memory (PROTOCOL 8).
+		// Fewer malloc arenas and helper threads save memory.
 		"MALLOC_ARENA_MAX": "1", "UV_THREADPOOL_SIZE": "2",
 		// One compile cache for all gateways of the node.
 		"NODE_COMPILE_CACHE":     filepath.Join(l.cfg.Dir, compileCache),
@@ -139,7 +139,7 @@ func (l *Launcher) environment(dir folder, program string, own map[string]string
 	fixed := map[string]string{
 		"HOME": dir.home(), "OPENCLAW_HOME": dir.home(), envStateDir: dir.state(), "OPENCLAW_CONFIG_PATH": dir.config(),
 		// One process: else the pid we know is a parent, and killing it leaves
-		// the gateway alive (PROTOCOL 1.1).
+		// the gateway alive.
 		"OPENCLAW_NO_RESPAWN": "1", "OPENCLAW_PACKAGED_COMPILE_CACHE_RESPAWNED": "1",
 	}
 	for name, v := range own {

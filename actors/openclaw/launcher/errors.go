@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Exit codes of an OpenClaw gateway (PROTOCOL 1.3).
+// Exit codes of an OpenClaw gateway.
 const (
 	codeDrained = 0
 	codeFailed  = 1
