@@ -48,7 +48,7 @@ func (t *Target) Close() error {
 		err = t.conn.close()
 		t.conn = nil
 	}
-	return errors.Join(err, t.lock.Close())
+	return errors.Join(err, unlock(t.lock))
 }
 
 // Restore writes everything in one transaction.

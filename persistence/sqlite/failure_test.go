@@ -243,6 +243,12 @@ func TestLock(t *testing.T) {
 	if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "in use by process") {
 		t.Errorf("second process: %v, %s", err, out)
 	}
+	// A child that is forked at this moment keeps the descriptor for a while.
+	child, err := unix.Dup(int(db.lock.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(child)
 	closeDB(t, db)
 	closeDB(t, db) // twice is fine
 	if _, err := db.Commit(t.Context(), nil); err == nil {

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lockDir takes the folder for this process until the file is closed or the
-// process ends. The lock is on a file of its own, because SQLite's own locks
+// lockDir takes the folder for this process until unlock or the end of the
+// process. The lock is on a file of its own, because SQLite's own locks
 // must stay shareable between the connections of this process.
 func lockDir(dir string) (*os.File, error) {
 	path := filepath.Join(dir, "dash.lock")
@@ -34,6 +34,13 @@ func lockDir(dir string) (*os.File, error) {
 		return nil, errors.Join(fmt.Errorf("lock data folder: %w", err), f.Close())
 	}
 	return f, nil
+}
+
+// unlock gives the folder back. Closing alone would not: a child that another
+// goroutine has forked a moment ago holds a copy of the descriptor until it
+// becomes its program.
+func unlock(f *os.File) error {
+	return errors.Join(unix.Flock(int(f.Fd()), unix.LOCK_UN), f.Close())
 }
 
 func writePID(f *os.File) error {

@@ -157,7 +157,7 @@ func (db *DB) Close() error {
 		if db.metrics != nil {
 			db.metrics.Unregister()
 		}
-		db.closed = errors.Join(append(errs, db.lock.Close())...)
+		db.closed = errors.Join(append(errs, unlock(db.lock))...)
 	})
 	return db.closed
 }
@@ -186,7 +186,7 @@ func prepareDir(dir string) (lock *os.File, unclean bool, err error) {
 		unclean, err = secureLog(dir)
 	}
 	if err != nil {
-		return nil, false, errors.Join(fmt.Errorf("open store: %w", err), lock.Close())
+		return nil, false, errors.Join(fmt.Errorf("open store: %w", err), unlock(lock))
 	}
 	return lock, unclean, nil
 }
