@@ -29,8 +29,11 @@ type Request struct {
 	// error at once, for callers that can tell a client to come back. Without
 	// it the operation is kept and tried again until the store has taken it.
 	FailFast bool
-	ReplyTo  *actor.PID // nil: nobody wants to know
-	Tag      any        // comes back in Done
+	// Follows: it stands or falls with one that the sender asked for before. While
+	// the outcome of that one is in doubt it waits for it, FailFast or not.
+	Follows bool
+	ReplyTo *actor.PID // nil: nobody wants to know
+	Tag     any        // comes back in Done
 
 	grouped bool      // came in Requests
 	came    time.Time // when the committer took it in
@@ -213,7 +216,7 @@ func (c *committer) add(ctx actor.Context, r Request) {
 		answer(ctx, r, persistence.Outcome{}, ErrBusy)
 		return
 	}
-	if r.FailFast && c.inDoubt {
+	if r.FailFast && c.inDoubt && !r.Follows {
 		c.cfg.Metrics.refused.Inc()
 		answer(ctx, r, persistence.Outcome{}, errInDoubt)
 		return
@@ -293,7 +296,8 @@ func (c *committer) finish(ctx actor.Context, f flushed) {
 	c.durable, c.spare = nil, batch[:0]
 }
 
-// doubt refuses from now on who cannot wait; the batch itself waits.
+// doubt refuses from now on who cannot wait; the batch itself waits, and what
+// follows from an operation of it.
 func (c *committer) doubt(ctx actor.Context, d doubt) {
 	if d.work != c.work {
 		return
@@ -307,7 +311,7 @@ func (c *committer) doubt(ctx actor.Context, d doubt) {
 			}
 		}
 	}
-	c.pending = c.keep(ctx, c.pending, errInDoubt)
+	c.pending = c.keep(ctx, c.pending, errInDoubt, func(r *Request) bool { return !r.FailFast || r.Follows })
 	c.next(ctx, doubted)
 }
 
@@ -317,15 +321,15 @@ func (c *committer) failed(ctx actor.Context, batch []Request, err error) {
 	if !c.down {
 		c.cfg.Logger.Error("store refuses writes; submits are answered 503 until it recovers", slog.Any("err", err))
 	}
-	c.pending = c.keep(ctx, append(batch, c.pending...), err)
+	c.pending = c.keep(ctx, append(batch, c.pending...), err, func(r *Request) bool { return !r.FailFast })
 	c.next(ctx, refused)
 }
 
 // keep returns what may wait of a list, and answers the rest.
-func (c *committer) keep(ctx actor.Context, list []Request, err error) []Request {
+func (c *committer) keep(ctx actor.Context, list []Request, err error, waits func(*Request) bool) []Request {
 	kept := make([]Request, 0, len(list))
 	for _, r := range list {
-		if r.FailFast {
+		if !waits(&r) {
 			answer(ctx, r, persistence.Outcome{}, err)
 			continue
 		}

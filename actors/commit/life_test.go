@@ -70,7 +70,7 @@ func (w world) arrive(batch int, each func(string, world, string)) {
 		n, bad := n.follow(arrived, batch)
 		each("arrive", n, bad)
 	}
-	if w.fast < maxEach && !w.inDoubt {
+	if w.fast < maxEach { // in doubt only what follows from the batch
 		n := w
 		n.fast++
 		n, bad := n.follow(hurried, batch)
@@ -100,6 +100,8 @@ func (w world) fair(batch int, each func(string, world, string)) {
 		n.flyWaits, n.flyFast = 0, 0
 	default:
 		in = doubted
+		n, bad := n.follow(in, batch) // all of them follow from the batch
+		each("store cannot tell yet", n, bad)
 		n.fast = 0
 	}
 	n, bad := n.follow(in, batch)

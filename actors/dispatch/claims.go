@@ -40,8 +40,9 @@ func (b *broker) claim(ctx actor.Context, e *entry, g *gate) {
 	var generation int64
 	var s *session
 	// The claim of a task that may not be written fails with its insert, so that
-	// what waits for the store stays bounded.
-	c := &change{fences: b.fences(g), failFast: e.arriving && !e.tried}
+	// what waits for the store stays bounded, but not before it.
+	follows := e.arriving && !e.tried
+	c := &change{fences: b.fences(g), failFast: follows, follows: follows}
 	c.update.UnlessCancelled = true
 	if e.item.Session != "" {
 		s = b.session(e.item.Session)

@@ -14,8 +14,13 @@ import (
 // request asks the committer for an operation; then runs on this actor's turn.
 // It leaves at the end of the present turn.
 func (b *broker) request(op persistence.Op, failFast bool, then func(actor.Context, commit.Done)) *asked {
+	return b.ask(commit.Request{Op: op, FailFast: failFast}, then)
+}
+
+func (b *broker) ask(r commit.Request, then func(actor.Context, commit.Done)) *asked {
 	a := &asked{then: then}
-	b.requests = append(b.requests, commit.Request{Op: op, FailFast: failFast, ReplyTo: b.self, Tag: a})
+	r.ReplyTo, r.Tag = b.self, a
+	b.requests = append(b.requests, r)
 	return a
 }
 
@@ -51,6 +56,7 @@ type change struct {
 	session  *persistence.SessionWrite
 	events   []*messages.Event
 	failFast bool
+	follows  bool // it stands or falls with the task's insert, which is under way
 	// then runs after the outcome was applied, before settle; ok says whether
 	// the step was made. It may be nil.
 	then func(ctx actor.Context, ok bool, err error)
@@ -78,7 +84,7 @@ func (b *broker) step(ctx actor.Context, e *entry, c *change) {
 		Session: c.session,
 		Events:  append([]*messages.Event{c.update.Task.Event(c.update.From, b.now, c.reason)}, c.events...),
 	}
-	b.request(op, c.failFast, func(ctx actor.Context, d commit.Done) { b.stepped(ctx, e, c, d) })
+	b.ask(commit.Request{Op: op, FailFast: c.failFast, Follows: c.follows}, func(ctx actor.Context, d commit.Done) { b.stepped(ctx, e, c, d) })
 }
 
 func (b *broker) stepped(ctx actor.Context, e *entry, c *change, d commit.Done) {

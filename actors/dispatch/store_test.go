@@ -24,6 +24,7 @@ type memory struct {
 	unlawful []string      // changes that no table allows
 	lose     int           // so many commits are made, but answered with an error
 	hold     chan struct{} // commits wait for it while set
+	reads    chan struct{} // reads of sessions wait for it while set
 }
 
 func newMemory() *memory {
@@ -204,6 +205,11 @@ func (m *memory) MaxSeq(_ context.Context, pool string) (int64, error) {
 func (m *memory) Session(_ context.Context, tenant, id string) (messages.Session, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if reads := m.reads; reads != nil {
+		m.mu.Unlock()
+		<-reads
+		m.mu.Lock()
+	}
 	s, ok := m.sessions[sessionID(tenant, id)]
 	if !ok {
 		return s, persistence.ErrNotFound

@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/dash-fleet/dash/messages"
@@ -36,6 +37,35 @@ func TestClientHearsOfDoubt(t *testing.T) {
 		g.demand(1)
 		if a := g.assign(); a.Task.ID != m.Task.ID {
 			t.Fatalf("%s is assigned", a.Task.ID)
+		}
+	})
+}
+
+// TestClaimWaitsForItsInsert: the claim of a task whose insert is in doubt waits
+// for the same answer. Were it refused, its session would have to be read from
+// a store that is away, and a later task would be claimed before it.
+func TestClaimWaitsForItsInsert(t *testing.T) {
+	play(t, nil, func(t *testing.T, b *bench) {
+		if _, _, err := b.client.OpenSession(b.ctx(), "default", "default", "s", nil); err != nil {
+			t.Fatal(err)
+		}
+		hang := make(chan struct{})
+		defer close(hang)
+		b.store.set(func(m *memory) { m.err, m.reads = persistence.ErrUnknown, hang })
+		first := newTask(messages.Low, "s")
+		if _, _, err := b.client.Submit(b.ctx(), "default", Submit{Task: first}); messages.CodeOf(err) != messages.CodeTimeout {
+			t.Fatalf("in doubt: %v", err)
+		}
+		g := b.gateway("gw-1")
+		g.demand(1)
+		synctest.Wait()
+		b.store.set(func(m *memory) { m.err = nil })
+		b.eventually("the store takes tasks again", func() bool {
+			_, _, err := b.client.Submit(b.ctx(), "default", Submit{Task: newTask(messages.Low, "")})
+			return err == nil
+		})
+		if a := g.assign(); a.Task.ID != first.ID {
+			t.Fatal("the later task was claimed first")
 		}
 	})
 }
