@@ -49,8 +49,12 @@ func resolve(ctx context.Context, what, short string, exact bool, list func() ([
 	case 1:
 		return found[0], nil
 	}
-	return "", &failure{code: exitConflict, what: fmt.Sprintf("%q fits %d %ss: %s", short, len(found), what, strings.Join(found[:min(len(found), 4)], ", ")),
-		next: next.MoreOfID}
+	number := fmt.Sprint(len(found))
+	if len(found) > likeThem {
+		number += " or more" // the server was asked for so many
+	}
+	return "", &failure{code: exitConflict, next: next.MoreOfID,
+		what: fmt.Sprintf("%q fits %s %ss: %s", short, number, what, strings.Join(found[:min(len(found), likeThem)], ", "))}
 }
 
 func gatewayID(ctx context.Context, c *client, short string) (string, error) {
@@ -70,7 +74,8 @@ func sessionID(ctx context.Context, c *client, tenant, short string) (string, er
 		} else if errors.As(err, &f) && f.code != exitNotFound {
 			return nil, err
 		}
-		return ids(ctx, c, "/sessions", query("tenant", tenant), 0, func(s api.Session) string { return s.Id })
+		// The server looks among all of them; a few are enough to tell them apart.
+		return ids(ctx, c, "/sessions", query("tenant", tenant, "id_begin", short), likeThem+1, func(s api.Session) string { return s.Id })
 	})
 }
 
