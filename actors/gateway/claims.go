@@ -126,7 +126,7 @@ func (g *gateway) claimsLoaded(ctx actor.Context, m claimsLoaded) {
 	}
 	g.demand(ctx)
 	if g.draining && g.held() == 0 {
-		if g.cfg.Process != nil {
+		if g.daemon() != nil {
 			g.stopProcess(ctx) // the last life may have ended before its process
 		} else {
 			g.drainedIfEmpty(ctx)

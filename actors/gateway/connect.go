@@ -63,10 +63,7 @@ func (g *gateway) connect(ctx actor.Context) {
 // be another process, in which the same work runs a second time. Its claims end
 // by the pool's away policy, or when its home is the owner again.
 func (g *gateway) stayAway(ctx actor.Context) bool {
-	if g.cfg.Elsewhere == nil {
-		return false
-	}
-	reason, next := g.cfg.Elsewhere(g.cfg.Gateway)
+	reason, next := g.elsewhere()
 	if reason == "" {
 		return false
 	}
@@ -76,6 +73,22 @@ func (g *gateway) stayAway(ctx actor.Context) bool {
 	g.setState(ctx, messages.GatewayUnreachable, reason, next)
 	g.demand(ctx)
 	return true
+}
+
+func (g *gateway) elsewhere() (reason, next string) {
+	if g.cfg.Elsewhere == nil {
+		return "", ""
+	}
+	return g.cfg.Elsewhere(g.cfg.Gateway)
+}
+
+// daemon is the process that this node may stop; nil: somebody else's, or that
+// of another home.
+func (g *gateway) daemon() Process {
+	if away, _ := g.elsewhere(); away != "" {
+		return nil
+	}
+	return g.cfg.Process
 }
 
 // dial opens a connection. A gateway that was lost stays UNREACHABLE until it

@@ -70,7 +70,7 @@ func (g *gateway) drainedIfEmpty(ctx actor.Context) {
 	if !g.draining || !g.loaded || g.removed || g.held() > 0 || g.managed.stopping || g.status.State == messages.GatewayDrained {
 		return
 	}
-	if g.cfg.Process != nil && (g.managed.up || g.managed.starting) {
+	if g.daemon() != nil && (g.managed.up || g.managed.starting) {
 		g.stopProcess(ctx)
 		return
 	}
@@ -109,7 +109,7 @@ func (g *gateway) restart(ctx actor.Context) {
 	g.attempts = 0
 	g.managed.starts = nil
 	switch {
-	case g.cfg.Process != nil && g.loaded && g.status.State != messages.GatewayDrained:
+	case g.daemon() != nil && g.loaded && g.status.State != messages.GatewayDrained:
 		g.stopProcess(ctx) // also one that does not answer, or is not known to run
 	case g.link != nil:
 		g.drop("an operator asked for a restart")
@@ -152,7 +152,7 @@ func (g *gateway) leave(ctx actor.Context, now time.Time) {
 }
 
 func (g *gateway) end(ctx actor.Context) {
-	if g.cfg.Process != nil {
+	if g.daemon() != nil {
 		g.stopProcess(ctx) // also one that is starting or does not answer
 		return
 	}
@@ -173,7 +173,10 @@ func (g *gateway) configure(ctx actor.Context, gw messages.Gateway) {
 	}
 	g.managed.stale = g.managed.stale || !reflect.DeepEqual(gw.Managed, old.Managed)
 	drained := g.draining || g.status.State == messages.GatewayDrained // its next start reads it
-	if gw.URL != old.URL || gw.Token != old.Token || !drained && g.managed.stale {
+	if (gw.Home != old.Home || gw.Node != old.Node) && g.loaded && g.link == nil && !drained && !g.removed {
+		g.attempts, g.managed.starts, g.managed.stale = 0, nil, false // its new home starts it as it is wanted now
+		g.connect(ctx)
+	} else if gw.URL != old.URL || gw.Token != old.Token || !drained && g.managed.stale {
 		g.restart(ctx)
 	}
 	g.demand(ctx)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/dash-fleet/dash/http/api"
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
 )
 
 func gatewayCommand(t *terminal) *cobra.Command {
@@ -53,6 +54,7 @@ var gatewayColumns = []column[api.Gateway]{
 	{name: "MAX", wide: true, value: func(v api.Gateway) string { return fmt.Sprint(v.MaxConcurrency) }},
 	{name: "RESTARTS", wide: true, value: func(v api.Gateway) string { return fmt.Sprint(v.Restarts) }},
 	{name: "BOOT", wide: true, value: func(v api.Gateway) string { return deref(v.BootId) }},
+	{name: "NODE", wide: true, value: func(v api.Gateway) string { return deref(v.Node) }},
 	{name: "OWNER", wide: true, value: func(v api.Gateway) string { return deref(v.Owner) }},
 	{name: "TENANT", wide: true, value: func(v api.Gateway) string { return v.Tenant }},
 	{name: "CAPABILITIES", wide: true, value: func(v api.Gateway) string { return strings.Join(v.Capabilities, ",") }},
@@ -77,7 +79,11 @@ func gatewayListCommand(t *terminal) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return printList(t, o, gatewayColumns, items)
+		if err := printList(t, o, gatewayColumns, items); err != nil {
+			return err
+		}
+		adviseGateways(t, o, items)
+		return nil
 	})
 	c.Flags().StringSliceVar(&state, "state", nil, "only these states: "+strings.Join(messages.GatewayStateNames(), ", "))
 	c.Flags().StringVar(&pool, "pool", "", "only gateways of this pool")
@@ -86,6 +92,29 @@ func gatewayListCommand(t *terminal) *cobra.Command {
 		"pool": completePools(t), "state": cobra.FixedCompletions(messages.GatewayStateNames(), cobra.ShellCompDirectiveNoFileComp),
 	})
 	return c
+}
+
+// advisedGateways bounds the next steps below a list.
+const advisedGateways = 5
+
+// adviseGateways says what to do about gateways that take no work, in full: the
+// table has no room for it.
+func adviseGateways(t *terminal, o output, all []api.Gateway) {
+	if o.format != "table" || len(o.columns) > 0 {
+		return
+	}
+	said := 0
+	for _, g := range all {
+		dead := g.State == api.GatewayStateUnreachable || g.State == api.GatewayStateQuarantined
+		if !dead || deref(g.NextStep) == "" {
+			continue
+		}
+		if said++; said > advisedGateways {
+			fmt.Fprintf(t.err, "  next: %s\n", next.DoctorForOthers)
+			return
+		}
+		fmt.Fprintf(t.err, "  next for %s: %s\n", clean(g.Id), clean(deref(g.NextStep)))
+	}
 }
 
 func gatewayShowCommand(t *terminal) *cobra.Command {

@@ -16,10 +16,10 @@ import (
 
 // gatewayChange is the flags of `dash gateway set`.
 type gatewayChange struct {
-	config, url, tokenFile, region string
-	tokenStdin                     bool
-	maxConcurrency, weight         int
-	capabilities, labels           []string
+	config, url, tokenFile, region, node string
+	tokenStdin, here, fresh              bool
+	maxConcurrency, weight               int
+	capabilities, labels                 []string
 }
 
 func gatewaySetCommand(t *terminal) *cobra.Command {
@@ -28,10 +28,13 @@ func gatewaySetCommand(t *terminal) *cobra.Command {
 	c := verb(t, &cobra.Command{
 		Use: "set ID", Short: "Change a gateway's settings", Args: exactArgs("a gateway id"), ValidArgsFunction: completeGateways(t),
 		Long: "Only what is given changes, and what runs at the gateway goes on. A new URL or token makes Dash\nconnect anew, also to a gateway that was quarantined for the old one. A new --config of a managed\ngateway takes effect when its runs have ended and Dash has started it again.\n" +
+			"A gateway that only one node can reach (managed, or on a loopback URL) has that node as its home.\nWhen the home is lost for good, --here makes the node that works its home, --node another one that\nis alive. Be sure: what the lost home still runs is not known, and would run a second time.\n" +
 			"Somebody else's change in between is not overwritten: the command then exits 4.",
 		Example: "  dash gateway set gw-1 --max-concurrency 4 --region eu\n" +
 			"  dash gateway set gw-1 --token-file token.txt\n" +
 			"  dash gateway set gw-2 --config openclaw.json\n" +
+			"  dash gateway set gw-2 --here\n" +
+			"  dash gateway set gw-2 --node n-2 --fresh\n" +
 			"  pass show gw-1 | dash gateway set gw-1 --token-stdin\n" +
 			"  dash gateway set gw-1 --label rack=b --label old- --capability browser,gpu",
 	}, gatewayColumns, func(ctx context.Context, c *client, o output, args []string) error {
@@ -65,8 +68,12 @@ func gatewaySetCommand(t *terminal) *cobra.Command {
 	fs.StringVar(&g.region, "region", "", "region it is in; empty takes it away")
 	fs.StringSliceVar(&g.capabilities, "capability", nil, "what it can do, in place of what was said before; repeatable; empty takes all away")
 	fs.StringArrayVar(&g.labels, "label", nil, "label as name=value; name- takes it away; repeatable")
+	fs.BoolVar(&g.here, "here", false, "the node that works becomes its home, when its own is lost for good")
+	fs.StringVar(&g.node, "node", "", "the living node of this name becomes its home, when its own is lost for good")
+	fs.BoolVar(&g.fresh, "fresh", false, "managed, with --here or --node: start with an empty state folder where its own is not there")
 	c.MarkFlagsMutuallyExclusive("token-file", "token-stdin")
-	c.MarkFlagsOneRequired("url", "token-file", "token-stdin", "max-concurrency", "weight", "region", "capability", "label", "config")
+	c.MarkFlagsMutuallyExclusive("here", "node")
+	c.MarkFlagsOneRequired("url", "token-file", "token-stdin", "max-concurrency", "weight", "region", "capability", "label", "config", "here", "node")
 	return c
 }
 
@@ -91,9 +98,14 @@ func (g gatewayChange) body(t *terminal, old api.Gateway, given func(string) boo
 		}
 		body["managed"] = map[string]any{"config": conf}
 	}
-	for flag, value := range map[string]any{"url": g.url, "max-concurrency": g.maxConcurrency, "weight": g.weight, "region": g.region} {
+	for flag, value := range map[string]any{"url": g.url, "max-concurrency": g.maxConcurrency, "weight": g.weight, "region": g.region, "node": g.node} {
 		if given(flag) {
 			body[strings.ReplaceAll(flag, "-", "_")] = value
+		}
+	}
+	for flag, on := range map[string]bool{"here": g.here, "fresh": g.fresh} {
+		if on {
+			body[flag] = true
 		}
 	}
 	if given("region") && g.region == "" {

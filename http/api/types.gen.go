@@ -1210,12 +1210,21 @@ type Turn struct {
 type UpdateGateway struct {
 	Capabilities *Capabilities `json:"capabilities,omitempty"`
 
+	// Fresh with here or node, for a managed gateway: where the new home has no state folder of it, it starts with an empty one; the sessions and the memory that the old one kept are gone
+	Fresh *bool `json:"fresh,omitempty"`
+
+	// Here the node that is asked becomes its home
+	Here *bool `json:"here,omitempty"`
+
 	// Labels names match `^[A-Za-z0-9._/-]{1,63}$`
 	Labels *Labels `json:"labels,omitempty"`
 
 	// Managed of a gateway that Dash starts; needs the permission admin over all tenants. It takes effect with the next start of its process: Dash restarts it when its runs have ended
 	Managed        *UpdateManaged `json:"managed,omitempty"`
 	MaxConcurrency *int           `json:"max_concurrency,omitempty"`
+
+	// Node the living node of this name becomes its home; not together with here
+	Node *string `json:"node,omitempty"`
 
 	// Region null takes it away
 	Region *string `json:"region,omitempty"`

@@ -152,6 +152,14 @@ type GatewayChange struct {
 	Capabilities   *[]string
 	Labels         *map[string]string
 	Managed        *ManagedChange
+	Home           *HomeChange
+}
+
+// HomeChange makes another node the home of a gateway that only its home can
+// reach. CodeWrongState while the present home is alive.
+type HomeChange struct {
+	Node  string // empty: the node that is asked
+	Fresh bool   // a managed one starts with an empty state folder where its own is not there
 }
 
 // ManagedChange is what may be changed of a managed gateway's process.

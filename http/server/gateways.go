@@ -189,6 +189,11 @@ func (s *Server) updateGateway(c *call) error {
 		wrong = append(wrong, checkProcess(m.Command, m.Env)...)
 		ch.Managed = &ManagedChange{Command: m.Command, Config: m.Config, Env: m.Env}
 	}
+	home, err := c.homeChange(&b)
+	if err != nil {
+		return err
+	}
+	ch.Home = home
 	if len(wrong) > 0 {
 		return invalid(wrong...)
 	}
@@ -206,6 +211,26 @@ func (s *Server) updateGateway(c *call) error {
 	}
 	c.etag(g.Config.Version)
 	return c.ok(http.StatusOK, viewGateway(g))
+}
+
+// homeChange reads here, node and fresh. Which host a gateway is on is the
+// operator's affair: its process may run any program there.
+func (c *call) homeChange(b *api.UpdateGateway) (*HomeChange, error) {
+	here := value(b.Here)
+	switch {
+	case here && b.Node != nil:
+		return nil, invalid(messages.FieldError{Pointer: "/node", Detail: "must not be given together with here"})
+	case !here && b.Node == nil && b.Fresh != nil:
+		return nil, invalid(messages.FieldError{Pointer: "/fresh", Detail: "goes with here or node"})
+	case !here && b.Node == nil:
+		return nil, nil
+	case c.tenant() != "":
+		return nil, &messages.Error{
+			Code: messages.CodeForbidden, Message: "a credential of one tenant may not give a gateway another home",
+			NextStep: next.AskAllTenants,
+		}
+	}
+	return &HomeChange{Node: value(b.Node), Fresh: value(b.Fresh)}, nil
 }
 
 // hasNull tells a field that is null from one that is absent.

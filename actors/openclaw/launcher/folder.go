@@ -40,6 +40,17 @@ func (l *Launcher) folderOf(id, own string) (folder, error) {
 	return folder{filepath.Join(l.cfg.Dir, "gateways", id)}, nil
 }
 
+// StateDir tells where the gateway's folder is, and whether a start would find
+// the state of an earlier one there.
+func (l *Launcher) StateDir(id, own string) (dir string, there bool) {
+	f, err := l.folderOf(id, own)
+	if err != nil {
+		return own, false
+	}
+	kept, err := os.ReadDir(f.state())
+	return f.base, err == nil && len(kept) > 0
+}
+
 // open makes the folders, readable by the owner only, and takes the lock.
 func (f folder) open() (*os.File, error) {
 	for _, dir := range []string{f.base, f.state(), f.home(), f.workspace()} {

@@ -139,6 +139,10 @@ func (a *App) setup(ctx context.Context) error {
 		return err
 	}
 
+	if err := a.warnOfLostHomes(ctx); err != nil {
+		return err
+	}
+
 	// The feed: what the store has taken goes out to watchers.
 	a.lastSeq, err = a.store.LastSeq(ctx)
 	if err != nil {

@@ -144,7 +144,7 @@ func (f *fleet) startGateway(ctx context.Context, g messages.Gateway, last messa
 		Yielding: f.yielding(g.HomeBound()),
 		Lost:     func(id string) { f.app.logger.Warn("gateway is owned elsewhere", slog.String("gateway", id)) },
 	}
-	if away, _ := f.elsewhere(g); g.Managed != nil && away == "" {
+	if g.Managed != nil {
 		cfg.Process = &process{launcher: f.launcher, start: f.app.cfg.OpenClawAutoStart, gateway: g}
 	}
 	// A gateway of the same id may still be on its way out.

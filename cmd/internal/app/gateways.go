@@ -197,10 +197,17 @@ func (c gatewayCommands) Update(ctx context.Context, tenant, id string, ch serve
 	set(&g.Region, ch.Region)
 	set(&g.Capabilities, ch.Capabilities)
 	set(&g.Labels, ch.Labels)
+	if ch.Home != nil {
+		if err := c.rehome(&g, *ch.Home); err != nil {
+			return server.Gateway{}, err
+		}
+	}
 	if ch.URL != nil {
 		if err := c.reachable(ctx, g.URL); err != nil {
 			return server.Gateway{}, err
 		}
+	}
+	if ch.URL != nil || ch.Home != nil {
 		c.app.fleet.endpoints.Lock()
 		defer c.app.fleet.endpoints.Unlock()
 		if err := c.exclusive(ctx, &g); err != nil {

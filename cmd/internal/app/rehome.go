@@ -1,0 +1,135 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"github.com/dash-fleet/dash/http/server"
+	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
+	"github.com/dash-fleet/dash/persistence"
+)
+
+// A home can be lost for good: its data folder was temporary, or its disk is
+// gone. Only an operator knows, and gives its gateways another home.
+
+// homeOf is the home that a living node is.
+func homeOf(n persistence.Node) home { return home{node: nodeName(n.ID), id: n.Home} }
+
+// living is a node, other than the one of id self, that keeps the gateway.
+func living(self string, nodes []persistence.Node, g *messages.Gateway) (persistence.Node, bool) {
+	for _, n := range nodes {
+		if n.ID != self && homeOf(n).keeps(g) {
+			return n, true
+		}
+	}
+	return persistence.Node{}, false
+}
+
+// target is the home that is asked for, and whether it is this node's own.
+func (a *App) target(ch server.HomeChange, nodes []persistence.Node) (to home, own bool, err error) {
+	if ch.Node == "" || ch.Node == a.home.node {
+		return a.home, true, nil
+	}
+	var found []home
+	for _, n := range nodes {
+		if h := homeOf(n); h.node == ch.Node {
+			found = append(found, h)
+		}
+	}
+	if len(found) == 1 {
+		return found[0], false, nil
+	}
+	why := "no node " + ch.Node + " is alive"
+	if len(found) > 1 {
+		why = fmt.Sprintf("%d living nodes are called %s", len(found), ch.Node)
+	}
+	return home{}, false, &messages.Error{
+		Code: messages.CodeInvalid, Message: why, NextStep: next.NameLivingNode,
+		Fields: []messages.FieldError{{Pointer: "/node", Detail: "must be the name of one living node"}},
+	}
+}
+
+// rehome gives the gateway another home. Nobody must be able to start it or to
+// dial it twice, so the present home has to be dead, or the same.
+func (c gatewayCommands) rehome(g *messages.Gateway, ch server.HomeChange) error {
+	a := c.app
+	wrong := func(code messages.Code, step, format string, args ...any) error {
+		return &messages.Error{Code: code, Message: fmt.Sprintf(format, args...), NextStep: step}
+	}
+	switch {
+	case !a.engine.shared:
+		return wrong(messages.CodeInvalid, next.LeaveHomeOut, "with the embedded store there is one node, the home of every gateway")
+	case !g.HomeBound():
+		return wrong(messages.CodeInvalid, next.LeaveHomeOut, "every node reaches gateway %s, so it has no home", g.ID)
+	}
+	nodes, _ := a.lease.others()
+	to, own, err := a.target(ch, nodes)
+	if err != nil {
+		return err
+	}
+	moved := *g
+	moved.Node, moved.Home = to.node, to.id
+	if g.Home == moved.Home && g.Node == moved.Node {
+		return nil
+	}
+	if !own && a.home.keeps(g) {
+		return wrong(messages.CodeWrongState, fmt.Sprintf(next.StopHomeFirst, a.home.node), "its home, node %s, is alive and does the work: two homes would run its tasks twice", a.named(a.nodeID))
+	}
+	if n, alive := living(a.nodeID, nodes, g); alive && homeOf(n) != to {
+		return wrong(messages.CodeWrongState, fmt.Sprintf(next.StopHomeFirst, nodeName(n.ID)), "its home, node %s, is alive: two homes would run its tasks twice", a.named(n.ID))
+	}
+	if g.Managed != nil && !ch.Fresh {
+		if !own {
+			return wrong(messages.CodeWrongState, fmt.Sprintf(next.FreshAtNode, to.node, g.ID, to.node), "node %s cannot see whether node %s has the state folder of gateway %s", a.home.node, to.node, g.ID)
+		}
+		if dir, there := a.fleet.launcher.StateDir(g.ID, g.Managed.StateDir); !there {
+			return wrong(messages.CodeWrongState, fmt.Sprintf(next.CopyFolderOrFresh, dir, g.ID), "its state folder is not on this node (%s): the sessions and the memory that it kept are at its old home", dir)
+		}
+	}
+	a.logger.Warn("the gateway gets another home", slog.String("gateway", g.ID), slog.String("old_node", g.Node), slog.String("old_home", g.Home),
+		slog.String("node", to.node), slog.String("home", to.id), slog.Bool("fresh", ch.Fresh))
+	*g = moved
+	return nil
+}
+
+// lostHomes are the gateways whose home has this node's name and another data
+// folder, and is not alive.
+func (h home) lostHomes(self string, nodes []persistence.Node, all []messages.Gateway) (ids []string) {
+	for i := range all {
+		g := &all[i]
+		if _, alive := living(self, nodes, g); g.HomeBound() && g.Node == h.node && !h.keeps(g) && !alive {
+			ids = append(ids, g.ID)
+		}
+	}
+	return ids
+}
+
+// namedIDs bounds a list of ids in one line of the log.
+const namedIDs = 10
+
+// warnOfLostHomes: a node whose data folder is not the one it had before cannot
+// reach the gateways that it made.
+func (a *App) warnOfLostHomes(ctx context.Context) error {
+	if !a.engine.shared {
+		return nil
+	}
+	all, err := a.repos.Gateways.List(ctx)
+	if err != nil {
+		return fmt.Errorf("list gateways: %w", err)
+	}
+	nodes, _ := a.lease.others()
+	ids := a.home.lostHomes(a.nodeID, nodes, all)
+	if len(ids) == 0 {
+		return nil
+	}
+	words := strings.Join(ids[:min(namedIDs, len(ids))], ", ")
+	if len(ids) > namedIDs {
+		words += ", …"
+	}
+	a.logger.Warn("gateways of a node of this name have their home in another data folder, so this node neither starts nor dials them",
+		slog.Int("count", len(ids)), slog.String("gateways", words), slog.String("data", a.cfg.Data), slog.String("next", next.KeepDataOrClaim))
+	return nil
+}
