@@ -12,29 +12,51 @@ import (
 	"github.com/dash-fleet/dash/messages"
 )
 
+// constants are the values of the block of constants whose comment has words.
+func constants(t *testing.T, file, words string) (values []string) {
+	t.Helper()
+	f, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ParseComments)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range f.Decls {
+		g, ok := d.(*ast.GenDecl)
+		if !ok || !strings.Contains(g.Doc.Text(), words) {
+			continue
+		}
+		for _, s := range g.Specs {
+			c, ok := s.(*ast.ValueSpec)
+			if !ok {
+				continue
+			}
+			v, err := strconv.Unquote(c.Values[0].(*ast.BasicLit).Value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			values = append(values, v)
+		}
+	}
+	return values
+}
+
 // TestTaskCodesAreAll: a code that is added among those of failed attempts is
 // also one that can be chosen.
 func TestTaskCodesAreAll(t *testing.T) {
 	t.Parallel()
-	f, err := parser.ParseFile(token.NewFileSet(), "errors.go", nil, parser.ParseComments)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var want []string
-	for _, d := range f.Decls {
-		g, ok := d.(*ast.GenDecl)
-		if !ok || !strings.Contains(g.Doc.Text(), "failed attempts") {
-			continue
-		}
-		for _, s := range g.Specs {
-			v, err := strconv.Unquote(s.(*ast.ValueSpec).Values[0].(*ast.BasicLit).Value)
-			if err != nil {
-				t.Fatal(err)
-			}
-			want = append(want, v)
-		}
-	}
+	want := constants(t, "errors.go", "failed attempts")
 	if got := messages.TaskCodes(); len(want) == 0 || !slices.Equal(got, want) {
+		t.Errorf("the codes are %v, want %v", got, want)
+	}
+}
+
+func TestWaitingCodesAreAll(t *testing.T) {
+	t.Parallel()
+	want := constants(t, "waiting.go", "Codes of what keeps a task")
+	var got []string
+	for _, c := range messages.WaitingCodes() {
+		got = append(got, string(c))
+	}
+	if len(want) == 0 || !slices.Equal(got, want) {
 		t.Errorf("the codes are %v, want %v", got, want)
 	}
 }

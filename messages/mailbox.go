@@ -44,6 +44,8 @@ type Demand struct {
 	// Paused are the model providers that the gateway has switched off: it gets no
 	// task that needs one of them.
 	Paused []Pause
+	// Draining: the window is 0 because somebody wants so.
+	Draining bool
 	// Gone: the gateway was removed. P takes its claims back at once, as if it
 	// had been away for too long.
 	Gone bool

@@ -152,16 +152,21 @@ type GatewayStats struct {
 	Away     time.Time // since when it is unreachable; zero: it is not
 }
 
-// Explain asks why a task does not run.
+// Explain asks why tasks do not run, with one answer for all of them.
 type Explain struct {
-	Tenant, Task string
-	Reply        chan<- Explanation
+	Tasks []TaskRef
+	Until time.Time // nobody waits for the answer any longer; zero: somebody does
+	Reply chan<- map[string]Explanation
 }
 
-// Explanation says what keeps a waiting task.
+// TaskRef names a task to whoever may see it.
+type TaskRef struct{ Tenant, ID string }
+
+// Explanation says what keeps a waiting task. Nothing but its turn: it is empty.
 type Explanation struct {
 	BlockedBy string // id of the task of the same session that must end first
-	Reason    string
+	Code      messages.WaitingCode
+	Reason    string // the code in words, with what it is about
 }
 
 // Inspect asks for a view of the actor's state for an operator.

@@ -188,9 +188,11 @@ func (c *Client) QueueStats(ctx context.Context, pool string) (Stats, error) {
 	return ask(ctx, c, pool, func(ch chan Stats) any { return QueueStats{Reply: ch} })
 }
 
-// Explain says what keeps a waiting task; it is empty for any other.
-func (c *Client) Explain(ctx context.Context, pool, tenant, task string) (Explanation, error) {
-	return ask(ctx, c, pool, func(ch chan Explanation) any { return Explain{Tenant: tenant, Task: task, Reply: ch} })
+// Explain says what keeps tasks of a pool, by their id: only those that wait
+// and that something keeps. An empty tenant of a task is any.
+func (c *Client) Explain(ctx context.Context, pool string, tasks ...TaskRef) (map[string]Explanation, error) {
+	until, _ := ctx.Deadline()
+	return ask(ctx, c, pool, func(ch chan map[string]Explanation) any { return Explain{Tasks: tasks, Until: until, Reply: ch} })
 }
 
 // Inspect returns the state of a pool's arbiter actor for an operator.

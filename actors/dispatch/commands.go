@@ -36,7 +36,7 @@ func (b *broker) command(ctx actor.Context, m any) {
 	case QueueStats:
 		b.stats(ctx, m)
 	case Explain:
-		reply(m.Reply, b.explain(m))
+		b.explainAll(m)
 	case Inspect:
 		reply(m.Reply, b.inspect())
 	}

@@ -21,10 +21,12 @@ type gate struct {
 	heard  time.Time           // last Demand
 	away   time.Time           // its AwaySince
 	gone   bool                // it was removed
-	paused []messages.Pause    // providers it does not ask
-	shut   bool                // a claim was fenced: closed until a Demand with another epoch
-	closed time.Time           // since when the window is 0
-	tasks  map[string]*entry
+	// draining: it takes no work because somebody wants so
+	draining bool
+	paused   []messages.Pause // providers it does not ask
+	shut     bool             // a claim was fenced: closed until a Demand with another epoch
+	closed   time.Time        // since when the window is 0
+	tasks    map[string]*entry
 }
 
 // fences are those of the pool and of the gateway's owner.
@@ -97,7 +99,7 @@ func (b *broker) demand(ctx actor.Context, m *messages.Demand) {
 		g.shut = false
 	}
 	g.owner, g.epoch, g.boot, g.heard, g.away = m.Owner, m.Epoch, m.BootID, b.now, m.AwaySince
-	g.gone, g.paused = m.Gone, m.Paused
+	g.gone, g.paused, g.draining = m.Gone, m.Paused, m.Draining
 	if s := ctx.Sender(); s != nil {
 		g.pid = s
 	}

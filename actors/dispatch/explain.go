@@ -10,45 +10,111 @@ import (
 	"github.com/dash-fleet/dash/messages/next"
 )
 
+// explainAll answers for the tasks that something keeps, unless nobody waits any
+// longer: questions that could not be answered in time do not pile up.
+func (b *broker) explainAll(m Explain) {
+	if !m.Until.IsZero() && b.now.After(m.Until) {
+		return
+	}
+	out := make(map[string]Explanation, len(m.Tasks))
+	for _, t := range m.Tasks {
+		if x := b.explain(t); x != (Explanation{}) {
+			out[t.ID] = x
+		}
+	}
+	reply(m.Reply, out)
+}
+
+func waits(code messages.WaitingCode, format string, args ...any) Explanation {
+	return Explanation{Code: code, Reason: fmt.Sprintf(format, args...)}
+}
+
 // explain says what keeps a waiting task. A reason that will not go away by
 // itself comes with what to do.
-func (b *broker) explain(m Explain) Explanation {
-	e := b.tasks[m.Task]
-	if e == nil || m.Tenant != "" && e.row.Tenant != m.Tenant || !e.row.State.Waiting() {
+func (b *broker) explain(t TaskRef) Explanation {
+	e := b.tasks[t.ID]
+	if e == nil || t.Tenant != "" && e.row.Tenant != t.Tenant || !e.row.State.Waiting() {
 		return Explanation{}
 	}
-	if e.row.State == messages.RetryWait {
-		return Explanation{Reason: retryReason(&e.row)}
+	switch e.row.State {
+	case messages.RetryWait:
+		return retryReason(&e.row)
+	case messages.Scheduled:
+		return waits(messages.WaitsDue, "it is due at %s", e.row.DueAt.UTC().Format(time.RFC3339))
 	}
-	if blocker := b.arb.Blocker(&e.item); blocker != nil {
-		return Explanation{BlockedBy: blocker.ID, Reason: "an earlier task of the same session has not ended"}
+	if x := b.behind(e); x != (Explanation{}) || e.item.lane == nil {
+		return x
 	}
-	if s := b.sessions[e.item.Session]; s != nil && s.known && s.row.State != messages.SessionIdle && s.row.State != messages.SessionBusy {
-		return Explanation{Reason: "its session is " + s.row.State.String()}
+	if x := b.unserved(e.item.lane.bucket); x != (Explanation{}) {
+		return x
 	}
-	l := e.item.lane
-	if l == nil {
-		return Explanation{}
-	}
-	switch k := l.bucket; {
-	case len(k.gateways) == 0 && b.pausedFor(k.key) != "":
-		return Explanation{Reason: b.pausedFor(k.key)}
-	case len(k.gateways) == 0:
-		return Explanation{Reason: b.misfit(k.key)}
-	case !slices.ContainsFunc(k.gateways, func(g *gateway) bool { return g.Window > 0 }):
-		return Explanation{Reason: "no gateway that fits takes work now: look at `dash gateway list`"}
-	case k.free == 0:
-		return Explanation{Reason: "every gateway that fits is busy"}
-	case b.arb.limits.MaxRunning > 0 && b.arb.flying >= b.arb.limits.MaxRunning:
-		return Explanation{Reason: fmt.Sprintf("the pool runs as many tasks as it may at once, %d", b.arb.limits.MaxRunning)}
+	if most := b.arb.limits.MaxRunning; most > 0 && b.arb.flying >= most {
+		return waits(messages.WaitsCap, "the pool runs as many tasks as it may at once, %d", most)
 	}
 	if why := b.starved(e.item.Class); why != "" {
-		return Explanation{Reason: why + ": " + fmt.Sprintf(next.AddOrReserveLess, b.pool.ID)}
+		return waits(messages.WaitsReserved, "%s: "+next.AddOrReserveLess, why, b.pool.ID)
 	}
 	if n := b.arb.kept(e.item.Class); n > 0 {
-		return Explanation{Reason: fmt.Sprintf("reserved: the free slots, %d, are kept for other classes", n)}
+		return waits(messages.WaitsReserved, "reserved: the free slots, %d, are kept for other classes", n)
 	}
 	return Explanation{}
+}
+
+// behind says what of its session a task waits for.
+func (b *broker) behind(e *entry) Explanation {
+	if blocker := b.arb.Blocker(&e.item); blocker != nil {
+		x := waits(messages.WaitsBlocked, "an earlier task of the same session has not ended")
+		if blocker.phase == Flying {
+			x.Code = messages.WaitsSessionBusy
+		}
+		x.BlockedBy = blocker.ID
+		return x
+	}
+	s := b.sessions[e.item.Session]
+	if s == nil || !s.known {
+		return Explanation{}
+	}
+	code := messages.WaitsSessionBusy
+	switch s.row.State {
+	case messages.SessionIdle, messages.SessionBusy:
+		return Explanation{}
+	case messages.SessionParked:
+		code = messages.WaitsSessionParked
+	case messages.SessionSuspended:
+		code = messages.WaitsAway
+	}
+	return waits(code, "its session is %s", s.row.State)
+}
+
+// unserved says why no gateway takes the tasks of a bucket now.
+func (b *broker) unserved(k *bucket) Explanation {
+	if len(k.gateways) == 0 {
+		if why := b.pausedFor(k.key); why != "" {
+			return Explanation{Code: messages.WaitsPausedProvider, Reason: why}
+		}
+		return Explanation{Code: messages.WaitsNoGateway, Reason: b.misfit(k.key)}
+	}
+	if slices.ContainsFunc(k.gateways, func(g *gateway) bool { return g.Window > 0 }) {
+		if k.free == 0 {
+			return waits(messages.WaitsWindow, "every gateway that fits is busy")
+		}
+		return Explanation{}
+	}
+	var away, draining bool
+	for _, g := range k.gateways {
+		switch gate := b.gates[g.ID]; {
+		case gate != nil && gate.draining:
+			draining = true
+		case gate == nil || !gate.awaySince(b.now).IsZero():
+			away = true
+		default:
+			return waits(messages.WaitsWindow, "no gateway that fits takes work now: look at `dash gateway list`")
+		}
+	}
+	if draining && !away {
+		return waits(messages.WaitsDraining, "every gateway that fits is drained: let one take work with `dash gateway resume`")
+	}
+	return waits(messages.WaitsAway, "no gateway that fits can be reached: look at `dash gateway list`")
 }
 
 // starved says why no task of a class can ever start with the gateways there
@@ -68,12 +134,12 @@ func (b *broker) starved(c messages.Class) string {
 }
 
 // retryReason says why a task waits for another attempt, and until when.
-func retryReason(t *messages.Task) string {
+func retryReason(t *messages.Task) Explanation {
 	at := t.DueAt.UTC().Format(time.RFC3339)
 	if n := t.Error.GetUncalled(); n > 0 {
-		return fmt.Sprintf("the gateway did not ask the model (%s), for the %d. time; this used up no attempt, and it is tried again at %s", t.Error.GetMessage(), n, at)
+		return waits(messages.WaitsPausedProvider, "the gateway did not ask the model (%s), for the %d. time; this used up no attempt, and it is tried again at %s", t.Error.GetMessage(), n, at)
 	}
-	return fmt.Sprintf("attempt %d of %d failed (%s: %s); it is tried again at %s", t.Attempt, max(1, t.Spec.GetMaxAttempts()), t.Error.GetCode(), t.Error.GetMessage(), at)
+	return waits(messages.WaitsRetry, "attempt %d of %d failed (%s: %s); it is tried again at %s", t.Attempt, max(1, t.Spec.GetMaxAttempts()), t.Error.GetCode(), t.Error.GetMessage(), at)
 }
 
 // pausedFor says which gateway that would fit has switched the tasks' provider

@@ -27,8 +27,8 @@ func TestAPausedProviderHoldsOnlyItsTasks(t *testing.T) {
 			t.Fatalf("assigned %s, want the task of another provider", a.Task.ID)
 		}
 		synctest.Wait()
-		e, err := b.client.Explain(b.ctx(), "default", "", named.ID)
-		if err != nil || !strings.HasPrefix(e.Reason, "gateway gw-1: the gateway has switched off the model provider openai until ") || !strings.HasSuffix(e.Reason, "HTTP 402") {
+		e, err := b.explain(named.ID)
+		if err != nil || e.Code != messages.WaitsPausedProvider || !strings.HasPrefix(e.Reason, "gateway gw-1: the gateway has switched off the model provider openai until ") || !strings.HasSuffix(e.Reason, "HTTP 402") {
 			t.Errorf("%q, %v", e.Reason, err)
 		}
 		for time.Now().Before(until.Add(2 * time.Second)) {
@@ -45,12 +45,12 @@ func TestExplainSaysWhyATaskIsTriedAgainLater(t *testing.T) {
 	now := time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
 	task := messages.Task{State: messages.RetryWait, Attempt: 2, DueAt: now, Spec: &messages.TaskSpec{MaxAttempts: 3},
 		Error: &messages.TaskError{Code: "provider_unavailable", Message: "HTTP 500"}}
-	if got, want := retryReason(&task), "attempt 2 of 3 failed (provider_unavailable: HTTP 500); it is tried again at 2026-11-30T12:00:00Z"; got != want {
-		t.Errorf("%q, want %q", got, want)
+	if got, want := retryReason(&task), (Explanation{Code: messages.WaitsRetry, Reason: "attempt 2 of 3 failed (provider_unavailable: HTTP 500); it is tried again at 2026-11-30T12:00:00Z"}); got != want {
+		t.Errorf("%v, want %v", got, want)
 	}
 	task.Attempt, task.Error.Uncalled, task.Error.Message = 1, 4, "off"
-	if got, want := retryReason(&task), "the gateway did not ask the model (off), for the 4. time; this used up no attempt, and it is tried again at 2026-11-30T12:00:00Z"; got != want {
-		t.Errorf("%q, want %q", got, want)
+	if got, want := retryReason(&task), (Explanation{Code: messages.WaitsPausedProvider, Reason: "the gateway did not ask the model (off), for the 4. time; this used up no attempt, and it is tried again at 2026-11-30T12:00:00Z"}); got != want {
+		t.Errorf("%v, want %v", got, want)
 	}
 }
 
@@ -68,7 +68,7 @@ func TestAPauseTellsNoOtherTenantsWords(t *testing.T) {
 				d.Paused = []messages.Pause{{Provider: "openai", Until: time.Now().Add(time.Minute), Why: "HTTP 402"}}
 			})
 			synctest.Wait()
-			e, err := b.client.Explain(b.ctx(), "default", "", named.ID)
+			e, err := b.explain(named.ID)
 			if err != nil || !strings.Contains(e.Reason, "switched off the model provider openai") || strings.Contains(e.Reason, "HTTP 402") != tells {
 				t.Errorf("gateway of tenant %q: %q, %v", tenant, e.Reason, err)
 			}

@@ -36,7 +36,7 @@ func TestSessionRunsInOrderOneAtATime(t *testing.T) {
 		other.demand(4)
 		none[*messages.Assign](g)
 		none[*messages.Assign](other) // busy here, and bound there
-		if why, err := b.client.Explain(b.ctx(), "default", "default", low1.ID); err != nil || why.BlockedBy != high.ID {
+		if why, err := b.explain(low1.ID); err != nil || why.BlockedBy != high.ID {
 			t.Fatalf("explain: %+v, %v", why, err)
 		}
 		g.end(a, messages.Succeeded)
@@ -46,7 +46,7 @@ func TestSessionRunsInOrderOneAtATime(t *testing.T) {
 		}
 		g.end(a, messages.RetryWait, func(t *messages.Task) { t.DueAt = messages.Now().Add(20 * time.Second) })
 		none[*messages.Assign](g) // the retry holds the later one back
-		if why, _ := b.client.Explain(b.ctx(), "default", "", low2.ID); why.BlockedBy != low1.ID {
+		if why, _ := b.explain(low2.ID); why.BlockedBy != low1.ID {
 			t.Fatalf("explain: %+v", why)
 		}
 		b.pass(22*time.Second, g, other)

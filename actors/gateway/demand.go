@@ -48,7 +48,7 @@ func (g *gateway) demand(ctx actor.Context) {
 	d := messages.Demand{
 		Gateway: gw.ID, Tenant: gw.Tenant, Pool: gw.Pool, Region: gw.Region, Capabilities: gw.Capabilities,
 		Labels: gw.Labels, Weight: gw.Weight, Owner: g.cfg.Fence.Owner, Epoch: g.cfg.Fence.Epoch,
-		BootID: g.status.BootID, Window: g.size(), AwaySince: g.since, Gone: g.removed, Paused: g.pauses.list(),
+		BootID: g.status.BootID, Window: g.size(), AwaySince: g.since, Gone: g.removed, Draining: g.draining, Paused: g.pauses.list(),
 		Running: make([]messages.ClaimRef, 0, len(g.claims)),
 	}
 	for ref, c := range g.claims {

@@ -40,6 +40,15 @@ type column[T any] struct {
 	end   bool // an id that its end names: a screen shows just that
 	long  bool // text of any length: cut in a table, unless it stands last
 	value func(T) string
+	brief func(T) string // what a table says that nobody asked for words: one of a few names; nil: value
+}
+
+// cell is what a table in this output says.
+func (c column[T]) cell(o output, v T) string {
+	if c.brief != nil && o.format == "table" && len(o.columns) == 0 {
+		return c.brief(v)
+	}
+	return c.value(v)
 }
 
 // shownEnd is how much of an id a screen shows: random enough to be unique.
@@ -212,7 +221,7 @@ func printTable[T any](t *terminal, o output, columns []column[T], items []T) er
 	for _, v := range items {
 		row := make([]string, len(chosen))
 		for i, c := range chosen {
-			row[i] = oneLine(c.value(v))
+			row[i] = oneLine(c.cell(o, v))
 			if n := len(row[i]); c.end && t.screen && o.format == "table" && n == fullTaskID {
 				row[i] = row[i][n-shownEnd:]
 			}

@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -24,6 +22,7 @@ var taskColumns = []column[api.Task]{
 	{name: "ID", end: true, value: func(v api.Task) string { return v.Id }},
 	{name: "PRIORITY", value: func(v api.Task) string { return string(v.Priority) }},
 	{name: "STATE", value: func(v api.Task) string { return string(v.State) }},
+	{name: "WAITS-FOR", long: true, brief: func(v api.Task) string { return string(deref(v.WaitingCode)) }, value: func(v api.Task) string { return deref(v.WaitingReason) }},
 	{name: "GATEWAY", value: func(v api.Task) string { return deref(v.Gateway) }},
 	{name: "SESSION", value: func(v api.Task) string { return deref(v.Session) }},
 	{name: "ATTEMPT", value: func(v api.Task) string { return fmt.Sprintf("%d/%d", v.Attempt, v.MaxAttempts) }},
@@ -34,7 +33,6 @@ var taskColumns = []column[api.Task]{
 	{name: "RUN", wide: true, value: func(v api.Task) string { return deref(v.RunId) }},
 	{name: "REPLAYS", wide: true, value: func(v api.Task) string { return fmt.Sprint(v.Replays) }},
 	{name: "BLOCKED-BY", wide: true, value: func(v api.Task) string { return deref(v.BlockedBy) }},
-	{name: "WAITS-FOR", wide: true, long: true, value: func(v api.Task) string { return deref(v.WaitingReason) }},
 	{name: "LABELS", wide: true, value: func(v api.Task) string { return labels(v.Labels) }},
 	{name: "CREATED", wide: true, value: func(v api.Task) string { return when(&v.CreatedAt) }},
 	{name: "DUE", wide: true, value: func(v api.Task) string { return when(v.DueAt) }},
@@ -144,9 +142,6 @@ func taskListCommand(t *terminal) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if err := fillReasons(ctx, c, o, items); err != nil {
-			return err
-		}
 		if err := printList(t, o, taskColumns, items); err != nil {
 			return err
 		}
@@ -161,36 +156,6 @@ func taskListCommand(t *terminal) *cobra.Command {
 	f.addFlags(t, c)
 	completeFlags(c, map[string]cobra.CompletionFunc{"state": cobra.FixedCompletions(messages.TaskStateNames(), cobra.ShellCompDirectiveNoFileComp)})
 	return c
-}
-
-// reasonsAsked bounds how many tasks of a list are asked why they wait.
-const reasonsAsked = 100
-
-// fillReasons asks of the first waiting tasks of a table why they wait, which a
-// list of the API does not tell.
-func fillReasons(ctx context.Context, c *client, o output, items []api.Task) error {
-	shown := o.format == "wide" && len(o.columns) == 0 || slices.ContainsFunc(o.columns, func(n string) bool { return strings.EqualFold(strings.TrimSpace(n), "waits-for") })
-	asked := 0
-	for i := range items {
-		if !shown || asked >= reasonsAsked {
-			return nil
-		}
-		if items[i].FinishedAt != nil || items[i].WaitingReason != nil || items[i].State == api.TaskStateRunning {
-			continue
-		}
-		asked++
-		var one api.Task
-		var f *failure
-		err := c.call(ctx, get("/tasks/"+items[i].Id, nil), &one)
-		switch {
-		case err == nil:
-			items[i].WaitingReason = one.WaitingReason
-		case errors.As(err, &f) && f.code == exitNotFound: // it has gone meanwhile
-		default:
-			return err
-		}
-	}
-	return nil
 }
 
 func taskShowCommand(t *terminal) *cobra.Command {

@@ -179,6 +179,8 @@ func TestWaitSaysWhyTheTaskWaits(t *testing.T) {
 	why := "no gateway of pool default takes work"
 	queued := fakeTask(id, api.TaskStateQueued)
 	queued.WaitingReason = &why
+	code := api.TaskWaitingCodeNoGateway
+	queued.WaitingCode = &code
 	f.answer("GET /api/v1/tasks/"+id, 200, queued)
 	f.runs(id, func(w http.ResponseWriter, r *http.Request) {
 		event(w, 0, "snapshot", api.RunSnapshot{Task: queued})
@@ -186,6 +188,20 @@ func TestWaitSaysWhyTheTaskWaits(t *testing.T) {
 		event(w, 0, "final", api.RunFinal{Task: fakeTask(id, api.TaskStateSucceeded)})
 	})
 	wantResult(t, f.dash(t.Context(), "", "task", "logs", id), 0, "", "waits: "+why)
-	f.answer("GET /api/v1/tasks", 200, page[api.Task]{Items: []api.Task{fakeTask(id, api.TaskStateQueued)}})
+	wantResult(t, f.dash(t.Context(), "", "task", "show", id), 0, why)
+
+	// The list says it by itself: nothing is asked per row.
+	f = newFake(t)
+	f.answer("GET /api/v1/tasks", 200, page[api.Task]{Items: []api.Task{queued}})
 	wantResult(t, f.dash(t.Context(), "", "task", "list", "-o", "wide"), 0, why)
+	wantResult(t, f.dash(t.Context(), "", "task", "list", "--columns", "id,waits-for"), 0, why)
+	wantResult(t, f.dash(t.Context(), "", "task", "list", "-o", "json"), 0, `"waiting_code": "no_gateway"`)
+	got := f.dash(t.Context(), "", "task", "list")
+	wantResult(t, got, 0, "no_gateway")
+	if strings.Contains(got.out, why) {
+		t.Errorf("a table has no room for %q", got.out)
+	}
+	if r := f.requests(); len(r) != 4 {
+		t.Errorf("requests %v", r)
+	}
 }

@@ -248,6 +248,63 @@ func (e SessionState) Valid() bool {
 	}
 }
 
+// Defines values for TaskWaitingCode.
+const (
+	TaskWaitingCodeAway           TaskWaitingCode = "away"
+	TaskWaitingCodeBlocked        TaskWaitingCode = "blocked"
+	TaskWaitingCodeBudget         TaskWaitingCode = "budget"
+	TaskWaitingCodeCap            TaskWaitingCode = "cap"
+	TaskWaitingCodeDraining       TaskWaitingCode = "draining"
+	TaskWaitingCodeDue            TaskWaitingCode = "due"
+	TaskWaitingCodeHeld           TaskWaitingCode = "held"
+	TaskWaitingCodeNoGateway      TaskWaitingCode = "no_gateway"
+	TaskWaitingCodePausedProvider TaskWaitingCode = "paused_provider"
+	TaskWaitingCodeProvider       TaskWaitingCode = "provider"
+	TaskWaitingCodeReserved       TaskWaitingCode = "reserved"
+	TaskWaitingCodeRetry          TaskWaitingCode = "retry"
+	TaskWaitingCodeSessionBusy    TaskWaitingCode = "session_busy"
+	TaskWaitingCodeSessionParked  TaskWaitingCode = "session_parked"
+	TaskWaitingCodeWindow         TaskWaitingCode = "window"
+)
+
+// Valid indicates whether the value is a known member of the TaskWaitingCode enum.
+func (e TaskWaitingCode) Valid() bool {
+	switch e {
+	case TaskWaitingCodeAway:
+		return true
+	case TaskWaitingCodeBlocked:
+		return true
+	case TaskWaitingCodeBudget:
+		return true
+	case TaskWaitingCodeCap:
+		return true
+	case TaskWaitingCodeDraining:
+		return true
+	case TaskWaitingCodeDue:
+		return true
+	case TaskWaitingCodeHeld:
+		return true
+	case TaskWaitingCodeNoGateway:
+		return true
+	case TaskWaitingCodePausedProvider:
+		return true
+	case TaskWaitingCodeProvider:
+		return true
+	case TaskWaitingCodeReserved:
+		return true
+	case TaskWaitingCodeRetry:
+		return true
+	case TaskWaitingCodeSessionBusy:
+		return true
+	case TaskWaitingCodeSessionParked:
+		return true
+	case TaskWaitingCodeWindow:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for TaskState.
 const (
 	TaskStateCancelled  TaskState = "cancelled"
@@ -1091,9 +1148,53 @@ type Task struct {
 	State     TaskState  `json:"state"`
 	Tenant    string     `json:"tenant"`
 
-	// WaitingReason why a queued task does not run yet, what keeps a running one (a provider that fails and is asked again, sub-agents), or until when a held one waits; only in the answer for one task, null in lists
+	// WaitingCode What keeps a task that has not ended, for programs; null where nothing keeps it but its turn, and where whoever owns
+	// its pool did not answer in time. `waiting_reason` says the same in words.
+	//
+	// | code | the task waits because | it ends when |
+	// |---|---|---|
+	// | `no_gateway` | no gateway of its pool has what it requires | one is added |
+	// | `window` | every gateway that fits is busy, or takes no work now | a run ends, a gateway is well |
+	// | `cap` | the pool runs `max_concurrency` tasks | one of them ends |
+	// | `reserved` | the free slots are kept for other classes | slots get free, or fewer are reserved |
+	// | `session_busy` | a task of its session is at a gateway, or the session is being moved or restarted | it has ended |
+	// | `blocked` | an earlier task of its session (`blocked_by`) waits itself | that one has ended |
+	// | `session_parked` | its session was given up after failures | somebody resumes the session |
+	// | `draining` | every gateway that fits is drained | one is resumed |
+	// | `away` | no gateway that fits, or not that of its session, can be reached | it is back, or `away_seconds` are over |
+	// | `paused_provider` | its model provider is switched off at the gateways that fit | the pause ends |
+	// | `provider` | it runs, its model provider fails, and the gateway asks again | the provider answers |
+	// | `due` | it is scheduled | `due_at` |
+	// | `retry` | an attempt failed | `due_at` |
+	// | `held` | nobody knows how its run ended | it is released, at the latest after 24 hours |
+	// | `budget` | a budget is spent; not given by this version | the budget is raised |
+	WaitingCode *TaskWaitingCode `json:"waiting_code"`
+
+	// WaitingReason waiting_code in words, with what it is about and, where it does not end by itself, what to do
 	WaitingReason *string `json:"waiting_reason"`
 }
+
+// TaskWaitingCode What keeps a task that has not ended, for programs; null where nothing keeps it but its turn, and where whoever owns
+// its pool did not answer in time. `waiting_reason` says the same in words.
+//
+// | code | the task waits because | it ends when |
+// |---|---|---|
+// | `no_gateway` | no gateway of its pool has what it requires | one is added |
+// | `window` | every gateway that fits is busy, or takes no work now | a run ends, a gateway is well |
+// | `cap` | the pool runs `max_concurrency` tasks | one of them ends |
+// | `reserved` | the free slots are kept for other classes | slots get free, or fewer are reserved |
+// | `session_busy` | a task of its session is at a gateway, or the session is being moved or restarted | it has ended |
+// | `blocked` | an earlier task of its session (`blocked_by`) waits itself | that one has ended |
+// | `session_parked` | its session was given up after failures | somebody resumes the session |
+// | `draining` | every gateway that fits is drained | one is resumed |
+// | `away` | no gateway that fits, or not that of its session, can be reached | it is back, or `away_seconds` are over |
+// | `paused_provider` | its model provider is switched off at the gateways that fit | the pause ends |
+// | `provider` | it runs, its model provider fails, and the gateway asks again | the provider answers |
+// | `due` | it is scheduled | `due_at` |
+// | `retry` | an attempt failed | `due_at` |
+// | `held` | nobody knows how its run ended | it is released, at the latest after 24 hours |
+// | `budget` | a budget is spent; not given by this version | the budget is raised |
+type TaskWaitingCode string
 
 // TaskCancel defines model for TaskCancel.
 type TaskCancel struct {

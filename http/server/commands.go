@@ -56,8 +56,10 @@ type Task struct {
 	messages.Task
 	// BlockedBy is the earlier task of the session that must end first, empty for none.
 	BlockedBy string
-	// WaitingReason says in words why a queued task does not run yet, what keeps a
-	// running one, or until when a held one waits; empty in lists, and where nothing keeps it but its turn.
+	// WaitingCode says why a waiting task does not run yet, what keeps a running
+	// one, or that it is held, and WaitingReason the same in words. Both are empty
+	// where nothing keeps it but its turn, and where its pool's owner does not answer in time.
+	WaitingCode   messages.WaitingCode
 	WaitingReason string
 }
 

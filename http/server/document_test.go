@@ -252,3 +252,28 @@ func TestDefaultsAreTheDocuments(t *testing.T) {
 		}
 	}
 }
+
+// TestWaitingCodesOfTheDocument: the closed set is the same in the code and in the
+// document, which says of each what it means and when it ends.
+func TestWaitingCodesOfTheDocument(t *testing.T) {
+	t.Parallel()
+	code := testDoc.Components.Schemas["Task"].Value.Properties["waiting_code"].Value
+	var documented, known []string
+	for _, v := range code.Enum {
+		documented = append(documented, v.(string))
+	}
+	for _, c := range messages.WaitingCodes() {
+		known = append(known, string(c))
+		if n := len(regexp.MustCompile("(?m)^\\| `"+string(c)+"` \\|[^|]{5,}\\|[^|]{5,}\\|$").FindAllString(code.Description, -1)); n != 1 {
+			t.Errorf("the document explains %s %d times", c, n)
+		}
+	}
+	slices.Sort(documented)
+	slices.Sort(known)
+	if !slices.Equal(documented, known) {
+		t.Errorf("the document knows %v, the code %v", documented, known)
+	}
+	if n := strings.Count(code.Description, "\n| `"); n != len(known) {
+		t.Errorf("the document explains %d codes, want %d", n, len(known))
+	}
+}

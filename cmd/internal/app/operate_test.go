@@ -123,7 +123,11 @@ func TestARemovedGatewayLeavesNoTrace(t *testing.T) {
 func TestAHeldTaskSaysUntilWhen(t *testing.T) {
 	t.Parallel()
 	task := messages.Task{ID: messages.NewID(), State: messages.Held, DueAt: time.Date(2026, 12, 1, 8, 0, 0, 0, time.UTC)}
-	got := taskCommands{}.explained(t.Context(), task).WaitingReason
+	one := taskCommands{}.explained(t.Context(), []messages.Task{task})[0]
+	if one.WaitingCode != "held" {
+		t.Errorf("code %q", one.WaitingCode)
+	}
+	got := one.WaitingReason
 	for _, w := range []string{"until 2026-12-01T08:00:00Z", "dash task release " + task.ID} {
 		if !strings.Contains(got, w) {
 			t.Errorf("%q does not say %q", got, w)

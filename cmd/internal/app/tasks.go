@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"errors"
+	"maps"
 	"time"
 
 	"github.com/dash-fleet/dash/actors/dispatch"
@@ -58,42 +59,66 @@ func (c taskCommands) Task(ctx context.Context, tenant, id string) (server.Task,
 	if err != nil {
 		return server.Task{}, refused(err, "task", id)
 	}
-	return c.explained(ctx, t), nil
+	return c.explained(ctx, []messages.Task{t})[0], nil
 }
 
-// explained adds what only the pool's owner knows; without an answer the task
-// is shown without it.
-func (c taskCommands) explained(ctx context.Context, t messages.Task) server.Task {
-	out := server.Task{Task: t}
-	if t.State == messages.Held {
-		out.WaitingReason = heldReason(t)
+// explainTime bounds how long a task or a list waits for what pools' owners
+// know. They answer within microseconds, unless they are busy or starting.
+const explainTime = 250 * time.Millisecond
+
+// explained adds what keeps tasks. What waits is known by its pool's owner alone:
+// each is asked once for all of them, and without an answer in time they are
+// shown without it.
+func (c taskCommands) explained(ctx context.Context, tasks []messages.Task) []server.Task {
+	out := make([]server.Task, len(tasks))
+	waiting := map[string][]dispatch.TaskRef{} // by pool
+	for i, t := range tasks {
+		out[i].Task = t
+		switch {
+		case t.State == messages.Held:
+			out[i].WaitingCode, out[i].WaitingReason = messages.WaitsHeld, heldReason(t)
+		case t.State.AtGateway():
+			if words := c.app.feed.TroubleOf(t.ID, t.Claim); words != "" {
+				out[i].WaitingCode, out[i].WaitingReason = messages.WaitsProvider, words
+			}
+		case t.State.Waiting():
+			waiting[t.Pool] = append(waiting[t.Pool], dispatch.TaskRef{Tenant: t.Tenant, ID: t.ID})
+		}
 	}
-	if t.State.AtGateway() {
-		out.WaitingReason = c.app.feed.TroubleOf(t.ID, t.Claim)
-	}
-	if !t.State.Waiting() {
-		return out
-	}
-	if e, err := c.owners.Explain(ctx, t.Pool, t.Tenant, t.ID); err == nil {
-		out.BlockedBy, out.WaitingReason = e.BlockedBy, e.Reason
+	known := c.ask(ctx, waiting)
+	for i := range out {
+		if x, ok := known[out[i].ID]; ok {
+			out[i].BlockedBy, out[i].WaitingCode, out[i].WaitingReason = x.BlockedBy, x.Code, x.Reason
+		}
 	}
 	return out
+}
+
+// ask asks all pools at once what keeps their tasks.
+func (c taskCommands) ask(ctx context.Context, waiting map[string][]dispatch.TaskRef) map[string]dispatch.Explanation {
+	ctx, cancel := context.WithTimeout(ctx, explainTime)
+	defer cancel()
+	answers := make(chan map[string]dispatch.Explanation, len(waiting))
+	for pool, tasks := range waiting {
+		go func() {
+			// A pool that nobody here owns, or that is slow, tells nothing.
+			x, err := c.owners.Explain(ctx, pool, tasks...)
+			if err != nil {
+				x = nil
+			}
+			answers <- x
+		}()
+	}
+	known := map[string]dispatch.Explanation{}
+	for range waiting {
+		maps.Copy(known, <-answers)
+	}
+	return known
 }
 
 func heldReason(t messages.Task) string {
 	return "nobody knows how its run ended: it is held for an answer until " + t.DueAt.UTC().Format(time.RFC3339) +
 		", then it is a dead letter; `dash task release " + t.ID + "` with --requeue or --fail decides now"
-}
-
-// listed adds what blocks a task of a session. Nothing else is asked for the
-// many tasks of a list.
-func (c taskCommands) listed(ctx context.Context, t messages.Task) server.Task {
-	if t.Session == "" {
-		return server.Task{Task: t}
-	}
-	out := c.explained(ctx, t)
-	out.WaitingReason = ""
-	return out
 }
 
 func filter(f server.TaskFilter) persistence.TaskFilter {
@@ -110,10 +135,7 @@ func (c taskCommands) Tasks(ctx context.Context, f server.TaskFilter, cursor str
 	if err != nil {
 		return server.TaskList{}, refused(err, "task", "")
 	}
-	out := server.TaskList{Tasks: make([]server.Task, 0, len(rows)), Next: next}
-	for _, t := range rows {
-		out.Tasks = append(out.Tasks, c.listed(ctx, t))
-	}
+	out := server.TaskList{Tasks: c.explained(ctx, rows), Next: next}
 	if next != "" && len(rows) < limit {
 		out.SearchedTo = persistence.SearchedTo(next)
 	}

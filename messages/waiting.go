@@ -1,0 +1,33 @@
+package messages
+
+// WaitingCode says what keeps a task that is not finished, for clients that act
+// on it. The words beside it are made from the code and what it is about.
+type WaitingCode string
+
+// Codes of what keeps a task. They are public, and no other is ever given;
+// http/api/openapi.yaml says what each means.
+const (
+	WaitsNoGateway      WaitingCode = "no_gateway"
+	WaitsWindow         WaitingCode = "window"
+	WaitsCap            WaitingCode = "cap"
+	WaitsSessionBusy    WaitingCode = "session_busy"
+	WaitsSessionParked  WaitingCode = "session_parked"
+	WaitsBlocked        WaitingCode = "blocked"
+	WaitsReserved       WaitingCode = "reserved"
+	WaitsDraining       WaitingCode = "draining"
+	WaitsAway           WaitingCode = "away"
+	WaitsBudget         WaitingCode = "budget"
+	WaitsPausedProvider WaitingCode = "paused_provider"
+	WaitsProvider       WaitingCode = "provider"
+	WaitsDue            WaitingCode = "due"
+	WaitsRetry          WaitingCode = "retry"
+	WaitsHeld           WaitingCode = "held"
+)
+
+// WaitingCodes are all of them.
+func WaitingCodes() []WaitingCode {
+	return []WaitingCode{
+		WaitsNoGateway, WaitsWindow, WaitsCap, WaitsSessionBusy, WaitsSessionParked, WaitsBlocked, WaitsReserved, WaitsDraining,
+		WaitsAway, WaitsBudget, WaitsPausedProvider, WaitsProvider, WaitsDue, WaitsRetry, WaitsHeld,
+	}
+}
