@@ -36,6 +36,8 @@ type Demand struct {
 
 	Window  int        // runs it may hold at once; 0: no more work
 	Running []ClaimRef // every claim it holds
+	// Trials are those of claims under which its process died, as they are durable.
+	Trials map[ClaimRef]*Trials
 	// Returned are claims that G holds no more and that were certainly not
 	// executed; repeated until P has taken them back.
 	Returned []Returned
@@ -90,6 +92,7 @@ type Returned struct {
 	Reason string
 	// Refused by the gateway; else nothing was sent to it.
 	Refused bool
+	Trials  *Trials // of the task, as they are durable
 }
 
 // Taken acknowledges Returned (P to G): these claims are void now, also those

@@ -112,8 +112,22 @@ func (b *broker) demand(ctx actor.Context, m *messages.Demand) {
 	b.takeBack(ctx, g, m.Returned)
 }
 
+// newer returns which tells of more deaths: what a gateway's owner writes while a
+// claim goes on is not compared with (state, claim).
+func newer(known, told *messages.Trials) *messages.Trials {
+	if len(told.GetDeaths()) > len(known.GetDeaths()) {
+		return told
+	}
+	return known
+}
+
 // compare looks for claims that only one side knows.
 func (b *broker) compare(ctx actor.Context, g *gate, m *messages.Demand) {
+	for r, trials := range m.Trials {
+		if e := b.tasks[r.Task]; e != nil && !e.busy && e.row.Claim == r.Claim && e.row.State.AtGateway() {
+			e.row.Trials = newer(e.row.Trials, trials)
+		}
+	}
 	for _, r := range m.Running {
 		e := b.tasks[r.Task]
 		switch {
@@ -166,7 +180,9 @@ func (b *broker) takeBack(ctx actor.Context, g *gate, returned []messages.Return
 			continue
 		}
 		ref := r.ClaimRef
-		c := to(givenBack(e.row, b.now, r.Reason), "refused: "+r.Reason)
+		row := e.row
+		row.Trials = newer(row.Trials, r.Trials)
+		c := to(givenBack(row, b.now, r.Reason), "refused: "+r.Reason)
 		// Evidence counts only while the owner that gave it is the owner: a later
 		// one may have sent the claim again.
 		c.fences = b.fences(g)

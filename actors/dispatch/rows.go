@@ -47,6 +47,8 @@ func givenBack(t messages.Task, now time.Time, why string) messages.Task {
 	burned, often := t.Attempt, t.Trials.GetGivenBack() >= messages.MaxGivenBack
 	t.CountGivenBack(why)
 	switch {
+	case t.CancelRequested():
+		return requeued(t) // whoever wants it stopped is not told that it failed
 	case t.Doomed():
 		return dead(t, now, messages.CodeGatewayCrashed, "its gateway died under it again and again: "+t.Trials.Story())
 	case !often:

@@ -72,6 +72,9 @@ func to(t messages.Task, reason string) *change {
 func (b *broker) step(ctx actor.Context, e *entry, c *change) {
 	e.busy = true
 	c.update.From, c.update.FromClaim, c.gateway = e.row.State, e.row.Claim, e.row.Gateway
+	if s := c.update.Task.State; s == messages.DeadLetter || s == messages.Expired {
+		c.update.UnlessCancelled = true // a cancel that was promised comes first, also one that memory has not heard of
+	}
 	if e.item.Phase() == Waiting {
 		b.arb.Set(&e.item, Blocking, "")
 	}

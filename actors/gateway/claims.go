@@ -22,10 +22,11 @@ type claim struct {
 	pid     *actor.PID
 	fresh   bool // its first frame is not written yet
 	want    *session.SendRun
-	watched bool   // HELD: it takes no slot
-	suspect bool   // its task may be what kills the gateway
-	waits   bool   // for the gateway to itself
-	failing string // why its session actor is being restarted
+	watched bool             // HELD: it takes no slot
+	suspect bool             // its task may be what kills the gateway
+	waits   bool             // for the gateway to itself
+	failing string           // why its session actor is being restarted
+	trials  *messages.Trials // of its task, if gateways died under it
 }
 
 // held counts the claims that take a slot.
@@ -244,6 +245,11 @@ func (g *gateway) report(ctx actor.Context, m session.Report) {
 			c.task = &task
 		}
 		ctx.Request(pool, *m.Changed)
+	case m.Trials != nil:
+		if c := g.claims[m.Ref]; c != nil {
+			c.trials = m.Trials
+			g.demand(ctx) // before anybody can take the task away
+		}
 	case m.Proof != nil:
 		ctx.Request(pool, messages.Proof{Task: *m.Proof})
 	}

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -54,6 +55,12 @@ func (g *gateway) demand(ctx actor.Context) {
 	for ref, c := range g.claims {
 		if !c.watched {
 			d.Running = append(d.Running, ref)
+			if t := cmp.Or(c.trials, c.task.Trials); t != nil {
+				if d.Trials == nil {
+					d.Trials = map[messages.ClaimRef]*messages.Trials{}
+				}
+				d.Trials[ref] = t
+			}
 		}
 	}
 	for _, r := range g.returned {

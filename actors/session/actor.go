@@ -83,6 +83,7 @@ type Report struct {
 	Ref     messages.ClaimRef
 	Changed *messages.SessionChangedByG
 	Proof   *messages.Task
+	Trials  *messages.Trials // durable, with one more death
 }
 
 // Over says that the run is over, and how; the actor is free for another.
@@ -147,6 +148,7 @@ type session struct {
 	watching   bool
 	unreadable int
 	over       Over // what is known of it so far
+	deaths     int  // of its task that the gateway actor was told of
 	clock      clock
 	now        time.Time       // of the input under way
 	ctx        context.Context // ends with the run; nil until it is needed
@@ -255,6 +257,7 @@ func (s *session) begin(ctx actor.Context, b *Begin) {
 	s.known.ref = messages.ClaimRef{Task: b.Task.ID, Claim: b.Task.Claim}
 	s.life, s.ref, s.over = s.known.life, s.known.ref, Over{Ref: s.known.ref}
 	s.have, s.link, s.tracked, s.watching, s.unreadable = true, b.Link, "", false, 0
+	s.deaths = len(b.Task.Trials.GetDeaths())
 	s.d.Run = Start(*b.Task, b.Session, b.History, b.Fresh)
 	if b.Link != nil {
 		s.decide(ctx, b.event())
@@ -279,6 +282,10 @@ func (s *session) decide(ctx actor.Context, e Event) {
 	if id := s.d.rerun(); id != "" && id != s.tracked {
 		s.tracked = id
 		ctx.Send(ctx.Parent(), Track{Ref: s.ref, RunID: id})
+	}
+	if t := s.d.Task.Trials; len(t.GetDeaths()) > s.deaths {
+		s.deaths = len(t.GetDeaths())
+		ctx.Send(ctx.Parent(), Report{Ref: s.ref, Trials: t})
 	}
 	if s.d.Held() && !s.watching {
 		s.watching = true

@@ -311,6 +311,6 @@ func (d *decision) sendRun() {
 
 // giveBack ends the Run with evidence that the claim was not executed.
 func (d *decision) giveBack(reason string, refused bool) bool {
-	d.do(Returned{messages.Returned{ClaimRef: d.Ref(), Reason: reason, Refused: refused}})
+	d.do(Returned{messages.Returned{ClaimRef: d.Ref(), Reason: reason, Refused: refused, Trials: d.Task.Trials}})
 	return d.release()
 }
