@@ -40,6 +40,11 @@ type Key struct {
 	Version     int64 // grows with every change of the row
 }
 
+// ended says that the key lets nobody in any more.
+func (k *Key) ended(now time.Time) bool {
+	return !k.Active || (!k.ExpiresAt.IsZero() && !now.Before(k.ExpiresAt))
+}
+
 // KeyStore holds the keys. It is asked on every request.
 type KeyStore interface {
 	// Version returns the version of the key's row; it must be cheap (memory,

@@ -5,6 +5,7 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -179,7 +180,7 @@ func (k *Keys) Authenticate(ctx context.Context, token string) (*Principal, erro
 	if known && now.Before(until) {
 		return nil, k.refuse("wrong", wrong())
 	}
-	return k.verify(ctx, id, token, m)
+	return k.verify(ctx, id, token, m, version)
 }
 
 // recall finds a key that passed before. Beyond its fresh time it starts one
@@ -198,15 +199,15 @@ func (k *Keys) recall(id, token string, m mac, version int64, now time.Time) *Pr
 		e.checking = true
 		k.passed[id] = e
 		ctx := k.ctx
-		k.run.Go(func() { k.recheck(ctx, id, token, m) })
+		k.run.Go(func() { k.recheck(ctx, id, token, m, version) })
 	}
 	return e.principal
 }
 
 // recheck proves a remembered key again. One that does not pass is forgotten;
 // one that could not be checked may be tried again until it is stale.
-func (k *Keys) recheck(ctx context.Context, id, token string, m mac) {
-	_, err := k.verify(ctx, id, token, m)
+func (k *Keys) recheck(ctx context.Context, id, token string, m mac, version int64) {
+	_, err := k.verify(ctx, id, token, m, version)
 	if err == nil {
 		return
 	}
@@ -223,9 +224,11 @@ func (k *Keys) recheck(ctx context.Context, id, token string, m mac) {
 	}
 }
 
-// verify compares with bcrypt; equal texts share one comparison.
-func (k *Keys) verify(ctx context.Context, id, token string, m mac) (*Principal, error) {
-	ch := k.flight.DoChan(string(m[:]), func() (any, error) {
+// verify compares with bcrypt; equal texts share one comparison, but not with
+// one that began before the key's row changed.
+func (k *Keys) verify(ctx context.Context, id, token string, m mac, version int64) (*Principal, error) {
+	flight := string(binary.BigEndian.AppendUint64(m[:], uint64(version)))
+	ch := k.flight.DoChan(flight, func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), checkTimeout)
 		defer cancel()
 		return k.check(ctx, id, token, m)
@@ -250,8 +253,7 @@ func (k *Keys) check(ctx context.Context, id, token string, m mac) (*Principal, 
 	if err != nil {
 		return nil, k.storeError(err)
 	}
-	now := time.Now()
-	if !key.Active || (!key.ExpiresAt.IsZero() && !now.Before(key.ExpiresAt)) {
+	if key.ended(time.Now()) {
 		return nil, k.refuse("wrong", wrong())
 	}
 	select {
@@ -267,8 +269,16 @@ func (k *Keys) check(ctx context.Context, id, token string, m mac) (*Principal, 
 		k.mu.Unlock()
 		return nil, k.refuse("wrong", wrong())
 	}
+	// The comparison took a while, and so did the wait for it: what counts is
+	// what the key is now.
+	if key, err = k.renewed(ctx, key); err != nil {
+		return nil, k.storeError(err)
+	}
+	now := time.Now()
+	if key.ended(now) {
+		return nil, k.refuse("wrong", wrong())
+	}
 	p := principal(key)
-	now = time.Now()
 	k.mu.Lock()
 	keep(k.passed, id, remembered{
 		mac: m, version: key.Version, principal: p, fresh: now.Add(k.cfg.Remember), stale: now.Add(2 * k.cfg.Remember),
@@ -277,6 +287,15 @@ func (k *Keys) check(ctx context.Context, id, token string, m mac) (*Principal, 
 	k.mu.Unlock()
 	k.results.WithLabelValues("passed").Inc()
 	return p, nil
+}
+
+// renewed is the key as it is now.
+func (k *Keys) renewed(ctx context.Context, key Key) (Key, error) {
+	version, err := k.store.Version(ctx, key.ID)
+	if err != nil || version == key.Version {
+		return key, err
+	}
+	return k.store.Key(ctx, key.ID)
 }
 
 func principal(key Key) *Principal {

@@ -27,6 +27,7 @@ type store struct {
 	keys    map[string]Key
 	reads   int           // of whole keys: one per bcrypt comparison
 	block   chan struct{} // reads wait for it, when set
+	after   func()        // runs once after the next read
 	err     error
 	touched map[string]time.Time
 }
@@ -47,8 +48,12 @@ func (s *store) Version(_ context.Context, id string) (int64, error) {
 func (s *store) Key(ctx context.Context, id string) (Key, error) {
 	s.mu.Lock()
 	s.reads++
-	k, block := s.keys[id], s.block
+	k, block, after := s.keys[id], s.block, s.after
+	s.after = nil
 	s.mu.Unlock()
+	if after != nil {
+		after()
+	}
 	if block != nil {
 		select {
 		case <-block:
@@ -151,6 +156,43 @@ func TestRevokedKeyEndsAtOnce(t *testing.T) {
 	if p, err := k.Authenticate(t.Context(), text); err != nil || !p.May(GatewaysWrite) {
 		t.Errorf("changed: %+v %v", p, err)
 	}
+}
+
+// TestRevokedDuringItsCheck: a key that is revoked while it is compared lets
+// nobody in.
+func TestRevokedDuringItsCheck(t *testing.T) {
+	t.Parallel()
+	k, s, text, id := setup(t, KeysConfig{})
+	s.after = func() { s.change(id, func(k *Key) { k.Active = false }) }
+	if _, err := k.Authenticate(t.Context(), text); messages.CodeOf(err) != messages.CodeUnauthorized {
+		t.Errorf("revoked during the check: %v", err)
+	}
+}
+
+// TestChangedKeyIsNotCheckedWithTheOldOne: who comes after a change does not
+// share a check that began before it.
+func TestChangedKeyIsNotCheckedWithTheOldOne(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		k, s, text, id := setup(t, KeysConfig{})
+		block := make(chan struct{})
+		s.block = block
+		first := make(chan error, 1)
+		go func() { _, err := k.Authenticate(t.Context(), text); first <- err }()
+		synctest.Wait()
+		s.change(id, func(k *Key) { k.Permissions = []string{"admin"} })
+		s.mu.Lock()
+		s.block = nil
+		s.mu.Unlock()
+		p, err := k.Authenticate(t.Context(), text)
+		if err != nil || !p.May(GatewaysWrite) {
+			t.Errorf("after the change: %+v %v", p, err)
+		}
+		close(block)
+		if err := <-first; err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 func TestMemoryEndsAndIsRenewedInTheBackground(t *testing.T) {

@@ -37,6 +37,8 @@ type call struct {
 	param     string // the path parameter {id} or {code}
 	query     url.Values
 	principal *auth.Principal // nil on a public route
+	proved    time.Time       // when the credential was looked at
+	access    auth.Access
 	status    int             // answered, 0: not yet
 	raw       []byte          // the body, once read
 	copy      *bytes.Buffer   // the answer is copied here too, see replies.go
@@ -151,6 +153,9 @@ func (c *call) read() ([]byte, error) {
 		return nil, &messages.Error{Code: messages.CodeInvalid, Message: "the body did not arrive in full", NextStep: next.SendWholeBody, Err: err}
 	}
 	_ = http.NewResponseController(c.w).SetReadDeadline(time.Time{}) // see ServeHTTP
+	if err := c.still(); err != nil {
+		return nil, err
+	}
 	if buf.Len() == 0 {
 		return c.noBody()
 	}

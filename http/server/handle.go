@@ -161,6 +161,9 @@ func (s *Server) admit(c *call, rt *route) error {
 		return err
 	}
 	defer leave()
+	if err := c.still(); err != nil {
+		return err
+	}
 	if kind == streaming {
 		err := rt.handler(c)
 		if errors.Is(err, context.Canceled) && c.r.Context().Err() != nil && s.ctx.Err() == nil {
@@ -202,6 +205,7 @@ func (s *Server) authenticate(c *call, rt *route) error {
 	if a.IsPublic() {
 		return nil
 	}
+	c.access = a
 	token, err := auth.Token(c.r.Header)
 	if err != nil {
 		return err
@@ -212,7 +216,7 @@ func (s *Server) authenticate(c *call, rt *route) error {
 		}
 		return auth.Missing()
 	}
-	if c.principal, err = s.auth.Authenticate(c.r.Context(), token); err != nil {
+	if err := c.prove(token); err != nil {
 		return err
 	}
 	if rt.kind != probing && c.principal.RateLimit > 0 {
@@ -221,6 +225,32 @@ func (s *Server) authenticate(c *call, rt *route) error {
 		}
 	}
 	return a.Allows(c.principal)
+}
+
+// prove finds out whose token it is.
+func (c *call) prove(token string) (err error) {
+	c.principal, err = c.s.auth.Authenticate(c.r.Context(), token)
+	c.proved = time.Now()
+	return err
+}
+
+// provenFor is how long a caller may be on its way to its handler, in a queue or
+// with a slow body, until it is asked again whether its credential still holds.
+const provenFor = 100 * time.Millisecond
+
+// still refuses a caller whose credential has ended since it was looked at.
+func (c *call) still() error {
+	if c.principal == nil || time.Since(c.proved) < provenFor {
+		return nil
+	}
+	token, err := auth.Token(c.r.Header)
+	if err == nil {
+		err = c.prove(token)
+	}
+	if err != nil {
+		return err
+	}
+	return c.access.Allows(c.principal)
 }
 
 // wait is how long a long-poll may be held back, 0 for none.

@@ -38,14 +38,19 @@ const (
 	keeper = "keeper-token" // gateways:write
 )
 
-type tokens map[string]*auth.Principal
+type tokens struct {
+	by    map[string]*auth.Principal
+	ended sync.Map // of those that were revoked
+}
 
-func (t tokens) Authenticate(_ context.Context, token string) (*auth.Principal, error) {
+func (t *tokens) Authenticate(_ context.Context, token string) (*auth.Principal, error) {
 	if token == busy {
 		return nil, &messages.Error{Code: messages.CodeUnavailable, Message: "busy", RetryAfter: time.Second}
 	}
-	if p, ok := t[token]; ok {
-		return p, nil
+	if p, ok := t.by[token]; ok {
+		if _, over := t.ended.Load(token); !over {
+			return p, nil
+		}
 	}
 	return nil, &messages.Error{Code: messages.CodeUnauthorized, Message: "wrong key"}
 }
@@ -61,7 +66,7 @@ type node struct {
 	logs  *logBuffer
 
 	logger *slog.Logger
-	auth   auth.Authenticator
+	auth   *tokens
 }
 
 // logBuffer keeps the log; the server writes to it while a test reads.
@@ -92,14 +97,14 @@ func start(t testing.TB, cfg server.Config) *node {
 		cfg.EventHeartbeat = time.Minute
 	}
 	n.logger = slog.New(slog.NewTextHandler(n.logs, nil))
-	n.auth = tokens{
+	n.auth = &tokens{by: map[string]*auth.Principal{
 		admin:  {ID: "key:admin", Permissions: []auth.Permission{auth.Admin}},
 		keeper: {ID: "key:keeper", Permissions: []auth.Permission{auth.GatewaysWrite}},
 		reader: {ID: "key:reader", Permissions: []auth.Permission{auth.TasksRead}},
 		tenant: {ID: "key:tenant", Tenant: "t1", Permissions: []auth.Permission{auth.Admin}},
 		twice:  {ID: "key:twice", Permissions: []auth.Permission{auth.Admin}, RateLimit: 2},
 		paced:  {ID: "key:paced", Permissions: []auth.Permission{auth.EventsRead}, RateLimit: 60},
-	}
+	}}
 	srv, err := server.New(cfg, server.Deps{
 		Commands: n.Commands(), Auth: n.auth, Logger: n.logger, Registerer: registry, Gatherer: registry,
 	})

@@ -85,6 +85,37 @@ func TestStopCutsARequestThatNeverArrives(t *testing.T) {
 	}
 }
 
+// TestAKeyThatEndsBeforeTheBody: what arrives after the revoke is not done.
+func TestAKeyThatEndsBeforeTheBody(t *testing.T) {
+	t.Parallel()
+	n := start(t, server.Config{})
+	conn, err := net.Dial("tcp", n.srv.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	const body = `{"priority":"low","input":{"message":"too late"}}`
+	fmt.Fprintf(conn, "POST /api/v1/tasks HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n", admin, len(body))
+	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	answers := bufio.NewReader(conn)
+	if line, err := answers.ReadString('\n'); err != nil || !strings.HasPrefix(line, "HTTP/1.1 100") {
+		t.Fatalf("%q %v", line, err)
+	}
+	if _, err := answers.ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	n.auth.ended.Store(admin, true)
+	time.Sleep(200 * time.Millisecond) // longer than a caller counts as proven
+	if _, err := conn.Write([]byte(body)); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := answers.ReadString('\n'); err != nil || !strings.Contains(line, " 401 ") {
+		t.Errorf("a submit whose body came after the revoke: %q %v", line, err)
+	}
+}
+
 func TestStopCutsAWatcherThatNeverReads(t *testing.T) {
 	t.Parallel()
 	n := start(t, server.Config{})
