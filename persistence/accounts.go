@@ -11,7 +11,8 @@ import (
 // Key is an API key as stored: the bcrypt hash is the authority, ID finds it.
 type Key struct {
 	ID          string // public key_id, part of the key's text
-	Hash        []byte // bcrypt
+	Hash        []byte // bcrypt: what decides
+	Digest      []byte // SHA-256 of the key's text, nil when it is not known yet
 	Name        string
 	Tenant      string // empty: all tenants
 	Permissions []string
@@ -40,6 +41,9 @@ type Keys interface {
 	// an end: the look and the write are one step, so of many calls at once
 	// one is refused.
 	Revoke(ctx context.Context, id string) error
+	// Learn keeps the digest of a key that has none; the version stays. Nothing
+	// happens to another key, and to none.
+	Learn(ctx context.Context, id string, digest []byte) error
 	// Touch records when keys were last used, in one write.
 	Touch(ctx context.Context, used map[string]time.Time) error
 }

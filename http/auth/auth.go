@@ -4,8 +4,9 @@
 // API key. A key that passed is remembered for a short time as an HMAC under a
 // random key of this process and is checked against the version of its stored
 // row on every use, so a revoked key ends as soon as the KeyStore knows of it.
-// A wrong key costs at most one bcrypt comparison, and never one of somebody
-// else's. No credential is logged, counted or put into an error. Keys owns one
+// A wrong key costs no bcrypt comparison: its digest is not that of the row. Of
+// a row from before there were digests it costs at most one, and never one of
+// somebody else's. No credential is logged, counted or put into an error. Keys owns one
 // goroutine from Start to Stop, and one for each background re-check, which
 // Stop waits for.
 package auth

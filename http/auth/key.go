@@ -3,6 +3,7 @@ package auth
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base32"
 	"encoding/base64"
 	"fmt"
@@ -30,7 +31,8 @@ const (
 // Key is an API key as stored.
 type Key struct {
 	ID          string
-	Hash        []byte // bcrypt of the whole text
+	Hash        []byte // bcrypt of the whole text: what decides
+	Digest      []byte // SHA-256 of it, nil when it is not known yet
 	Name        string
 	Tenant      string // empty: all tenants
 	Permissions []string
@@ -47,13 +49,15 @@ func (k *Key) ended(now time.Time) bool {
 
 // KeyStore holds the keys. It is asked on every request.
 type KeyStore interface {
-	// Version returns the version of the key's row; it must be cheap (memory,
-	// or one indexed read) and at most a second behind the last committed
-	// change of any process, while the store answers. CodeNotFound when there
-	// is no such key.
-	Version(ctx context.Context, id string) (int64, error)
+	// Version returns the version of the key's row, and its digest; it must be
+	// cheap (memory, or one indexed read) and at most a second behind the last
+	// committed change of any process, while the store answers. CodeNotFound
+	// when there is no such key.
+	Version(ctx context.Context, id string) (version int64, digest []byte, err error)
 	// Key returns the key. CodeNotFound.
 	Key(ctx context.Context, id string) (Key, error)
+	// Learn keeps the digest of a key that has none.
+	Learn(ctx context.Context, id string, digest []byte) error
 	// Touch records when keys were last used, in one write.
 	Touch(ctx context.Context, used map[string]time.Time) error
 }
@@ -72,6 +76,14 @@ func NewKey(cost int) (text messages.Secret, id string, hash []byte, err error) 
 		return "", "", nil, fmt.Errorf("hash key: %w", err)
 	}
 	return messages.Secret(plain), id, hash, nil
+}
+
+// Digest tells a wrong text of a key at no cost. A key is 256 random bits, so
+// nobody finds it from its digest; a text with the right one still has to pass
+// bcrypt.
+func Digest(text messages.Secret) []byte {
+	d := sha256.Sum256([]byte(text.Reveal()))
+	return d[:]
 }
 
 // parseKey returns the public id inside a key's text; ok is false for a text

@@ -161,7 +161,7 @@ func (k *Keys) Authenticate(ctx context.Context, token string) (*Principal, erro
 	if !ok {
 		return nil, k.refuse("wrong", wrong())
 	}
-	version, err := k.store.Version(ctx, id)
+	version, digest, err := k.store.Version(ctx, id)
 	if err != nil {
 		return nil, k.storeError(err)
 	}
@@ -177,7 +177,8 @@ func (k *Keys) Authenticate(ctx context.Context, token string) (*Principal, erro
 	}
 	until, known := k.wrong[m]
 	k.mu.Unlock()
-	if known && now.Before(until) {
+	other := len(digest) > 0 && !hmac.Equal(digest, Digest(messages.Secret(token)))
+	if other || known && now.Before(until) {
 		return nil, k.refuse("wrong", wrong())
 	}
 	return k.verify(ctx, id, token, m, version)
@@ -286,12 +287,17 @@ func (k *Keys) check(ctx context.Context, id, token string, m mac) (*Principal, 
 	k.used[id] = now
 	k.mu.Unlock()
 	k.results.WithLabelValues("passed").Inc()
+	if len(key.Digest) == 0 {
+		if err := k.store.Learn(ctx, id, Digest(messages.Secret(token))); err != nil {
+			k.logger.Warn("the digest of a key was not kept", slog.String("key_id", id), slog.Any("err", err))
+		}
+	}
 	return p, nil
 }
 
 // renewed is the key as it is now.
 func (k *Keys) renewed(ctx context.Context, key Key) (Key, error) {
-	version, err := k.store.Version(ctx, key.ID)
+	version, _, err := k.store.Version(ctx, key.ID)
 	if err != nil || version == key.Version {
 		return key, err
 	}

@@ -39,12 +39,12 @@ type call struct {
 	principal *auth.Principal // nil on a public route
 	proved    time.Time       // when the credential was looked at
 	access    auth.Access
-	status    int             // answered, 0: not yet
-	raw       []byte          // the body, once read
-	copy      *bytes.Buffer   // the answer is copied here too, see replies.go
-	kept      []byte          // what copy shall hold instead, when the answer is secret
-	made      string          // id of what was created
-	changes   bool            // its success goes into the audit log before it is answered
+	status    int           // answered, 0: not yet
+	raw       []byte        // the body, once read
+	copy      *bytes.Buffer // the answer is copied here too, see replies.go
+	kept      []byte        // what copy shall hold instead, when the answer is secret
+	made      string        // id of what was created
+	changes   bool          // its success goes into the audit log before it is answered
 }
 
 func (c *call) ctx() context.Context { return c.r.Context() }

@@ -174,7 +174,7 @@ var backupTables = []backupTable{
 	{section: persistence.SectionUsers, table: "users", order: "id", columns: userColumns, read: scanned(readUser)},
 	{section: persistence.SectionLogins, table: "sessions", order: "id", columns: loginColumns, read: scanned(readLogin)},
 	{section: persistence.SectionKeys, table: "api_keys", order: "id",
-		columns: `key_id, key_hash, name, tenant, permissions::text, rate_limit, created_at, expires_at, last_used_at, is_active, version`, read: scanned(readKey)},
+		columns: keyColumns, read: scanned(readKey)},
 	{section: persistence.SectionAudit, table: "audit", order: "seq", columns: auditColumns, read: scanned(readAudit)},
 	{section: persistence.SectionGateways, table: "gateways", order: "id", columns: gatewayColumns, read: scanned(readGateway)},
 	{section: persistence.SectionPools, table: "pools", order: "id", columns: poolColumns, read: scanned(readPool)},

@@ -252,7 +252,7 @@ func (f *filling) account(row any) error {
 			return err
 		}
 		args[4] = []byte(args[4].(string)) // permissions, JSON
-		return f.add("api_keys", "key_id, key_hash, name, tenant, permissions, rate_limit, created_at, expires_at, last_used_at, is_active, version", 0, args...)
+		return f.add("api_keys", strings.ReplaceAll(keyColumns, "::text", ""), 0, args...)
 	case *persistence.Tenant:
 		return f.add("tenants", tenantColumns, 0, r.ID, r.Name, r.CreatedAt, r.Version)
 	case *persistence.User:

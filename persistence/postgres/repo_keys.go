@@ -16,7 +16,10 @@ type keys struct{ db *DB }
 
 var _ persistence.KeyWatcher = keys{}
 
-const insertKey = `INSERT INTO api_keys (key_id, key_hash, name, tenant, permissions, rate_limit, created_at, expires_at, last_used_at, is_active, version) `
+const (
+	keyColumns = `key_id, key_hash, name, tenant, permissions::text, rate_limit, created_at, expires_at, last_used_at, is_active, version, key_digest`
+	insertKey  = `INSERT INTO api_keys (key_id, key_hash, name, tenant, permissions, rate_limit, created_at, expires_at, last_used_at, is_active, version, key_digest) `
+)
 
 func keyArgs(k *persistence.Key) ([]any, error) {
 	permissions, err := json.Marshal(append([]string{}, k.Permissions...))
@@ -24,12 +27,12 @@ func keyArgs(k *persistence.Key) ([]any, error) {
 		return nil, fmt.Errorf("encode permissions: %w", err)
 	}
 	return []any{k.ID, string(k.Hash), k.Name, k.Tenant, string(permissions), k.RateLimit, k.CreatedAt,
-		orNull(k.ExpiresAt), orNull(k.LastUsedAt), k.Active, max(k.Version, 1)}, nil
+		orNull(k.ExpiresAt), orNull(k.LastUsedAt), k.Active, max(k.Version, 1), append([]byte{}, k.Digest...)}, nil
 }
 
 // Create stores a new key.
 func (r keys) Create(ctx context.Context, k persistence.Key) error {
-	_, err := r.insert(ctx, &k, insertKey+`VALUES ($1, $2, $3, $4, $5::jsonb, $6, $7, $8, $9, $10, $11) RETURNING 1`)
+	_, err := r.insert(ctx, &k, insertKey+`VALUES ($1, $2, $3, $4, $5::jsonb, $6, $7, $8, $9, $10, $11, $12) RETURNING 1`)
 	return err
 }
 
@@ -47,7 +50,7 @@ func (r keys) CreateFirst(ctx context.Context, k persistence.Key) (made bool, er
 		if _, err := tx.Exec(ctx, lockKeys); err != nil {
 			return err
 		}
-		tag, err := tx.Exec(ctx, insertKey+`SELECT $1, $2, $3, $4, $5::jsonb, $6::integer, $7::timestamptz, $8::timestamptz, $9::timestamptz, $10::boolean, $11::bigint
+		tag, err := tx.Exec(ctx, insertKey+`SELECT $1, $2, $3, $4, $5::jsonb, $6::integer, $7::timestamptz, $8::timestamptz, $9::timestamptz, $10::boolean, $11::bigint, $12::bytea
  WHERE NOT EXISTS (SELECT 1 FROM api_keys)`, args...)
 		made = tag.RowsAffected() == 1
 		return err
@@ -66,12 +69,12 @@ func (r keys) insert(ctx context.Context, k *persistence.Key, query string) (int
 	return r.db.exec(ctx, "create key "+k.ID, query, args...)
 }
 
-const selectKeys = `SELECT key_id, key_hash, name, tenant, permissions::text, rate_limit, created_at, expires_at, last_used_at, is_active, version FROM api_keys`
+const selectKeys = `SELECT ` + keyColumns + ` FROM api_keys`
 
 func readKey(row pgx.CollectableRow) (k persistence.Key, err error) {
 	var hash, permissions string
 	var expires, used *time.Time
-	err = row.Scan(&k.ID, &hash, &k.Name, &k.Tenant, &permissions, &k.RateLimit, &k.CreatedAt, &expires, &used, &k.Active, &k.Version)
+	err = row.Scan(&k.ID, &hash, &k.Name, &k.Tenant, &permissions, &k.RateLimit, &k.CreatedAt, &expires, &used, &k.Active, &k.Version, &k.Digest)
 	if err != nil {
 		return k, err
 	}
@@ -81,6 +84,9 @@ func readKey(row pgx.CollectableRow) (k persistence.Key, err error) {
 	}
 	if len(k.Permissions) == 0 {
 		k.Permissions = nil
+	}
+	if len(k.Digest) == 0 {
+		k.Digest = nil
 	}
 	return k, nil
 }
@@ -144,6 +150,12 @@ func (r keys) Revoke(ctx context.Context, id string) error {
 		return repoError(ctx, "revoke key "+id, err)
 	}
 	return nil
+}
+
+// Learn keeps the digest of a key that has none.
+func (r keys) Learn(ctx context.Context, id string, digest []byte) error {
+	_, err := r.db.exec(ctx, "keep the digest of key "+id, `UPDATE api_keys SET key_digest = $2 WHERE key_id = $1 AND key_digest = '' RETURNING 1`, id, digest)
+	return err
 }
 
 // Touch records the last uses; an older time than the stored one is dropped,

@@ -27,7 +27,7 @@ var backupTables = []backupTable{
 	{section: persistence.SectionTenants, table: "tenants", order: "id", n: 4, columns: tenantColumns, read: emitted(decodeTenant)},
 	{section: persistence.SectionUsers, table: "users", order: "id", n: 7, columns: userColumns, read: emitted(decodeUser)},
 	{section: persistence.SectionLogins, table: "sessions", order: "id", n: 5, columns: loginColumns, read: emitted(decodeLogin)},
-	{section: persistence.SectionKeys, table: "api_keys", order: "id", n: 11, columns: keyColumns, read: emitted(decodeKey)},
+	{section: persistence.SectionKeys, table: "api_keys", order: "id", n: keyWidth, columns: keyColumns, read: emitted(decodeKey)},
 	{section: persistence.SectionAudit, table: "audit", order: "seq", n: 9, columns: auditColumns, read: emitted(decodeAudit)},
 	{section: persistence.SectionGateways, table: "gateways", order: "id", n: 16, columns: gatewayColumns, read: emitted(decodeGateway)},
 	{section: persistence.SectionPools, table: "pools", order: "id", n: 9, columns: poolColumns, read: emitted(decodePool)},

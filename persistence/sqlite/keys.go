@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/dash-fleet/dash/persistence"
@@ -13,7 +14,8 @@ import (
 type keys struct{ db *DB }
 
 const (
-	keyColumns = `key_id, key_hash, name, tenant, permissions, rate_limit, created_at, expires_at, last_used_at, is_active, version`
+	keyColumns = `key_id, key_hash, name, tenant, permissions, rate_limit, created_at, expires_at, last_used_at, is_active, version, key_digest`
+	keyWidth   = 12
 	insertKey  = `INSERT INTO api_keys (` + keyColumns + `)`
 )
 
@@ -27,7 +29,7 @@ func keyArgs(k *persistence.Key) ([]driver.Value, error) {
 		active = 1
 	}
 	return []driver.Value{k.ID, string(k.Hash), k.Name, k.Tenant, string(permissions), int64(k.RateLimit), micros(k.CreatedAt),
-		nullTime(k.ExpiresAt), nullTime(k.LastUsedAt), active, max(k.Version, 1)}, nil
+		nullTime(k.ExpiresAt), nullTime(k.LastUsedAt), active, max(k.Version, 1), append([]byte{}, k.Digest...)}, nil
 }
 
 // nullTime stores "never" as NULL, as the table has it.
@@ -40,14 +42,14 @@ func nullTime(t time.Time) driver.Value {
 
 // Create stores a new key.
 func (r keys) Create(ctx context.Context, k persistence.Key) error {
-	_, err := r.insert(ctx, &k, insertKey+` VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)`)
+	_, err := r.insert(ctx, &k, insertKey+` VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)`)
 	return err
 }
 
 // CreateFirst stores k only if there is no key at all: the test and the insert
 // are one statement of the only writer.
 func (r keys) CreateFirst(ctx context.Context, k persistence.Key) (bool, error) {
-	n, err := r.insert(ctx, &k, insertKey+` SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11 WHERE NOT EXISTS (SELECT 1 FROM api_keys)`)
+	n, err := r.insert(ctx, &k, insertKey+` SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12 WHERE NOT EXISTS (SELECT 1 FROM api_keys)`)
 	return n == 1, err
 }
 
@@ -83,7 +85,7 @@ func (r keys) List(ctx context.Context) ([]persistence.Key, error) {
 }
 
 func (r keys) list(ctx context.Context, where string, args ...any) ([]persistence.Key, error) {
-	return list(ctx, r.db, decodeKey, 11, `SELECT `+keyColumns+` FROM api_keys`+where, args...)
+	return list(ctx, r.db, decodeKey, keyWidth, `SELECT `+keyColumns+` FROM api_keys`+where, args...)
 }
 
 func decodeKey(v []driver.Value) (persistence.Key, error) {
@@ -96,6 +98,9 @@ func decodeKey(v []driver.Value) (persistence.Key, error) {
 	}
 	if len(k.Permissions) == 0 {
 		k.Permissions = nil
+	}
+	if d, _ := v[11].([]byte); len(d) > 0 {
+		k.Digest = slices.Clone(d)
 	}
 	return k, nil
 }
@@ -135,6 +140,13 @@ func (r keys) Revoke(ctx context.Context, id string) error {
 			return &opError{fmt.Errorf("key %s: %w", id, persistence.ErrNotFound)}
 		}
 		return err
+	})
+}
+
+// Learn keeps the digest of a key that has none.
+func (r keys) Learn(ctx context.Context, id string, digest []byte) error {
+	return r.db.w.transact(ctx, func(c *conn) error {
+		return c.text(`UPDATE api_keys SET key_digest = ?2 WHERE key_id = ?1 AND key_digest = x''`, id, digest)
 	})
 }
 

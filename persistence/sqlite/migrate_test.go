@@ -3,6 +3,7 @@ package sqlite
 import (
 	"database/sql"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -41,7 +42,8 @@ func TestMigrate(t *testing.T) {
 	t.Parallel()
 	ctx, dir := t.Context(), t.TempDir()
 	steps, err := Migrate(ctx, dir, Up, 0, true)
-	if err != nil || len(steps) != 3 || steps[0].Name != "0001_init.sql" || steps[1].Name != "0010_accounts.sql" || steps[2].Name != "0030_home.sql" {
+	names := []string{"0001_init.sql", "0010_accounts.sql", "0030_home.sql", "0050_key_digest.sql"}
+	if err != nil || !slices.EqualFunc(steps, names, func(s Step, name string) bool { return s.Name == name }) {
 		t.Fatalf("plan %v, %v", steps, err)
 	}
 	if list := schema(t, dir); len(list) != 0 {
@@ -52,7 +54,7 @@ func TestMigrate(t *testing.T) {
 	}
 	first := schema(t, dir)
 	list, current, err := Status(ctx, dir)
-	if err != nil || current != 30 || len(list) != 3 || list[0].AppliedAt.IsZero() {
+	if err != nil || current != 50 || len(list) != len(names) || list[0].AppliedAt.IsZero() {
 		t.Fatalf("status %v at %d, %v", list, current, err)
 	}
 	for _, bad := range []struct {
@@ -64,7 +66,7 @@ func TestMigrate(t *testing.T) {
 		}
 	}
 	steps, err = Migrate(ctx, dir, Down, 0, false)
-	if err != nil || len(steps) != 3 {
+	if err != nil || len(steps) != len(names) {
 		t.Fatalf("down %v, %v", steps, err)
 	}
 	if list := schema(t, dir); len(list) != 0 {

@@ -151,14 +151,14 @@ func poolRepo(t *testing.T, e Engine) {
 }
 
 func key(id string) persistence.Key {
-	return persistence.Key{ID: id, Hash: []byte("$2a$12$" + id), Name: "name " + id, Tenant: "default", Permissions: []string{"tasks:write", "tasks:read"},
+	return persistence.Key{ID: id, Hash: []byte("$2a$12$" + id), Digest: []byte("digest of " + id), Name: "name " + id, Tenant: "default", Permissions: []string{"tasks:write", "tasks:read"},
 		RateLimit: 100, CreatedAt: messages.Now(), ExpiresAt: messages.Now().Add(time.Hour), Active: true, Version: 1}
 }
 
 func keyRepo(t *testing.T, e Engine) {
 	ctx, r := t.Context(), e.Repositories().Keys
 	a, b := key("a"), key("b")
-	b.ExpiresAt, b.Permissions, b.Tenant, b.RateLimit = time.Time{}, nil, "", 0
+	b.ExpiresAt, b.Permissions, b.Tenant, b.RateLimit, b.Digest = time.Time{}, nil, "", 0, nil
 	for _, k := range []persistence.Key{a, b} {
 		if err := r.Create(ctx, k); err != nil {
 			t.Fatal(err)
@@ -183,6 +183,17 @@ func keyRepo(t *testing.T, e Engine) {
 	}
 	if err := r.Touch(ctx, map[string]time.Time{"a": at.Add(-time.Hour)}); err != nil {
 		t.Fatal(err)
+	}
+	for id, digest := range map[string]string{"a": "another", "b": "learned", "gone": "nobody's"} {
+		if err := r.Learn(ctx, id, []byte(digest)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.Digest, b.LastUsedAt = []byte("learned"), at
+	if got, err := r.Get(ctx, "b"); err != nil {
+		t.Fatal(err)
+	} else {
+		same(t, got, b)
 	}
 	if err := r.Revoke(ctx, "a"); err != nil {
 		t.Fatal(err)

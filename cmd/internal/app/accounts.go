@@ -27,7 +27,7 @@ func (c accountCommands) CreateKey(ctx context.Context, k server.Key) (server.Ke
 	}
 	k.ID, k.Active, k.CreatedAt, k.Version = id, true, messages.Now(), 1
 	err = c.app.repos.Keys.Create(ctx, persistence.Key{
-		ID: id, Hash: hash, Name: k.Name, Tenant: k.Tenant, Permissions: k.Permissions, RateLimit: k.RateLimit,
+		ID: id, Hash: hash, Digest: auth.Digest(text), Name: k.Name, Tenant: k.Tenant, Permissions: k.Permissions, RateLimit: k.RateLimit,
 		CreatedAt: k.CreatedAt, ExpiresAt: k.ExpiresAt, Active: true, Version: 1,
 	})
 	if err != nil {

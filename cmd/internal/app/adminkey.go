@@ -36,7 +36,7 @@ func CreateAdminKey(ctx context.Context, cfg config.Config, k AdminKey) (key per
 		return key, "", err
 	}
 	key = persistence.Key{
-		ID: id, Hash: hash, Name: k.Name, Permissions: []string{persistence.AdminPermission},
+		ID: id, Hash: hash, Digest: auth.Digest(text), Name: k.Name, Permissions: []string{persistence.AdminPermission},
 		CreatedAt: messages.Now(), ExpiresAt: k.Expires, Active: true, Version: 1,
 	}
 	repos, shut, err := openAccounts(ctx, cfg)

@@ -42,7 +42,7 @@ func (a *App) firstKey(ctx context.Context) error {
 		return fmt.Errorf("write admin key: %w; give another place with --admin-key-file", err)
 	}
 	made, err := a.repos.Keys.CreateFirst(ctx, persistence.Key{
-		ID: id, Hash: hash, Name: "admin", Permissions: []string{string(auth.Admin)},
+		ID: id, Hash: hash, Digest: auth.Digest(text), Name: "admin", Permissions: []string{string(auth.Admin)},
 		RateLimit: 0, // the operator's own: whoever runs Dash is not to be locked out of it
 		CreatedAt: messages.Now(), Active: true,
 	})

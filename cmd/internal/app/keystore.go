@@ -58,9 +58,10 @@ type keyStore struct {
 	cancel context.CancelFunc
 }
 
-// knownKey is what the store said. version and read belong to keyStore.mu.
+// knownKey is what the store said. All but used belongs to keyStore.mu.
 type knownKey struct {
 	version int64
+	digest  []byte
 	read    time.Time    // when the read began
 	used    atomic.Int64 // when it was last asked for, in nanoseconds
 }
@@ -85,31 +86,43 @@ func (k *keyStore) stop() {
 }
 
 // Version implements auth.KeyStore.
-func (k *keyStore) Version(ctx context.Context, id string) (int64, error) {
+func (k *keyStore) Version(ctx context.Context, id string) (version int64, digest []byte, err error) {
 	now := time.Now()
 	k.mu.RLock()
 	e, failing := k.known[id], k.failing
-	var version int64
 	var age time.Duration
 	if e != nil {
 		e.used.Store(now.UnixNano())
-		version, age = e.version, now.Sub(e.read)
+		version, digest, age = e.version, e.digest, now.Sub(e.read)
 	}
 	k.mu.RUnlock()
 	if e != nil && (age <= keyFresh || failing && age <= keyGrace) {
-		return version, nil
+		return version, digest, nil
 	}
 	if e == nil || age > keyGrace {
 		key, err := k.read(ctx, id)
-		return key.Version, err
+		return key.Version, key.Digest, err
 	}
 	brief, cancel := context.WithTimeout(ctx, pollTimeout)
 	defer cancel()
 	key, err := k.read(brief, id)
 	if err != nil && messages.CodeOf(err) != messages.CodeNotFound && ctx.Err() == nil {
-		return version, nil
+		return version, digest, nil
 	}
-	return key.Version, err
+	return key.Version, key.Digest, err
+}
+
+// Learn implements auth.KeyStore.
+func (k *keyStore) Learn(ctx context.Context, id string, digest []byte) error {
+	if err := k.repo.Learn(ctx, id, digest); err != nil {
+		return err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if e := k.known[id]; e != nil {
+		e.digest = digest
+	}
+	return nil
 }
 
 // Key implements auth.KeyStore.
@@ -156,14 +169,14 @@ func (k *keyStore) fetch(ctx context.Context, id string) (auth.Key, error) {
 	if err != nil {
 		return auth.Key{}, fmt.Errorf("read api key: %w", err)
 	}
-	k.remember(id, row.Version, began, forgets)
+	k.remember(id, &knownKey{version: row.Version, digest: row.Digest, read: began}, forgets)
 	return auth.Key{
-		ID: row.ID, Hash: row.Hash, Name: row.Name, Tenant: row.Tenant, Permissions: row.Permissions,
+		ID: row.ID, Hash: row.Hash, Digest: row.Digest, Name: row.Name, Tenant: row.Tenant, Permissions: row.Permissions,
 		RateLimit: row.RateLimit, ExpiresAt: row.ExpiresAt, Active: row.Active, Version: row.Version,
 	}, nil
 }
 
-func (k *keyStore) remember(id string, version int64, began time.Time, forgets uint64) {
+func (k *keyStore) remember(id string, e *knownKey, forgets uint64) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.forgets != forgets {
@@ -175,8 +188,7 @@ func (k *keyStore) remember(id string, version int64, began time.Time, forgets u
 			break
 		}
 	}
-	e := &knownKey{version: version, read: began}
-	e.used.Store(began.UnixNano())
+	e.used.Store(e.read.UnixNano())
 	k.known[id] = e
 }
 

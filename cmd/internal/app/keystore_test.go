@@ -112,7 +112,7 @@ func withKeyStore(t *testing.T, watch bool, test func(t *testing.T, s *keyStore,
 
 func wantVersion(t *testing.T, s *keyStore, want int64, when string) {
 	t.Helper()
-	if v, err := s.Version(t.Context(), "k"); err != nil || v != want {
+	if v, _, err := s.Version(t.Context(), "k"); err != nil || v != want {
 		t.Errorf("%s: version %d, %v; want %d", when, v, err, want)
 	}
 }
@@ -140,7 +140,7 @@ func TestWrongKeysDoNotHinderOthers(t *testing.T) {
 	var read sync.WaitGroup
 	read.Go(func() { wantVersion(t, s, 1, "read beside wrong keys") })
 	<-rows.asked
-	if _, err := s.Version(t.Context(), "wrong"); messages.CodeOf(err) != messages.CodeNotFound {
+	if _, _, err := s.Version(t.Context(), "wrong"); messages.CodeOf(err) != messages.CodeNotFound {
 		t.Errorf("a wrong key: %v", err)
 	}
 	close(rows.answer)
@@ -166,7 +166,7 @@ func TestKeyStoreFindsChanges(t *testing.T) {
 		wantVersion(t, s, 2, "a second after another process changed it")
 		rows.set(func(r *keyRows) { delete(r.versions, "k") })
 		time.Sleep(time.Second)
-		if _, err := s.Version(t.Context(), "k"); messages.CodeOf(err) != messages.CodeNotFound {
+		if _, _, err := s.Version(t.Context(), "k"); messages.CodeOf(err) != messages.CodeNotFound {
 			t.Errorf("a removed key: %v", err)
 		}
 	})
@@ -192,7 +192,7 @@ func TestKeyStoreWithoutStore(t *testing.T) {
 			time.Sleep(keyGrace / 30)
 			wantVersion(t, s, 1, "the store is down")
 		}
-		if _, err := s.Version(t.Context(), "unknown"); !errors.Is(err, persistence.ErrUnavailable) {
+		if _, _, err := s.Version(t.Context(), "unknown"); !errors.Is(err, persistence.ErrUnavailable) {
 			t.Errorf("a key that nobody confirmed: %v", err)
 		}
 		rows.set(func(r *keyRows) { r.err = nil; r.versions["k"] = 2 })
@@ -200,7 +200,7 @@ func TestKeyStoreWithoutStore(t *testing.T) {
 		wantVersion(t, s, 2, "a second after the store is back")
 		rows.set(func(r *keyRows) { r.err = persistence.ErrUnavailable })
 		time.Sleep(keyGrace + time.Second)
-		if _, err := s.Version(t.Context(), "k"); !errors.Is(err, persistence.ErrUnavailable) {
+		if _, _, err := s.Version(t.Context(), "k"); !errors.Is(err, persistence.ErrUnavailable) {
 			t.Errorf("beyond the grace: %v", err)
 		}
 	})
@@ -223,7 +223,7 @@ func TestKeyStoreCutOff(t *testing.T) {
 			t.Errorf("a request waited %v", longest)
 		}
 		start := time.Now()
-		if _, err := s.Version(t.Context(), "unknown"); err == nil || time.Since(start) > keyRead {
+		if _, _, err := s.Version(t.Context(), "unknown"); err == nil || time.Since(start) > keyRead {
 			t.Errorf("an unknown key: %v after %v", err, time.Since(start))
 		}
 		rows.set(func(r *keyRows) { r.hang = false; r.versions["k"] = 2 })
@@ -253,7 +253,7 @@ func TestKeyStoreIsBounded(t *testing.T) {
 	t.Parallel()
 	s := newKeyStore(nil, quiet())
 	for i := range maxKnownKeys + 10 {
-		s.remember(string(rune(i)), 1, time.Now(), 0)
+		s.remember(string(rune(i)), &knownKey{version: 1, read: time.Now()}, 0)
 	}
 	if len(s.known) != maxKnownKeys {
 		t.Errorf("%d keys in memory", len(s.known))

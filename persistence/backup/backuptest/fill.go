@@ -40,7 +40,7 @@ func fill(t *testing.T, s Store) {
 	_, err = r.Users.Create(ctx, persistence.User{ID: "u1", Email: "a@example.com", PasswordHash: []byte("$2a$12$x"), Role: "admin", CreatedAt: at})
 	check(err)
 	check(r.LoginSessions.Create(ctx, persistence.LoginSession{ID: "l1", UserID: "u1", TokenHash: sha256.Sum256([]byte("t")), ExpiresAt: at.Add(time.Hour), CreatedAt: at}))
-	check(r.Keys.Create(ctx, persistence.Key{ID: "k1", Hash: []byte("$2a$12$y"), Name: "one", Permissions: []string{"tasks:read"}, RateLimit: 7, CreatedAt: at, ExpiresAt: at.Add(time.Hour), Active: true}))
+	check(r.Keys.Create(ctx, persistence.Key{ID: "k1", Hash: []byte("$2a$12$y"), Digest: []byte("digest"), Name: "one", Permissions: []string{"tasks:read"}, RateLimit: 7, CreatedAt: at, ExpiresAt: at.Add(time.Hour), Active: true}))
 	check(r.Keys.Create(ctx, persistence.Key{ID: "k0", Hash: []byte("$2a$12$z"), Name: "two", Tenant: "acme", RateLimit: 100, CreatedAt: at, Active: true}))
 	check(r.Keys.Revoke(ctx, "k0"))
 	for range 3 {
