@@ -72,11 +72,13 @@ func commitsCheck(oldest time.Duration) server.Check {
 	return c
 }
 
-// roomCheck: a node whose store has no room takes no work.
+// roomCheck warns only: a node whose store has no room refuses new tasks by
+// itself, and goes on to read, cancel and end what there is. A balancer that
+// took it away would take that too.
 func roomCheck(r persistence.Room) server.Check {
 	switch {
 	case r.Full():
-		return server.Check{Name: "room", Detail: r.Why + "; " + r.Next}
+		return server.Check{Name: "room", OK: true, Detail: "warning: " + r.Why + "; " + r.Next}
 	case r.Left < 0:
 		return server.Check{Name: "room", OK: true, Detail: "the store does not tell how much is left"}
 	}
