@@ -39,8 +39,9 @@ type request struct {
 	body         any
 	// wait is how long the server may hold its answer back.
 	wait time.Duration
-	// durable says that the idempotency key is stored with what it made; other
-	// keys are known to one run of one node.
+	// durable says that the idempotency key is stored with what it made, or that
+	// the request changes nothing; other keys are known to one run of one node,
+	// and a proxy may send a repetition to another.
 	durable bool
 	// again is what to do when nobody knows whether a write was done; empty: to
 	// look first.
@@ -69,10 +70,14 @@ func submitting(path string, body any, key string) request {
 
 func (r request) reads() bool { return r.method == http.MethodGet }
 
+// repeatable says that to carry the request out twice does no harm, at whatever
+// node.
+func (r request) repeatable() bool { return r.reads() || r.durable }
+
 // call sends a request and decodes the answer into out, which may be nil. What
-// may have been carried out without an answer is sent again with the same
-// idempotency key, within the call's time; if that does not help either, the
-// error says that nobody knows, and how to go on safely.
+// may have been carried out without an answer is sent again within the call's
+// time where that does no harm; else, and if it does not help either, the error
+// says that nobody knows, and how to go on safely.
 func (c *client) call(ctx context.Context, r request, out any) error {
 	end := time.Now().Add(c.patience + r.wait)
 	doubt := false
@@ -93,7 +98,9 @@ func (c *client) call(ctx context.Context, r request, out any) error {
 			end = end.Add(v.pause)
 		case v.unreached && !doubt && c.other(n):
 			continue // nothing was sent, another address may answer
-		case v.unreached && doubt && r.durable:
+		case v.sent && !r.repeatable():
+			return c.ended(r, err, doubt)
+		case v.unreached && doubt:
 			c.other(n)
 		case v.again, v.away && doubt:
 		default:
@@ -115,10 +122,18 @@ const rateLimited = "the key has called too often"
 
 // try sends a request once.
 func (c *client) try(ctx context.Context, r request, end time.Time, out any) error {
-	ctx, cancel := context.WithTimeout(ctx, min(time.Until(end), c.tryFor+r.wait))
+	limit := time.Until(end)
+	if r.repeatable() {
+		limit = min(limit, c.tryFor+r.wait)
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	return c.api.Do(ctx, r.method, r.path, r.query, r.body, out, func(h http.Header) {
 		for k, v := range r.header {
+			if k == "Idempotency-Key" && !r.repeatable() {
+				// net/http sends what carries the name in this form again by itself.
+				k = "idempotency-key"
+			}
 			h[k] = v
 		}
 	})
@@ -180,7 +195,7 @@ func (c *client) ended(r request, err error, doubt bool) error {
 	}
 	again := r.again
 	if again == "" {
-		again = fmt.Sprintf(next.LookFirst, nounOf(r.path))
+		again = lookFirst(r.path)
 	}
 	var f *failure
 	switch {
@@ -193,6 +208,22 @@ func (c *client) ended(r request, err error, doubt bool) error {
 	}
 	f.what += "; an earlier try of this command may have done it"
 	return f
+}
+
+// lookAt is how one looks at one thing of a collection.
+var lookAt = map[string]string{
+	"tasks": next.LookAtTaskFirst, "sessions": next.LookAtSessionFirst, "gateways": next.LookAtGatewayFirst, "pools": next.LookAtPoolFirst,
+}
+
+// lookFirst names the command that tells whether a write of the path was done.
+func lookFirst(path string) string {
+	parts := strings.Split(strings.TrimPrefix(path, "/"), "/")
+	if step := lookAt[parts[0]]; len(parts) > 1 && step != "" {
+		if id, err := url.PathUnescape(parts[1]); err == nil {
+			return fmt.Sprintf(step, shellWord(id))
+		}
+	}
+	return fmt.Sprintf(next.LookFirst, nounOf(path))
 }
 
 // nounOf is the noun of a path's things: "/dead-letters/replay" is about tasks.

@@ -124,6 +124,50 @@ func TestEveryWriteInDoubtSaysSo(t *testing.T) {
 	}
 }
 
+// A proxy may send a repetition to another node, which does not know the key of
+// the first one. So a write whose key is not kept with what it made is sent
+// once, however its answer was lost, and the error names what tells.
+func TestWritesAreNotRepeatedThroughAProxy(t *testing.T) {
+	t.Parallel()
+	one := longID + "1"
+	losses := map[string]func(http.ResponseWriter){
+		"502": func(w http.ResponseWriter) { w.WriteHeader(502) },
+		"504": func(w http.ResponseWriter) { w.WriteHeader(504) },
+		"EOF": func(w http.ResponseWriter) {
+			if c, _, err := w.(http.Hijacker).Hijack(); err == nil {
+				c.Close()
+			}
+		},
+	}
+	for loss, lose := range losses {
+		for _, w := range []struct{ args, tells string }{
+			{"task cancel " + one, "dash task show " + one}, {"task replay " + one, "dash task show " + one},
+			{"session close s-1", "dash session show s-1"}, {"session create s-1", "dash session list"},
+			{"gateway restart gw-1", "dash gateway show gw-1"}, {"gateway set gw-1 --weight 2", "dash gateway show gw-1"},
+			{"key create ci --permission tasks:read", "dash key list"},
+		} {
+			t.Run(loss+" "+w.args, func(t *testing.T) {
+				t.Parallel()
+				f := newFake(t)
+				var writes atomic.Int32
+				f.mux.HandleFunc("/", func(rw http.ResponseWriter, r *http.Request) {
+					if r.Method == http.MethodGet {
+						_, _ = rw.Write([]byte(`{"id":"` + filepath.Base(r.URL.Path) + `","version":1,"items":[{"id":"gw-1"}]}`))
+						return
+					}
+					writes.Add(1)
+					lose(rw)
+				})
+				got := f.dash(t.Context(), "", strings.Fields(w.args)...)
+				wantResult(t, got, exitUnavailable, "", "nobody knows whether it was done", "next: look whether it was done", w.tells)
+				if n := writes.Load(); n != 1 {
+					t.Errorf("it was sent %d times", n)
+				}
+			})
+		}
+	}
+}
+
 func TestRateLimitIsObeyed(t *testing.T) {
 	t.Parallel()
 	f := newFake(t)

@@ -335,7 +335,9 @@ func taskReplayCommand(t *terminal) *cobra.Command {
 func replayAll(ctx context.Context, t *terminal, c *client, o output, filter api.DeadLetterFilter, dryRun, yes bool) error {
 	var r api.ReplayedDeadLetters
 	yesDry := true
-	if err := c.call(ctx, post("/dead-letters/replay", api.ReplayDeadLetters{Filter: filter, DryRun: &yesDry}), &r); err != nil {
+	count := post("/dead-letters/replay", api.ReplayDeadLetters{Filter: filter, DryRun: &yesDry})
+	count.durable = true // it changes nothing
+	if err := c.call(ctx, count, &r); err != nil {
 		return err
 	}
 	if dryRun || r.Matched == 0 {
