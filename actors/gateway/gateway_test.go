@@ -553,7 +553,10 @@ func TestAHungGatewayIsNotStarting(t *testing.T) {
 	t.Parallel()
 	l := newLink("b1")
 	d := &hungDaemon{daemon: daemon{adopted: true}, says: make(chan error)}
-	r := newRig(t, func(c *gateway.Config) { c.Process, c.Dial = d, dialer(l) })
+	r := newRig(t, func(c *gateway.Config) {
+		c.Process, c.Dial = d, dialer(l)
+		c.Timing.ReconnectMin, c.Timing.ReconnectMax = 300*time.Millisecond, 300*time.Millisecond // each state is seen
+	})
 	r.until(messages.GatewayReady)
 	l.Close()
 	hung := func(when, reason string) {

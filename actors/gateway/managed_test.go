@@ -234,6 +234,26 @@ func TestRemoveStopsAProcessThatIsNotUp(t *testing.T) {
 	}
 }
 
+// TestDrainStopsAProcessThatIsNotUp: one that lives and cannot be used, or is
+// looked for again in a moment, must not live on beside a drained gateway.
+func TestDrainStopsAProcessThatIsNotUp(t *testing.T) {
+	t.Parallel()
+	stops := make(chan struct{}, 10)
+	d := &daemon{
+		fail: &gateway.StartError{Permanent: true, Reason: "process 42 runs with a token that is not known any more", Err: errors.New("x")},
+		stop: func(context.Context) error { stops <- struct{}{}; return nil },
+	}
+	r := newRig(t, func(c *gateway.Config) { c.Process, c.Dial = d, dialling() })
+	r.until(messages.GatewayQuarantined)
+	r.system.Root.Send(r.pid, gateway.Drain{})
+	r.until(messages.GatewayDrained)
+	select {
+	case <-stops:
+	default:
+		t.Error("drained and not stopped")
+	}
+}
+
 // TestHangingProcessIsKilledOnRestart: what does not drain within its budget is
 // killed, and a new one started.
 func TestHangingProcessIsKilledOnRestart(t *testing.T) {

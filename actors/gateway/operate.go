@@ -64,13 +64,13 @@ func (g *gateway) setDraining(ctx actor.Context) {
 }
 
 // drainedIfEmpty ends a drain when the last run has ended, whatever the
-// gateway's own state is: a dead one has nothing to wait for. A process that
-// starts or hangs is stopped as well.
+// gateway's own state is: a dead one has nothing to wait for. A process is
+// stopped whatever is known of it: one that starts, hangs or cannot be used too.
 func (g *gateway) drainedIfEmpty(ctx actor.Context) {
 	if !g.draining || !g.loaded || g.removed || g.held() > 0 || g.managed.stopping || g.status.State == messages.GatewayDrained {
 		return
 	}
-	if g.daemon() != nil && (g.managed.up || g.managed.starting) {
+	if g.daemon() != nil {
 		g.stopProcess(ctx)
 		return
 	}

@@ -12,7 +12,8 @@ const gatewayRefuses = "the gateway refuses work"
 
 // refusal closes the window for a moment after the gateway has refused a run,
 // longer each time it does so again soon: a refused task goes back into the
-// order at once, and would otherwise run in circles.
+// order at once, and would otherwise run in circles. Runs that it refuses
+// meanwhile were on their way: they count as one with the first.
 type refusal struct {
 	until time.Time
 	pause time.Duration
@@ -20,9 +21,12 @@ type refusal struct {
 }
 
 func (r *refusal) again(now time.Time) {
-	if now.Sub(r.until) < refusedMax {
+	switch {
+	case now.Before(r.until):
+		return
+	case now.Sub(r.until) < refusedMax:
 		r.pause = min(max(2*r.pause, refusedMin), refusedMax)
-	} else {
+	default:
 		r.pause = refusedMin
 	}
 	r.until, r.shut = now.Add(r.pause), true

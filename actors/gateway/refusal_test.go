@@ -30,3 +30,16 @@ func TestRefusalsCloseTheWindow(t *testing.T) {
 		t.Errorf("a later refusal pauses for %s", r.until.Sub(at))
 	}
 }
+
+// TestRefusalsOfOneMomentCountOnce: a gateway that refuses whatever it holds
+// has refused once.
+func TestRefusalsOfOneMomentCountOnce(t *testing.T) {
+	t.Parallel()
+	var r refusal
+	for range 8 {
+		r.again(t0)
+	}
+	if pause := r.until.Sub(t0); pause != time.Second {
+		t.Errorf("eight refusals at once pause for %s, want 1s", pause)
+	}
+}
