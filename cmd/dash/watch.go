@@ -36,7 +36,8 @@ func watchTask(ctx context.Context, t *terminal, c *client, id string) (task *ap
 	w := &watcher{t: t, id: id}
 	reasons, stop := context.WithCancel(ctx)
 	ended := make(chan struct{})
-	go func() { defer close(ended); w.tellReasons(reasons, *c) }()
+	beside := *c // the stream goes on to other nodes by itself
+	go func() { defer close(ended); w.tellReasons(reasons, &beside) }()
 	err = c.stream(ctx, id, w.handle)
 	stop()
 	<-ended
@@ -52,28 +53,34 @@ func watchTask(ctx context.Context, t *terminal, c *client, id string) (task *ap
 	return w.final, shown, nil
 }
 
-// reasonPause is the time between two looks at why a task waits.
-const reasonPause = time.Second
+// reasonPause is the time between two looks at why a task waits. It doubles up
+// to reasonPauseMax while nothing changes: many waits share a key's rate.
+const (
+	reasonPause    = time.Second
+	reasonPauseMax = 16 * time.Second
+)
 
 // tellReasons says why the task waits, as often as the reason changes, until
 // ctx ends. Events tell changes of state only.
-func (w *watcher) tellReasons(ctx context.Context, c client) {
+func (w *watcher) tellReasons(ctx context.Context, c *client) {
 	var said string
-	for {
+	for pause := reasonPause; ; {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(reasonPause):
+		case <-time.After(pause):
 		}
 		if !w.waits() {
+			pause = reasonPause
 			continue
 		}
+		pause = min(2*pause, reasonPauseMax)
 		var task api.Task
 		if err := c.call(ctx, get("/tasks/"+w.id, nil), &task); err != nil {
 			continue // the stream says what is wrong
 		}
 		if why := deref(task.WaitingReason); why != said && why != "" && w.waits() {
-			said = why
+			said, pause = why, reasonPause
 			w.mu.Lock()
 			w.say("waits: " + why)
 			w.mu.Unlock()

@@ -205,3 +205,28 @@ func TestWaitSaysWhyTheTaskWaits(t *testing.T) {
 		t.Errorf("requests %v", r)
 	}
 }
+
+// A wait asks for reasons less and less often: several of them must leave
+// something of a key's 100 requests a minute.
+func TestWaitsLeaveTheKeyItsRate(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	id := longID + "1"
+	queued := fakeTask(id, api.TaskStateQueued)
+	f.answer("GET /api/v1/tasks/"+id, 200, queued)
+	f.runs(id, func(w http.ResponseWriter, r *http.Request) {
+		event(w, 0, "snapshot", api.RunSnapshot{Task: queued})
+		time.Sleep(6 * reasonPause) // looks are due after 1, 3 and 7 of them
+		event(w, 0, "final", api.RunFinal{Task: fakeTask(id, api.TaskStateSucceeded)})
+	})
+	wantResult(t, f.dash(t.Context(), "", "task", "logs", id), 0, "")
+	looks := 0
+	for _, r := range f.requests() {
+		if r == "GET /api/v1/tasks/"+id {
+			looks++
+		}
+	}
+	if looks == 0 || looks > 2 {
+		t.Errorf("%d looks at a reason that does not change in 6 s, want at most 2", looks)
+	}
+}
