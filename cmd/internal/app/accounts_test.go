@@ -283,3 +283,30 @@ func TestKeysOutliveTheirStore(t *testing.T) {
 		time.Sleep(5 * time.Millisecond)
 	}
 }
+
+// TestLostKeyOfAServerThatLoses: a key is no accepted work. Whoever lost all of
+// them gets one on a server without fsync too, on which nodes run that accept it.
+func TestLostKeyOfAServerThatLoses(t *testing.T) {
+	t.Parallel()
+	server := testserver.NewPostgres(t, testserver.PostgresOptions{})
+	cfg := config.Default()
+	cfg.Store, cfg.PostgresURL, cfg.PostgresAcceptLoss = config.EnginePostgres, messages.Secret(server.Database(t)), true
+	cfg.Data, cfg.Listen = t.TempDir(), "127.0.0.1:0"
+	if err := server.Set(t.Context(), "fsync", "off"); err != nil {
+		t.Fatal(err)
+	}
+	a, _ := startProcess(t, cfg, "")
+	t.Cleanup(func() {
+		if err := a.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	cfg.PostgresAcceptLoss = false // the command has no such flag
+	_, text, err := CreateAdminKey(t.Context(), cfg, AdminKey{Name: "way-back", By: "me", Cost: bcrypt.MinCost})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := apiClient(t, a, text).ListKeys(t.Context(), api.Page{}); err != nil {
+		t.Errorf("the key is refused: %v", err)
+	}
+}

@@ -68,7 +68,9 @@ func openAccounts(ctx context.Context, cfg config.Config) (persistence.Repositor
 		}
 		return db.Repositories(), db.Close, nil
 	}
-	db, err := postgres.Open(ctx, postgres.Config{URL: cfg.PostgresURL})
+	// What the server may lose was decided when its nodes were started: a key is
+	// no accepted work, and there is no other way back to it.
+	db, err := postgres.Open(ctx, postgres.Config{URL: cfg.PostgresURL, AcceptLoss: true})
 	if err != nil {
 		return persistence.Repositories{}, nil, err
 	}
