@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -274,4 +275,43 @@ func TestInterrupt(t *testing.T) {
 		<-r.Context().Done()
 	})
 	wantResult(t, f.dash(ctx, "", "task", "list"), exitInterrupted, "", "interrupted")
+}
+
+// TestANodeIsAnnouncedWhole: clients that look all the time, as scripts do that
+// wait for a node, find no file or a whole one, and do not keep the node from it.
+func TestANodeIsAnnouncedWhole(t *testing.T) {
+	t.Parallel()
+	term := &terminal{environ: []string{"HOME=" + t.TempDir()}}
+	path := localPath(term, "7373")
+	done, looked := make(chan struct{}), make(chan error, 1)
+	go func() {
+		for {
+			select {
+			case <-done:
+				looked <- nil
+				return
+			default:
+			}
+			if _, _, err := readLocal(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+				looked <- err
+				return
+			}
+		}
+	}()
+	for range 500 {
+		forget, err := announce(term, localNode{URL: "http://127.0.0.1:7373", KeyFile: "/k"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, alive, err := readLocal(path); err != nil || !alive {
+			t.Fatalf("alive %t, %v", alive, err)
+		}
+		if err := forget(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(done)
+	if err := <-looked; err != nil {
+		t.Errorf("a client found %v", err)
+	}
 }

@@ -61,22 +61,27 @@ func announce(t *terminal, n localNode) (func() error, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nothing, err
 	}
-	// A file of its own, not the one that a killed node left.
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+	// A file of its own, not the one that a killed node left, and in place when it
+	// is whole and locked: clients may look at any time.
+	fresh := path + ".new"
+	if err := os.Remove(fresh); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nothing, err
 	}
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := os.OpenFile(fresh, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return nothing, err
 	}
-	forget := func() error { return errors.Join(os.Remove(path), f.Close()) }
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return nothing, errors.Join(fmt.Errorf("lock %s: %w", path, err), forget())
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if err == nil {
+		_, err = f.Write(raw)
 	}
-	if _, err := f.Write(raw); err != nil {
-		return nothing, errors.Join(err, forget())
+	if err == nil {
+		err = os.Rename(fresh, path)
 	}
-	return forget, nil
+	if err != nil {
+		return nothing, errors.Join(fmt.Errorf("write %s: %w", path, err), os.Remove(fresh), f.Close())
+	}
+	return func() error { return errors.Join(os.Remove(path), f.Close()) }, nil
 }
 
 // readLocal reads the file of a node, and says whether that node lives.
