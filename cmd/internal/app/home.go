@@ -53,7 +53,7 @@ func (a *App) openHome(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.cleanup.add("lock of the data folder", func(context.Context) error { return lock.Close() })
+	a.cleanup.add("lock of the data folder", func(context.Context) error { return unlockFolder(lock) })
 	if a.temporary {
 		return nil
 	}
@@ -61,7 +61,7 @@ func (a *App) openHome(ctx context.Context) error {
 	return err
 }
 
-// lockFolder holds until the file is closed or the process ends.
+// lockFolder holds until unlockFolder or the end of the process.
 func lockFolder(dir string) (*os.File, error) {
 	path := filepath.Join(dir, nodeLock)
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
@@ -83,6 +83,12 @@ func lockFolder(dir string) (*os.File, error) {
 		return nil, errors.Join(fmt.Errorf("lock the data folder: %w", err), f.Close())
 	}
 	return f, nil
+}
+
+// unlockFolder does not leave it to the close: a child that another goroutine has
+// forked a moment ago holds a copy of the descriptor until it becomes its program.
+func unlockFolder(f *os.File) error {
+	return errors.Join(unix.Flock(int(f.Fd()), unix.LOCK_UN), f.Close())
 }
 
 // homeID reads the folder's id; the first start makes it, whole or not at all.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/crypto/bcrypt"
+	"golang.org/x/sys/unix"
 
 	"github.com/dash-fleet/dash/cmd/internal/config"
 	"github.com/dash-fleet/dash/http/api"
@@ -237,4 +238,24 @@ func TestHomesOfAnOldStore(t *testing.T) {
 		}
 		return len(works) == 2 && works[one.nodeID] && !works[two.nodeID]
 	})
+}
+
+// TestTheFolderIsGivenBackAtOnce: a node that starts anew takes its folder again
+// although a child that was forked a moment ago still holds the descriptor.
+func TestTheFolderIsGivenBackAtOnce(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	lock := must(lockFolder(dir))(t)
+	child := must(unix.Dup(int(lock.Fd())))(t)
+	t.Cleanup(func() { _ = unix.Close(child) })
+	if err := unlockFolder(lock); err != nil {
+		t.Fatal(err)
+	}
+	again, err := lockFolder(dir)
+	if err != nil {
+		t.Fatalf("the next life: %v", err)
+	}
+	if err := unlockFolder(again); err != nil {
+		t.Error(err)
+	}
 }
