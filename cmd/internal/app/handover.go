@@ -23,6 +23,14 @@ const (
 	handOverLook = 500 * time.Millisecond // pause between two looks
 	// handOverAfter is how long the other node must have been there.
 	handOverAfter = 3 * time.Second
+	// handOverCalm is how long no run must be looked for: until then the pools may
+	// not have heard that these gateways take no work, and what they assign meanwhile
+	// would be left behind at gateways that the next node cannot reach.
+	handOverCalm = 2 * messages.DemandInterval
+	// handOverPatience is how long the gateways wait for the end of what runs, which
+	// may take a day; then they work again for handOverRest.
+	handOverPatience = 5 * time.Minute
+	handOverRest     = 30 * time.Minute
 	// courtesy is how long a node lets the better home take what is free.
 	courtesy = 3 * time.Second
 )
@@ -53,34 +61,56 @@ func (h home) gateways(all []messages.Gateway) (n int) {
 	return n
 }
 
+// handing is what is known of a hand-over to come. It is pure: the time comes in.
+type handing struct {
+	to    string    // the better home, empty: there is none
+	since time.Time // that it is there
+	began time.Time // when this node's own gateways were closed for it; zero: they work
+	rest  time.Time // they are not closed again before
+}
+
+// look takes which home is better now and says whether this node's own gateways
+// get no new work, and whether they have got none for long enough to hand over.
+func (h *handing) look(to string, now time.Time) (yields, calm bool) {
+	if to != h.to {
+		*h = handing{to: to, since: now, rest: h.rest}
+	}
+	switch {
+	case to == "" || now.Sub(h.since) < handOverAfter || now.Before(h.rest):
+		return false, false
+	case h.began.IsZero():
+		h.began = now
+	case now.Sub(h.began) >= handOverPatience:
+		h.began, h.rest = time.Time{}, now.Add(handOverRest)
+		return false, false
+	}
+	return true, now.Sub(h.began) >= handOverCalm
+}
+
 // watchHomes looks for a better home while this node works.
 func (a *App) watchHomes(ctx context.Context) {
 	t := time.NewTicker(handOverLook)
 	defer t.Stop()
-	var seen string
-	var since time.Time
+	var h handing
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-t.C:
 		}
-		who, err := a.betterHome(ctx)
+		to, err := a.betterHome(ctx)
 		if err != nil {
 			continue // the lease tells of a store that is away
 		}
-		if who != seen {
-			seen, since = who, time.Now()
-			a.yielding.Store(false)
+		yields, calm := h.look(to, time.Now())
+		switch was := a.yielding.Swap(yields); {
+		case yields && !was:
+			a.logger.Info("handing over to the home of more gateways, when the runs at this node's own have ended", slog.String("node", to))
+		case was && !yields:
+			a.logger.Info("not handing over for now: this node's own gateways get work again")
 		}
-		if who == "" || time.Since(since) < handOverAfter {
-			continue
-		}
-		if !a.yielding.Swap(true) {
-			a.logger.Info("handing over to the home of more gateways, when the runs at this node's own have ended", slog.String("node", who))
-		}
-		if a.ownRuns(ctx) == 0 {
-			a.logger.Info("handing over", slog.String("node", who))
+		if calm && a.ownRuns(ctx) == 0 {
+			a.logger.Info("handing over", slog.String("node", to))
 			a.fail(ErrHandOver)
 			return
 		}
