@@ -32,6 +32,7 @@ func gatewaySetCommand(t *terminal) *cobra.Command {
 			"Somebody else's change in between is not overwritten: the command then exits 4.",
 		Example: "  dash gateway set gw-1 --max-concurrency 4 --region eu\n" +
 			"  dash gateway set gw-1 --token-file token.txt\n" +
+			"  dash gateway set gw-1 --url wss://gw-1.example:18789 --token-file token.txt\n" +
 			"  dash gateway set gw-2 --config openclaw.json\n" +
 			"  dash gateway set gw-2 --here\n" +
 			"  dash gateway set gw-2 --node n-2 --fresh\n" +
@@ -59,7 +60,7 @@ func gatewaySetCommand(t *terminal) *cobra.Command {
 	})
 	flags = c
 	fs := c.Flags()
-	fs.StringVar(&g.url, "url", "", "new address, ws:// or wss://")
+	fs.StringVar(&g.url, "url", "", "new address, ws:// or wss://; needs the token again, which is sent to no address but its own")
 	fs.StringVar(&g.config, "config", "", "managed: file with OpenClaw's configuration (JSON) in place of the one given before; - reads stdin")
 	fs.StringVar(&g.tokenFile, "token-file", "", "file with its new token; - reads stdin")
 	fs.BoolVar(&g.tokenStdin, "token-stdin", false, "read its new token from stdin")

@@ -117,6 +117,7 @@ const (
 	GiveOwnAddress        = "something in front of the gateway wants a login; give the gateway's own address"
 	NothingToDoTried      = "nothing to do: the gateway is tried again"
 	SetGatewayToken       = "give the gateway's own token (its gateway.auth.token) with `dash gateway set ID --token-file FILE`, which connects anew"
+	TokenForURL           = "send the gateway's token with its new url; `dash gateway set ID --url URL --token-file FILE` does"
 	RemoveOriginProxy     = "remove the proxy that adds an Origin header between Dash and the gateway"
 )
 

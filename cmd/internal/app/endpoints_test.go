@@ -70,11 +70,14 @@ func TestOneProcessIsOneGateway(t *testing.T) {
 	if err := add("f", "ws://127.0.0.1:1/", "default", "elsewhere"); err != nil {
 		t.Errorf("loopback of another node: %v", err)
 	}
-	url := "ws://localhost:1"
-	if _, err := c.Update(t.Context(), "", "c", server.GatewayChange{URL: &url}, 0); messages.CodeOf(err) != messages.CodeConflict {
+	url, token := "ws://localhost:1", messages.Secret("t")
+	if _, err := c.Update(t.Context(), "", "c", server.GatewayChange{URL: &url, Token: &token}, 0); messages.CodeOf(err) != messages.CodeConflict {
 		t.Errorf("c moved onto a: %v", err)
 	}
-	if _, err := c.Update(t.Context(), "", "a", server.GatewayChange{URL: &url}, 0); err != nil {
+	if _, err := c.Update(t.Context(), "", "a", server.GatewayChange{URL: &url}, 0); messages.CodeOf(err) != messages.CodeInvalid {
+		t.Errorf("the stored token would be sent to another address: %v", err)
+	}
+	if _, err := c.Update(t.Context(), "", "a", server.GatewayChange{URL: &url, Token: &token}, 0); err != nil {
 		t.Errorf("a may spell its own URL anew: %v", err)
 	}
 }

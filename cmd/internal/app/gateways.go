@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -168,6 +169,13 @@ func (c gatewayCommands) Update(ctx context.Context, tenant, id string, ch serve
 		return server.Gateway{}, &messages.Error{
 			Code: messages.CodeInvalid, Message: "the url and the token of a managed gateway are Dash's own",
 			NextStep: next.LeaveOutOrOtherID,
+		}
+	}
+	// Another spelling of a host may lead to another process.
+	if ch.URL != nil && strings.TrimRight(*ch.URL, "/") != strings.TrimRight(g.URL, "/") && ch.Token == nil {
+		return server.Gateway{}, &messages.Error{
+			Code: messages.CodeInvalid, Message: "the stored token was given for the present url, and is not sent to another one",
+			NextStep: next.TokenForURL, Fields: []messages.FieldError{{Pointer: "/token", Detail: "is needed with a new url"}},
 		}
 	}
 	if version != 0 {

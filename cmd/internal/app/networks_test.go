@@ -17,9 +17,10 @@ func TestGatewaysElsewhereAreRefused(t *testing.T) {
 		return err
 	}
 	elsewhere := []string{"ws://10.1.2.3:1", "wss://gw.invalid/", "ws://0.0.0.0:1", "ws://[fd00::1]:1", "ws://169.254.169.254/", "ws://[::ffff:10.1.2.3]:1"}
+	token := messages.Secret("t")
 	for _, url := range elsewhere {
 		refusedFor(t, add("far", url), messages.CodeInvalid, "is not this machine", "gateway pair")
-		_, err := c.Update(ctx, "", "gw-0", server.GatewayChange{URL: &url}, 0)
+		_, err := c.Update(ctx, "", "gw-0", server.GatewayChange{URL: &url, Token: &token}, 0)
 		refusedFor(t, err, messages.CodeInvalid, "is not this machine")
 	}
 	for id, url := range map[string]string{"a": "ws://localhost:101", "b": "ws://[::1]:102", "c": "ws://127.9.9.9:103", "d": "ws://[::ffff:127.0.0.1]:104"} {
