@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -30,6 +31,19 @@ type bench struct {
 	store persistence.Store
 	feed  *feed.Feed
 	sims  *openclawtest.Fleet
+
+	mu    sync.Mutex
+	conns []*openclaw.Conn
+}
+
+// cut ends every connection to a gateway.
+func (b *bench) cut() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, c := range b.conns {
+		c.Close()
+	}
+	b.conns = nil
 }
 
 func start(t *testing.T, gateways, slots int, runTime time.Duration) *bench {
@@ -96,6 +110,9 @@ func start(t *testing.T, gateways, slots int, runTime time.Duration) *bench {
 				if err != nil {
 					return nil, err
 				}
+				b.mu.Lock()
+				defer b.mu.Unlock()
+				b.conns = append(b.conns, c)
 				return c, nil
 			},
 		})

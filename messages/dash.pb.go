@@ -215,9 +215,12 @@ type TaskResult struct {
 	OutputTokens int64  `protobuf:"varint,3,opt,name=output_tokens,json=outputTokens,proto3" json:"output_tokens,omitempty"`
 	Usage        *Usage `protobuf:"bytes,50,opt,name=usage,proto3" json:"usage,omitempty"`
 	// How many bytes the whole answer had, where text is only its beginning.
-	CutFrom       int64 `protobuf:"varint,75,opt,name=cut_from,json=cutFrom,proto3" json:"cut_from,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	CutFrom int64 `protobuf:"varint,75,opt,name=cut_from,json=cutFrom,proto3" json:"cut_from,omitempty"`
+	// How many sub-agents were stopped, or lost, before they had brought what they
+	// found: the deadline was over, the task was cancelled, or the gateway was away.
+	UnfinishedSubAgents int64 `protobuf:"varint,90,opt,name=unfinished_sub_agents,json=unfinishedSubAgents,proto3" json:"unfinished_sub_agents,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *TaskResult) Reset() {
@@ -281,6 +284,13 @@ func (x *TaskResult) GetUsage() *Usage {
 func (x *TaskResult) GetCutFrom() int64 {
 	if x != nil {
 		return x.CutFrom
+	}
+	return 0
+}
+
+func (x *TaskResult) GetUnfinishedSubAgents() int64 {
+	if x != nil {
+		return x.UnfinishedSubAgents
 	}
 	return 0
 }
@@ -1052,14 +1062,15 @@ const file_dash_proto_rawDesc = "" +
 	"\vmax_seconds\x18\x02 \x01(\x01R\n" +
 	"maxSeconds\x12\x16\n" +
 	"\x06factor\x18\x03 \x01(\x01R\x06factor\x12\x16\n" +
-	"\x06jitter\x18\x04 \x01(\x01R\x06jitter\"\xa9\x01\n" +
+	"\x06jitter\x18\x04 \x01(\x01R\x06jitter\"\xdd\x01\n" +
 	"\n" +
 	"TaskResult\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\tR\x04text\x12!\n" +
 	"\finput_tokens\x18\x02 \x01(\x03R\vinputTokens\x12#\n" +
 	"\routput_tokens\x18\x03 \x01(\x03R\foutputTokens\x12$\n" +
 	"\x05usage\x182 \x01(\v2\x0e.dash.v1.UsageR\x05usage\x12\x19\n" +
-	"\bcut_from\x18K \x01(\x03R\acutFrom\"y\n" +
+	"\bcut_from\x18K \x01(\x03R\acutFrom\x122\n" +
+	"\x15unfinished_sub_agents\x18Z \x01(\x03R\x13unfinishedSubAgents\"y\n" +
 	"\x05Usage\x12\x14\n" +
 	"\x05input\x18\x01 \x01(\x03R\x05input\x12\x16\n" +
 	"\x06output\x18\x02 \x01(\x03R\x06output\x12!\n" +

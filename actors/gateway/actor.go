@@ -133,6 +133,8 @@ func (g *gateway) Receive(ctx actor.Context) {
 		g.sendRun(ctx, m)
 	case session.Track:
 		g.track(m)
+	case session.Attends:
+		g.routes.wait(m)
 	case session.Report:
 		g.report(ctx, m)
 	case session.Suspect:
@@ -163,7 +165,7 @@ func (g *gateway) Receive(ctx actor.Context) {
 		g.reading(ctx, m)
 	case childHeard:
 		if m.inc == g.inc {
-			g.children.heard(m.child, time.Now())
+			g.subAgent(ctx, m.child)
 		}
 	case swept:
 		g.swept(ctx, m)

@@ -4,7 +4,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/asynkron/protoactor-go/actor"
+
 	"github.com/dash-fleet/dash/actors/openclaw"
+	"github.com/dash-fleet/dash/actors/session"
+	"github.com/dash-fleet/dash/messages"
 )
 
 // Bounds of what is known about sub-agents.
@@ -67,6 +71,19 @@ func (c *children) working(parent string, now time.Time) bool {
 
 // reset forgets all: they died with their process.
 func (c *children) reset() { c.of = nil }
+
+// subAgent takes such news, and lets the run that waits for its sub-agents look.
+func (g *gateway) subAgent(ctx actor.Context, e openclaw.SubAgent) {
+	g.children.heard(e, time.Now())
+	if e.Working {
+		return
+	}
+	for ref, c := range g.claims {
+		if messages.SessionKey(c.task.Tenant, c.task.SessionOrOwn(), c.task.Generation) == e.Parent {
+			ctx.Send(c.pid, session.RunEnded{Conn: g.conn, RunID: messages.RunID(ref.Task, ref.Claim)})
+		}
+	}
+}
 
 // childHeard comes from the reader of a connection.
 type childHeard struct {

@@ -88,6 +88,9 @@ func (l *link) AbortSession(_ context.Context, key, _ string, _ bool) (openclaw.
 	return openclaw.Aborted{}, nil
 }
 
+func (l *link) SubAgents(context.Context, string) (openclaw.SubAgents, error) {
+	return openclaw.SubAgents{}, nil
+}
 func (l *link) DeleteSession(context.Context, string) (bool, error) { return true, nil }
 
 func (l *link) SystemInfo(context.Context) (openclaw.SystemInfo, error) {

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"fmt"
 	"sync"
 
 	"github.com/dash-fleet/dash/actors/openclaw"
@@ -73,6 +74,15 @@ func (r *routes) worry(p openclaw.RunPhase) {
 	if to, ok := r.runs[p.RunID]; ok {
 		r.trouble(to.ref.Task, to.ref.Claim, words)
 	}
+}
+
+// wait passes on what a run that has answered waits for.
+func (r *routes) wait(m session.Attends) {
+	words := fmt.Sprintf("it has answered, and %d of its sub-agents are at work", m.SubAgents)
+	if m.SubAgents == 1 {
+		words = "it has answered, and one of its sub-agents is at work"
+	}
+	r.trouble(m.Ref.Task, m.Ref.Claim, words)
 }
 
 func (r *routes) find(runID string) (route, bool) {

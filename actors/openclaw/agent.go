@@ -88,6 +88,9 @@ type AgentAnswer struct {
 	CutFrom int
 	Usage   *Usage // nil: the gateway does not say
 	Meta    RunMeta
+	// Spawned comes with AnswerFinal: how many sub-agents the run has started.
+	// What they find is told later, see SubAgents.
+	Spawned int
 	// Failure comes with AnswerFailed.
 	Failure *Failure
 	// Written comes with AnswerLost: false only if certainly nothing was sent.
@@ -204,6 +207,6 @@ func (c *Conn) decodeSuccess(a AgentAnswer, w agentPayload, p *pending) AgentAns
 	}
 	a.Kind = AnswerFinal
 	a.Text, a.CutFrom = content(r.text, c.cfg.MaxText)
-	a.Usage, a.Meta = r.usage, r.meta
+	a.Usage, a.Meta, a.Spawned = r.usage, r.meta, r.spawned
 	return a
 }

@@ -310,38 +310,42 @@ func classOfChat(e runEvent, depth int, c cleaner) FailureClass {
 
 // taskEvent reads the gateway's own ledger; only sub-agents matter of it.
 func (c *Conn) taskEvent(b []byte) bool {
-	var runtime, owner, child, status, delivery string
 	if !isObject(b) {
 		return false
 	}
+	var t subAgentWire
 	it := object(b, c.cfg.MaxDepth)
 	for it.next() {
-		if string(it.key) != "task" || !isObject(it.val) {
-			continue
-		}
-		row := object(it.val, c.cfg.MaxDepth-1)
-		for row.next() {
-			switch string(row.key) {
-			case "runtime":
-				runtime, _ = text(row.val)
-			case "ownerKey":
-				owner, _ = text(row.val)
-			case "childSessionKey":
-				child, _ = text(row.val)
-			case "status":
-				status, _ = text(row.val)
-			case "deliveryStatus":
-				delivery, _ = text(row.val)
-			}
+		if string(it.key) == "task" && isObject(it.val) {
+			t = decodeSubAgent(it.val, c.cfg.MaxDepth-1)
 		}
 	}
 	if it.err != nil {
 		return false
 	}
-	if runtime == "subagent" && owner != "" && child != "" && len(owner) <= maxSessionKey && len(child) <= maxSessionKey {
-		c.handler.SubAgent(SubAgent{Key: child, Parent: owner, Working: status == "running" || status == "queued" || delivery == "pending"})
+	if t.Runtime == "subagent" && t.Owner != "" && t.Child != "" && len(t.Owner) <= maxSessionKey && len(t.Child) <= maxSessionKey {
+		c.handler.SubAgent(SubAgent{Key: t.Child, Parent: t.Owner, Working: t.Status == "running" || t.Status == "queued" || t.onItsWay()})
 	}
 	return true
+}
+
+func decodeSubAgent(b []byte, depth int) (t subAgentWire) {
+	row := object(b, depth)
+	for row.next() {
+		switch string(row.key) {
+		case "runtime":
+			t.Runtime, _ = text(row.val)
+		case "ownerKey":
+			t.Owner, _ = text(row.val)
+		case "childSessionKey":
+			t.Child, _ = text(row.val)
+		case "status":
+			t.Status, _ = text(row.val)
+		case "deliveryStatus":
+			t.Delivery, _ = text(row.val)
+		}
+	}
+	return t
 }
 
 func decodeShutdown(b []byte, depth int, c cleaner) Shutdown {

@@ -33,6 +33,7 @@ type InFlight struct {
 // HistoryItem is one message of the transcript.
 type HistoryItem struct {
 	Role string // user, assistant, custom, tool, …
+	By   string // run that wrote an assistant's text, empty if it is not told
 	// RunID is the run that took this user text in, from its durable
 	// "<runId>:user" mark; empty for others.
 	RunID      string
@@ -107,6 +108,7 @@ type messageWire struct {
 	StopReason     string          `json:"stopReason"`
 	CustomType     string          `json:"customType"`
 	Timestamp      json.RawMessage `json:"timestamp"`
+	OpenClaw       json.RawMessage `json:"__openclaw"`
 }
 
 type pendingListWire struct {
@@ -142,6 +144,9 @@ func decodeHistory(b []byte, maxText int) (History, string) {
 				item.RunID = "" // no mark
 			}
 		}
+		if m.Role == "assistant" {
+			item.By = writerOf(m.OpenClaw)
+		}
 		item.failed = strings.HasSuffix(m.IdempotencyKey, failedMark)
 		s, _ := contentText(m.Content)
 		item.Text, item.CutFrom = content(s, maxText)
@@ -160,6 +165,17 @@ func decodeHistory(b []byte, maxText int) (History, string) {
 	return h, ""
 }
 
+// writerOf is the run that an item names as its own, in the gateway's own part.
+func writerOf(b []byte) string {
+	var w struct {
+		RunID string `json:"runId"`
+	}
+	if json.Unmarshal(b, &w) != nil || len(w.RunID) > maxRunID {
+		return ""
+	}
+	return w.RunID
+}
+
 // Trace looks for a run. A run that is not found may still be in the older
 // part if HasMore is set.
 func (h History) Trace(runID string) RunTrace {
@@ -173,7 +189,7 @@ func (h History) Trace(runID string) RunTrace {
 			t = RunTrace{Taken: true, LastTurn: true, LastItem: i == len(h.Items)-1, Pending: t.Pending}
 		case t.Taken && item.Role == "user":
 			t.LastTurn = false
-		case t.LastTurn && item.IsReply():
+		case t.LastTurn && item.IsReply() && !Announces(item.By):
 			t.Answered, t.Text, t.CutFrom = true, item.Text, item.CutFrom
 		}
 	}

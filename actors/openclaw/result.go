@@ -16,6 +16,7 @@ type runResult struct {
 	errKind    string // meta.error.kind, often that of a failover reason
 	usage      *Usage // nil: not told
 	meta       RunMeta
+	spawned    int
 }
 
 // maxPayloads bounds the parts of one reply.
@@ -35,9 +36,20 @@ func decodeResult(b []byte, depth int) (runResult, error) {
 			}
 		case "meta":
 			r.decodeMeta(it.val, depth-1)
+		case "acceptedSessionSpawns":
+			r.spawned = countOf(it.val)
 		}
 	}
 	return r, it.err
+}
+
+// countOf is the length of a list, 0 for anything else.
+func countOf(b []byte) int {
+	var list []json.RawMessage
+	if missing(b) || json.Unmarshal(b, &list) != nil {
+		return 0
+	}
+	return len(list)
 }
 
 func (r *runResult) decodePayloads(b []byte) error {

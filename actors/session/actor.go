@@ -94,6 +94,12 @@ type Over struct {
 	Delete   string             // key of a throw-away session to be removed
 }
 
+// Attends says that the run has answered and waits for its sub-agents.
+type Attends struct {
+	Ref       messages.ClaimRef
+	SubAgents int
+}
+
 // Suspect says that the run's task may be what kills the gateway.
 type Suspect struct{ Ref messages.ClaimRef }
 

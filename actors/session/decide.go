@@ -45,6 +45,7 @@ func (d *decision) absorb(e Event) {
 	case Disconnected:
 		if e.Conn == d.conn && d.conn != 0 {
 			d.dropConn()
+			d.outOfSight()
 		}
 	case Sent:
 		if d.onConn(e.Conn) && d.send == sendAsked {
@@ -166,6 +167,12 @@ func (d *decision) answered(e Answer) {
 			return
 		}
 		d.failed(e.Error, e.Off)
+	case Success:
+		if e.Spawned > 0 {
+			d.attend(e)
+			return
+		}
+		d.ends(Success, e.Result, nil)
 	default:
 		d.ends(e.Kind, e.Result, e.Error)
 	}
@@ -234,7 +241,7 @@ func (d *decision) waited(e WaitAnswer) {
 	}
 	d.askAnswered(e.Conn, askWait, stepIdle)
 	switch {
-	case e.RunID != d.tracked():
+	case e.RunID != d.tracked() || d.answer != nil:
 	case e.Kind == Failed:
 		d.failed(e.Error, e.Off)
 	default:
@@ -293,7 +300,7 @@ func (d *decision) fired(t TimerKind) {
 			d.stop = messages.StopDeadline
 		}
 	case StopTimer:
-		if d.Task.State == messages.Cancelling && d.end == nil {
+		if d.Task.State == messages.Cancelling && d.end == nil && !d.settleFor() {
 			d.end = &ending{kind: Aborted, unconfirmed: true}
 		}
 	case StoreTimer:
@@ -332,6 +339,7 @@ func (d *decision) hold(row messages.Task) {
 	if d.end != nil && d.end.unconfirmed {
 		d.end = nil
 	}
+	d.settleFor()
 	d.accepted = false
 	for _, t := range []TimerKind{PollTimer, GraceTimer, DeadlineTimer, StopTimer, RunningTimer} {
 		d.disarm(t)

@@ -72,6 +72,9 @@ type Answer struct {
 	// Vague comes with Failed: the words fit nothing that is known. Of a run that
 	// was sent more than once they may mean that it had ended before.
 	Vague bool
+	// Spawned comes with Success: sub-agents that the run has started. They bring
+	// what they find to the session in turns of their own.
+	Spawned int
 }
 
 // WaitAnswer answers a Wait.
@@ -108,6 +111,10 @@ type SessionRead struct {
 	More  bool
 	// Pending are runs whose input was accepted and is not in the transcript.
 	Pending []string
+	// SubAgents are at work for the session, or their results are on their way.
+	SubAgents int
+	// FailedSubAgents are those of whose failure the session was not told yet.
+	FailedSubAgents int
 }
 
 // Turn is a user text of the transcript and what follows it up to the next.
@@ -117,6 +124,9 @@ type Turn struct {
 	Reply *messages.TaskResult
 	// Bare: nothing at all follows the user text.
 	Bare bool
+	// Late is what the agent made of results that its sub-agents brought later, in
+	// runs of the gateway's own, whose user texts are not in the transcript.
+	Late []string
 }
 
 // RunEnded: an event said that the run is over, without its result.

@@ -16,6 +16,7 @@ type Link interface {
 	Wait(ctx context.Context, runID string, timeout time.Duration) (openclaw.RunStatus, error)
 	History(ctx context.Context, sessionKey string, limit int) (openclaw.History, error)
 	Session(ctx context.Context, key string) (openclaw.Session, bool, error)
+	SubAgents(ctx context.Context, sessionKey string) (openclaw.SubAgents, error)
 	AbortSession(ctx context.Context, key, runID string, clearQueued bool) (openclaw.Aborted, error)
 	DeleteSession(ctx context.Context, key string) (bool, error)
 }
@@ -37,7 +38,7 @@ func read(ctx context.Context, l Link, conn Conn, key string) (Event, error) {
 	s := SessionRead{Conn: conn, Key: key}
 	if found {
 		s.ActiveRuns = row.ActiveRunIDs
-		s.Busy = row.Status == "running" || row.Status == "queued" || row.HasActiveRun
+		s.Busy = row.Status == "running" || row.Status == "queued" || row.HasActiveRun || len(row.ActiveRunIDs) > 0
 		s.AbortedLastRun = row.AbortedLastRun
 	}
 	// OpenClaw 2026.9.6 leaves activeRunIds out of the row while a turn runs;
@@ -46,10 +47,21 @@ func read(ctx context.Context, l Link, conn Conn, key string) (Event, error) {
 	if f := h.InFlight; f != nil && !slices.Contains(s.ActiveRuns, f.RunID) {
 		s.ActiveRuns = append(slices.Clone(s.ActiveRuns), f.RunID)
 	}
+	// The gateway's turns for sub-agents are no re-run of anything.
+	s.ActiveRuns = slices.DeleteFunc(slices.Clone(s.ActiveRuns), openclaw.Announces)
 	s.Turns, s.More = turns(h.Items), h.HasMore
 	for _, p := range h.Pending {
 		s.Pending = append(s.Pending, p.RunID)
 	}
+	agents, err := l.SubAgents(ctx, key)
+	var rpc *openclaw.RPCError
+	if errors.As(err, &rpc) && !rpc.Unavailable() {
+		err = nil // it has no such list
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.SubAgents, s.FailedSubAgents = agents.Working, agents.Failed
 	return s, nil
 }
 
@@ -66,7 +78,13 @@ func turns(items []openclaw.HistoryItem) []Turn {
 		}
 		t := &out[len(out)-1]
 		t.Bare = false
-		if it.IsReply() {
+		switch {
+		case !it.IsReply():
+		case openclaw.Announces(it.By):
+			if !openclaw.Silent(it.Text) {
+				t.Late = append(t.Late, it.Text)
+			}
+		default:
 			// A transcript counts single model calls, not runs: the cost is unknown.
 			t.Reply = result(it.Text, it.CutFrom, nil)
 		}
@@ -140,7 +158,7 @@ func answer(conn Conn, a openclaw.AgentAnswer) (Event, Trouble) {
 		out.Kind = InFlight
 	case openclaw.AnswerFinal:
 		out.Kind = Success
-		out.Result = result(a.Text, a.CutFrom, usage(a.Usage))
+		out.Result, out.Spawned = result(a.Text, a.CutFrom, usage(a.Usage)), a.Spawned
 	case openclaw.AnswerLost:
 		if !a.Written {
 			return NotSent{Conn: conn}, Trouble{}

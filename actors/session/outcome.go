@@ -24,7 +24,7 @@ func (d *decision) finish() bool {
 
 func (d *decision) succeeded() messages.Task {
 	t := d.Task
-	t.State, t.Result, t.Error = messages.Succeeded, d.end.result, nil
+	t.State, t.Result, t.Error = messages.Succeeded, d.unfinished(d.end.result), nil
 	t.Stopping, t.FinishedAt = messages.StopNone, d.now
 	return t
 }

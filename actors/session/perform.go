@@ -127,6 +127,9 @@ func (s *session) happened(ctx actor.Context, m happened) {
 	if m.event != nil {
 		s.decide(ctx, m.event)
 	}
+	if read, ok := m.event.(SessionRead); ok && read.SubAgents > 0 && !s.d.Over() {
+		ctx.Send(ctx.Parent(), Attends{Ref: s.ref, SubAgents: read.SubAgents})
+	}
 }
 
 // fence stops a session that must not go on, as well as it can now; the

@@ -75,10 +75,13 @@ type Run struct {
 	graceOver bool
 	stop      messages.StopReason
 	end       *ending
-	watching  bool // HELD: only look, never send
-	gone      bool // the claim was taken back
-	keyFree   bool // gone, and its session key may be in use by a newer claim, or needs no fence
-	fenced    bool // the ownership was lost
+	answer    *messages.TaskResult // of a run that has ended, while its sub-agents are at work
+	subAgents int                  // as last told while the task waited for them
+	untold    uint8                // rounds in which the failure of one was not told
+	watching  bool                 // HELD: only look, never send
+	gone      bool                 // the claim was taken back
+	keyFree   bool                 // gone, and its session key may be in use by a newer claim, or needs no fence
+	fenced    bool                 // the ownership was lost
 
 	op        int64
 	commit    *Commit // under way, or waiting to be tried again
@@ -242,6 +245,7 @@ func (r *Run) elsewhere() bool { return r.conn != 0 && r.sentBoot != "" && r.sen
 type trace struct {
 	taken, last, pending bool
 	reply                *messages.TaskResult
+	late                 []string
 	active               bool   // the run itself
 	rerun                string // an active run of the gateway's own
 	busy                 bool   // something runs or is about to
@@ -251,23 +255,26 @@ type trace struct {
 // never used again, so every turn after the run's own is the gateway's re-run
 // of it.
 func (r *Run) look(s *SessionRead) trace {
-	t := trace{pending: slices.Contains(s.Pending, r.id), busy: s.Busy || s.AbortedLastRun || len(s.ActiveRuns) > 0}
+	t := trace{pending: slices.Contains(s.Pending, r.id), busy: s.Busy || s.AbortedLastRun || len(s.ActiveRuns) > 0 || r.attends(s)}
 	for i, turn := range s.Turns {
 		if turn.RunID == r.id {
-			t.taken, t.last, t.reply = true, i == len(s.Turns)-1 && turn.Bare, nil
+			t.taken, t.last, t.reply, t.late = true, i == len(s.Turns)-1 && turn.Bare, nil, nil
 		}
-		if t.taken && turn.Reply != nil {
-			t.reply = turn.Reply
+		if t.taken {
+			t.hear(turn)
 		}
 	}
 	if !t.taken {
 		for _, turn := range r.merged(s.Turns) {
 			t.taken = true
-			if turn.Reply != nil {
-				t.reply = turn.Reply
-			}
+			t.hear(turn)
 		}
 	}
+	if r.answer != nil { // nothing of the run is left to be done
+		t.reply = withLate(r.answer, t.late)
+		return t
+	}
+	t.reply = withLate(t.reply, t.late)
 	t.active = slices.Contains(s.ActiveRuns, r.id)
 	if t.taken && !t.active && len(s.ActiveRuns) > 0 {
 		t.rerun = s.ActiveRuns[len(s.ActiveRuns)-1]

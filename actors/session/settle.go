@@ -46,6 +46,9 @@ func (d *decision) settleOnce() bool {
 	if d.end != nil {
 		return d.finish()
 	}
+	if d.answer != nil && d.conn == 0 && !d.isArmed(PollTimer) {
+		return d.settleFor()
+	}
 	d.watchDeadline()
 	switch d.Task.State {
 	case messages.Claimed:
@@ -137,6 +140,8 @@ func (d *decision) running() bool {
 		return false // the end is told on this connection
 	case !d.sameBoot():
 		return d.toRecovering()
+	case d.read == nil && d.answer != nil:
+		return d.question(stepRead)
 	case d.read == nil:
 		return d.question(stepWait)
 	}
@@ -144,6 +149,8 @@ func (d *decision) running() bool {
 	switch {
 	case t.reply != nil && !t.busy:
 		d.ends(Success, t.reply, nil)
+	case d.answer != nil:
+		d.step = stepIdle
 	case t.busy || t.pending:
 		d.misses = 0
 	case d.misses >= lostAfter:
@@ -284,6 +291,7 @@ func (d *decision) pollAfter() time.Duration {
 }
 
 func (d *decision) takeRead() trace {
+	d.count(d.read)
 	t := d.look(d.read)
 	d.remember(d.read)
 	d.read = nil

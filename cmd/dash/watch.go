@@ -214,6 +214,9 @@ func settle(t *terminal, o output, task *api.Task, shown bool) error {
 	if r := task.Result; r != nil && r.Truncated {
 		fmt.Fprintf(t.err, "the answer was cut: %d of its %d bytes are kept\n", len(r.Text), r.Length)
 	}
+	if r := task.Result; r != nil && r.UnfinishedSubAgents > 0 {
+		fmt.Fprintf(t.err, "the answer lacks what %d of its sub-agents would have found: they were stopped or lost\n", r.UnfinishedSubAgents)
+	}
 	if o.format == "table" && len(o.columns) == 0 {
 		if task.Result != nil && !shown {
 			if err := write(t, t.text(task.Result.Text)); err != nil {

@@ -48,6 +48,19 @@ func TestACutAnswerIsSaid(t *testing.T) {
 	wantResult(t, got, 0, "hello", "the answer was cut: 5 of its 5000000 bytes are kept")
 }
 
+// TestMissingSubAgentsAreSaid beside an answer that had to do without them.
+func TestMissingSubAgentsAreSaid(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	id := longID + "1"
+	f.answer("POST /api/v1/tasks", 202, fakeTask(id, api.TaskStateQueued))
+	final := succeeded(id, "hello")
+	final.Task.Result.UnfinishedSubAgents = 2
+	f.runs(id, func(w http.ResponseWriter, _ *http.Request) { event(w, 1, "final", final) })
+	got := f.dash(t.Context(), "", "task", "submit", "--message", "hi", "--wait")
+	wantResult(t, got, 0, "hello", "the answer lacks what 2 of its sub-agents would have found")
+}
+
 func TestWaitStreamsAndReconnects(t *testing.T) {
 	t.Parallel()
 	f := newFake(t)

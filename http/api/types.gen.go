@@ -1263,11 +1263,14 @@ type TaskResult struct {
 	// Length of the whole answer, in bytes of UTF-8
 	Length int64 `json:"length"`
 
-	// Text at most 4 MiB of the answer; the rest of a longer one is not kept
+	// Text at most 4 MiB of the answer; the rest of a longer one is not kept. What sub-agents of the run brought later stands behind it, each behind an empty line
 	Text string `json:"text"`
 
 	// Truncated the answer was longer: text is its beginning, and ends between two characters
 	Truncated bool `json:"truncated"`
+
+	// UnfinishedSubAgents sub-agents of the run that were stopped, or lost, before they had brought what they found: the task's deadline was over, it was cancelled, or the gateway was away
+	UnfinishedSubAgents int64 `json:"unfinished_sub_agents"`
 
 	// Usage null: unknown, because the gateway did not say or the run was found again after a restart
 	Usage *Usage `json:"usage"`

@@ -71,7 +71,8 @@ func viewTask(t Task) api.Task {
 	}
 	if r := t.Result; r != nil {
 		cut := r.GetCutFrom()
-		v.Result = &api.TaskResult{Text: r.GetText(), Truncated: cut > 0, Length: max(cut, int64(len(r.GetText()))), Usage: viewUsage(r.Used())}
+		v.Result = &api.TaskResult{Text: r.GetText(), Truncated: cut > 0, Length: max(cut, int64(len(r.GetText()))), Usage: viewUsage(r.Used()),
+			UnfinishedSubAgents: r.GetUnfinishedSubAgents()}
 	}
 	if e := t.Error; e != nil {
 		v.Error = &api.TaskError{Code: e.GetCode(), Message: e.GetMessage(), Retryable: e.GetRetryable(), Usage: viewUsage(e.GetUsage())}

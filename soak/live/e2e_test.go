@@ -43,9 +43,9 @@ func TestLiveEndToEnd(t *testing.T) {
 		name string
 		run  func(*testing.T, *fleet)
 	}{
-		{"Boot", boot}, {"Order", order}, {"Stream", stream}, {"Cancel", cancel}, {"Session", session}, {"Endings", endings},
+		{"Boot", boot}, {"Order", order}, {"Stream", stream}, {"Cancel", cancel}, {"Session", session}, {"Endings", endings}, {"SubAgents", subAgents},
 		{"Drain", drain}, // while the gateways are children: their exit codes are known then
-		{"DashKilled", dashKilled}, {"DashStopped", dashStopped}, {"GatewayKilled", gatewayKilled}, {"End", end},
+		{"DashKilled", dashKilled}, {"DashStopped", dashStopped}, {"GatewayKilled", gatewayKilled}, {"Poison", poison}, {"End", end},
 	} {
 		began := time.Now()
 		if !t.Run(part.name, func(t *testing.T) { part.run(t, f.in(t)) }) && part.name == "Boot" {

@@ -283,6 +283,7 @@ type recorder struct {
 	chats      map[string][]openclaw.RunChat
 	ends       map[string][]openclaw.RunPhase
 	failures   map[string][]openclaw.RunPhase
+	children   []openclaw.SubAgent
 	suspension []string
 	shutdowns  []openclaw.Shutdown
 }
@@ -291,6 +292,24 @@ func (r *recorder) RunText(t openclaw.RunText) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.texts[t.RunID] = append(r.texts[t.RunID], t)
+}
+
+func (r *recorder) SubAgent(a openclaw.SubAgent) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.children = append(r.children, a)
+}
+
+// subAgents are those of a session that events told of, in order.
+func (r *recorder) subAgents(key string) (out []openclaw.SubAgent) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, a := range r.children {
+		if a.Parent == key {
+			out = append(out, a)
+		}
+	}
+	return out
 }
 
 func (r *recorder) RunChat(c openclaw.RunChat) {

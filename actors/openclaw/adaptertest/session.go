@@ -1,6 +1,7 @@
 package adaptertest
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -151,4 +152,55 @@ func testClearQueued(b *bench) {
 	if tr := b.history(c, key).Trace(second.id); tr.Answered {
 		b.Errorf("the queued run was run: %+v", tr)
 	}
+}
+
+// testSubAgents: an agent that a run has started goes on after the run's answer,
+// is listed as long as its result is not brought to the session, and that comes
+// in a run of the gateway's own, whose text is the transcript's end.
+func testSubAgents(b *bench) {
+	c, rec := b.dial()
+	key := b.session()
+	r := b.send(c, key, runID(), fmt.Sprintf("ask another [[spawn=look it up {{delay=%d}}{{reply=found it}}]]", b.Unit.Milliseconds()))
+	a := r.final()
+	if a.Spawned != 1 || !strings.HasPrefix(a.Text, "ECHO(1): ") {
+		b.Fatalf("answer %q, %d sub-agents, want one", a.Text, a.Spawned)
+	}
+	if s := b.subAgents(c, key); s != (openclaw.SubAgents{Working: 1}) {
+		b.Errorf("sub-agents at work: %+v, want one", s)
+	}
+	if s := b.row(c, key); s.HasActiveRun || s.Status == "running" {
+		b.Errorf("the session itself is busy: %+v", s)
+	}
+	b.until("the result is brought to the session", patience, func() bool { return b.subAgents(c, key) == openclaw.SubAgents{} })
+	h := b.history(c, key)
+	last := h.Items[len(h.Items)-1]
+	if h.Active || !last.IsReply() || last.Text != "found it" || !openclaw.Announces(last.By) {
+		b.Errorf("the transcript ends with %+v", last)
+	}
+	if tr := h.Trace(r.id); !tr.Answered || tr.Text == last.Text {
+		b.Errorf("the run's own answer %+v", tr)
+	}
+	if got := rec.subAgents(key); len(got) < 2 || !got[0].Working || got[len(got)-1].Working || got[0].Key != got[len(got)-1].Key {
+		b.Errorf("told of sub-agents: %+v", got)
+	}
+	if a := b.send(c, key, runID(), "and now").final(); strings.HasPrefix(a.Text, "ECHO(1)") || strings.HasPrefix(a.Text, "ECHO(2)") {
+		b.Errorf("next reply %q, want one that knows of both turns", a.Text)
+	}
+}
+
+// testStopSubAgents: an abort of the session stops its sub-agents too.
+func testStopSubAgents(b *bench) {
+	c, _ := b.dial()
+	key := b.session()
+	b.send(c, key, runID(), fmt.Sprintf("ask another [[spawn=take your time {{delay=%d}}]]", long.Milliseconds())).final()
+	b.until("the sub-agent works", patience, func() bool { return b.subAgents(c, key).Working == 1 })
+	b.abort(c, key)
+	b.until("it has ended", patience, func() bool { return b.subAgents(c, key) == openclaw.SubAgents{} })
+}
+
+func (b *bench) subAgents(c *openclaw.Conn, key string) openclaw.SubAgents {
+	b.Helper()
+	s, err := c.SubAgents(b.ctx, key)
+	b.ok("sub-agents", err)
+	return s
 }

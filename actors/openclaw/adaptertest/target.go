@@ -67,6 +67,8 @@ func Run(t *testing.T, target Target) {
 		{"session/queue", testQueue},
 		{"session/lane_limit", testLaneLimit},
 		{"session/delete", testDelete},
+		{"session/sub_agents", testSubAgents},
+		{"session/stop_sub_agents", testStopSubAgents},
 		{"abort/running", testAbortRunning},
 		{"abort/unknown_run", testAbortUnknown},
 		{"abort/clear_queued", testClearQueued},

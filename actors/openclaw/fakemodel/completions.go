@@ -83,12 +83,15 @@ func (a completions) piece(w io.Writer, c call, p plan, text string) {
 func (a completions) end(w io.Writer, c call, p plan) {
 	if p.spawn != "" {
 		task := strings.NewReplacer("{{", "[[", "}}", "]]").Replace(p.spawn)
-		// A gateway keeps most of its tools behind this one.
-		args, err := json.Marshal(object{"id": "sessions_spawn", "args": object{"task": task}})
+		name, given := "sessions_spawn", object{"task": task}
+		if !c.offers(name) { // 2026.9 keeps most of its tools behind this one
+			name, given = "tool_call", object{"id": name, "args": given}
+		}
+		args, err := json.Marshal(given)
 		if err != nil {
 			panic(err) // plain text
 		}
-		a.put(w, c, p, delta{ToolCalls: []toolCall{{ID: "call-" + id(p), Type: "function", Function: function{"tool_call", string(args)}}}}, nil)
+		a.put(w, c, p, delta{ToolCalls: []toolCall{{ID: "call-" + id(p), Type: "function", Function: function{name, string(args)}}}}, nil)
 		p.finish = "tool_calls"
 	}
 	a.put(w, c, p, delta{}, &p.finish)

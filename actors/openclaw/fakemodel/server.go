@@ -208,8 +208,13 @@ type call struct {
 	Stream   bool      `json:"stream"`
 	Messages []message `json:"messages"`
 	Input    []message `json:"input"` // the responses API's messages
-	bytes    int
-	api      api
+	Tools    []struct {
+		Function struct {
+			Name string `json:"name"`
+		} `json:"function"`
+	} `json:"tools"`
+	bytes int
+	api   api
 }
 
 // internalContext opens a message that a gateway appends to the conversation;
@@ -229,6 +234,16 @@ func (c call) toolsAnswered() bool {
 			return true
 		case m.Role == "user" && !strings.HasPrefix(strings.TrimSpace(m.text()), internalContext):
 			return false
+		}
+	}
+	return false
+}
+
+// offers reports whether the model may call a tool by its own name.
+func (c call) offers(tool string) bool {
+	for _, t := range c.Tools {
+		if t.Function.Name == tool {
+			return true
 		}
 	}
 	return false

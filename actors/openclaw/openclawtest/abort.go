@@ -53,8 +53,13 @@ func (c *conn) sessionsAbort(_ string, p params) (any, *rpcError) {
 	if s != nil && p.boolean("clearQueued") {
 		g.clearQueued(l, s, target)
 	}
+	children := !p.has("runId") && g.stopSubAgents(l, key)
 	if target == nil {
-		return map[string]any{"ok": true, "abortedRunId": nil, "status": "no-active-run"}, nil
+		status := "no-active-run"
+		if children {
+			status = "aborted"
+		}
+		return map[string]any{"ok": true, "abortedRunId": nil, "status": status}, nil
 	}
 	g.finish(l, target, aborted())
 	return map[string]any{"ok": true, "abortedRunId": target.id, "status": "aborted"}, nil

@@ -21,6 +21,9 @@ func (s *session) history(entries []entry, merges bool) []historyItem {
 	items := make([]historyItem, 0, len(entries))
 	lead := ""
 	for i, e := range entries {
+		if e.Hide {
+			continue
+		}
 		if merges && taken(entries, i) {
 			lead += e.Text + "\n\n"
 			continue
@@ -28,6 +31,9 @@ func (s *session) history(entries []entry, merges bool) []historyItem {
 		e.Text, lead = lead+e.Text, ""
 		item := historyItem{Role: e.Role, Content: e.Text, Timestamp: e.Time, IdempotencyKey: e.Key,
 			OpenClaw: map[string]any{"id": fmt.Sprintf("%08x", uint32(hash64(s.ID))+uint32(e.Seq)), "seq": e.Seq}}
+		if e.By != "" {
+			item.OpenClaw["runId"] = e.By
+		}
 		switch e.Role {
 		case "assistant":
 			item.Content = []textPart{{"text", e.Text}}

@@ -24,6 +24,7 @@ type plan struct {
 	shape  int       // bytes per chunk
 	round  int       // retries made
 	cached int       // input tokens out of the provider's cache
+	spawn  string    // task of a sub-agent that the model starts
 }
 
 // newPlan reads the directives of the prompt; of two with one name the last counts.
@@ -50,6 +51,7 @@ func (g *Gateway) newPlan(prompt string, users int) *plan {
 	if n, err := strconv.Atoi(given["cached"]); err == nil && n > 0 {
 		p.cached = n
 	}
+	p.spawn = given["spawn"]
 	var fixed bool
 	p.reply, fixed = given["reply"]
 	switch {
@@ -89,7 +91,7 @@ func directives(text string) (rest string, given map[string]string) {
 		}
 		if name, value, ok := strings.Cut(mark, "="); ok {
 			switch name {
-			case "delay", "fail", "reply", "chunks", "chunkms", "cached":
+			case "delay", "fail", "reply", "chunks", "chunkms", "cached", "spawn":
 				given[name] = value
 			}
 		}

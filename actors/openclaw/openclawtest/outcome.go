@@ -94,8 +94,9 @@ type finalPayload struct {
 }
 
 type finalResult struct {
-	Payloads []replyPart `json:"payloads"`
-	Meta     finalMeta   `json:"meta"`
+	Payloads []replyPart     `json:"payloads"`
+	Spawns   []acceptedSpawn `json:"acceptedSessionSpawns,omitempty"`
+	Meta     finalMeta       `json:"meta"`
 }
 
 type replyPart struct {
@@ -140,7 +141,7 @@ func (g *Gateway) finalFrame(id string, r *run) []byte {
 	provider, model := r.provider()
 	meta.AgentMeta = agentMeta{SessionID: r.sessionID, Provider: provider, Model: model, Usage: r.usage()}
 	isError := r.out.kind == kindTimeout || r.out.kind == kindStale || r.out.kind == kindFailed
-	p.Result = &finalResult{Payloads: []replyPart{{Text: text, IsError: isError}}, Meta: meta}
+	p.Result = &finalResult{Payloads: []replyPart{{Text: text, IsError: isError}}, Spawns: r.spawned, Meta: meta}
 	return g.withReport(okFrame(id, p))
 }
 

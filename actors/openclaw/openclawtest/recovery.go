@@ -15,6 +15,7 @@ const maxReruns = 3
 // id under which it will run again. Callers hold g.mu.
 func (g *Gateway) reclaim(l *life) {
 	st := g.store
+	st.interruptSubAgents()
 	for i := range st.tasks {
 		if t := st.tasks[i]; t.Status == "running" {
 			t.Status, t.Ended, t.Summary = "cancelled", nowMs(), "Task execution process exited before restart."

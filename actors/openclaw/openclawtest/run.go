@@ -27,6 +27,8 @@ const (
 	viaChat
 	viaHTTP
 	viaRecovery
+	viaSubAgent // beside lane main
+	viaAnnounce // brings a sub-agent's result; its user text is not shown
 )
 
 // run is one turn from acceptance until its id is forgotten. Guarded by g.mu.
@@ -57,6 +59,8 @@ type run struct {
 	dropFinal bool
 	failRun   bool
 	notify    chan struct{} // closed at the end, for HTTP callers
+	spawned   []acceptedSpawn
+	sub       subAgentOf
 }
 
 func (r *run) stopTimer() {
@@ -117,6 +121,7 @@ type submission struct {
 	timeout          time.Duration
 	conn             *conn
 	reqID            string
+	sub              subAgentOf
 }
 
 // accept takes a submission whose id is free. Callers answer with `accepted`
@@ -124,7 +129,7 @@ type submission struct {
 func (g *Gateway) accept(l *life, s submission) *run {
 	r := &run{
 		id: s.id, key: s.key, message: s.message, model: s.model, via: s.via, bare: s.bare, timeout: s.timeout,
-		conn: s.conn, reqID: s.reqID, accepted: nowMs(),
+		conn: s.conn, reqID: s.reqID, accepted: nowMs(), sub: s.sub,
 	}
 	g.log(l, r, LogAccepted)
 	l.runs[r.id] = r
@@ -138,7 +143,7 @@ func (g *Gateway) accept(l *life, s submission) *run {
 	if r.via == viaAgent {
 		g.store.putTask(taskRow{ID: deriveID("task:" + r.id), RunID: r.id, Key: r.key, Status: "running", Created: r.accepted})
 	}
-	if !g.immediate(l, r) {
+	if r.sub.Owner == "" && !g.immediate(l, r) {
 		g.store.addPending(r.sess, r.id, r.message, r.accepted)
 	}
 	return r
@@ -164,7 +169,7 @@ func (g *Gateway) place(l *life, r *run) {
 }
 
 func (g *Gateway) enterLane(l *life, r *run) {
-	if !g.slotFree(l) {
+	if r.via != viaSubAgent && !g.slotFree(l) {
 		r.state = stateLane
 		l.lane = append(l.lane, r)
 		return
@@ -183,7 +188,9 @@ func (g *Gateway) pump(l *life) {
 }
 
 func (g *Gateway) begin(l *life, r *run) {
-	l.active++
+	if r.via != viaSubAgent {
+		l.active++
+	}
 	r.state = statePreparing
 	if r.timeout > 0 {
 		r.deadline = time.Now().Add(r.timeout)
@@ -225,7 +232,7 @@ func (g *Gateway) callModel(l *life, r *run) {
 		case turnLast:
 			prompt, users = g.store.promptAgain(r.sess, r.id)
 		case turnNew:
-			prompt, users = g.store.startTurn(r.sess, r.id, r.message)
+			prompt, users = g.store.startTurn(r.sess, r.id, r.message, r.via == viaAnnounce)
 		}
 	}
 	r.state = stateModel
@@ -266,6 +273,7 @@ func (g *Gateway) finish(l *life, r *run, out outcome) {
 	if r.via == viaAgent && !r.bare {
 		g.store.putTask(taskOf(r))
 	}
+	g.spawn(l, r)
 	g.emitEnd(l, r, before)
 	g.respond(l, r)
 	g.wakeWaits(l, r)
@@ -283,6 +291,8 @@ func (g *Gateway) finish(l *life, r *run, out outcome) {
 		g.advance(l, s)
 	}
 	g.pump(l)
+	g.launch(l, r)
+	g.subAgentEnded(l, r)
 	g.afterRun(l)
 }
 
@@ -290,7 +300,9 @@ func (g *Gateway) finish(l *life, r *run, out outcome) {
 func (g *Gateway) leave(l *life, r *run, before runState) {
 	switch before {
 	case statePreparing, stateModel:
-		l.active--
+		if r.via != viaSubAgent {
+			l.active--
+		}
 	case stateLane:
 		l.lane = slices.DeleteFunc(l.lane, func(x *run) bool { return x == r })
 	case stateQueued:

@@ -44,7 +44,9 @@ type pendingInput struct {
 // entry is one item of a transcript.
 type entry struct {
 	Seq  int    `json:"seq"`
-	Role string `json:"role"` // user, assistant, custom
+	Role string `json:"role"`           // user, assistant, custom
+	By   string `json:"by,omitempty"`   // run that wrote it
+	Hide bool   `json:"hide,omitempty"` // not shown: nobody has said it
 	Text string `json:"text"`
 	Key  string `json:"key,omitempty"` // idempotencyKey of a user entry
 	Time int64  `json:"time"`
@@ -114,7 +116,7 @@ func (st *store) userTurn(s *session, runID string) turn {
 // startTurn writes the user's text to the transcript, durably, and returns the
 // prompt's last user text and how many user messages the prompt has. Texts left
 // by an aborted or interrupted turn without an answer lead the new one.
-func (st *store) startTurn(s *session, runID, message string) (prompt string, users int) {
+func (st *store) startTurn(s *session, runID, message string, hide bool) (prompt string, users int) {
 	var lead []string
 	for i := len(s.entries) - 1; i >= 0 && s.entries[i].Role == "user"; i-- {
 		lead = append(lead, s.entries[i].Text)
@@ -126,7 +128,7 @@ func (st *store) startTurn(s *session, runID, message string) (prompt string, us
 	}
 	s.Leftover = nil
 	st.markRunning(s, runID, message)
-	st.append(s, entry{Role: "user", Text: message, Key: runID + ":user"})
+	st.append(s, entry{Role: "user", Text: message, Key: runID + ":user", Hide: hide})
 	st.dropPending(s, runID) // after the transcript has it: a crash between must not lose it
 	return leadPrompt(lead, message), s.Turns
 }
@@ -181,7 +183,7 @@ func (st *store) endTurn(s *session, r *run, before runState) {
 	switch r.out.kind {
 	case kindOK:
 		s.Status, s.Tokens = "done", u.Total
-		st.append(s, entry{Role: "assistant", Text: r.out.text, Stop: "stop", In: u.Input, Out: u.Output})
+		st.append(s, entry{Role: "assistant", Text: r.out.text, Stop: "stop", In: u.Input, Out: u.Output, By: r.id})
 	case kindSteered:
 		s.Status = "done"
 		st.saveMeta(s)

@@ -67,7 +67,7 @@ func (g *Gateway) hidesRun(r *run) bool {
 	if g.is2026x8() {
 		return false
 	}
-	return r.via == viaRecovery || r.via == viaAgent && r.running()
+	return r.via == viaRecovery || (r.via == viaAgent || r.via == viaAnnounce) && r.running()
 }
 
 // is2026x8 reports whether the gateway plays a release of 2026.8.
@@ -224,6 +224,7 @@ func (c *conn) sessionsDelete(_ string, p params) (any, *rpcError) {
 		return map[string]any{"ok": true, "key": key, "deleted": false, "archived": []string{}}, nil
 	}
 	c.g.stopSession(c.l, s)
+	c.g.stopSubAgents(c.l, key)
 	c.g.store.remove(s)
 	archive := fmt.Sprintf("%s/agents/main/sessions/%s.jsonl.deleted.%d.zst", c.g.cfg.StateDir, s.ID, nowMs())
 	return map[string]any{"ok": true, "key": key, "deleted": true, "archived": []string{archive}}, nil

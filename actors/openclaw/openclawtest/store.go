@@ -274,6 +274,11 @@ type taskRow struct {
 	Ended   int64  `json:"ended,omitempty"`
 	Summary string `json:"summary,omitempty"`
 	Error   string `json:"error,omitempty"`
+	// Of sub-agents only: the key of their own session, what they were given, and
+	// whether Key was told of their end.
+	Child    string `json:"child,omitempty"`
+	Title    string `json:"title,omitempty"`
+	Delivery string `json:"delivery,omitempty"`
 }
 
 func taskStatus(k outcomeKind) string {
@@ -300,6 +305,10 @@ func (t taskRow) wire() map[string]any {
 	row := map[string]any{
 		"id": t.ID, "taskId": t.ID, "kind": "cli", "runtime": "cli", "status": t.Status,
 		"execution": map[string]string{"state": t.Status}, "sessionKey": t.Key, "runId": t.RunID, "createdAt": t.Created,
+	}
+	row["ownerKey"], row["childSessionKey"], row["deliveryStatus"] = t.Key, t.Key, noDelivery
+	if t.Child != "" {
+		row["kind"], row["runtime"], row["childSessionKey"], row["deliveryStatus"] = "subagent", "subagent", t.Child, t.Delivery
 	}
 	for name, at := range map[string]int64{"startedAt": t.Started, "endedAt": t.Ended} {
 		if at > 0 {

@@ -69,6 +69,9 @@ func (l *instant) Sessions(context.Context, openclaw.SessionQuery) (openclaw.Ses
 func (l *instant) AbortSession(context.Context, string, string, bool) (openclaw.Aborted, error) {
 	return openclaw.Aborted{}, nil
 }
+func (l *instant) SubAgents(context.Context, string) (openclaw.SubAgents, error) {
+	return openclaw.SubAgents{}, nil
+}
 func (l *instant) DeleteSession(context.Context, string) (bool, error) { return true, nil }
 func (l *instant) SystemInfo(context.Context) (openclaw.SystemInfo, error) {
 	return openclaw.SystemInfo{}, nil

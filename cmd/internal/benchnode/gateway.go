@@ -72,6 +72,10 @@ func (g *instant) Sessions(context.Context, openclaw.SessionQuery) (openclaw.Ses
 func (g *instant) AbortSession(context.Context, string, string, bool) (openclaw.Aborted, error) {
 	return openclaw.Aborted{}, nil
 }
+func (g *instant) SubAgents(context.Context, string) (openclaw.SubAgents, error) {
+	return openclaw.SubAgents{}, nil
+}
+
 func (g *instant) DeleteSession(context.Context, string) (bool, error) { return true, nil }
 func (g *instant) SystemInfo(context.Context) (openclaw.SystemInfo, error) {
 	return openclaw.SystemInfo{}, nil
