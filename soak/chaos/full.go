@@ -13,7 +13,7 @@ import (
 	"github.com/dash-fleet/dash/soak/harness"
 )
 
-// store is one that can be filled up to its reserve and emptied again.
+// fillable is a store that can be filled up to its reserve and emptied again.
 type fillable struct {
 	fill, empty func() error
 	reason      string // a word of the refusal

@@ -30,9 +30,9 @@ func takeOver(ctx context.Context, e *Env) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, b.Close()) }()
 	s := &takeOvers{Env: e, b: b}
-	defer func() { err = errors.Join(err, s.endDaemons()) }()
+	// In this order: a node that lives would start them again.
+	defer func() { err = errors.Join(err, b.Close(), s.endDaemons()) }()
 	if err := s.gateways(ctx); err != nil {
 		return err
 	}
@@ -109,7 +109,7 @@ func (s *takeOvers) round(ctx context.Context, i int) error {
 		}
 	}
 	at := time.Now()
-	if err := s.b.AwaitWorks(ctx, s.b.Standby); err != nil {
+	if err := s.b.Standby.AwaitReady(ctx); err != nil {
 		return fmt.Errorf("node b: %w", err)
 	}
 	took := time.Since(at)
@@ -204,14 +204,14 @@ func (s *takeOvers) settled(ctx context.Context, tasks []*api.Task) error {
 }
 
 // ended waits for the end of all tasks. One that is held without a proof is
-// decided by the operator.
+// decided by the operator; there is none where its daemon lived all the time.
 func (s *takeOvers) ended(ctx context.Context, tasks []*api.Task, adopted bool) error {
 	for _, t := range tasks {
 		got, err := s.b.Client.GetTask(ctx, t.Id, 20*time.Second)
 		if err != nil {
 			return err
 		}
-		if got.State == api.TaskStateHeld {
+		if got.State == api.TaskStateHeld && !adopted {
 			if _, err := s.b.Client.ReleaseTask(ctx, t.Id, api.ReleaseTask{Action: api.ReleaseTaskActionFail}); err != nil {
 				return fmt.Errorf("release: %w", err)
 			}

@@ -34,9 +34,6 @@ func (b *Bench) startStandby(t http.RoundTripper, port int) (http.RoundTripper, 
 	return newEither(t, b.Dash.Base(), b.Standby.Base())
 }
 
-// AwaitWorks waits until the node does the work.
-func (b *Bench) AwaitWorks(ctx context.Context, d *Dash) error { return d.AwaitReady(ctx) }
-
 // either sends requests to one of two nodes, and to the other one from then on
 // when that does not answer or only stands by. It repeats nothing: callers do.
 type either struct {
