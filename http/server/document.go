@@ -252,9 +252,6 @@ func visit(at string, schema *openapi3.Schema, v any) []messages.FieldError {
 	return wrong
 }
 
-// idSchema is the pattern of ids in the document.
-const idSchema = "^[A-Za-z0-9._:-]{1,128}$"
-
 // detail says what is wrong in words of our own where the library's are poor: it
 // writes a million as 1e+06, shows regular expressions, and counts characters
 // where we bound bytes.
@@ -265,8 +262,6 @@ func detail(e *openapi3.SchemaError) string {
 		return fmt.Sprint(e.Schema.Extensions["x-says"])
 	case e.SchemaField == "maxLength" && e.Schema.Extensions["x-max-bytes"] != nil:
 		return tooManyBytes
-	case e.SchemaField == "pattern" && e.Schema.Pattern == idSchema:
-		return messages.ErrBadID.Error()
 	case e.SchemaField == "pattern":
 		return "has a form or characters that are not allowed here"
 	case e.SchemaField == "maximum" && e.Schema.Max != nil:
