@@ -36,8 +36,8 @@ func senseless(f *pflag.Flag) string {
 			return "is empty"
 		}
 	case "stringSlice", "stringArray":
-		list, ok := f.Value.(pflag.SliceValue)
-		if all := list.GetSlice(); ok && (len(all) == 0 || slices.Contains(all, "")) && !strings.Contains(f.Usage, "empty") {
+		all := f.Value.(pflag.SliceValue).GetSlice()
+		if (len(all) == 0 || slices.Contains(all, "")) && !strings.Contains(f.Usage, "empty") {
 			return "is empty"
 		}
 	case "int", "int32", "int64":

@@ -182,13 +182,6 @@ func readToken(t *terminal, flag, file string) (string, error) {
 	if file == "" {
 		return flag, nil
 	}
-	raw, err := readFile(t, file, maxToken)
-	if err != nil {
-		return "", usage(next.CheckTokenFile, "the token file %s cannot be read: %v", file, err)
-	}
-	token := strings.TrimSpace(string(raw))
-	if token == "" || len(raw) > maxToken {
-		return "", usage(next.TokenAloneInFile, "the token is empty or longer than %d bytes", maxToken)
-	}
-	return token, nil
+	token, err := secretFile(t, "token", file)
+	return strings.TrimSpace(token), err
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -96,7 +97,9 @@ func (s *taskSearch) by(ctx context.Context, parameter, short string) error {
 			return err
 		}
 		for _, t := range p.Items {
-			s.add(t.Id)
+			if !slices.Contains(s.found, t.Id) {
+				s.found = append(s.found, t.Id)
+			}
 		}
 		last := deref(p.NextCursor) == ""
 		switch {
@@ -113,15 +116,6 @@ func (s *taskSearch) by(ctx context.Context, parameter, short string) error {
 		}
 		q.Set("cursor", *p.NextCursor)
 	}
-}
-
-func (s *taskSearch) add(id string) {
-	for _, known := range s.found {
-		if known == id {
-			return
-		}
-	}
-	s.found = append(s.found, id)
 }
 
 func (s *taskSearch) number() string {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -97,21 +96,12 @@ func readPassword(ctx context.Context, fd int) ([]byte, error) {
 
 // secretFile reads a secret that stands alone in a file.
 func secretFile(t *terminal, what, file string) (string, error) {
-	in := t.in
-	if file != "-" {
-		f, err := os.Open(file)
-		if err != nil {
-			return "", usage(fmt.Sprintf(next.CheckFileFlag, what), "the %s file cannot be read: %v", what, err)
-		}
-		defer func() { _ = f.Close() }() // it was only read
-		in = f
-	}
-	raw, err := io.ReadAll(io.LimitReader(in, maxToken+1))
+	raw, err := readFile(t, file, maxToken)
 	if err != nil {
-		return "", fmt.Errorf("read the %s: %w", what, err)
+		return "", usage(fmt.Sprintf(next.CheckFileFlag, what), "the %s file %s cannot be read: %v", what, file, err)
 	}
 	secret := strings.TrimRight(string(raw), "\r\n")
-	if secret == "" || len(raw) > maxToken {
+	if strings.TrimSpace(secret) == "" || len(raw) > maxToken {
 		return "", usage(fmt.Sprintf(next.AloneInFile, what), "the %s is empty or longer than %d bytes", what, maxToken)
 	}
 	return secret, nil
