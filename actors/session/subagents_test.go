@@ -79,6 +79,9 @@ func TestSubAgentsOverAReconnect(t *testing.T) {
 		t.Fatalf("commit %+v", c)
 	}
 	r, _ = drive(t, r, Committed{Op: c.Op, Status: CommitOK})
+	// Not even its transcript is left: the answer counts all the same.
+	_, out = drive(t, r, SessionRead{Conn: 2, Key: "agent:main:dash:default:s:0"})
+	endsWith(t, out, "I have asked two", 0)
 	for range untoldRounds - 1 {
 		r, _ = drive(t, r, readOf(2, 0, 2), Fired{PollTimer})
 	}
