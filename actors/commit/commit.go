@@ -55,10 +55,6 @@ type Done struct {
 // of the same sender.
 type Dones []Done
 
-// Unsure tells the sender of a FailFast request that nobody knows yet whether
-// it is durable: a client can be told to ask again. Its Done follows.
-type Unsure struct{ Tag any }
-
 // Store is what the committer needs of a store.
 type Store interface {
 	Commit(ctx context.Context, batch []persistence.Op) ([]persistence.Outcome, error)
@@ -244,6 +240,7 @@ func (c *committer) next(ctx actor.Context, in input) {
 		time.AfterFunc(retryAfter, func() { root.Send(self, again) })
 	}
 	c.watch()
+	c.cfg.Metrics.doubts(c.inDoubt)
 }
 
 // watch shows how much waits and since when.
@@ -305,11 +302,6 @@ func (c *committer) doubt(ctx actor.Context, d doubt) {
 	if !c.inDoubt {
 		c.cfg.Metrics.failed.Inc()
 		c.cfg.Logger.Error("the outcome of a batch is unknown; submits are answered 503 until the store can tell", slog.Any("err", d.err))
-		for _, r := range c.batch {
-			if r.FailFast && r.ReplyTo != nil {
-				ctx.Send(r.ReplyTo, Unsure{Tag: r.Tag})
-			}
-		}
 	}
 	c.pending = c.keep(ctx, c.pending, errInDoubt, func(r *Request) bool { return !r.FailFast || r.Follows })
 	c.next(ctx, doubted)

@@ -1,6 +1,7 @@
 package commit
 
 import (
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -15,12 +16,16 @@ type Metrics struct {
 
 	made   time.Time
 	oldest atomic.Int64 // when the oldest pending operation came, in ns after made; 0: nothing is pending
+
+	mu      sync.Mutex
+	doubt   chan struct{} // closed while inDoubt
+	inDoubt bool
 }
 
 // NewMetrics registers the committer's metrics with r; a nil r registers nowhere.
 func NewMetrics(r prometheus.Registerer) *Metrics {
 	m := &Metrics{
-		made: time.Now(),
+		made: time.Now(), doubt: make(chan struct{}),
 		pending: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "dash_commit_pending", Help: "Operations that wait for the store.",
 		}),
@@ -47,6 +52,27 @@ func (m *Metrics) Oldest() time.Duration {
 		return 0
 	}
 	return time.Since(m.made) - time.Duration(came)
+}
+
+// InDoubt returns a channel that is closed while nobody knows whether the store
+// has taken a batch: who waits for an answer can be told so. It is safe for
+// concurrent use.
+func (m *Metrics) InDoubt() <-chan struct{} {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.doubt
+}
+
+func (m *Metrics) doubts(now bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch {
+	case now && !m.inDoubt:
+		close(m.doubt)
+	case !now && m.inDoubt:
+		m.doubt = make(chan struct{})
+	}
+	m.inDoubt = now
 }
 
 // since sets the arrival of the oldest operation; the zero time: none waits.

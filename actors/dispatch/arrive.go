@@ -27,14 +27,7 @@ func (b *broker) arrive(ctx actor.Context, in *intake) {
 	e.arriving = true
 	// Its dispatcher has counted it at admission.
 	b.s.loads[in.Task.Class].add(&in.Task, -1)
-	b.request(op, true, func(ctx actor.Context, d commit.Done) { b.arrived(ctx, e, in, d) }).unsure = in.unclear
-}
-
-// unclear lets the client go while the store cannot tell; the task keeps its
-// place until it can.
-func (in *intake) unclear() {
-	reply(in.reply, SubmitReply{Err: outcomeUnclear()})
-	in.reply = nil
+	b.request(op, true, func(ctx actor.Context, d commit.Done) { b.arrived(ctx, e, in, d) })
 }
 
 // arrived answers the client. A task that was not written leaves the order; a

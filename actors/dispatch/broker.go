@@ -79,10 +79,6 @@ func (b *broker) Receive(ctx actor.Context) {
 		for _, d := range m {
 			d.Tag.(*asked).then(ctx, d)
 		}
-	case commit.Unsure:
-		if a := m.Tag.(*asked); a.unsure != nil {
-			a.unsure()
-		}
 	case ready:
 		b.ready(ctx, m.in)
 	case messages.Demand:

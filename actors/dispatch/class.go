@@ -88,13 +88,6 @@ func (d *dispatcher) Receive(ctx actor.Context) {
 		d.admitted(ctx, m)
 	case commit.Done:
 		d.enqueued(ctx, m)
-	case commit.Unsure:
-		switch tag := m.Tag.(type) {
-		case *intake:
-			tag.unclear()
-		case *inquiry:
-			tag.in.unclear()
-		}
 	case pulse:
 		d.rate.add(time.Now(), int(d.load.left.Swap(0)))
 	case arm:

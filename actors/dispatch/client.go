@@ -23,6 +23,39 @@ type Client struct {
 	Pool func(ctx context.Context, id string) (*actor.PID, error)
 	// Store finds the pool and the row of a task.
 	Store Reader
+	// InDoubt is closed while nobody knows whether the store has taken what it
+	// was given last; see commit.Metrics. nil: nobody asks.
+	InDoubt func() <-chan struct{}
+}
+
+// unclearAfter is how long a command waits for its proper answer once the store
+// is in doubt: one that does not depend on that comes at once. What the command
+// asked for keeps its place and may happen when the store can tell.
+const unclearAfter = 250 * time.Millisecond
+
+// answer waits for what a pool says, but not for a store in doubt.
+func answer[T any](ctx context.Context, c *Client, ch <-chan T) (T, error) {
+	var zero T
+	var doubt <-chan struct{}
+	var late <-chan time.Time
+	if c.InDoubt != nil {
+		doubt = c.InDoubt()
+	}
+	for {
+		select {
+		case r := <-ch:
+			return r, nil
+		case <-ctx.Done():
+			return zero, timedOut(ctx)
+		case <-doubt:
+			doubt, late = nil, time.After(unclearAfter)
+		case <-late:
+			return zero, &messages.Error{
+				Code: messages.CodeTimeout, Message: "the store has not said yet whether it took the request; it may still happen",
+				NextStep: next.ReadTaskOrRepeatSameKey, RetryAfter: time.Second,
+			}
+		}
+	}
 }
 
 // Submit adds a task to a pool. When it returns without error the task is
@@ -102,7 +135,7 @@ func (c *Client) ReplayAll(ctx context.Context, f persistence.TaskFilter, dryRun
 			c.Send.Send(pid, Replay{Task: t, Reply: answers})
 			sent++
 		}
-		n, err := collect(ctx, answers, sent)
+		n, err := c.collect(ctx, answers, sent)
 		done += n
 		if err != nil || next == "" {
 			return matched, done, err
@@ -113,18 +146,17 @@ func (c *Client) ReplayAll(ctx context.Context, f persistence.TaskFilter, dryRun
 
 // collect waits for the answers of one page. A task that changed meanwhile is
 // not counted and no error.
-func collect(ctx context.Context, answers <-chan SubmitReply, sent int) (done int, err error) {
+func (c *Client) collect(ctx context.Context, answers <-chan SubmitReply, sent int) (done int, err error) {
 	for range sent {
-		select {
-		case <-ctx.Done():
-			return done, timedOut(ctx)
-		case r := <-answers:
-			switch code := messages.CodeOf(r.Err); {
-			case r.Err == nil:
-				done++
-			case code != messages.CodeConflict && code != messages.CodeWrongState && err == nil:
-				err = r.Err
-			}
+		r, unanswered := answer(ctx, c, answers)
+		if unanswered != nil {
+			return done, unanswered
+		}
+		switch code := messages.CodeOf(r.Err); {
+		case r.Err == nil:
+			done++
+		case code != messages.CodeConflict && code != messages.CodeWrongState && err == nil:
+			err = r.Err
 		}
 	}
 	return done, err
@@ -220,12 +252,7 @@ func ask[T any](ctx context.Context, c *Client, pool string, m func(chan T) any)
 	}
 	ch := make(chan T, 1)
 	c.Send.Send(pid, m(ch))
-	select {
-	case r := <-ch:
-		return r, nil
-	case <-ctx.Done():
-		return zero, timedOut(ctx)
-	}
+	return answer(ctx, c, ch)
 }
 
 // first returns the error of the asking, else that of the answer.

@@ -73,7 +73,7 @@ func (b *broker) cancel(ctx actor.Context, m Cancel) {
 			}
 			reply(m.Reply, TaskReply{Err: interpret(d.Outcome, d.Err)})
 		}
-	}).unsure = func() { reply(m.Reply, TaskReply{Err: outcomeUnclear()}) }
+	})
 }
 
 // flagged acts on a cancel flag that has become durable.

@@ -78,7 +78,8 @@ func openBench(tb testing.TB, store *memory, change func(*Config), other ...data
 	system := actor.NewActorSystemWithConfig(actor.Configure(
 		actor.WithDeadLetterThrottleInterval(time.Millisecond), actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return quiet() })))
 	b := &bench{TB: tb, system: system, store: store, parent: make(chan any, 16), metrics: NewMetrics(prometheus.NewPedanticRegistry())}
-	b.committer = system.Root.Spawn(commit.Props(commit.Config{Store: data, Logger: quiet()}))
+	commits := commit.NewMetrics(nil)
+	b.committer = system.Root.Spawn(commit.Props(commit.Config{Store: data, Logger: quiet(), Metrics: commits}))
 	cfg := Config{
 		Pool: messages.Pool{ID: "default", Tenant: "default"}, Fence: testFence, Store: data, Committer: b.committer, Logger: quiet(),
 		Metrics: b.metrics,
@@ -97,7 +98,7 @@ func openBench(tb testing.TB, store *memory, change func(*Config), other ...data
 		Kind: "pool", Initial: 5 * time.Millisecond, Max: 50 * time.Millisecond, Window: time.Second, Logger: quiet(),
 	}))))
 	b.pool = <-up
-	b.client = &Client{Send: system.Root, Store: data, Pool: func(context.Context, string) (*actor.PID, error) { return b.pool, nil }}
+	b.client = &Client{Send: system.Root, Store: data, Pool: func(context.Context, string) (*actor.PID, error) { return b.pool, nil }, InDoubt: commits.InDoubt}
 	tb.Cleanup(func() {
 		_ = system.Root.StopFuture(parent).Wait()
 		_ = system.Root.StopFuture(b.committer).Wait()

@@ -1,41 +1,27 @@
 package dispatch
 
 import (
-	"time"
-
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/dash-fleet/dash/actors/commit"
 	"github.com/dash-fleet/dash/messages"
-	"github.com/dash-fleet/dash/messages/next"
 	"github.com/dash-fleet/dash/persistence"
 )
 
 // request asks the committer for an operation; then runs on this actor's turn.
 // It leaves at the end of the present turn.
-func (b *broker) request(op persistence.Op, failFast bool, then func(actor.Context, commit.Done)) *asked {
-	return b.ask(commit.Request{Op: op, FailFast: failFast}, then)
+func (b *broker) request(op persistence.Op, failFast bool, then func(actor.Context, commit.Done)) {
+	b.ask(commit.Request{Op: op, FailFast: failFast}, then)
 }
 
-func (b *broker) ask(r commit.Request, then func(actor.Context, commit.Done)) *asked {
-	a := &asked{then: then}
-	r.ReplyTo, r.Tag = b.self, a
+func (b *broker) ask(r commit.Request, then func(actor.Context, commit.Done)) {
+	r.ReplyTo, r.Tag = b.self, &asked{then: then}
 	b.requests = append(b.requests, r)
-	return a
 }
 
 // asked is what follows an operation.
 type asked struct {
-	then   func(actor.Context, commit.Done)
-	unsure func() // when the store cannot tell for now whether it is durable; nil: then is all
-}
-
-// outcomeUnclear is told to a client while a batch is in doubt.
-func outcomeUnclear() error {
-	return &messages.Error{
-		Code: messages.CodeTimeout, Message: "the store has not said yet whether it took the request; it may still happen",
-		NextStep: next.ReadTaskOrRepeatSameKey, RetryAfter: time.Second,
-	}
+	then func(actor.Context, commit.Done)
 }
 
 // flush sends what a turn has asked for in one message: so a task's insert and

@@ -1,6 +1,8 @@
 package dispatch
 
 import (
+	"reflect"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -68,4 +70,77 @@ func TestClaimWaitsForItsInsert(t *testing.T) {
 			t.Fatal("the later task was claimed first")
 		}
 	})
+}
+
+// TestEveryWriteHearsOfDoubt: whatever a client asks for while nobody knows
+// what the store has taken, it is answered within a second; also what would
+// wait behind another operation, on the same session or the same task.
+func TestEveryWriteHearsOfDoubt(t *testing.T) {
+	type world struct {
+		*bench
+		queued, held, dead messages.Task
+	}
+	send := func(w *world, session string) error {
+		_, _, err := w.client.Submit(w.ctx(), "default", Submit{Task: newTask(messages.High, session)})
+		return err
+	}
+	writes := map[string]func(w *world) error{
+		"Submit":                func(w *world) error { return send(w, "") },
+		"Submit, new session":   func(w *world) error { return send(w, "new") },
+		"Submit, known session": func(w *world) error { return send(w, "s") },
+		"Cancel": func(w *world) error {
+			_, err := w.client.Cancel(w.ctx(), "default", w.queued.ID, "")
+			return err
+		},
+		"Release": func(w *world) error {
+			_, err := w.client.Release(w.ctx(), "default", w.held.ID, ReleaseFail)
+			return err
+		},
+		"Replay": func(w *world) error { _, err := w.client.Replay(w.ctx(), "default", w.dead.ID); return err },
+		"ReplayAll": func(w *world) error {
+			_, _, err := w.client.ReplayAll(w.ctx(), persistence.TaskFilter{}, false)
+			return err
+		},
+		"OpenSession": func(w *world) error {
+			_, _, err := w.client.OpenSession(w.ctx(), "default", "default", "new", nil)
+			return err
+		},
+		"CloseSession":  func(w *world) error { _, err := w.client.CloseSession(w.ctx(), "default", "s"); return err },
+		"MoveSession":   func(w *world) error { _, err := w.client.MoveSession(w.ctx(), "default", "s", "", false); return err },
+		"UnparkSession": func(w *world) error { _, err := w.client.UnparkSession(w.ctx(), "default", "parked"); return err },
+	}
+	others := []string{"SetPool", "DrainPool", "QueueStats", "Explain", "Inspect"} // in memory alone
+	for i, typ := 0, reflect.TypeFor[*Client](); i < typ.NumMethod(); i++ {
+		if name := typ.Method(i).Name; writes[name] == nil && !slices.Contains(others, name) {
+			t.Errorf("nobody tries %s while the store is in doubt", name)
+		}
+	}
+	for name, write := range writes {
+		t.Run(name, func(t *testing.T) {
+			play(t, nil, func(t *testing.T, b *bench) {
+				w := &world{bench: b, queued: b.submit(newTask(messages.Low, "")), held: newTask(messages.Low, ""), dead: newTask(messages.Low, "")}
+				w.held.State, w.dead.State = messages.Held, messages.DeadLetter
+				b.put(w.held, w.dead)
+				for id, state := range map[string]messages.SessionState{"s": messages.SessionIdle, "parked": messages.SessionParked} {
+					b.store.set(func(m *memory) {
+						m.sessions[sessionID("default", id)] = messages.Session{Tenant: "default", ID: id, Pool: "default", State: state}
+					})
+				}
+				b.pass(3 * time.Minute) // the sweep finds the held one
+				b.store.set(func(m *memory) { m.err = persistence.ErrUnknown })
+				first := make(chan error, 1)
+				began := time.Now()
+				go func() { first <- write(w) }()
+				if err := <-first; messages.CodeOf(err) != messages.CodeTimeout || time.Since(began) > time.Second {
+					t.Errorf("after %v: %v, want that nobody knows", time.Since(began), err)
+				}
+				began = time.Now()
+				if err := write(w); err == nil || time.Since(began) > time.Second {
+					t.Errorf("once more, after %v: %v", time.Since(began), err)
+				}
+				b.store.set(func(m *memory) { m.err = nil })
+				b.pass(5 * time.Second)
+			})
+		})
+	}
 }

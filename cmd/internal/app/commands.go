@@ -25,7 +25,7 @@ type commands struct {
 
 func newCommands(a *App) *commands {
 	c := &commands{app: a}
-	c.owners = &dispatch.Client{Send: a.node.Root(), Pool: c.pool, Store: a.store}
+	c.owners = &dispatch.Client{Send: a.node.Root(), Pool: c.pool, Store: a.store, InDoubt: a.commits.InDoubt}
 	return c
 }
 
@@ -61,7 +61,7 @@ func refused(err error, what, id string) error {
 	case errors.Is(err, persistence.ErrVersion):
 		return &messages.Error{Code: messages.CodeVersionClash, Message: fmt.Sprintf("the %s %q was changed meanwhile", what, id), NextStep: next.ReadAndRepeat}
 	case errors.Is(err, persistence.ErrUnavailable):
-		return &messages.Error{Code: messages.CodeUnavailable, Message: "the store is not available now", NextStep: next.TryAgain, RetryAfter: time.Second, Err: err}
+		return &messages.Error{Code: messages.CodeUnavailable, Message: "the store is not available now", NextStep: next.TryAgainLookFirst, RetryAfter: time.Second, Err: err}
 	}
 	return err
 }
