@@ -123,14 +123,18 @@ func (st *store) startTurn(s *session, runID, message string, hide bool) (prompt
 	}
 	slices.Reverse(lead)
 	lead = append(lead, s.Leftover...)
+	users = s.Turns
 	if len(s.entries) == 0 || s.entries[len(s.entries)-1].Role != "user" {
-		s.Turns++
+		users++
+	}
+	if !hide { // later prompts leave it out
+		s.Turns = users
 	}
 	s.Leftover = nil
 	st.markRunning(s, runID, message)
 	st.append(s, entry{Role: "user", Text: message, Key: runID + ":user", Hide: hide})
 	st.dropPending(s, runID) // after the transcript has it: a crash between must not lose it
-	return leadPrompt(lead, message), s.Turns
+	return leadPrompt(lead, message), users
 }
 
 // promptAgain is startTurn for a key that already is the last user turn: the
