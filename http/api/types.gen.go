@@ -1044,7 +1044,7 @@ type SubmitInput struct {
 	Message string  `json:"message"`
 	Model   *string `json:"model,omitempty"`
 
-	// TimeoutSeconds run deadline of one attempt
+	// TimeoutSeconds run deadline of one attempt; when the run has answered it counts on for the sub-agents that it has started, and ends the wait for them
 	TimeoutSeconds *int64 `json:"timeout_seconds,omitempty"`
 }
 
