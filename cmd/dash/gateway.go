@@ -216,7 +216,7 @@ func gatewayRemoveCommand(t *terminal) *cobra.Command {
 	var force, yes, dryRun bool
 	c := verb(t, &cobra.Command{
 		Use: "remove ID", Short: "Remove a gateway from the fleet", Args: exactArgs("a gateway id"), ValidArgsFunction: completeGateways(t),
-		Long:    "Shows what it would take away and asks for the gateway's id. Refused while the gateway\nholds tasks, unless --force: they then go on elsewhere as their on_unknown says.\nThe process of a managed gateway is stopped.",
+		Long:    "Shows what it would take away and asks for the gateway's id. Refused while the gateway\nholds tasks, unless --force: they then go on elsewhere as their on_unknown says.\nThe process of a managed gateway is stopped; on another\nnode, by that one as soon as it is alive.",
 		Example: "  dash gateway drain gw-1 && dash gateway remove gw-1\n  dash gateway remove gw-1 --dry-run\n  dash gateway remove gw-1 --force --yes",
 	}, gatewayColumns, func(ctx context.Context, c *client, o output, args []string) error {
 		id, err := gatewayID(ctx, c, args[0])
@@ -241,10 +241,14 @@ func gatewayRemoveCommand(t *terminal) *cobra.Command {
 		if force {
 			call.query = query("force", "true")
 		}
-		if err := c.call(ctx, call, nil); err != nil {
+		var left api.GatewayRemoval // stays empty when nothing is left to be done
+		if err := c.call(ctx, call, &left); err != nil {
 			return err
 		}
 		fmt.Fprintf(t.err, "gateway %s is removed\n", clean(id))
+		if left.Detail != "" {
+			fmt.Fprintln(t.err, clean(left.Detail))
+		}
 		return nil
 	})
 	c.Flags().BoolVar(&force, "force", false, "also while it holds tasks")

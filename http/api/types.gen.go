@@ -727,6 +727,12 @@ type GatewayPage struct {
 	NextCursor *string   `json:"next_cursor"`
 }
 
+// GatewayRemoval defines model for GatewayRemoval.
+type GatewayRemoval struct {
+	// Detail what is still to be done
+	Detail string `json:"detail"`
+}
+
 // GatewayState defines model for GatewayState.
 type GatewayState string
 

@@ -186,8 +186,9 @@ type Gateways interface {
 	// Update changes the configuration; version 0 means any, another than the
 	// present one is CodeVersionClash.
 	Update(ctx context.Context, tenant, id string, c GatewayChange, version int64) (Gateway, error)
-	// Delete removes the gateway; while it holds tasks this is CodeWrongState unless force.
-	Delete(ctx context.Context, tenant, id string, force bool) error
+	// Delete removes the gateway; while it holds tasks this is CodeWrongState
+	// unless force. left says what is still to be done, and by whom; empty: nothing.
+	Delete(ctx context.Context, tenant, id string, force bool) (left string, err error)
 	// Drain gives it no more work. Repeatable.
 	Drain(ctx context.Context, tenant, id string) (Gateway, error)
 	// Resume ends a drain or a quarantine. Repeatable.

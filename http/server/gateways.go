@@ -245,8 +245,12 @@ func (c *call) hasNull(field string) bool {
 }
 
 func (s *Server) deleteGateway(c *call) error {
-	if err := s.cmd.Gateways.Delete(c.ctx(), c.tenant(), c.param, c.query.Get("force") == "true"); err != nil {
+	left, err := s.cmd.Gateways.Delete(c.ctx(), c.tenant(), c.param, c.query.Get("force") == "true")
+	if err != nil {
 		return err
+	}
+	if left != "" {
+		return c.ok(http.StatusAccepted, api.GatewayRemoval{Detail: left})
 	}
 	c.noContent(http.StatusNoContent)
 	return nil

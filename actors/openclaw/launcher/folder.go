@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/messages/next"
 )
 
@@ -49,6 +50,29 @@ func (l *Launcher) StateDir(id, own string) (dir string, there bool) {
 	}
 	kept, err := os.ReadDir(f.state())
 	return f.base, err == nil && len(kept) > 0
+}
+
+// Launched lists the gateways that have a folder below the data folder and were
+// started there once, by id.
+func (l *Launcher) Launched() (ids []string, err error) {
+	all, err := os.ReadDir(filepath.Join(l.cfg.Dir, "gateways"))
+	if err != nil {
+		return nil, fmt.Errorf("list the folders of gateways: %w", err)
+	}
+	for _, entry := range all {
+		id := entry.Name()
+		if rest, ok := strings.CutPrefix(id, "%2E"); ok {
+			id = "." + rest
+		}
+		f, err := l.folderOf(id, "")
+		if err != nil || messages.CheckID(id) != nil {
+			continue // no folder of ours
+		}
+		if _, err := os.Stat(f.record()); err == nil {
+			ids = append(ids, id)
+		}
+	}
+	return ids, nil
 }
 
 // open makes the folders, readable by the owner only, and takes the lock.

@@ -230,7 +230,11 @@ func (a *App) startFleet(ctx context.Context) error {
 	if a.fleet.networks, err = a.cfg.Networks(); err != nil {
 		return err
 	}
-	return a.startDuty(ctx)
+	if err := a.startDuty(ctx); err != nil {
+		return err
+	}
+	a.watchStrays()
+	return nil
 }
 
 func (a *App) serverConfig() server.Config {

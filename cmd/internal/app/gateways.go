@@ -246,24 +246,27 @@ func (c gatewayCommands) store(ctx context.Context, g messages.Gateway, tell ...
 }
 
 // Delete implements server.Gateways.
-func (c gatewayCommands) Delete(ctx context.Context, tenant, id string, force bool) error {
+func (c gatewayCommands) Delete(ctx context.Context, tenant, id string, force bool) (left string, err error) {
 	g, err := c.changing(ctx, tenant, id)
 	if err != nil {
-		return err
+		return "", err
 	}
 	if s := c.shown(ctx, g); s.Status.Running > 0 && !force {
-		return &messages.Error{
+		return "", &messages.Error{
 			Code: messages.CodeWrongState, Message: "the gateway holds tasks",
 			NextStep: fmt.Sprintf(next.DrainFirst, id),
 		}
 	}
+	if away, _ := c.app.fleet.elsewhere(g); g.Managed != nil && away != "" {
+		left = "the process of gateway " + id + " is on its home, node " + g.Node + ", which stops it as soon as it is alive"
+	}
 	if err := c.app.repos.Gateways.Delete(ctx, id); err != nil {
-		return refused(err, "gateway", id)
+		return "", refused(err, "gateway", id)
 	}
 	if pid, ok := c.app.node.Gateway(id); ok {
 		c.app.node.Root().Send(pid, gateway.Remove{})
 	}
-	return nil
+	return left, nil
 }
 
 // Drain implements server.Gateways.

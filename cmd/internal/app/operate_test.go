@@ -73,7 +73,7 @@ func TestARemovedGatewayLeavesNoTrace(t *testing.T) {
 	c := gatewayCommands{newCommands(a)}
 	reaches(t, c, "gw-0", messages.GatewayReady)
 	reaches(t, c, "gw-1", messages.GatewayReady)
-	if err := c.Delete(ctx, "", "gw-0", false); err != nil {
+	if _, err := c.Delete(ctx, "", "gw-0", false); err != nil {
 		t.Fatal(err)
 	}
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(2 * time.Millisecond) {

@@ -91,7 +91,7 @@ func (f *gateways) Update(ctx context.Context, tenant, id string, c server.Gatew
 	})
 }
 
-func (f *gateways) Delete(ctx context.Context, tenant, id string, force bool) error {
+func (f *gateways) Delete(ctx context.Context, tenant, id string, force bool) (string, error) {
 	_, err := f.change(ctx, "DeleteGateway", tenant, id, func(g *server.Gateway) error {
 		if g.Status.Running > 0 && !force {
 			return refuse(messages.CodeWrongState, "the gateway holds %d tasks", g.Status.Running)
@@ -103,7 +103,7 @@ func (f *gateways) Delete(ctx context.Context, tenant, id string, force bool) er
 		defer f.mu.Unlock()
 		delete(f.gateways, id)
 	}
-	return err
+	return "", err
 }
 
 func (f *gateways) state(ctx context.Context, command, tenant, id string, to messages.GatewayState, drained bool) (server.Gateway, error) {

@@ -1,0 +1,69 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/dash-fleet/dash/actors/openclaw/launcher"
+	"github.com/dash-fleet/dash/messages"
+)
+
+// TestStray: a process belongs to nobody when its gateway was removed, or has
+// another home; not when the store never knew it.
+func TestStray(t *testing.T) {
+	t.Parallel()
+	m := &messages.Managed{}
+	all := []messages.Gateway{{ID: "mine", Managed: m, Home: "h1", Node: "a"}, {ID: "moved", Managed: m, Home: "h2", Node: "b"}, {ID: "remote", URL: "wss://x"}}
+	known := []messages.GatewayStatus{{ID: "mine"}, {ID: "moved"}, {ID: "gone"}}
+	for id, want := range map[string]bool{"mine": false, "moved": true, "remote": true, "gone": true, "never": false} {
+		if got := (home{node: "a", id: "h1"}).stray(id, all, known); got != want {
+			t.Errorf("%s: %t", id, got)
+		}
+	}
+}
+
+// TestStrayIsStopped: its home stops the process of a gateway that has another
+// home by now, and leaves one that it keeps, or that the store never knew.
+func TestStrayIsStopped(t *testing.T) {
+	t.Parallel()
+	cfg, data := onPostgres(t), t.TempDir()
+	sleep := must(exec.LookPath("sleep"))(t)
+	// Processes that an earlier life of this home has left running.
+	l := must(launcher.New(launcher.Config{Dir: data, Command: []string{sleep, "600"}, BootSlots: 3}))(t)
+	pids := map[string]int{}
+	for _, id := range []string{"moved", "kept", "unknown"} {
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); _, _ = l.Ensure(ctx, launcher.Spec{ID: id}) }() // it never gets ready
+		eventually(t, "the process of "+id, func() bool { s, _ := l.Status(id); pids[id] = s.PID; return s.PID != 0 })
+		cancel()
+		<-done
+	}
+	l.Close()
+	alive := func(id string) bool {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pids[id]))
+		return err == nil && !strings.Contains(string(stat), ") Z ") // a child of the test is nobody's to reap
+	}
+	n := must(startNode(t, cfg, "a", data))(t)
+	t.Cleanup(func() {
+		for _, pid := range pids {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+		_ = n.Stop()
+	})
+	for id, home := range map[string]string{"kept": n.home.id, "moved": "01990000-0000-7000-8000-000000000000"} {
+		must(n.repos.Gateways.Create(t.Context(), messages.Gateway{ID: id, Tenant: messages.DefaultTenant, Pool: messages.DefaultPool, Node: "a", Home: home,
+			Managed: &messages.Managed{}, MaxConcurrency: 1, Weight: 1, CreatedAt: messages.Now()}))(t)
+	}
+	if err := n.endStrays(t.Context(), map[string]bool{}); err != nil {
+		t.Fatal(err)
+	}
+	if alive("moved") || !alive("kept") || !alive("unknown") {
+		t.Errorf("alive: moved %t, kept %t, unknown %t", alive("moved"), alive("kept"), alive("unknown"))
+	}
+}
