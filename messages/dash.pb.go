@@ -920,8 +920,11 @@ type Trials struct {
 	// Attempts that were given back, and why the last one was.
 	GivenBack       int32  `protobuf:"varint,2,opt,name=given_back,json=givenBack,proto3" json:"given_back,omitempty"`
 	GivenBackReason string `protobuf:"bytes,3,opt,name=given_back_reason,json=givenBackReason,proto3" json:"given_back_reason,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Ends of gateway processes at work on the task that Dash or the gateway
+	// itself announced; past MaxStops each is a death, too.
+	Stops         int32 `protobuf:"varint,85,opt,name=stops,proto3" json:"stops,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Trials) Reset() {
@@ -973,6 +976,13 @@ func (x *Trials) GetGivenBackReason() string {
 		return x.GivenBackReason
 	}
 	return ""
+}
+
+func (x *Trials) GetStops() int32 {
+	if x != nil {
+		return x.Stops
+	}
+	return 0
 }
 
 // GatewayDeath is the unplanned end of a gateway process.
@@ -1126,12 +1136,13 @@ const file_dash_proto_rawDesc = "" +
 	"generation\x12\x16\n" +
 	"\x06reason\x18\x06 \x01(\tR\x06reason\x12\x1b\n" +
 	"\tnext_step\x18\a \x01(\tR\bnextStep\x12\x1a\n" +
-	"\brestarts\x18\b \x01(\x05R\brestarts\"\x82\x01\n" +
+	"\brestarts\x18\b \x01(\x05R\brestarts\"\x98\x01\n" +
 	"\x06Trials\x12-\n" +
 	"\x06deaths\x18\x01 \x03(\v2\x15.dash.v1.GatewayDeathR\x06deaths\x12\x1d\n" +
 	"\n" +
 	"given_back\x18\x02 \x01(\x05R\tgivenBack\x12*\n" +
-	"\x11given_back_reason\x18\x03 \x01(\tR\x0fgivenBackReason\"_\n" +
+	"\x11given_back_reason\x18\x03 \x01(\tR\x0fgivenBackReason\x12\x14\n" +
+	"\x05stops\x18U \x01(\x05R\x05stops\"_\n" +
 	"\fGatewayDeath\x12\x18\n" +
 	"\agateway\x18\x01 \x01(\tR\agateway\x12\x1f\n" +
 	"\vtime_micros\x18\x02 \x01(\x03R\n" +

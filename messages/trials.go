@@ -12,6 +12,9 @@ const (
 	SuspectAfter = 2
 	// MaxDeaths ends a task whatever else ran beside it.
 	MaxDeaths = 10
+	// MaxStops planned ends of its gateway's process are no deaths; from then on
+	// each is.
+	MaxStops = 5
 	// MaxGivenBack attempts are given back; from then on each is burned.
 	MaxGivenBack = 20
 )
@@ -32,6 +35,7 @@ func (t *Task) copyTrials() *Trials {
 	return &Trials{
 		Deaths:    append([]*GatewayDeath(nil), t.Trials.GetDeaths()...),
 		GivenBack: t.Trials.GetGivenBack(), GivenBackReason: t.Trials.GetGivenBackReason(),
+		Stops: t.Trials.GetStops(),
 	}
 }
 
@@ -41,6 +45,18 @@ func (t *Task) CountDeath(at time.Time, alone bool) {
 	n := t.copyTrials()
 	n.Deaths = append(n.Deaths, &GatewayDeath{Gateway: t.Gateway, TimeMicros: at.UnixMicro(), Alone: alone})
 	t.Trials = n
+}
+
+// Ends are all ends of gateway processes that are told of.
+func (n *Trials) Ends() int { return len(n.GetDeaths()) + int(n.GetStops()) }
+
+// CountStop notes a planned end of the gateway process that was at work on the
+// task, and reports whether there were so many that this one counts as a death.
+func (t *Task) CountStop() bool {
+	n := t.copyTrials()
+	n.Stops++
+	t.Trials = n
+	return n.Stops > MaxStops
 }
 
 // CountGivenBack notes that the attempt was given back.
@@ -62,6 +78,9 @@ func (n *Trials) Story() string {
 		if d.GetAlone() {
 			b.WriteString(" (running alone)")
 		}
+	}
+	if n.GetStops() > 0 {
+		fmt.Fprintf(&b, "; besides, the gateway was restarted in an orderly way %d times meanwhile, and after %d times that counts, too", n.GetStops(), MaxStops)
 	}
 	return b.String()
 }

@@ -112,10 +112,10 @@ func (b *broker) demand(ctx actor.Context, m *messages.Demand) {
 	b.takeBack(ctx, g, m.Returned)
 }
 
-// newer returns which tells of more deaths: what a gateway's owner writes while a
+// newer returns which tells of more ends of processes: what a gateway's owner writes while a
 // claim goes on is not compared with (state, claim).
 func newer(known, told *messages.Trials) *messages.Trials {
-	if len(told.GetDeaths()) > len(known.GetDeaths()) {
+	if told.Ends() > known.Ends() {
 		return told
 	}
 	return known

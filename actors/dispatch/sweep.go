@@ -160,7 +160,7 @@ func (b *broker) compareRow(ctx actor.Context, e *entry, row messages.Task, chan
 		return
 	}
 	same := e.row.State == row.State && e.row.Claim == row.Claim && e.row.Seq == row.Seq && e.row.Gateway == row.Gateway &&
-		e.row.Generation == row.Generation && len(e.row.Trials.GetDeaths()) == len(row.Trials.GetDeaths())
+		e.row.Generation == row.Generation && e.row.Trials.Ends() == row.Trials.Ends()
 	if same && e.row.CancelRequested() == row.CancelRequested() {
 		return
 	}

@@ -244,6 +244,10 @@ func (g *gateway) linkLost(ctx actor.Context, m linkLost) {
 	}
 	lived := time.Since(g.linked)
 	g.unlink(ctx)
+	if announced(m.err) {
+		g.ended = g.status.BootID // in good order, whoever wanted it
+		g.cfg.Metrics.announced.Inc()
+	}
 	if lived >= g.cfg.Timing.StableAfter {
 		g.attempts = 0
 	}
@@ -263,6 +267,13 @@ func (g *gateway) linkLost(ctx actor.Context, m linkLost) {
 		return
 	}
 	g.unreachable(ctx, reason, 0)
+}
+
+// announced reports whether the gateway said that its process ends: by its event
+// or the close code that stands for it. Anything else is a crash or a cut line.
+func announced(err error) bool {
+	var c *openclaw.ClosedError
+	return errors.As(err, &c) && !c.Local && (c.Shutdown != nil || c.Code == openclaw.CloseRestart)
 }
 
 // unlink tells everybody below that the connection is gone, and first those

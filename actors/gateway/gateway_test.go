@@ -26,6 +26,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // link is a scripted connection to a gateway.
 type link struct {
+	end     error // why the connection ends; nil: it is cut
 	hello   openclaw.Hello
 	done    chan struct{}
 	once    sync.Once
@@ -44,8 +45,13 @@ func newLink(boot string) *link {
 
 func (l *link) Hello() *openclaw.Hello { return &l.hello }
 func (l *link) Done() <-chan struct{}  { return l.done }
-func (l *link) Err() error             { return &openclaw.ClosedError{Code: openclaw.CloseAbnormal} }
-func (l *link) Close()                 { l.once.Do(func() { close(l.done) }) }
+func (l *link) Err() error {
+	if l.end != nil {
+		return l.end
+	}
+	return &openclaw.ClosedError{Code: openclaw.CloseAbnormal}
+}
+func (l *link) Close() { l.once.Do(func() { close(l.done) }) }
 
 func (l *link) Agent(r openclaw.AgentRequest, on func(openclaw.AgentAnswer)) error {
 	if l.onAgent != nil {

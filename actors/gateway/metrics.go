@@ -8,16 +8,17 @@ import (
 
 // Metrics of all gateway actors of a node.
 type Metrics struct {
-	gateways *prometheus.GaugeVec
-	sessions *prometheus.GaugeVec
-	busy     prometheus.Gauge // of sessions: those with a run
-	window   *prometheus.GaugeVec
-	running  *prometheus.GaugeVec
-	returned prometheus.Counter
-	orphans  prometheus.Counter
-	refused  prometheus.Counter
-	unlawful prometheus.Counter
-	deaths   *prometheus.CounterVec
+	gateways  *prometheus.GaugeVec
+	sessions  *prometheus.GaugeVec
+	busy      prometheus.Gauge // of sessions: those with a run
+	window    *prometheus.GaugeVec
+	running   *prometheus.GaugeVec
+	returned  prometheus.Counter
+	orphans   prometheus.Counter
+	refused   prometheus.Counter
+	unlawful  prometheus.Counter
+	deaths    *prometheus.CounterVec
+	announced prometheus.Counter
 }
 
 // NewMetrics registers the metrics with r; a nil r registers nowhere.
@@ -44,6 +45,9 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		refused: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "dash_gateway_provider_refusals_total", Help: "Runs that ended because a model provider refused the gateway's key or account, or is switched off for that.",
 		}),
+		announced: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "dash_gateway_announced_ends_total", Help: "Connections that ended because the gateway said that its process stops or restarts.",
+		}),
 		unlawful: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "dash_gateway_unlawful_transitions_total", Help: "State changes outside the table: a bug in Dash.",
 		}),
@@ -53,7 +57,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	}, []string{"kind"})
 	m.busy = m.sessions.WithLabelValues("busy")
 	if r != nil {
-		r.MustRegister(m.gateways, m.sessions, m.window, m.running, m.returned, m.orphans, m.refused, m.unlawful, m.deaths)
+		r.MustRegister(m.gateways, m.sessions, m.window, m.running, m.returned, m.orphans, m.refused, m.unlawful, m.deaths, m.announced)
 	}
 	return m
 }

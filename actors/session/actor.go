@@ -83,7 +83,7 @@ type Report struct {
 	Ref     messages.ClaimRef
 	Changed *messages.SessionChangedByG
 	Proof   *messages.Task
-	Trials  *messages.Trials // durable, with one more death
+	Trials  *messages.Trials // durable, with one more end of a process
 }
 
 // Over says that the run is over, and how; the actor is free for another.
@@ -154,7 +154,7 @@ type session struct {
 	watching   bool
 	unreadable int
 	over       Over // what is known of it so far
-	deaths     int  // of its task that the gateway actor was told of
+	ends       int  // of processes under its task that the gateway actor was told of
 	clock      clock
 	now        time.Time       // of the input under way
 	ctx        context.Context // ends with the run; nil until it is needed
@@ -263,7 +263,7 @@ func (s *session) begin(ctx actor.Context, b *Begin) {
 	s.known.ref = messages.ClaimRef{Task: b.Task.ID, Claim: b.Task.Claim}
 	s.life, s.ref, s.over = s.known.life, s.known.ref, Over{Ref: s.known.ref}
 	s.have, s.link, s.tracked, s.watching, s.unreadable = true, b.Link, "", false, 0
-	s.deaths = len(b.Task.Trials.GetDeaths())
+	s.ends = b.Task.Trials.Ends()
 	s.d.Run = Start(*b.Task, b.Session, b.History, b.Fresh)
 	if b.Link != nil {
 		s.decide(ctx, b.event())
@@ -289,8 +289,8 @@ func (s *session) decide(ctx actor.Context, e Event) {
 		s.tracked = id
 		ctx.Send(ctx.Parent(), Track{Ref: s.ref, RunID: id})
 	}
-	if t := s.d.Task.Trials; len(t.GetDeaths()) > s.deaths {
-		s.deaths = len(t.GetDeaths())
+	if t := s.d.Task.Trials; t.Ends() > s.ends {
+		s.ends = t.Ends()
 		ctx.Send(ctx.Parent(), Report{Ref: s.ref, Trials: t})
 	}
 	if s.d.Held() && !s.watching {

@@ -13,20 +13,23 @@ import (
 // way and succeed.
 
 // bury closes the account of a process that is gone: the time that the run was
-// at work there, and its death, unless it was stopped.
+// at work there, and its death. One that was stopped, or announced its end, did not
+// die, but not without end: a gateway that restarts again and again in good
+// order starts the same run again and again, too.
 func (d *decision) bury(t *messages.Task) {
 	at := d.lostAt
 	if !t.ActiveSince.IsZero() && !at.IsZero() {
 		t.Active += max(0, at.Sub(t.ActiveSince))
 	}
 	t.ActiveSince = time.Time{}
-	if !d.elsewhere() || d.sentBoot == d.ended && !d.rules.planned {
+	started := d.Task.State == messages.Running || d.accepted
+	if !d.elsewhere() || !started && !d.onBoot {
 		return
 	}
-	started := d.Task.State == messages.Running || d.accepted
-	if started || d.onBoot {
-		d.countDeath(t, started && t.Suspect()) // which is only sent alone
+	if planned := d.sentBoot == d.ended && !d.rules.planned; planned && !t.CountStop() {
+		return
 	}
+	d.countDeath(t, started && t.Suspect()) // which is only sent alone
 }
 
 func (d *decision) countDeath(t *messages.Task, alone bool) {

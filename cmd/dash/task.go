@@ -193,6 +193,9 @@ func tellTrials(t *terminal, task api.Task) {
 		}
 		fmt.Fprintf(t.err, "its gateway died %d times while it was at work on it%s\n", n, more)
 	}
+	if n := task.PlannedStops; n > 0 {
+		fmt.Fprintf(t.err, "its gateway was stopped or restarted in an orderly way %d times while it was at work on it; after %d times each counts as a death\n", n, messages.MaxStops)
+	}
 	if n := task.GivenBack; n > 0 {
 		fmt.Fprintf(t.err, "its attempt was given back %d times (the gateway refused it, got nothing of it, or was away); after %d times each counts\n", n, messages.MaxGivenBack)
 	}

@@ -1140,12 +1140,15 @@ type Task struct {
 
 	// OnUnknown What becomes of the task when its gateway is lost and nobody can learn whether it ran: `requeue` runs it again
 	// (at least once), `hold` waits for a decision (at most once).
-	OnUnknown OnUnknown    `json:"on_unknown"`
-	Pool      string       `json:"pool"`
-	Priority  Priority     `json:"priority"`
-	Replays   int32        `json:"replays"`
-	Requires  TaskRequires `json:"requires"`
-	Result    *TaskResult  `json:"result"`
+	OnUnknown OnUnknown `json:"on_unknown"`
+
+	// PlannedStops how often its gateway's process was stopped or restarted in an orderly way while it was at work on the task, since its last replay; after 5 each is a death, too
+	PlannedStops int32        `json:"planned_stops"`
+	Pool         string       `json:"pool"`
+	Priority     Priority     `json:"priority"`
+	Replays      int32        `json:"replays"`
+	Requires     TaskRequires `json:"requires"`
+	Result       *TaskResult  `json:"result"`
 
 	// RunId `<task>.<claim>`, the id of the run at the gateway
 	RunId     *string    `json:"run_id"`

@@ -54,7 +54,7 @@ func viewTask(t Task) api.Task {
 	v := api.Task{
 		Id: t.ID, Priority: api.Priority(t.Class.String()), State: api.TaskState(t.State.String()),
 		Tenant: t.Tenant, Pool: t.Pool, Session: text(t.Session), Gateway: text(t.Gateway),
-		Attempt: t.Attempt, Claim: t.Claim, Replays: t.Replays, Deaths: int32(len(t.Trials.GetDeaths())), GivenBack: t.Trials.GetGivenBack(),
+		Attempt: t.Attempt, Claim: t.Claim, Replays: t.Replays, Deaths: int32(len(t.Trials.GetDeaths())), PlannedStops: t.Trials.GetStops(), GivenBack: t.Trials.GetGivenBack(),
 		BlockedBy: text(t.BlockedBy), WaitingCode: (*api.TaskWaitingCode)(text(string(t.WaitingCode))), WaitingReason: text(t.WaitingReason),
 		Cancel:      viewCancel(t.Cancel),
 		Input:       api.TaskInput{Message: spec.GetMessage(), Model: text(spec.GetModel()), TimeoutSeconds: spec.GetTimeoutSeconds()},
