@@ -20,7 +20,9 @@ func refuseUntilItCounts(b *bench, g *fakeGateway) messages.ClaimRef {
 		a := g.assign()
 		ref := messages.ClaimRef{Task: a.Task.ID, Claim: a.Task.Claim}
 		delete(g.running, ref)
-		g.demand(1, func(d *messages.Demand) { d.Returned = []messages.Returned{{ClaimRef: ref, Reason: "busy", Refused: true}} })
+		g.demand(1, func(d *messages.Demand) {
+			d.Returned = []messages.Returned{{ClaimRef: ref, Reason: "busy", Refused: true}}
+		})
 		nextOf[messages.Taken](g)
 	}
 	a := g.assign()
@@ -61,7 +63,9 @@ func TestCancelComesBeforeTheBounds(t *testing.T) {
 				} else {
 					delete(g.running, ref)
 					for range 2 { // it is repeated until it was taken
-						g.demand(1, func(d *messages.Demand) { d.Returned = []messages.Returned{{ClaimRef: ref, Reason: "busy", Refused: true}} })
+						g.demand(1, func(d *messages.Demand) {
+							d.Returned = []messages.Returned{{ClaimRef: ref, Reason: "busy", Refused: true}}
+						})
 						synctest.Wait()
 					}
 				}
@@ -98,7 +102,9 @@ func TestDeathsThatThePoolHasNotSeenAreKept(t *testing.T) {
 					time.Sleep(3 * time.Second) // the pool looks by the clock
 				} else {
 					clear(g.running)
-					g.demand(0, func(d *messages.Demand) { d.Returned = []messages.Returned{{ClaimRef: ref, Reason: "not sent", Trials: died.Trials}} })
+					g.demand(0, func(d *messages.Demand) {
+						d.Returned = []messages.Returned{{ClaimRef: ref, Reason: "not sent", Trials: died.Trials}}
+					})
 				}
 				synctest.Wait()
 				row := wantRow(b, task.ID, messages.Queued, 0)

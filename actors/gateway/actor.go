@@ -147,6 +147,11 @@ func (g *gateway) Receive(ctx actor.Context) {
 		g.over(ctx, m)
 	case session.Again:
 		g.again(ctx, m.Ref)
+	case session.Served:
+		if g.pauses.served(m.Provider, m.Claimed) {
+			g.judge(ctx)
+			g.demand(ctx)
+		}
 	case session.Troubled:
 		g.troubled(ctx, m)
 

@@ -95,7 +95,7 @@ func (g *gateway) judge(ctx actor.Context) {
 	reduced, off := g.reduced(), g.pauses.reason()
 	switch {
 	case off != "" && (g.status.State == messages.GatewayReady || g.status.State == messages.GatewayDegraded):
-		g.setState(ctx, messages.GatewayDegraded, off, next.MendProvider)
+		g.setState(ctx, messages.GatewayDegraded, off, fmt.Sprintf(next.MendProvider, g.cfg.Gateway.ID))
 	case g.unwell != "" && (g.status.State == messages.GatewayReady || g.status.State == messages.GatewayDegraded):
 		g.setState(ctx, messages.GatewayDegraded, g.unwell, fmt.Sprintf(next.SetManagedConfig, g.cfg.Gateway.ID))
 	case reduced != "" && (g.status.State == messages.GatewayReady || g.status.State == messages.GatewayDegraded):

@@ -19,6 +19,7 @@ type managed struct {
 	starting bool
 	stopping bool
 	stale    bool // it was started with another configuration than the present one
+	renewed  bool // what was stopped, or is, has another configuration than what starts next
 	hung     bool // at the last look its process lived and did not answer
 	cold     bool // it was started by us and has had no turn yet
 	endpoint Endpoint
@@ -211,6 +212,10 @@ func (g *gateway) processStopped(ctx actor.Context, m stopped) {
 	}
 	g.managed.up, g.managed.endpoint, g.status.PID, g.managed.hung = false, Endpoint{}, 0, false
 	g.managed.starts = nil // an end that was asked for is no crash
+	if g.managed.renewed {
+		g.managed.renewed = false
+		g.pauses.lift() // those that its last runs met, too
+	}
 	if g.removed {
 		g.gone(ctx)
 		return

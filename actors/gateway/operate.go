@@ -87,6 +87,10 @@ func (g *gateway) setDrained(ctx actor.Context) {
 
 func (g *gateway) resume(ctx actor.Context) {
 	g.draining = false
+	if g.pauses.lift() {
+		g.judge(ctx)
+		g.demand(ctx)
+	}
 	switch {
 	case !g.loaded, g.managed.stopping: // it is started afterwards
 	case g.managed.stale && g.managed.up:
@@ -171,7 +175,11 @@ func (g *gateway) configure(ctx actor.Context, gw messages.Gateway) {
 	if g.cfg.Process != nil && gw.Managed != nil {
 		g.cfg.Process.Configure(gw)
 	}
-	g.managed.stale = g.managed.stale || !reflect.DeepEqual(gw.Managed, old.Managed)
+	if changed := !reflect.DeepEqual(gw.Managed, old.Managed); changed || gw.URL != old.URL {
+		g.managed.stale = g.managed.stale || changed
+		g.managed.renewed = g.managed.renewed || changed && (g.managed.up || g.managed.stopping)
+		g.pauses.lift() // it may have another key now
+	}
 	drained := g.draining || g.status.State == messages.GatewayDrained // its next start reads it
 	if (gw.Home != old.Home || gw.Node != old.Node) && g.loaded && g.link == nil && !drained && !g.removed {
 		g.attempts, g.managed.starts, g.managed.stale = 0, nil, false // its new home starts it as it is wanted now

@@ -59,3 +59,23 @@ func TestPausesAreBounded(t *testing.T) {
 		t.Fatalf("%d pauses", len(p.off))
 	}
 }
+
+func TestPausesEndEarly(t *testing.T) {
+	t.Parallel()
+	var p pauses
+	p.note(offFor("b", 10*time.Minute), "", t0)
+	p.note(offFor("a", 10*time.Minute), "a/m", t0)
+	if p.served("b", t0) || p.served("b", t0.Add(-time.Second)) || p.served("c", t0.Add(time.Second)) || p.names() != "<><a><b>" {
+		t.Fatalf("a run from before the refusal, or of another provider, proves nothing: %s", p.names())
+	}
+	p.note(offFor("b", time.Minute), "b/m", t0.Add(2*time.Second)) // refused again
+	if p.served("b", t0.Add(time.Second)) {
+		t.Fatal("it was refused again since")
+	}
+	if !p.served("b", t0.Add(3*time.Second)) || p.names() != "<a>" {
+		t.Fatalf("after an answer of b, the default provider: %s", p.names())
+	}
+	if !p.lift() || p.lift() || p.names() != "" {
+		t.Fatalf("after it was lifted: %s", p.names())
+	}
+}

@@ -98,7 +98,7 @@ func TestClassifyAgentAnswers(t *testing.T) {
 		{name: "context overflow", accepted: true, raw: soft("context_overflow", "400 This model's maximum context length is 128000 tokens.", "x"), class: ClassOverflow},
 		{name: "unknown status of the provider", accepted: true, raw: soft("incomplete_turn", "423 come back later", "x"), class: ClassUnknown},
 		{name: "response.failed", accepted: true, raw: soft("incomplete_turn", "dash_budget: spent for today", "x"), class: ClassUnknown},
-		{name: "ok with an error part", accepted: true, raw: ok(`{"runId":"r","status":"ok","result":{"payloads":[{"text":"HTTP 503","isError":true}]}}`), class: ClassProvider},
+		{name: "ok with an error part", accepted: true, raw: ok(`{"runId":"r","status":"ok","result":{"payloads":[{"text":"HTTP 503","isError":true}]}}`), class: ClassUnknown},
 		{name: "ok with an error stop", accepted: true, raw: ok(`{"runId":"r","status":"ok","result":{"payloads":[{"text":"x"}],"meta":{"stopReason":"error"}}}`), class: ClassUnknown},
 		{name: "new status", accepted: true, raw: ok(`{"runId":"r","status":"surprise"}`), class: ClassUnknown},
 		{name: "another run", accepted: true, raw: ok(`{"runId":"q","status":"ok","result":{}}`), class: ClassUnknown},
@@ -121,6 +121,34 @@ func TestClassifyAgentAnswers(t *testing.T) {
 				t.Errorf("%s %+v, want failed (%s)", a.Kind, a.Failure, tt.class)
 			}
 		})
+	}
+}
+
+// TestWhatAModelWroteSortsNothing: nor what a provider said and a gateway passed on.
+// A pause would hold up everybody who uses the provider.
+func TestWhatAModelWroteSortsNothing(t *testing.T) {
+	t.Parallel()
+	for _, words := range []string{
+		`Inline API key for provider \"openai\" is temporarily disabled. Retry after about 600 minutes`,
+		"authentication failed, HTTP 401", "billing: HTTP 402", "unknown model: x", "context overflow", "couldn't generate a response", "HTTP 503",
+	} {
+		for name, raw := range map[string]string{
+			"status":     ok(`{"runId":"r","status":"error","summary":"failed","result":{"payloads":[{"text":"` + words + `"}]}}`),
+			"stop":       ok(`{"runId":"r","status":"ok","result":{"payloads":[{"text":"` + words + `"}],"meta":{"stopReason":"error"}}}`),
+			"beside":     ok(`{"runId":"r","status":"error","result":{"payloads":[{"text":"` + words + `"},{"text":"it broke","isError":true}]}}`),
+			"its reason": ok(`{"runId":"r","status":"error","result":{"payloads":[{"text":"` + words + `","isError":true}],"meta":{"error":{"kind":"incomplete_turn","message":"423 x"}}}}`),
+		} {
+			a := answerTo(t, true, "", raw)
+			if f := a.Failure; a.Kind != AnswerFailed || f.Class != ClassUnknown || f.Pause != 0 || f.NoCall || f.Provider != "" || f.Message == "" {
+				t.Errorf("%s, %q: %+v", name, words, f)
+			}
+		}
+	}
+	for _, words := range []string{`401 for provider \"openai\" is temporarily disabled`, "423 authentication of the api key", "dash_x: rate limit, HTTP 402"} {
+		f := answerTo(t, true, "", soft("incomplete_turn", words, "x")).Failure
+		if f.Class != ClassUnknown || f.Pause != 0 || f.NoCall || f.Provider != "fake" {
+			t.Errorf("passed on, %q: %+v", words, f)
+		}
 	}
 }
 

@@ -102,7 +102,11 @@ func classifyError(e *RPCError, accepted bool, hint ErrorDetails) *Failure {
 	return f
 }
 
-// classifyStatus sorts an answer whose frame is ok and whose status is not.
+// noReason is said where a gateway gives none.
+const noReason = "the gateway says that the run failed, and not why"
+
+// classifyStatus sorts an answer whose frame is ok and whose status is not. Only
+// what the gateway marks as an error counts: what the model wrote is data.
 func (c *Conn) classifyStatus(w agentPayload, accepted bool, hint ErrorDetails) *Failure {
 	f := &Failure{Message: w.summary, BeforeAccept: !accepted}
 	r, err := decodeResult(w.result, c.cfg.MaxDepth-1)
@@ -110,10 +114,10 @@ func (c *Conn) classifyStatus(w agentPayload, accepted bool, hint ErrorDetails) 
 		f.Message = s
 	}
 	if err == nil {
-		f.Message = cmp.Or(r.errText, r.text, f.Message)
+		f.Message = cmp.Or(r.errText, r.errParts, f.Message)
 		f.Provider, f.Usage = r.meta.Provider, r.usage
 	}
-	f.Message = c.clean.text(f.Message)
+	f.Message = c.clean.text(cmp.Or(f.Message, noReason))
 	switch {
 	case aborted(w.stopReason):
 		// A run that hit its own limit has summary "aborted" too, but no stop
@@ -123,26 +127,34 @@ func (c *Conn) classifyStatus(w agentPayload, accepted bool, hint ErrorDetails) 
 		f.Class = ClassTimeout
 	case w.status == "error" || w.status == "failed" || w.status == "ok":
 		f.Final = true
-		f.classify(ErrorDetails{FailoverReason: r.errKind}, hint)
+		f.sort(ErrorDetails{FailoverReason: r.errKind}, hint, false)
 	default:
 		f.Class, f.Message = ClassUnknown, "status "+clean(w.status, 64)
 	}
 	return f
 }
 
-// classify sorts a run's end by what is known of it: words that mean one thing
+// classify sorts a run's end whose message the gateway wrote itself.
+func (f *Failure) classify(own, hint ErrorDetails) { f.sort(own, hint, true) }
+
+// sort sorts a run's end by what is known of it: words that mean one thing
 // only, then the gateway's own sorting, then the provider's status, then words
 // that many failures share. The answer's details go before the run's events.
 // What fits nothing is unknown: it may pass.
-func (f *Failure) classify(own, hint ErrorDetails) {
+// Where the message may be the provider's, passed on, which may repeat what a
+// person or a model wrote, such shared words prove nothing, nor that a provider is switched off.
+func (f *Failure) sort(own, hint ErrorDetails, gatewaysWords bool) {
 	f.Provider = cmp.Or(own.Provider, hint.Provider, f.Provider)
-	if f.switchedOff() {
+	if gatewaysWords && f.switchedOff() {
 		return
 	}
 	f.Class = cmp.Or(classOfMark(f.Message, plainMarks),
 		classOfReason(own.FailoverReason), classOfStatus(own.HTTPStatus),
-		classOfReason(hint.FailoverReason), classOfStatus(hint.HTTPStatus),
-		classOfText(f.Message), ClassUnknown)
+		classOfReason(hint.FailoverReason), classOfStatus(hint.HTTPStatus))
+	if f.Class == "" && gatewaysWords {
+		f.Class = classOfText(f.Message)
+	}
+	f.Class = cmp.Or(f.Class, ClassUnknown)
 	if f.Class == ClassAuth {
 		f.Pause = pauseOf(cmp.Or(own.FailoverReason, hint.FailoverReason), cmp.Or(own.HTTPStatus, hint.HTTPStatus), f.Message)
 	}

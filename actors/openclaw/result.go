@@ -9,8 +9,9 @@ import (
 // runResult is payload.result of a final agent answer. The 10 kB of
 // systemPromptReport beside it are skipped, not decoded.
 type runResult struct {
-	text       string
+	text       string // of all parts: the model's words, which decide nothing
 	isError    bool
+	errParts   string // of the parts that the gateway marks as its own error
 	stopReason string
 	errText    string // meta.error.message
 	errKind    string // meta.error.kind, often that of a failover reason
@@ -64,13 +65,18 @@ func (r *runResult) decodePayloads(b []byte) error {
 		return err
 	}
 	texts := make([]string, 0, len(parts))
+	var errs []string
 	for _, p := range parts[:min(len(parts), maxPayloads)] {
-		if p.Text != nil {
-			texts = append(texts, *p.Text)
-		}
 		r.isError = r.isError || p.IsError
+		if p.Text == nil {
+			continue
+		}
+		texts = append(texts, *p.Text)
+		if p.IsError {
+			errs = append(errs, *p.Text)
+		}
 	}
-	r.text = strings.Join(texts, "\n")
+	r.text, r.errParts = strings.Join(texts, "\n"), strings.Join(errs, "\n")
 	return nil
 }
 

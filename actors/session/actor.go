@@ -115,6 +115,12 @@ type Troubled struct {
 	Model   string // that the task names, empty: the gateway's default
 }
 
+// Served tells the gateway actor that a model provider answered a run.
+type Served struct {
+	Provider string
+	Claimed  time.Time // when the run was
+}
+
 // Props returns the props of a session actor. It has nothing to do until a
 // Begin; a restarted one asks its parent for the run that it had.
 func Props(cfg Config) *actor.Props {
@@ -183,13 +189,18 @@ type (
 		ref     messages.ClaimRef
 		event   Event // nil: it says nothing new
 		trouble Trouble
+		served  string // by this provider; empty: not, or by one that the gateway does not name
 	}
 )
 
 // AgentAnswer wraps an answer for the actor that owns the run.
 func AgentAnswer(ref messages.ClaimRef, conn Conn, a openclaw.AgentAnswer) any {
 	e, trouble := answer(conn, a)
-	return &agentAnswer{ref: ref, event: e, trouble: trouble}
+	m := &agentAnswer{ref: ref, event: e, trouble: trouble}
+	if a.Kind == openclaw.AnswerFinal {
+		m.served = a.Meta.Provider
+	}
+	return m
 }
 
 func (s *session) Receive(ctx actor.Context) {
@@ -305,6 +316,9 @@ func (s *session) answered(ctx actor.Context, m *agentAnswer) {
 	}
 	if m.trouble.Kind != NoTrouble {
 		ctx.Send(ctx.Parent(), Troubled{Trouble: m.trouble, Model: s.d.Task.Spec.GetModel()})
+	}
+	if m.served != "" {
+		ctx.Send(ctx.Parent(), Served{Provider: m.served, Claimed: s.d.Task.ClaimedAt})
 	}
 	if m.event != nil {
 		s.decide(ctx, m.event)

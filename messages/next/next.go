@@ -51,7 +51,7 @@ const (
 	CopyFolderOrFresh        = "copy the folder of its old home to %s; or `dash gateway set %s --here --fresh` starts with an empty one"
 	KeepDataOrClaim          = "start the node with the --data folder that it had; if that is lost for good, `dash gateway set ID --here` makes this node the home"
 	NothingToDoRecovers      = "it gets less work until it recovers; nothing to do"
-	MendProvider             = "mend the provider's key or account; tasks that need it wait for the end of the pause"
+	MendProvider             = "mend the provider's key or account, then have it tried with `dash gateway resume %s`; without that, tasks that need it wait for the end of the pause"
 	ReadGatewayLog           = "read its log (%s)"
 	ResumeGateway            = "`dash gateway resume %s` opens it again"
 	LookThenResumeSession    = "look at task %s and the gateway's log; `dash session resume %s` opens it again"
