@@ -134,7 +134,9 @@ func (g *gateway) Receive(ctx actor.Context) {
 	case session.Track:
 		g.track(m)
 	case session.Attends:
-		g.routes.wait(m)
+		if g.claims[m.Ref] != nil { // what is said last of a claim is nothing
+			g.routes.wait(m)
+		}
 	case session.Report:
 		g.report(ctx, m)
 	case session.Suspect:
