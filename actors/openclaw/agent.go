@@ -205,6 +205,12 @@ func (c *Conn) decodeSuccess(a AgentAnswer, w agentPayload, p *pending) AgentAns
 		a.Kind, a.Failure = AnswerFailed, c.classifyStatus(w, p.accepted, p.hint)
 		return a
 	}
+	if r.silent && r.text == "" && r.spawned == 0 { // 2026.9 says itself that this failed
+		a.Kind = AnswerFailed
+		a.Failure = &Failure{Class: ClassEmpty, Message: "Agent couldn't generate a response: the model answered NO_REPLY.", Final: true,
+			Provider: r.meta.Provider, Usage: r.usage}
+		return a
+	}
 	a.Kind = AnswerFinal
 	a.Text, a.CutFrom = content(r.text, c.cfg.MaxText)
 	a.Usage, a.Meta, a.Spawned = r.usage, r.meta, r.spawned

@@ -93,6 +93,13 @@ func TestClassifyAgentAnswers(t *testing.T) {
 		{name: "status error", accepted: true, raw: ok(`{"runId":"r","status":"error","result":{"payloads":[{"text":"⚠️ Agent run failed","isError":true}]}}`), class: ClassUnknown},
 		{name: "content filter", accepted: true, raw: soft("incomplete_turn", "Provider finish_reason: content_filter", "⚠️ Agent run failed (model: fake/fake-1)."), class: ClassFilter},
 		{name: "content filter of responses", accepted: true, raw: soft("incomplete_turn", "Provider incomplete_reason: content_filter", "x"), class: ClassFilter},
+		{name: "NO_REPLY, 2026.8.2", accepted: true, class: ClassEmpty,
+			raw: ok(`{"runId":"r","status":"ok","result":{"payloads":[],"meta":{"finalAssistantRawText":"NO_REPLY"}}}`)},
+		{name: "nothing yet, but a sub-agent", accepted: true, kind: AnswerFinal,
+			raw: ok(`{"runId":"r","status":"ok","result":{"payloads":[],"acceptedSessionSpawns":[{}],"meta":{"finalAssistantRawText":"NO_REPLY"}}}`)},
+		{name: "refusal, 2026.8.2", accepted: true, raw: unavailable("Anthropic refusal."), class: ClassRefused},
+		{name: "model not found, 2026.8.2", accepted: true, class: ClassModel,
+			raw: unavailable("The selected model was not found by the provider. Check the model id or choose a different model.")},
 		{name: "refusal", accepted: true, raw: soft("incomplete_turn", "The provider refused this request. Revise the request and try again.", "x"), class: ClassRefused},
 		{name: "empty answer", accepted: true, raw: soft("incomplete_turn", "⚠️ Agent couldn't generate a response. Please try again.", "x"), class: ClassEmpty},
 		{name: "context overflow", accepted: true, raw: soft("context_overflow", "400 This model's maximum context length is 128000 tokens.", "x"), class: ClassOverflow},
@@ -241,6 +248,24 @@ func TestMillisAreClamped(t *testing.T) {
 	} {
 		if got := millis([]byte(in), time.Minute); got != want {
 			t.Errorf("millis(%s) = %s, want %s", in, got, want)
+		}
+	}
+}
+
+// OpenClaw 2026.8.2 names the provider of a failed run in its text alone.
+func TestTheProviderInAText(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		text, provider string
+		pause          time.Duration
+	}{
+		{"⚠️ spoilt/fake-1 request failed (authentication failed, HTTP 401). Re-authenticate the provider and try again.", "spoilt", 30 * time.Second},
+		{"⚠️ spent (fake-1) returned a billing error — your API key has run out of credits or has an insufficient balance.", "spent", 10 * time.Minute},
+		{"I say: fake/x request failed (authentication failed)", "", 30 * time.Second},
+	} {
+		f := answerTo(t, true, "", unavailable(tt.text)).Failure
+		if f == nil || f.Class != ClassAuth || f.Provider != tt.provider || f.Pause != tt.pause || f.NoCall {
+			t.Errorf("%q: %+v", tt.text, f)
 		}
 	}
 }

@@ -145,6 +145,9 @@ func (f *Failure) classify(own, hint ErrorDetails) { f.sort(own, hint, true) }
 // person or a model wrote, such shared words prove nothing, nor that a provider is switched off.
 func (f *Failure) sort(own, hint ErrorDetails, gatewaysWords bool) {
 	f.Provider = cmp.Or(own.Provider, hint.Provider, f.Provider)
+	if gatewaysWords {
+		f.Provider = cmp.Or(f.Provider, providerIn(f.Message))
+	}
 	if gatewaysWords && f.switchedOff() {
 		return
 	}
@@ -183,6 +186,17 @@ var (
 	offMark     = regexp.MustCompile(`for provider "([^"]{1,128})" is temporarily disabled`)
 	offDuration = regexp.MustCompile(`after about ([0-9]{1,6}) (second|minute|hour)`)
 )
+
+// whoFailed is how the text of a failed run begins. 2026.8.2 names the provider
+// there alone.
+var whoFailed = regexp.MustCompile(`^(?:⚠️ )?([A-Za-z0-9._-]{1,128})(?:/| \()\S{1,256} (?:request failed|returned a billing error)`)
+
+func providerIn(msg string) string {
+	if m := whoFailed.FindStringSubmatch(msg); m != nil {
+		return m[1]
+	}
+	return ""
+}
 
 // switchedOff reports whether the run ended without a model call, because the
 // gateway leaves the provider alone for a while after it refused the key.
@@ -252,8 +266,10 @@ var (
 		{"couldn't generate a response", ClassEmpty},
 		{"_reason: content_filter", ClassFilter}, // finish_reason or incomplete_reason,
 		{"provider refused this request", ClassRefused},
+		{"anthropic refusal", ClassRefused}, // 2026.8.2
 		{"context overflow", ClassOverflow},
 		{"unknown model:", ClassModel},
+		{"selected model was not found", ClassModel}, // 2026.8.2 gives no reason beside it
 	}
 	sharedMarks = []textMark{
 		{"authentication", ClassAuth},

@@ -18,6 +18,7 @@ type runResult struct {
 	usage      *Usage // nil: not told
 	meta       RunMeta
 	spawned    int
+	silent     bool // the model said that it says nothing
 }
 
 // maxPayloads bounds the parts of one reply.
@@ -95,6 +96,11 @@ func (r *runResult) decodeMeta(b []byte, depth int) {
 			r.stopReason, _ = text(it.val)
 		case "error":
 			r.decodeError(it.val, depth-1)
+		case "finalAssistantRawText":
+			if len(it.val) <= maxShortText {
+				raw, _ := text(it.val)
+				r.silent = Silent(raw)
+			}
 		case "agentMeta":
 			r.decodeAgentMeta(it.val, depth-1)
 		}
