@@ -69,7 +69,7 @@ func TestTablesHoldTogether(t *testing.T) {
 	t.Parallel()
 	checkTable(t, "task", TaskTransitions, Scheduled, Expired, func(s TaskState) bool { return s.Terminal() })
 	checkTable(t, "gateway", GatewayTransitions, GatewayRegistered, GatewayRemoved, func(s GatewayState) bool { return s == GatewayRemoved })
-	checkTable(t, "session", SessionTransitions, SessionIdle, SessionClosed, func(s SessionState) bool { return s == SessionClosed })
+	checkTable(t, "session", SessionTransitions, SessionIdle, SessionRemoved, func(s SessionState) bool { return s == SessionRemoved })
 }
 
 func checkTable[S interface {

@@ -67,7 +67,7 @@ func TestEveryStateHasAnExit(t *testing.T) {
 	t.Run("session", func(t *testing.T) {
 		t.Parallel()
 		// A parked session is an operator's; a busy one's task ends as above.
-		exits(t, SessionTransitions, []SessionState{SessionIdle, SessionParked, SessionClosed},
+		exits(t, SessionTransitions, []SessionState{SessionIdle, SessionParked, SessionClosed, SessionRemoved},
 			"done", "restart", "give_up", "recovered_idle", "back_idle", "moved")
 	})
 }

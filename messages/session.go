@@ -1,6 +1,9 @@
 package messages
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Session is an agent session: an ordered conversation that belongs to one
 // pool and is bound to one gateway at a time.
@@ -11,7 +14,8 @@ type Session struct {
 	// Gateway holds the session; empty before its first task.
 	Gateway string
 	// Generation is the last part of its key at the gateway. It grows after
-	// every abort and on every move; the history is then replayed.
+	// every abort and on every move; the history is then replayed. The first one
+	// is FirstGeneration.
 	Generation int64
 	// Replay says that the present generation starts with the session's history.
 	Replay    bool
@@ -22,6 +26,25 @@ type Session struct {
 	Labels    map[string]string
 	CreatedAt time.Time
 	UpdatedAt time.Time
+}
+
+// FirstGeneration is that of a session opened at this time. Its id may have been
+// another session's that was removed, and a gateway may still know what was said
+// under that one's keys: no key is used twice.
+func FirstGeneration(at time.Time) int64 { return at.Unix() }
+
+// OpenedBefore is when a session of this generation had been opened.
+func OpenedBefore(generation int64) time.Time { return time.Unix(generation, 0).UTC() }
+
+// idReuse is less than the time between a session's last turn and the removal
+// that frees its id, and more than the clocks of two nodes may differ.
+const idReuse = 30 * time.Second
+
+// Turns are those of the given turns that are the session's own: an earlier one
+// with its id, which was removed, may have left some.
+func (s *Session) Turns(turns []Task) []Task {
+	opened := s.CreatedAt.Add(-idReuse)
+	return slices.DeleteFunc(turns, func(t Task) bool { return t.FinishedAt.Before(opened) })
 }
 
 // Key is the session's key at its gateway.

@@ -112,11 +112,14 @@ const (
 	SessionSuspended
 	SessionMoving
 	SessionClosed
+	// SessionRemoved is in no row: to write it removes the row.
+	SessionRemoved
 )
 
 var sessionStateNames = []string{
 	SessionIdle: "idle", SessionBusy: "busy", SessionFailed: "failed", SessionRecovering: "recovering",
 	SessionParked: "parked", SessionSuspended: "suspended", SessionMoving: "moving", SessionClosed: "closed",
+	SessionRemoved: "removed",
 }
 
 func (s SessionState) String() string { return stateName(sessionStateNames, int(s)) }

@@ -92,6 +92,7 @@ var SessionTransitions = []Transition[SessionState]{
 	{SessionMoving, "moved", SessionIdle},
 	{SessionIdle, "close", SessionClosed}, {SessionParked, "close", SessionClosed}, {SessionFailed, "close", SessionClosed},
 	{SessionSuspended, "close", SessionClosed}, {SessionMoving, "close", SessionClosed}, {SessionBusy, "close", SessionClosed},
+	{SessionClosed, "retention", SessionRemoved},
 }
 
 // Lawful reports whether the table allows the step from one state to another.

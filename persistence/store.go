@@ -152,7 +152,8 @@ type CancelRequest struct {
 }
 
 // SessionWrite upserts a session's row if the stored generation is
-// FromGeneration (or there is no row and FromGeneration is -1).
+// FromGeneration (or there is no row and FromGeneration is -1). A session in the
+// state removed has no row: to write it removes the row, under the same compare.
 type SessionWrite struct {
 	Session        messages.Session
 	FromGeneration int64

@@ -92,6 +92,28 @@ type UnparkSession struct {
 	Reply           chan<- SessionReply
 }
 
+// RetireSessions closes those of the sessions that nobody has used since
+// UnusedSince, and removes those that are closed since ClosedSince; a zero time
+// leaves them. The sessions are as somebody read them from the store: the pool's
+// owner decides, and leaves what has an open task or is being used.
+type RetireSessions struct {
+	Sessions                 []messages.Session
+	UnusedSince, ClosedSince time.Time
+	Reply                    chan<- Retired
+}
+
+// Due says whether a session would be closed or removed if it has no open task.
+func (m *RetireSessions) Due(s *messages.Session) bool {
+	_, due := retired(*s, m.UnusedSince, m.ClosedSince, s.UpdatedAt)
+	return due
+}
+
+// Retired is how many were closed and removed, and why some could not be.
+type Retired struct {
+	Closed, Removed int
+	Err             error
+}
+
 // SessionReply answers the session commands. A move is answered when it is
 // durable that it will happen: State is MOVING while a turn runs.
 type SessionReply struct {

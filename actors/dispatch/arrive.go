@@ -51,6 +51,7 @@ func (b *broker) unmake(e *entry) {
 	b.states[e.row.Class][e.row.State]--
 	b.s.loads[e.row.Class].add(&e.row, -1)
 	delete(b.tasks, e.row.ID)
+	b.openIn(e.item.Session, -1)
 	if e.armed != 0 {
 		b.s.send.Send(b.classes[e.row.Class], arm{task: e.row.ID})
 	}

@@ -22,6 +22,7 @@ type broker struct {
 	arb      *Arbiter
 	tasks    map[string]*entry
 	sessions map[string]*session
+	opens    map[string]int // open tasks by session, also those that are not in the order yet
 	gates    map[string]*gate
 	requests commit.Requests            // of the present turn
 	states   [numClasses][numStates]int // open tasks by class and state
@@ -63,7 +64,7 @@ type (
 func newBroker(s *shared, classes [numClasses]*actor.PID) *broker {
 	b := &broker{
 		s: s, pool: s.Pool, classes: classes, arb: NewArbiter(), tasks: map[string]*entry{},
-		sessions: map[string]*session{}, gates: map[string]*gate{},
+		sessions: map[string]*session{}, opens: map[string]int{}, gates: map[string]*gate{},
 	}
 	b.arb.Configure(limitsOf(&b.pool))
 	return b
@@ -156,6 +157,11 @@ func (b *broker) apply(e *entry, row messages.Task) {
 	}
 	b.count(e, &old, &row)
 	b.place(e, old.Gateway)
+	if was, is := old.ID != "" && !old.State.Terminal(), !row.State.Terminal(); is && !was {
+		b.openIn(e.item.Session, 1)
+	} else if was && !is {
+		b.openIn(e.item.Session, -1)
+	}
 	if row.State.Terminal() {
 		delete(b.tasks, row.ID)
 		if e.item.Session != "" {
@@ -163,6 +169,16 @@ func (b *broker) apply(e *entry, row messages.Task) {
 		}
 	}
 	b.armFor(e)
+}
+
+// openIn counts the open tasks of a session.
+func (b *broker) openIn(session string, n int) {
+	if session == "" {
+		return
+	}
+	if b.opens[session] += n; b.opens[session] == 0 {
+		delete(b.opens, session)
+	}
 }
 
 // count keeps the numbers by state, and what counts against the class's limits.

@@ -191,6 +191,12 @@ func (c *Client) UnparkSession(ctx context.Context, tenant, id string) (messages
 	})
 }
 
+// RetireSessions closes and removes sessions of a pool whose time is over.
+func (c *Client) RetireSessions(ctx context.Context, pool string, m RetireSessions) (Retired, error) {
+	r, err := ask(ctx, c, pool, func(ch chan Retired) any { m.Reply = ch; return m })
+	return r, first(err, r.Err)
+}
+
 func (c *Client) onSession(ctx context.Context, tenant, id string, m func(chan SessionReply) any) (messages.Session, error) {
 	s, err := c.Store.Session(ctx, tenant, id)
 	switch {

@@ -26,6 +26,8 @@ func (b *broker) command(ctx actor.Context, m any) {
 		b.moveSession(ctx, m)
 	case UnparkSession:
 		b.unpark(ctx, m)
+	case RetireSessions:
+		b.retire(ctx, m)
 	case SetPool:
 		b.setPool(ctx, m.Pool)
 		reply[error](m.Reply, nil)

@@ -50,6 +50,7 @@ func (b *broker) historyRead(ctx actor.Context, s *session, generation int64, tu
 		s.busy = true
 		b.s.after(storeRetry, b.self, again{func(actor.Context) { s.busy = false; b.loadHistory(s) }})
 	case s.row.Generation == generation:
+		turns = s.row.Turns(turns)
 		s.historyOf, s.history = generation, ""
 		if n := len(turns); n > 0 && turns[n-1].Generation != generation {
 			s.history = Replayed(turns)

@@ -54,7 +54,7 @@ func (b *broker) closeSession(ctx actor.Context, m CloseSession) {
 		case s.row.State == messages.SessionClosed:
 			reply(m.Reply, SessionReply{Session: s.row})
 			return
-		case b.arb.Open(s.key) > 0:
+		case b.opens[s.key] > 0:
 			reply(m.Reply, SessionReply{Session: s.row, Err: refuse(messages.CodeWrongState,
 				"the session has tasks that have not ended", next.CancelOrWait)})
 			return

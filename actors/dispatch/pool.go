@@ -227,6 +227,8 @@ func turnAway(m any) {
 		reply(m.Reply, SessionReply{Err: err})
 	case UnparkSession:
 		reply(m.Reply, SessionReply{Err: err})
+	case RetireSessions:
+		reply(m.Reply, Retired{Err: err})
 	case SetPool:
 		reply[error](m.Reply, err)
 	case DrainPool:

@@ -20,6 +20,9 @@ func (b *bench) session(id string) messages.Session {
 	return s
 }
 
+// renewals is how many new generations the session has had.
+func renewals(s *messages.Session) int64 { return s.Generation - messages.FirstGeneration(s.CreatedAt) }
+
 func TestSessionRunsInOrderOneAtATime(t *testing.T) {
 	play(t, nil, func(t *testing.T, b *bench) {
 		low1, low2 := b.submit(newTask(messages.Low, "s")), b.submit(newTask(messages.Low, "s"))
@@ -57,7 +60,7 @@ func TestSessionRunsInOrderOneAtATime(t *testing.T) {
 		g.end(a, messages.Succeeded)
 		g.end(g.assign(), messages.Succeeded)
 		b.pass(4*time.Second, g)
-		if s := b.session("s"); s.State != messages.SessionIdle || s.Gateway != "gw-1" || s.Generation != 0 {
+		if s := b.session("s"); s.State != messages.SessionIdle || s.Gateway != "gw-1" || renewals(&s) != 0 {
 			t.Fatalf("session at rest %+v", s)
 		}
 		none[*messages.Assign](other)
@@ -108,6 +111,27 @@ func TestSessionRefusals(t *testing.T) {
 	})
 }
 
+// TestCloseIsRefusedUnderAScheduledTask: it would come due in a closed session
+// and wait there for ever.
+func TestCloseIsRefusedUnderAScheduledTask(t *testing.T) {
+	play(t, nil, func(t *testing.T, b *bench) {
+		task := newTask(messages.Low, "s")
+		task.State, task.DueAt = messages.Scheduled, messages.Now().Add(time.Minute)
+		b.submit(task)
+		if _, err := b.client.CloseSession(b.ctx(), "default", "s"); messages.CodeOf(err) != messages.CodeWrongState {
+			t.Fatalf("close with a scheduled task: %v", err)
+		}
+		g := b.gateway("gw-1")
+		g.demand(1)
+		b.pass(2*time.Minute, g)
+		g.end(g.assign(), messages.Succeeded)
+		b.pass(2*time.Second, g)
+		if s, err := b.client.CloseSession(b.ctx(), "default", "s"); err != nil || s.State != messages.SessionClosed {
+			t.Fatalf("close after its end: %+v, %v", s, err)
+		}
+	})
+}
+
 func TestMoveCarriesTheHistoryOnce(t *testing.T) {
 	play(t, nil, func(t *testing.T, b *bench) {
 		g, other := b.gateway("gw-1"), b.gateway("gw-2")
@@ -126,7 +150,7 @@ func TestMoveCarriesTheHistoryOnce(t *testing.T) {
 		g.end(a, messages.Succeeded)
 		b.pass(2*time.Second, g, other)
 		a = other.assign()
-		if a.Session.Generation != 1 || !a.Session.Replay || a.Task.Generation != 1 {
+		if renewals(a.Session) != 1 || !a.Session.Replay || a.Task.Generation != a.Session.Generation {
 			t.Fatalf("moved with session %+v", a.Session)
 		}
 		if !strings.Contains(a.History, "User: hello") || !strings.Contains(a.History, "Assistant: answer to hello") {
@@ -134,7 +158,7 @@ func TestMoveCarriesTheHistoryOnce(t *testing.T) {
 		}
 		other.end(a, messages.Succeeded)
 		b.submit(newTask(messages.Low, "s"))
-		if a = other.assign(); a.History != "" || a.Session.Replay || a.Session.Generation != 1 {
+		if a = other.assign(); a.History != "" || a.Session.Replay || renewals(a.Session) != 1 {
 			t.Fatalf("the second turn has history %q and session %+v", a.History, a.Session)
 		}
 		if _, err = b.client.MoveSession(b.ctx(), "default", "s", "gw-9", false); messages.CodeOf(err) != messages.CodeNotFound {
@@ -167,7 +191,7 @@ func TestForcedMoveTakesTheTurnBack(t *testing.T) {
 				if w := nextOf[messages.Withdraw](g); w.Task != task.ID {
 					t.Fatalf("withdraw %+v", w)
 				}
-				if a := other.assign(); a.Task.ID != task.ID || a.Task.Claim != 2 || a.Task.Attempt != 1 || a.Session.Generation != 1 {
+				if a := other.assign(); a.Task.ID != task.ID || a.Task.Claim != 2 || a.Task.Attempt != 1 || renewals(a.Session) != 1 {
 					t.Fatalf("moved as %+v in %+v", a.Task, a.Session)
 				}
 			})
@@ -193,7 +217,7 @@ func TestSessionLeavesAGatewayThatIsGone(t *testing.T) {
 		other.demand(4)
 		for range 2 {
 			a := other.assign()
-			if a.Session.Generation != 1 || a.History == "" || a.Task.ID == third.ID {
+			if renewals(a.Session) != 1 || a.History == "" || a.Task.ID == third.ID {
 				t.Fatalf("goes on as %+v in %+v", a.Task, a.Session)
 			}
 		}
@@ -210,7 +234,7 @@ func TestGatewayOwnersSessionChangesAreTakenOver(t *testing.T) {
 		a := g.assign()
 		// The owner aborts the run: a new generation, failed, in one step with the end.
 		next := *a.Session
-		next.Generation, next.State, next.Replay = 1, messages.SessionFailed, true
+		next.Generation, next.State, next.Replay = next.Generation+1, messages.SessionFailed, true
 		b.store.set(func(m *memory) { m.sessions[sessionID("default", "s")] = next })
 		b.system.Root.Send(b.pool, messages.SessionChangedByG{Session: next})
 		g.end(a, messages.DeadLetter)
@@ -219,11 +243,11 @@ func TestGatewayOwnersSessionChangesAreTakenOver(t *testing.T) {
 		next.State = messages.SessionIdle
 		b.store.set(func(m *memory) { m.sessions[sessionID("default", "s")] = next })
 		b.system.Root.Send(b.pool, messages.SessionChangedByG{Session: next})
-		if a = g.assign(); a.Task.Generation != 1 || a.History != "" {
-			t.Fatalf("assigned %+v with history %q, want generation 1 and none", a.Task, a.History)
+		if a = g.assign(); a.Task.Generation != next.Generation || a.History != "" {
+			t.Fatalf("assigned %+v with history %q, want generation %d and none", a.Task, a.History, next.Generation)
 		}
 		old := next
-		old.Generation, old.State = 0, messages.SessionClosed
+		old.Generation, old.State = next.Generation-1, messages.SessionClosed
 		b.system.Root.Send(b.pool, messages.SessionChangedByG{Session: old})
 		g.end(a, messages.Succeeded)
 		b.submit(newTask(messages.Low, "s"))
@@ -237,12 +261,12 @@ func TestClaimWithAnOldGenerationIsRepeated(t *testing.T) {
 		b.submit(newTask(messages.Low, "s"))
 		b.store.set(func(m *memory) {
 			s := m.sessions[sessionID("default", "s")]
-			s.Generation = 3
+			s.Generation += 3
 			m.sessions[sessionID("default", "s")] = s
 		})
 		g := b.gateway("gw-1")
 		g.demand(1)
-		if a := g.assign(); a.Task.Generation != 3 || a.Task.Claim != 1 {
+		if a := g.assign(); renewals(a.Session) != 3 || a.Task.Generation != a.Session.Generation || a.Task.Claim != 1 {
 			t.Fatalf("assigned %+v", a.Task)
 		}
 	})
@@ -299,7 +323,7 @@ func TestSuspendedSessionGoesOn(t *testing.T) {
 		b.submit(newTask(messages.Low, "s"))
 		a := g.assign()
 		next := *a.Session
-		next.Generation, next.State, next.UpdatedAt = 1, messages.SessionSuspended, messages.Now()
+		next.Generation, next.State, next.UpdatedAt = next.Generation+1, messages.SessionSuspended, messages.Now()
 		b.store.set(func(m *memory) { m.sessions[sessionID("default", "s")] = next })
 		b.system.Root.Send(b.pool, messages.SessionChangedByG{Session: next})
 		g.end(a, messages.Cancelled)
@@ -307,7 +331,7 @@ func TestSuspendedSessionGoesOn(t *testing.T) {
 		b.pass(50*time.Second, g)
 		none[*messages.Assign](g)
 		b.pass(15*time.Second, g)
-		if a = g.assign(); a.Session.Generation != 2 {
+		if a = g.assign(); renewals(a.Session) != 2 {
 			t.Fatalf("goes on in %+v", a.Session)
 		}
 	})

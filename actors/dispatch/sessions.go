@@ -25,6 +25,7 @@ type session struct {
 	historyOf int64 // -1: not loaded
 	used      time.Time
 	force     bool                         // a move under way does not wait for the running turn
+	ending    bool                         // the write under way closes or removes it
 	waiting   []func(actor.Context, error) // those who wait for known
 	later     []any                        // commands that wait for the operation under way
 }
@@ -94,6 +95,7 @@ func (b *broker) sessionWrite(s *session, next messages.Session) (*persistence.S
 func (b *broker) sessionWritten(s *session, w *persistence.SessionWrite, ok bool) {
 	s.busy = false
 	if ok {
+		s.ending = false
 		h, of := s.history, s.historyOf
 		b.learn(s, w.Session)
 		if of == w.Session.Generation {
@@ -108,6 +110,7 @@ func (b *broker) sessionWritten(s *session, w *persistence.SessionWrite, ok bool
 // writeSession writes a session by itself. then runs when it is over.
 func (b *broker) writeSession(ctx actor.Context, s *session, next messages.Session, failFast bool, then func(actor.Context, error)) {
 	w, events := b.sessionWrite(s, next)
+	s.ending = next.State == messages.SessionClosed || next.State == messages.SessionRemoved
 	b.bind(s)
 	op := persistence.Op{Fences: b.s.fences, Session: w, Events: events}
 	b.request(op, failFast, func(ctx actor.Context, d commit.Done) {
@@ -123,7 +126,9 @@ func (b *broker) writeSession(ctx actor.Context, s *session, next messages.Sessi
 			}
 			then(ctx, err)
 		}
-		b.sessionLater(ctx, s)
+		if !s.busy { // else its row is being read, and they are told then
+			b.sessionFound(ctx, s, nil)
+		}
 	})
 }
 
@@ -179,7 +184,7 @@ func accepts(row *messages.Session) error {
 func (b *broker) open(ctx actor.Context, tenant, id string, labels map[string]string, then func(actor.Context, *session, bool, error)) {
 	s := b.session(sessionID(tenant, id))
 	s.used = b.now
-	if s.known {
+	if s.known && !s.ending {
 		then(ctx, s, false, nil)
 		return
 	}
@@ -204,7 +209,7 @@ func (b *broker) create(ctx actor.Context, s *session, labels map[string]string,
 	s.busy = true
 	row := messages.Session{
 		Tenant: s.row.Tenant, ID: s.row.ID, Pool: b.pool.ID, State: messages.SessionIdle, Labels: labels,
-		CreatedAt: b.now, UpdatedAt: b.now,
+		Generation: messages.FirstGeneration(b.now), CreatedAt: b.now, UpdatedAt: b.now,
 	}
 	op := persistence.Op{
 		Fences:  b.s.fences,
@@ -246,7 +251,7 @@ func (b *broker) reloadSession(tenant, id string) {
 }
 
 func (b *broker) sessionRead(ctx actor.Context, s *session, row messages.Session, err error) {
-	s.busy = false
+	s.busy, s.ending = false, false
 	switch {
 	case err == nil && row.Pool != b.pool.ID:
 		err = refuse(messages.CodeWrongPool, "the session belongs to pool "+row.Pool, next.NameThatPool)
@@ -257,7 +262,7 @@ func (b *broker) sessionRead(ctx actor.Context, s *session, row messages.Session
 			b.learn(s, row)
 		}
 	case errors.Is(err, persistence.ErrNotFound):
-		err = nil // those who wait create it
+		err, s.known = nil, false // those who wait create it
 		if b.arb.Open(s.key) > 0 && len(s.waiting) == 0 {
 			// Tasks name a session without a row: the row is made again.
 			b.create(ctx, s, nil, func(actor.Context, *session, bool, error) {})

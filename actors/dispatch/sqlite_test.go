@@ -64,7 +64,7 @@ func TestOnARealStore(t *testing.T) {
 	}
 	b.eventually("nothing open", func() bool { return b.stats().Open == 0 })
 	s, err := b.client.MoveSession(b.ctx(), "default", "s-0", "", false)
-	if err != nil || s.Generation != 1 {
+	if err != nil || renewals(&s) != 1 {
 		t.Fatalf("move: %+v, %v", s, err)
 	}
 	_ = b.system.Root.StopFuture(w).Wait()

@@ -114,7 +114,12 @@ func (m *memory) one(op *persistence.Op) persistence.Outcome {
 			}
 			return out
 		}
-		writes = append(writes, func() { m.sessions[key] = w.Session })
+		writes = append(writes, func() {
+			m.sessions[key] = w.Session
+			if w.Session.State == messages.SessionRemoved {
+				delete(m.sessions, key)
+			}
+		})
 	}
 	for _, f := range writes {
 		f()

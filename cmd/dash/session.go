@@ -231,6 +231,7 @@ func sessionResumeCommand(t *terminal) *cobra.Command {
 func sessionCloseCommand(t *terminal) *cobra.Command {
 	return oneSession(t, &cobra.Command{
 		Use: "close ID", Short: "Close a session; refused while it has open tasks",
+		Long:    "A closed session takes no more tasks. After the node's --session-retention (30 days unless\nconfigured) it is removed, and its id is free for a new one; its tasks stay for --retention.",
 		Example: "  dash session close s-1",
 	}, func(ctx context.Context, c *client, _ output, id string, q url.Values) error {
 		call := request{method: http.MethodDelete, path: sessionPath(id), query: q, header: post("", nil).header}

@@ -221,6 +221,7 @@ const (
 	SessionStateMoving     SessionState = "moving"
 	SessionStateParked     SessionState = "parked"
 	SessionStateRecovering SessionState = "recovering"
+	SessionStateRemoved    SessionState = "removed"
 	SessionStateSuspended  SessionState = "suspended"
 )
 
@@ -240,6 +241,8 @@ func (e SessionState) Valid() bool {
 	case SessionStateParked:
 		return true
 	case SessionStateRecovering:
+		return true
+	case SessionStateRemoved:
 		return true
 	case SessionStateSuspended:
 		return true
@@ -1011,11 +1014,13 @@ type Session struct {
 	Id         string    `json:"id"`
 
 	// Labels names match `^[A-Za-z0-9._/-]{1,63}$`
-	Labels    Labels       `json:"labels"`
-	NextStep  *string      `json:"next_step"`
-	Pool      string       `json:"pool"`
-	Reason    *string      `json:"reason"`
-	Restarts  int          `json:"restarts"`
+	Labels   Labels  `json:"labels"`
+	NextStep *string `json:"next_step"`
+	Pool     string  `json:"pool"`
+	Reason   *string `json:"reason"`
+	Restarts int     `json:"restarts"`
+
+	// State A closed session takes no task. It is kept for the node's `session-retention` (30 days unless configured) and then `removed`: only its last event has that state. Its tasks and results stay for theirs. From then on its id is free; a task that names it opens a new session, which knows nothing of the old one.
 	State     SessionState `json:"state"`
 	Tenant    string       `json:"tenant"`
 	UpdatedAt time.Time    `json:"updated_at"`
@@ -1023,16 +1028,18 @@ type Session struct {
 
 // SessionChanged defines model for SessionChanged.
 type SessionChanged struct {
-	From       *string      `json:"from"`
-	Gateway    *string      `json:"gateway"`
-	Generation int64        `json:"generation"`
-	Id         string       `json:"id"`
-	NextStep   *string      `json:"next_step"`
-	Pool       string       `json:"pool"`
-	Reason     *string      `json:"reason"`
-	Restarts   int32        `json:"restarts"`
-	State      SessionState `json:"state"`
-	Tenant     string       `json:"tenant"`
+	From       *string `json:"from"`
+	Gateway    *string `json:"gateway"`
+	Generation int64   `json:"generation"`
+	Id         string  `json:"id"`
+	NextStep   *string `json:"next_step"`
+	Pool       string  `json:"pool"`
+	Reason     *string `json:"reason"`
+	Restarts   int32   `json:"restarts"`
+
+	// State A closed session takes no task. It is kept for the node's `session-retention` (30 days unless configured) and then `removed`: only its last event has that state. Its tasks and results stay for theirs. From then on its id is free; a task that names it opens a new session, which knows nothing of the old one.
+	State  SessionState `json:"state"`
+	Tenant string       `json:"tenant"`
 }
 
 // SessionPage defines model for SessionPage.
@@ -1041,7 +1048,7 @@ type SessionPage struct {
 	NextCursor *string   `json:"next_cursor"`
 }
 
-// SessionState defines model for SessionState.
+// SessionState A closed session takes no task. It is kept for the node's `session-retention` (30 days unless configured) and then `removed`: only its last event has that state. Its tasks and results stay for theirs. From then on its id is free; a task that names it opens a new session, which knows nothing of the old one.
 type SessionState string
 
 // SubmitInput defines model for SubmitInput.

@@ -111,7 +111,8 @@ func (p *plan) apply(i int, op *persistence.Op) persistence.Outcome {
 		out = p.doCancel(i, t, op.Cancel)
 	}
 	if s != nil {
-		s.known, s.exists, s.generation, s.write = true, true, op.Session.Session.Generation, &op.Session.Session
+		w := &op.Session.Session
+		s.known, s.exists, s.generation, s.write = true, w.State != messages.SessionRemoved, w.Generation, w
 	}
 	if op.Gateway != nil {
 		p.statuses[op.Gateway.ID].write = op.Gateway

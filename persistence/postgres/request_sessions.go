@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/dash-fleet/dash/messages"
 )
 
 func (r *request) addSessions(p *plan) error {
@@ -40,9 +42,9 @@ func (r *request) addSessions(p *plan) error {
 			a.end()
 			continue
 		}
-		data, err := json.Marshal(s.write)
+		data, err := sessionData(s.write)
 		if err != nil {
-			return fmt.Errorf("encode session: %w", err)
+			return err
 		}
 		a.text(s.write.Pool)
 		a.i8(s.write.Generation)
@@ -50,6 +52,19 @@ func (r *request) addSessions(p *plan) error {
 		a.end()
 	}
 	return nil
+}
+
+// sessionData is what is stored of a session. Of one that is removed that is
+// nothing, and a trigger takes the row away.
+func sessionData(s *messages.Session) ([]byte, error) {
+	if s.State == messages.SessionRemoved {
+		return []byte{}, nil
+	}
+	data, err := json.Marshal(s)
+	if err != nil {
+		return nil, fmt.Errorf("encode session: %w", err)
+	}
+	return data, nil
 }
 
 func (r *request) addStatuses(p *plan) error {

@@ -181,16 +181,33 @@ func (j *rebuild) survived(ctx context.Context, list []messages.Task) error {
 	return j.write(ctx, ops)
 }
 
-// noteSession collects the greatest generation that a session is known to have used.
+// noteSession collects the greatest generation that a session is known to have
+// used, and when its first task came.
 func (j *rebuild) noteSession(t *messages.Task) {
 	if t.Session == "" {
 		return
 	}
 	k := agentField(t.Tenant, t.Session)
 	s, ok := j.sessions[k]
-	if !ok || s.Generation < t.Generation {
-		j.sessions[k] = messages.Session{Tenant: t.Tenant, ID: t.Session, Pool: t.Pool, Generation: t.Generation}
+	first := t.CreatedAt
+	if ok && s.CreatedAt.Before(first) {
+		first = s.CreatedAt
 	}
+	if !ok || s.Generation < t.Generation {
+		s = messages.Session{Tenant: t.Tenant, ID: t.Session, Pool: t.Pool, Generation: t.Generation}
+	}
+	s.CreatedAt = first
+	j.sessions[k] = s
+}
+
+// opened is when the session was: with its first task, unless that was one of an
+// earlier session with its id, which was removed. The generation tells: it is
+// later by a second for each new one, and by the gap for each loss.
+func opened(s *messages.Session, now time.Time) time.Time {
+	if at := messages.OpenedBefore(s.Generation); at.Sub(s.CreatedAt) > time.Hour && !at.After(now) {
+		return at
+	}
+	return s.CreatedAt
 }
 
 // writeSessions makes the sessions that are missing, each with a generation
@@ -198,6 +215,8 @@ func (j *rebuild) noteSession(t *messages.Task) {
 func (j *rebuild) writeSessions(ctx context.Context) error {
 	var ops []persistence.Op
 	for k, s := range j.sessions {
+		now := messages.Now()
+		s.CreatedAt = opened(&s, now)
 		res, err := j.db.readTexts(ctx, "HMGET", j.db.key("agent"), k)
 		if err != nil {
 			return err
@@ -213,12 +232,8 @@ func (j *rebuild) writeSessions(ctx context.Context) error {
 			s = old
 			s.Generation = j.sessions[k].Generation
 		}
-		now := messages.Now()
 		s.Generation += generationGap
 		s.Replay, s.State, s.Gateway, s.UpdatedAt = true, messages.SessionIdle, "", now
-		if s.CreatedAt.IsZero() {
-			s.CreatedAt = now
-		}
 		s.Reason = "its row was lost with the data of the redis server; a new generation begins with the history"
 		ops = append(ops, persistence.Op{Session: &persistence.SessionWrite{Session: s, AnyGeneration: true}})
 		if len(ops) == restorePage {

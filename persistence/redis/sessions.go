@@ -16,8 +16,12 @@ import (
 // agentField orders sessions by id, then tenant.
 func agentField(tenant, id string) string { return id + "\x00" + tenant }
 
-// encodeSession puts the generation in front, where the script compares it.
+// encodeSession puts the generation in front, where the script compares it. A
+// removed session has no row.
 func encodeSession(s *messages.Session) ([]byte, error) {
+	if s.State == messages.SessionRemoved {
+		return []byte{}, nil
+	}
 	b, err := json.Marshal(s)
 	if err != nil {
 		return nil, fmt.Errorf("encode session: %w", err)

@@ -115,7 +115,7 @@ func (b *batch) apply(op *persistence.Op) (persistence.Outcome, error) {
 	}
 	if s := op.Session; s != nil {
 		e := b.sessions[sessionKey{s.Session.Tenant, s.Session.ID}]
-		e.exists, e.generation, e.write = true, s.Session.Generation, &s.Session
+		e.exists, e.generation, e.write = s.Session.State != messages.SessionRemoved, s.Session.Generation, &s.Session
 	}
 	if op.Gateway != nil {
 		b.statuses[op.Gateway.ID] = op.Gateway

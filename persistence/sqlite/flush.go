@@ -168,6 +168,10 @@ func (c *conn) insertTask(no int64, in *persistence.TaskInsert, t *messages.Task
 }
 
 func (c *conn) putSession(s *messages.Session) error {
+	if s.State == messages.SessionRemoved {
+		_, err := c.run(stRemoveSession, s.ID, s.Tenant)
+		return err
+	}
 	labels, err := encodeJSON(s.Labels, len(s.Labels) == 0)
 	if err != nil {
 		return err

@@ -19,6 +19,7 @@ const (
 	stReadTask
 	stSessionGen
 	stPutSession
+	stRemoveSession
 	stPutStatus
 	stPutPoolSeq
 	stPutEvents
@@ -57,6 +58,7 @@ var statements = [numStmts]string{
  ON CONFLICT (id, tenant) DO UPDATE SET pool=excluded.pool, gateway=excluded.gateway, generation=excluded.generation, replay=excluded.replay,
  state=excluded.state, reason=excluded.reason, next_step=excluded.next_step, restarts=excluded.restarts, labels=excluded.labels,
  created_at=excluded.created_at, updated_at=excluded.updated_at`,
+	stRemoveSession: `DELETE FROM agent_sessions WHERE id=? AND tenant=?`,
 	stPutStatus: `INSERT OR REPLACE INTO gateway_status (id, tenant, owner, epoch, state, reason, next_step, boot_id, version, "window", running, restarts, pid, since)
  VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 	stPutPoolSeq: `INSERT OR REPLACE INTO pool_seqs (pool, seq) VALUES (?, ?)`,

@@ -20,6 +20,9 @@ var sessionTests = map[string]func(*testing.T, Engine){
 	"tenants are apart":      sessionTenants,
 	"order over all tenants": sessionOrder,
 	"transcript":             transcript,
+	"removal":                sessionRemoval,
+	"removal in one batch":   sessionRemovalInBatch,
+	"removal or use":         removalRace,
 }
 
 func session(id string, generation int64) messages.Session {

@@ -206,7 +206,7 @@ func (l *line) note(e *Event, known time.Time) {
 		l.freed = known
 	}
 	switch e.State {
-	case "parked", "suspended", "moving", "closed", "failed", "recovering":
+	case "parked", "suspended", "moving", "closed", "removed", "failed", "recovering":
 		l.shut = true
 	default:
 		l.shut = false

@@ -174,6 +174,7 @@ func (a *App) setup(ctx context.Context) error {
 		return err
 	}
 	a.startSweeper()
+	a.startSessionSweeper()
 	if err := a.watchEnds(); err != nil {
 		return err
 	}

@@ -171,11 +171,15 @@ const historyTurns = 200
 
 // history is what is replayed at the start of a session's new generation.
 func (f *fleet) history(ctx context.Context, tenant, session string) (string, error) {
+	s, err := f.app.store.Session(ctx, tenant, session)
+	if err != nil && !errors.Is(err, persistence.ErrNotFound) {
+		return "", err
+	}
 	tasks, err := f.app.store.Transcript(ctx, tenant, session, historyTurns)
 	if err != nil {
 		return "", err
 	}
-	return dispatch.Replayed(tasks), nil
+	return dispatch.Replayed(s.Turns(tasks)), nil
 }
 
 func dial(ctx context.Context, cfg openclaw.Config, h openclaw.Handler) (gateway.Link, error) {

@@ -71,11 +71,12 @@ func (c sessionCommands) Close(ctx context.Context, tenant, id string) error {
 
 // Transcript implements server.Sessions.
 func (c sessionCommands) Transcript(ctx context.Context, tenant, id string, limit int) ([]messages.Task, error) {
-	if _, err := c.Session(ctx, tenant, id); err != nil {
+	s, err := c.Session(ctx, tenant, id)
+	if err != nil {
 		return nil, err
 	}
 	rows, err := c.app.store.Transcript(ctx, tenant, id, limit)
-	return rows, refused(err, "session", id)
+	return s.Turns(rows), refused(err, "session", id)
 }
 
 // Move implements server.Sessions.

@@ -50,6 +50,11 @@ type Config struct {
 	PostgresAcceptLoss bool `key:"postgres-accept-loss" help:"run on a PostgreSQL server whose fsync or full_page_writes is off, which may lose accepted work in a crash, and say so on /health; without it such a server is refused"`
 	// Retention is how long finished tasks are kept; 0 keeps them for ever.
 	Retention time.Duration `key:"retention" help:"how long finished tasks are kept; 0 keeps them for ever"`
+	// SessionRetention is how long closed sessions are kept; 0 keeps them for
+	// ever. Their tasks and results go by Retention, what the audit log says stays.
+	SessionRetention time.Duration `key:"session-retention" help:"how long closed sessions are kept; 0 keeps them for ever. Then the id is free for a new session, which knows nothing of the old one"`
+	// SessionIdle is after how long without use an open session is closed.
+	SessionIdle time.Duration `key:"session-idle" help:"close sessions that have no open task and were not used for this long; 0 never closes them"`
 	// BackupEvery is the interval of backups of the store; 0 makes none.
 	BackupEvery time.Duration `key:"backup-every" help:"back the store up this often, for example 4h; 0 does not. Of nodes that share a store set it on one"`
 	// BackupKeep is how many of them are kept.
@@ -123,6 +128,7 @@ func Default() Config {
 		Listen:                 "127.0.0.1:7373",
 		Store:                  EngineSQLite,
 		Retention:              7 * 24 * time.Hour,
+		SessionRetention:       30 * 24 * time.Hour,
 		BackupKeep:             12,
 		OpenClawStartupTimeout: 3 * time.Minute,
 		OpenClawProbeInterval:  5 * time.Second,

@@ -168,6 +168,8 @@ func TestRefusals(t *testing.T) {
 		{"open quotation", []string{"--openclaw-command='/x"}, "", nil, "inside a quotation"},
 		{"startup timeout", []string{"--openclaw-startup-timeout=0s"}, "", nil, "out of range"},
 		{"retention", []string{"--retention=1s"}, "", nil, "too short"},
+		{"session retention", []string{"--session-retention=59s"}, "", nil, "session-retention: 59s is too short"},
+		{"session idle", []string{"--session-idle=-1h"}, "", nil, "session-idle: -1h0m0s is too short"},
 		{"level", []string{"--log-level=loud"}, "", nil, "no level"},
 		{"format", []string{"--log-format=xml"}, "", nil, "no format"},
 	}

@@ -80,8 +80,21 @@ func (c Config) checkStore() *messages.Error {
 	if c.Data == "" && !c.Dev {
 		return invalid("data", "data: no folder is set, and neither HOME nor XDG_DATA_HOME says where to put one", next.GiveDataFolder)
 	}
-	if c.Retention < 0 || (c.Retention > 0 && c.Retention < time.Minute) {
-		return invalid("retention", fmt.Sprintf("retention: %s is too short", c.Retention), next.GiveRetention)
+	return c.checkRetention()
+}
+
+func (c Config) checkRetention() *messages.Error {
+	for _, r := range []struct {
+		key, next string
+		value     time.Duration
+	}{
+		{"retention", next.GiveRetention, c.Retention},
+		{"session-retention", next.GiveSessionRetention, c.SessionRetention},
+		{"session-idle", next.GiveSessionIdle, c.SessionIdle},
+	} {
+		if r.value != 0 && r.value < time.Minute {
+			return invalid(r.key, fmt.Sprintf("%s: %s is too short", r.key, r.value), r.next)
+		}
 	}
 	return nil
 }

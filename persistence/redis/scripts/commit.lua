@@ -20,7 +20,7 @@
 -- data     one after the other what the ops write: of an update the tail of the
 --          row, of an insert names and tail, then the spec row
 -- extras   flag 8: index of the session, its expected generation ("" any, "-"
---          no row, "!" none fits, else 8 bytes), its row;
+--          no row, "!" none fits, else 8 bytes), its row ("" removes it);
 --          flag 16: gateway id, its row;
 --          flag 32, insert: index of the idempotency key (0: none), its value,
 --          session, with flag 1 its cancel row, labels;
@@ -241,7 +241,8 @@ for o = 1, nops do
         current(o, i)
       end
       if si then
-        if not sessions[si] then newsess[#newsess + 1] = '0'; newsess[#newsess + 1] = ARGV[sess + si] end
+        if srow == '' then srow = false -- removed
+        elseif not sessions[si] then newsess[#newsess + 1] = '0'; newsess[#newsess + 1] = ARGV[sess + si] end
         sessions[si] = srow
         setsess[si] = srow
       end
@@ -306,10 +307,15 @@ for pool, l in pairs(open) do put('ZADD', P .. 'open:' .. pool, l) end
 for pool, l in pairs(closed) do put('ZREM', P .. 'open:' .. pool, l) end
 for _, l in ipairs(bysession) do call('ZADD', P .. 'tasks:' .. l[1], l[2], l[3]) end
 for _, l in ipairs(labels) do call('ZADD', P .. 'label:' .. l[1], l[2], l[3]) end
-local agents = {}
-for i, row in pairs(setsess) do agents[#agents + 1] = ARGV[sess + i]; agents[#agents + 1] = row end
+local agents, gone = {}, {}
+for i, row in pairs(setsess) do
+  if row then agents[#agents + 1] = ARGV[sess + i]; agents[#agents + 1] = row
+  else gone[#gone + 1] = ARGV[sess + i] end
+end
 put('HSET', P .. 'agent', agents)
 put('ZADD', P .. 'agents', newsess)
+put('HDEL', P .. 'agent', gone)
+put('ZREM', P .. 'agents', gone)
 put('HSET', P .. 'gateway', setgw)
 for pi, s in pairs(poolmax) do
   local pool = ARGV[pools + pi]

@@ -1,0 +1,133 @@
+package app
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/dash-fleet/dash/actors/dispatch"
+	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/persistence"
+)
+
+// Bounds of the walk over all sessions: 200 rows five times a second, and a
+// pause behind the last one.
+const (
+	sessionRows  = 200
+	sessionPause = 200 * time.Millisecond
+	sessionEvery = time.Minute
+	sessionLimit = 15 * time.Second // of one page
+)
+
+// sessionSweep walks over all sessions and hands those whose time is over to the
+// owners of their pools, who decide: only they know what is being used. It is
+// one goroutine's.
+type sessionSweep struct {
+	app             *App
+	commands        *commands
+	retired         *prometheus.CounterVec
+	after           string
+	closed, removed int // of this walk
+}
+
+func newSessionSweep(a *App) *sessionSweep {
+	w := &sessionSweep{app: a, commands: newCommands(a), retired: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "dash_sessions_retired_total", Help: "Sessions that were closed because nobody used them (closed), and closed ones that were removed (removed).",
+	}, []string{"what"})}
+	for _, what := range []string{"closed", "removed"} {
+		w.retired.WithLabelValues(what)
+	}
+	a.deps.Registry.MustRegister(w.retired)
+	return w
+}
+
+// startSessionSweeper closes and removes sessions as the configuration says.
+func (a *App) startSessionSweeper() {
+	w := newSessionSweep(a)
+	if a.cfg.SessionRetention <= 0 && a.cfg.SessionIdle <= 0 {
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		t := time.NewTimer(sweepEvery)
+		defer t.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-t.C:
+			}
+			t.Reset(w.step(ctx))
+		}
+	}()
+	a.cleanup.add("session sweeper", func(context.Context) error { cancel(); <-done; return nil })
+}
+
+// step looks at one page and returns the pause before the next.
+func (w *sessionSweep) step(ctx context.Context) time.Duration {
+	if w.app.onDuty() != nil {
+		w.after = ""
+		return sessionEvery
+	}
+	limited, cancel := context.WithTimeout(ctx, sessionLimit)
+	defer cancel()
+	last, err := w.page(limited)
+	if err != nil {
+		if ctx.Err() == nil {
+			w.app.logger.Warn("sessions could not be closed or removed, trying again", slog.Any("err", err))
+		}
+		return sweepEvery
+	}
+	if !last {
+		return sessionPause
+	}
+	if w.closed+w.removed > 0 {
+		w.app.logger.Info("sessions closed and removed, their time was over", slog.Int("closed", w.closed), slog.Int("removed", w.removed))
+	}
+	w.after, w.closed, w.removed = "", 0, 0
+	return sessionEvery
+}
+
+func (w *sessionSweep) page(ctx context.Context) (last bool, err error) {
+	rows, err := w.app.store.Sessions(ctx, "", "", w.after, sessionRows)
+	if err != nil {
+		return false, err
+	}
+	var due dispatch.RetireSessions
+	if d := w.app.cfg.SessionRetention; d > 0 {
+		due.ClosedSince = messages.Now().Add(-d)
+	}
+	if d := w.app.cfg.SessionIdle; d > 0 {
+		due.UnusedSince = messages.Now().Add(-d)
+	}
+	pools := map[string][]messages.Session{}
+	for _, s := range rows {
+		if due.Due(&s) {
+			pools[s.Pool] = append(pools[s.Pool], s)
+		}
+	}
+	for pool, list := range pools {
+		// A pool that has nothing but old sessions may have no owner yet.
+		if err := w.app.fleet.ensurePool(ctx, pool); err != nil {
+			return false, err
+		}
+		due.Sessions = list
+		r, err := w.commands.owners.RetireSessions(ctx, pool, due)
+		w.closed += r.Closed
+		w.removed += r.Removed
+		w.retired.WithLabelValues("closed").Add(float64(r.Closed))
+		w.retired.WithLabelValues("removed").Add(float64(r.Removed))
+		if err != nil {
+			return false, err
+		}
+	}
+	if len(rows) < sessionRows {
+		return true, nil
+	}
+	w.after = persistence.SessionPlace(rows[len(rows)-1])
+	return false, nil
+}

@@ -1,0 +1,104 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/persistence"
+)
+
+// TestSessionsAreRetired: old closed sessions of several pages go, also of a
+// pool and tenant that nothing else belongs to; those of today stay, and so do
+// open ones until the node is told to close what nobody uses.
+func TestSessionsAreRetired(t *testing.T) {
+	t.Parallel()
+	a := benchNode(t, t.TempDir(), 0, 1, nil)
+	a.deps.Registry = prometheus.NewRegistry() // the node's own sweeper has the metric
+	w := newSessionSweep(a)
+	long := messages.Now().Add(-60 * 24 * time.Hour)
+	var ops []persistence.Op
+	put := func(id, pool string, state messages.SessionState, at time.Time) {
+		s := messages.Session{ID: id, Tenant: "acme", Pool: pool, State: state, CreatedAt: long, UpdatedAt: at}
+		ops = append(ops, persistence.Op{Session: &persistence.SessionWrite{Session: s, FromGeneration: -1}})
+	}
+	const old = 2*sessionRows + 7
+	for i := range old {
+		put(fmt.Sprintf("old-%04d", i), []string{"default", "left"}[i%2], messages.SessionClosed, long)
+	}
+	put("open", "default", messages.SessionIdle, long)
+	put("parked", "left", messages.SessionParked, long)
+	put("young", "default", messages.SessionClosed, messages.Now())
+	if err := committed(t.Context(), a, ops...); err != nil {
+		t.Fatal(err)
+	}
+	walk := func() {
+		t.Helper()
+		for range 10 {
+			switch w.step(t.Context()) {
+			case sessionPause:
+			case sessionEvery:
+				return
+			default:
+				t.Fatal("a page could not be done")
+			}
+		}
+		t.Fatal("the walk does not end")
+	}
+	states := func() map[string]messages.SessionState {
+		all, err := a.store.Sessions(t.Context(), "", "", "", 1000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := map[string]messages.SessionState{}
+		for _, s := range all {
+			m[s.ID] = s.State
+		}
+		return m
+	}
+	walk()
+	if got := states(); len(got) != 3 || got["open"] != messages.SessionIdle || got["parked"] != messages.SessionParked || got["young"] != messages.SessionClosed {
+		t.Fatalf("left: %v", got)
+	}
+	if n := testutil.ToFloat64(w.retired.WithLabelValues("removed")); n != old {
+		t.Errorf("%v counted as removed, want %d", n, old)
+	}
+	c := sessionCommands{newCommands(a)}
+	if _, err := c.Session(t.Context(), "acme", "old-0000"); messages.CodeOf(err) != messages.CodeNotFound {
+		t.Errorf("show of a removed session: %v", err)
+	}
+	a.cfg.SessionIdle = 24 * time.Hour
+	walk()
+	if got := states(); len(got) != 3 || got["open"] != messages.SessionClosed || got["parked"] != messages.SessionClosed {
+		t.Errorf("after the rule for unused ones: %v", got)
+	}
+	a.cfg.SessionRetention = 0
+	walk()
+	if got := states(); len(got) != 3 {
+		t.Errorf("without retention: %v", got)
+	}
+	// Nothing happens while this node only stands by, and a store that is away is
+	// waited for.
+	a.cfg.SessionRetention = time.Nanosecond
+	a.standing.Store(&messages.Error{Code: messages.CodeUnavailable, Message: "another node works"})
+	if pause := w.step(t.Context()); pause != sessionEvery || len(states()) != 3 {
+		t.Errorf("a node that stands by: %v after %v", states(), pause)
+	}
+	a.standing.Store(nil)
+	a.store = noSessions{a.store}
+	if pause := w.step(t.Context()); pause != sweepEvery {
+		t.Errorf("tried again after %v", pause)
+	}
+}
+
+type noSessions struct{ persistence.Store }
+
+func (noSessions) Sessions(context.Context, string, string, string, int) ([]messages.Session, error) {
+	return nil, errors.New("away")
+}
