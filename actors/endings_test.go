@@ -95,7 +95,8 @@ func TestAProviderThatFailsIsTheReasonAtOnce(t *testing.T) {
 	b := start(t, 1, 2, time.Millisecond)
 	task := b.submitTo("", "x [[fail=reset]]", 1)
 	b.until("the failing provider is told", 5*time.Second, func() bool {
-		return strings.Contains(b.feed.TroubleOf(task.ID, 1), "the model provider fake fails (no whole answer")
+		_, words := b.feed.TroubleOf(task.ID, 1)
+		return strings.Contains(words, "the model provider fake fails (no whole answer")
 	})
 	if s := b.row(task.ID).State; !s.AtGateway() {
 		t.Errorf("the task is %s", s)

@@ -18,7 +18,8 @@ func TestATaskWaitsForItsSubAgents(t *testing.T) {
 		task := b.submitTo("", "ask another [[spawn=look it up {{delay=1500}}{{reply=found it}}]]", 1)
 		b.until("the task says what it waits for", 10*time.Second, func() bool {
 			row := b.row(task.ID)
-			return row.State == messages.Running && strings.Contains(b.feed.TroubleOf(row.ID, row.Claim), "one of its sub-agents is at work")
+			code, words := b.feed.TroubleOf(row.ID, row.Claim)
+			return row.State == messages.Running && code == messages.WaitsSubAgents && strings.Contains(words, "one of its sub-agents is at work")
 		})
 		if lost {
 			b.cut()
@@ -41,7 +42,8 @@ func TestACancelStopsSubAgents(t *testing.T) {
 	task := b.submitTo("", "ask another [[spawn=take your time {{delay=3600000}}]]", 1)
 	b.until("the sub-agent is at work", 10*time.Second, func() bool {
 		row := b.row(task.ID)
-		return b.feed.TroubleOf(row.ID, row.Claim) != ""
+		code, _ := b.feed.TroubleOf(row.ID, row.Claim)
+		return code != ""
 	})
 	pid, _ := b.node.Pool(messages.DefaultPool)
 	reply := make(chan dispatch.TaskReply, 1)

@@ -19,6 +19,7 @@ const (
 	WaitsBudget         WaitingCode = "budget"
 	WaitsPausedProvider WaitingCode = "paused_provider"
 	WaitsProvider       WaitingCode = "provider"
+	WaitsSubAgents      WaitingCode = "sub_agents"
 	WaitsDue            WaitingCode = "due"
 	WaitsRetry          WaitingCode = "retry"
 	WaitsHeld           WaitingCode = "held"
@@ -28,6 +29,6 @@ const (
 func WaitingCodes() []WaitingCode {
 	return []WaitingCode{
 		WaitsNoGateway, WaitsWindow, WaitsCap, WaitsSessionBusy, WaitsSessionParked, WaitsBlocked, WaitsReserved, WaitsDraining,
-		WaitsAway, WaitsBudget, WaitsPausedProvider, WaitsProvider, WaitsDue, WaitsRetry, WaitsHeld,
+		WaitsAway, WaitsBudget, WaitsPausedProvider, WaitsProvider, WaitsSubAgents, WaitsDue, WaitsRetry, WaitsHeld,
 	}
 }

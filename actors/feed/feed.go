@@ -34,7 +34,8 @@ type Feed struct {
 type run struct {
 	claim    int64
 	text     string
-	trouble  string // of its provider, in words; empty since the last text
+	code     messages.WaitingCode // of trouble
+	trouble  string               // what keeps it, in words; empty since the last text
 	watchers map[*RunWatch]struct{}
 }
 
@@ -172,9 +173,9 @@ func (f *Feed) Text(task string, claim int64, text string) {
 	}
 }
 
-// Trouble records in words what keeps a task's run under a claim, until the next
-// Text. An older claim's is dropped. It never blocks.
-func (f *Feed) Trouble(task string, claim int64, words string) {
+// Trouble records, as a code and in words, what keeps a task's run under a claim,
+// until the next Text. An older claim's is dropped. It never blocks.
+func (f *Feed) Trouble(task string, claim int64, code messages.WaitingCode, words string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	r := f.runs[task]
@@ -183,18 +184,18 @@ func (f *Feed) Trouble(task string, claim int64, words string) {
 		f.runs[task] = r
 	}
 	if claim >= r.claim {
-		r.claim, r.trouble = claim, words
+		r.claim, r.code, r.trouble = claim, code, words
 	}
 }
 
 // TroubleOf is what keeps a task's run under a claim, empty if nothing is known.
-func (f *Feed) TroubleOf(task string, claim int64) string {
+func (f *Feed) TroubleOf(task string, claim int64) (code messages.WaitingCode, words string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if r := f.runs[task]; r != nil && r.claim == claim {
-		return r.trouble
+	if r := f.runs[task]; r != nil && r.claim == claim && r.trouble != "" {
+		return r.code, r.trouble
 	}
-	return ""
+	return "", ""
 }
 
 func (f *Feed) forget(task string, r *run) {

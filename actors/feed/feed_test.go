@@ -122,26 +122,36 @@ func TestTextAfterTheEndIsForgotten(t *testing.T) {
 func TestTroubleLastsUntilTheNextText(t *testing.T) {
 	t.Parallel()
 	f := New(0, nil)
-	f.Trouble("t", 2, "HTTP 500")
-	f.Trouble("t", 1, "of an old claim")
-	if got := f.TroubleOf("t", 2); got != "HTTP 500" || f.TroubleOf("t", 1) != "" || f.TroubleOf("u", 1) != "" {
+	words := func(task string, claim int64) string {
+		code, words := f.TroubleOf(task, claim)
+		if (code == "") != (words == "") {
+			t.Errorf("code %q of %q", code, words)
+		}
+		return words
+	}
+	f.Trouble("t", 2, messages.WaitsProvider, "HTTP 500")
+	f.Trouble("t", 1, messages.WaitsProvider, "of an old claim")
+	if got := words("t", 2); got != "HTTP 500" || words("t", 1) != "" || words("u", 1) != "" {
 		t.Fatalf("trouble %q", got)
 	}
 	w := f.WatchRun("t")
 	w.Close() // a watcher that goes takes nothing along
-	if f.TroubleOf("t", 2) != "HTTP 500" {
+	if words("t", 2) != "HTTP 500" {
 		t.Fatal("lost with its watcher")
 	}
 	f.Text("t", 2, "it answers")
-	if got := f.TroubleOf("t", 2); got != "" {
+	if got := words("t", 2); got != "" {
 		t.Fatalf("trouble %q of a run that goes on", got)
 	}
-	f.Trouble("t", 2, "HTTP 500 again")
+	f.Trouble("t", 2, messages.WaitsProvider, "HTTP 500 again")
 	f.Publish([]*messages.Event{event(1, "t", "retry_wait")})
-	if got := f.TroubleOf("t", 2); got != "" {
+	if got := words("t", 2); got != "" {
 		t.Fatalf("trouble %q of a run that is over", got)
 	}
-	f.Trouble("t", 3, "HTTP 500")
+	f.Trouble("t", 3, messages.WaitsSubAgents, "at work")
+	if code, words := f.TroubleOf("t", 3); code != messages.WaitsSubAgents || words != "at work" {
+		t.Errorf("%s, %q", code, words)
+	}
 	f.Publish([]*messages.Event{event(2, "t", "dead_letter")})
 	f.Text("t", 3, "")
 	if len(f.runs) != 0 {

@@ -89,9 +89,10 @@ type Config struct {
 	// Text takes the text so far of a run, at the end of its claim an empty
 	// one; it must not block.
 	Text func(task string, claim int64, text string)
-	// Trouble takes words about a run whose model call failed while the gateway
-	// goes on asking; the next Text takes them back. It must not block.
-	Trouble func(task string, claim int64, words string)
+	// Trouble takes what keeps a run, as a code and in words: its model call failed
+	// and the gateway goes on asking, or its sub-agents are at work. The next Text
+	// takes it back. It must not block.
+	Trouble func(task string, claim int64, code messages.WaitingCode, words string)
 	Dial    DialFunc
 	// Process is nil for a gateway that somebody else runs.
 	Process Process

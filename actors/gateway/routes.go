@@ -13,7 +13,7 @@ import (
 // it, the reader of the connection reads it.
 type routes struct {
 	text    func(task string, claim int64, text string)
-	trouble func(task string, claim int64, words string)
+	trouble func(task string, claim int64, code messages.WaitingCode, words string)
 	mu      sync.RWMutex
 	runs    map[string]route
 }
@@ -23,14 +23,14 @@ type route struct {
 	own bool // the id is Dash's own run id, not the gateway's
 }
 
-func newRoutes(text, trouble func(string, int64, string)) *routes {
-	r := &routes{text: text, trouble: trouble, runs: map[string]route{}}
-	for _, f := range []*func(string, int64, string){&r.text, &r.trouble} {
-		if *f == nil {
-			*f = func(string, int64, string) {}
-		}
+func newRoutes(text func(string, int64, string), trouble func(string, int64, messages.WaitingCode, string)) *routes {
+	if text == nil {
+		text = func(string, int64, string) {}
 	}
-	return r
+	if trouble == nil {
+		trouble = func(string, int64, messages.WaitingCode, string) {}
+	}
+	return &routes{text: text, trouble: trouble, runs: map[string]route{}}
 }
 
 func (r *routes) add(runID string, to route) {
@@ -72,7 +72,7 @@ func (r *routes) worry(p openclaw.RunPhase) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	if to, ok := r.runs[p.RunID]; ok {
-		r.trouble(to.ref.Task, to.ref.Claim, words)
+		r.trouble(to.ref.Task, to.ref.Claim, messages.WaitsProvider, words)
 	}
 }
 
@@ -82,7 +82,7 @@ func (r *routes) wait(m session.Attends) {
 	if m.SubAgents == 1 {
 		words = "it has answered, and one of its sub-agents is at work"
 	}
-	r.trouble(m.Ref.Task, m.Ref.Claim, words)
+	r.trouble(m.Ref.Task, m.Ref.Claim, messages.WaitsSubAgents, words)
 }
 
 func (r *routes) find(runID string) (route, bool) {

@@ -267,6 +267,7 @@ const (
 	TaskWaitingCodeRetry          TaskWaitingCode = "retry"
 	TaskWaitingCodeSessionBusy    TaskWaitingCode = "session_busy"
 	TaskWaitingCodeSessionParked  TaskWaitingCode = "session_parked"
+	TaskWaitingCodeSubAgents      TaskWaitingCode = "sub_agents"
 	TaskWaitingCodeWindow         TaskWaitingCode = "window"
 )
 
@@ -300,6 +301,8 @@ func (e TaskWaitingCode) Valid() bool {
 	case TaskWaitingCodeSessionBusy:
 		return true
 	case TaskWaitingCodeSessionParked:
+		return true
+	case TaskWaitingCodeSubAgents:
 		return true
 	case TaskWaitingCodeWindow:
 		return true
@@ -1180,6 +1183,7 @@ type Task struct {
 	// | `away` | no gateway that fits, or not that of its session, can be reached | it is back, or `away_seconds` are over |
 	// | `paused_provider` | its model provider is switched off at the gateways that fit | the pause ends |
 	// | `provider` | it runs, its model provider fails, and the gateway asks again | the provider answers |
+	// | `sub_agents` | it has answered, and sub-agents that it started are at work | they have ended, or its deadline is over |
 	// | `due` | it is scheduled | `due_at` |
 	// | `retry` | an attempt failed | `due_at` |
 	// | `held` | nobody knows how its run ended | it is released, at the latest after 24 hours |
@@ -1206,6 +1210,7 @@ type Task struct {
 // | `away` | no gateway that fits, or not that of its session, can be reached | it is back, or `away_seconds` are over |
 // | `paused_provider` | its model provider is switched off at the gateways that fit | the pause ends |
 // | `provider` | it runs, its model provider fails, and the gateway asks again | the provider answers |
+// | `sub_agents` | it has answered, and sub-agents that it started are at work | they have ended, or its deadline is over |
 // | `due` | it is scheduled | `due_at` |
 // | `retry` | an attempt failed | `due_at` |
 // | `held` | nobody knows how its run ended | it is released, at the latest after 24 hours |

@@ -78,9 +78,7 @@ func (c taskCommands) explained(ctx context.Context, tasks []messages.Task) []se
 		case t.State == messages.Held:
 			out[i].WaitingCode, out[i].WaitingReason = messages.WaitsHeld, heldReason(t)
 		case t.State.AtGateway():
-			if words := c.app.feed.TroubleOf(t.ID, t.Claim); words != "" {
-				out[i].WaitingCode, out[i].WaitingReason = messages.WaitsProvider, words
-			}
+			out[i].WaitingCode, out[i].WaitingReason = c.app.feed.TroubleOf(t.ID, t.Claim)
 		case t.State.Waiting():
 			waiting[t.Pool] = append(waiting[t.Pool], dispatch.TaskRef{Tenant: t.Tenant, ID: t.ID})
 		}
