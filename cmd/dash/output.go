@@ -134,7 +134,7 @@ func printOne[T any](t *terminal, o output, columns []column[T], item T) error {
 	}
 	var b strings.Builder
 	for _, c := range chosen {
-		v := clean(c.value(item))
+		v := t.said(c.value(item))
 		if v == "" {
 			continue
 		}
@@ -314,6 +314,14 @@ func (t *terminal) text(s string) string {
 		return s
 	}
 	return clean(strings.TrimRight(s, "\n")) + "\n"
+}
+
+// said is somebody's text inside other output: clean on a screen alone.
+func (t *terminal) said(s string) string {
+	if !t.screen {
+		return s
+	}
+	return clean(s)
 }
 
 func write(t *terminal, text string) error {

@@ -147,3 +147,26 @@ func TestTableOfAScreen(t *testing.T) {
 		t.Errorf("cut to %q, want %q", got, want)
 	}
 }
+
+// TestTranscriptKeepsBytes: what was said reaches a file or a pipe as it is, and
+// a screen without what would steer it.
+func TestTranscriptKeepsBytes(t *testing.T) {
+	t.Parallel()
+	for screen, want := range map[bool]string{false: "> in\x1b[1m\nout\x01\x07\n\n", true: "> in\uFFFD[1m\nout\uFFFD\uFFFD\n\n"} {
+		f := newFake(t)
+		f.answer("GET /api/v1/sessions/s-1", 200, api.Session{Id: "s-1"})
+		f.answer("GET /api/v1/sessions/s-1/transcript", 200, api.Transcript{Session: "s-1", Items: []api.Turn{{Message: "in\x1b[1m", Text: "out\x01\x07"}}})
+		var out, talk strings.Builder
+		term := &terminal{in: strings.NewReader(""), out: &out, err: &talk, screen: screen, environ: []string{"DASH_URL=" + f.URL, "DASH_API_KEY=k"}}
+		if code := run(t.Context(), []string{"session", "transcript", "s-1"}, term); code != 0 || out.String() != want {
+			t.Errorf("on a screen %v: exit %d, %q, want %q; %s", screen, code, out.String(), want, talk.String())
+		}
+	}
+	for screen, want := range map[bool]string{false: "text  a\x1bb\n", true: "text  a\uFFFDb\n"} {
+		var out strings.Builder
+		columns := []column[string]{{name: "TEXT", value: func(s string) string { return s }}}
+		if err := printOne(&terminal{out: &out, screen: screen}, output{format: "table"}, columns, "a\x1bb"); err != nil || out.String() != want {
+			t.Errorf("one thing, on a screen %v: %q, %v", screen, out.String(), err)
+		}
+	}
+}

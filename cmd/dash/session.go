@@ -181,7 +181,7 @@ func sessionTranscriptCommand(t *terminal) *cobra.Command {
 			if turn.Seam {
 				fmt.Fprintf(&b, "--- new generation %d on %s; the agent was given the history anew ---\n", turn.Generation, clean(deref(turn.Gateway)))
 			}
-			fmt.Fprintf(&b, "> %s\n%s\n\n", strings.ReplaceAll(clean(turn.Message), "\n", "\n> "), clean(turn.Text))
+			fmt.Fprintf(&b, "> %s\n%s\n\n", strings.ReplaceAll(t.said(turn.Message), "\n", "\n> "), t.said(turn.Text))
 		}
 		return write(t, b.String())
 	})
