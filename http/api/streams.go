@@ -17,7 +17,9 @@ import (
 
 // StreamTask yields the messages of one run until it is terminal, ctx ends or
 // the connection breaks; a stream that ended without "final" may be resumed
-// with WithLastEventID. The last pair has the error, if there was one.
+// with WithLastEventID and the newest Seq. That comes with messages, and in some
+// of type "position", which carry nothing else. The last pair has the error, if
+// there was one.
 func (c *Client) StreamTask(ctx context.Context, id string, opts ...Option) iter.Seq2[EventMessage, error] {
 	return c.stream(ctx, "/api/v1/tasks"+seg(id)+"/events", nil, opts)
 }
@@ -40,10 +42,13 @@ func (c *Client) stream(ctx context.Context, path string, q url.Values, opts []O
 			return
 		}
 		defer resp.Body.Close() //nolint:errcheck // read only
-		for data, err := range serverSentEvents(resp.Body) {
-			var m EventMessage
-			if err == nil {
-				err = json.Unmarshal(data, &m)
+		for e, err := range serverSentEvents(resp.Body) {
+			m := EventMessage{Type: typePosition}
+			if err == nil && e.data != nil {
+				err = json.Unmarshal(e.data, &m)
+			}
+			if m.Seq == nil {
+				m.Seq = e.id
 			}
 			if !yield(m, err) || err != nil {
 				return
@@ -55,26 +60,38 @@ func (c *Client) stream(ctx context.Context, path string, q url.Values, opts []O
 // maxEvent bounds one server-sent event, in bytes.
 const maxEvent = 8 << 20
 
-// serverSentEvents yields the data of each event.
-func serverSentEvents(r io.Reader) iter.Seq2[[]byte, error] {
-	return func(yield func([]byte, error) bool) {
+// typePosition is a message that only moves the client's place.
+const typePosition = "position"
+
+// sent is one server-sent event: data, an id, or both.
+type sent struct {
+	data []byte
+	id   *int64
+}
+
+func serverSentEvents(r io.Reader) iter.Seq2[sent, error] {
+	return func(yield func(sent, error) bool) {
 		lines := bufio.NewScanner(r)
 		lines.Buffer(make([]byte, 64<<10), maxEvent)
-		var data []byte
+		var e sent
 		for lines.Scan() {
 			line := lines.Bytes()
 			switch {
 			case bytes.HasPrefix(line, []byte("data:")):
-				data = append(data, bytes.TrimPrefix(line[5:], []byte(" "))...)
-			case len(line) == 0 && data != nil:
-				if !yield(data, nil) {
+				e.data = append(e.data, bytes.TrimPrefix(line[5:], []byte(" "))...)
+			case bytes.HasPrefix(line, []byte("id:")):
+				if n, err := strconv.ParseInt(string(bytes.TrimSpace(line[3:])), 10, 64); err == nil {
+					e.id = &n
+				}
+			case len(line) == 0 && (e.data != nil || e.id != nil):
+				if !yield(e, nil) {
 					return
 				}
-				data = nil
+				e = sent{}
 			}
 		}
 		if err := lines.Err(); err != nil {
-			yield(nil, fmt.Errorf("read stream: %w", err))
+			yield(sent{}, fmt.Errorf("read stream: %w", err))
 		}
 	}
 }

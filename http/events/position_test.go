@@ -11,6 +11,7 @@ import (
 
 	"github.com/dash-fleet/dash/http/api"
 	"github.com/dash-fleet/dash/http/events"
+	"github.com/dash-fleet/dash/messages"
 )
 
 // ids reads a stream as a browser does: next returns each id as it comes,
@@ -118,5 +119,23 @@ func TestASocketSaysItsPosition(t *testing.T) {
 		if *m.Seq == 600 {
 			return
 		}
+	}
+}
+
+// TestARunsStreamMovesWithTheLog: what happens to other tasks moves the place of
+// a run's stream, too; and only past what it was told of its own.
+func TestARunsStreamMovesWithTheLog(t *testing.T) {
+	t.Parallel()
+	r := setup(t, events.Config{Heartbeat: 10 * time.Millisecond})
+	r.PutTask(messages.Task{ID: "b", Tenant: "default", State: messages.Running, Claim: 1})
+	next, stop := r.ids("/run/b")
+	defer stop()
+	r.publish(600, "a", "default")
+	id := next()
+	for id != "600" && id != "end" {
+		id = next()
+	}
+	if id != "600" {
+		t.Fatalf("its position is %s, want 600", id)
 	}
 }

@@ -148,6 +148,7 @@ func (r *runStream) follow(ctx context.Context) error {
 			return ctx.Err()
 		case <-tick.C:
 			if err = r.s.check(ctx, r.v); err == nil {
+				r.last = max(r.last, r.live.passed())
 				r.out.heartbeat(r.last)
 			}
 		case <-r.words.C():
@@ -251,6 +252,7 @@ func whole(s string) string {
 type router struct {
 	mu    sync.Mutex
 	feeds map[string]map[*runFeed]struct{}
+	seen  int64 // the newest seq that was given to whom it concerns
 }
 
 // runFeed is the live events of one task.
@@ -278,6 +280,17 @@ func (r *router) watch(task string) *runFeed {
 	}
 	r.feeds[task][f] = struct{}{}
 	return f
+}
+
+// passed is a seq up to which the watcher has taken every event of its task, so
+// that it may go on from there; 0 while it has not.
+func (f *runFeed) passed() int64 {
+	f.r.mu.Lock()
+	defer f.r.mu.Unlock()
+	if _, whole := f.r.feeds[f.task][f]; !whole || len(f.ch) > 0 {
+		return 0
+	}
+	return f.r.seen
 }
 
 // C delivers the events; closed when some were missed or the watcher was slow.
@@ -338,11 +351,12 @@ func (r *router) missed() {
 }
 
 func (r *router) deliver(e *messages.Event) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.seen = max(r.seen, e.Seq)
 	if e.GetTask() == nil {
 		return
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	for f := range r.feeds[e.Subject] {
 		select {
 		case f.ch <- e:

@@ -91,6 +91,9 @@ func TestClientCallsEveryOperation(t *testing.T) {
 	}
 	n.Publish(&messages.Event{Tenant: "default", Type: "gateway.state", Subject: "gw-1", Data: &messages.Event_Gateway{Gateway: &messages.GatewayChanged{State: "ready"}}})
 	for m, err := range c.StreamEvents(ctx, []string{"gateway.gw-1.*"}, 0) {
+		if err == nil && m.Type == "position" && m.Seq != nil {
+			continue // where it begins
+		}
 		if err != nil || m.Type != "gateway.state" {
 			t.Errorf("%+v %v", m, err)
 		}

@@ -621,9 +621,12 @@ func TestClient(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if m.Seq == nil {
+			t.Errorf("%s has no place to go on from", m.Type)
+		}
 		types = append(types, m.Type)
 	}
-	if got := strings.Join(types, " "); got != "snapshot final" {
+	if got := strings.Join(types, " "); got != "position snapshot final" {
 		t.Errorf("stream of a finished task: %s", got)
 	}
 }

@@ -71,6 +71,8 @@ func (w *Watcher) take(m *api.EventMessage) {
 	switch {
 	case err != nil:
 		w.bad = err
+	case m.Type == "position" && m.Seq != nil:
+		w.seq = max(w.seq, *m.Seq)
 	case m.Type == "gap":
 		w.gaps++
 	case ok:
