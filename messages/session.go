@@ -50,6 +50,15 @@ func (s *Session) Turns(turns []Task) []Task {
 // Key is the session's key at its gateway.
 func (s *Session) Key() string { return SessionKey(s.Tenant, s.ID, s.Generation) }
 
+// SessionArgument is a session as it is typed behind a command: a caller of all
+// tenants has to name the tenant unless it is the default one.
+func SessionArgument(tenant, id string) string {
+	if tenant == DefaultTenant {
+		return id
+	}
+	return id + " --tenant " + tenant
+}
+
 // Event returns the log entry that tells of the session's present state.
 func (s *Session) Event(from SessionState, at time.Time) *Event {
 	c := &SessionChanged{

@@ -45,7 +45,7 @@ func (b *broker) explain(t TaskRef) Explanation {
 	if x := b.behind(e); x != (Explanation{}) || e.item.lane == nil {
 		return x
 	}
-	if x := b.unserved(e.item.lane.bucket); x != (Explanation{}) {
+	if x := b.unserved(e.item.lane.bucket, messages.SessionArgument(e.row.Tenant, e.row.Session)); x != (Explanation{}) {
 		return x
 	}
 	if most := b.arb.limits.MaxRunning; most > 0 && b.arb.flying >= most {
@@ -86,13 +86,13 @@ func (b *broker) behind(e *entry) Explanation {
 	return waits(code, "its session is %s", s.row.State)
 }
 
-// unserved says why no gateway takes the tasks of a bucket now.
-func (b *broker) unserved(k *bucket) Explanation {
+// unserved says why no gateway takes the tasks of a bucket now, to one of that session.
+func (b *broker) unserved(k *bucket, session string) Explanation {
 	if len(k.gateways) == 0 {
 		if why := b.pausedFor(k.key); why != "" {
 			return Explanation{Code: messages.WaitsPausedProvider, Reason: why}
 		}
-		return Explanation{Code: messages.WaitsNoGateway, Reason: b.misfit(k.key)}
+		return Explanation{Code: messages.WaitsNoGateway, Reason: b.misfit(k.key, session)}
 	}
 	if slices.ContainsFunc(k.gateways, func(g *gateway) bool { return g.Window > 0 }) {
 		if k.free == 0 {
@@ -108,13 +108,13 @@ func (b *broker) unserved(k *bucket) Explanation {
 		case gate == nil || !gate.awaySince(b.now).IsZero():
 			away = true
 		default:
-			return waits(messages.WaitsWindow, "no gateway that fits takes work now: look at `dash gateway list`")
+			return waits(messages.WaitsWindow, "no gateway that fits takes work now: "+next.LookAtGateways)
 		}
 	}
 	if draining && !away {
-		return waits(messages.WaitsDraining, "every gateway that fits is drained: let one take work with `dash gateway resume`")
+		return waits(messages.WaitsDraining, "every gateway that fits is drained: "+next.ResumeOne)
 	}
-	return waits(messages.WaitsAway, "no gateway that fits can be reached: look at `dash gateway list`")
+	return waits(messages.WaitsAway, "no gateway that fits can be reached: "+next.LookAtGateways)
 }
 
 // starved says why no task of a class can ever start with the gateways there
@@ -168,7 +168,7 @@ func (b *broker) pausedFor(k bucketKey) string {
 }
 
 // misfit says what no gateway of the pool has.
-func (b *broker) misfit(k bucketKey) string {
+func (b *broker) misfit(k bucketKey, session string) string {
 	var known []*gateway
 	for _, g := range b.arb.order {
 		if gate := b.gates[g.ID]; gate != nil && gate.pid != nil && !gate.gone {
@@ -176,13 +176,13 @@ func (b *broker) misfit(k bucketKey) string {
 		}
 	}
 	if len(known) == 0 {
-		return "the pool " + b.pool.ID + " has no gateway: add one with `dash gateway add`"
+		return "the pool " + b.pool.ID + " has no gateway: " + fmt.Sprintf(next.AddGatewayToPool, b.pool.ID)
 	}
 	if k.At != "" {
-		return "its session is at gateway " + k.At + ", which does not fit what the task requires: move it with `dash session move`"
+		return "its session is at gateway " + k.At + ", which does not fit what the task requires: " + fmt.Sprintf(next.MoveSession, session)
 	}
 	lacks := func(what string) string {
-		return "no gateway of the pool " + b.pool.ID + " " + what + ": add one with `dash gateway add`"
+		return "no gateway of the pool " + b.pool.ID + " " + what + ": " + next.AddFittingGateway
 	}
 	known = slices.DeleteFunc(known, func(g *gateway) bool { return g.Tenant != "" && g.Tenant != k.Tenant })
 	if len(known) == 0 {

@@ -12,7 +12,7 @@ func TestExplainSaysWhyATaskWaits(t *testing.T) {
 	play(t, nil, func(t *testing.T, b *bench) {
 		why := b.why
 		plain := b.submit(newTask(messages.Low, ""))
-		why(plain.ID, "no_gateway", "the pool default has no gateway: add one with `dash gateway add`")
+		why(plain.ID, "no_gateway", "the pool default has no gateway: add one with `dash gateway add ID --url ws://HOST:PORT --token-file FILE --pool default`")
 
 		needs := func(change func(*messages.Task)) messages.Task {
 			task := newTask(messages.Low, "")
@@ -85,7 +85,7 @@ func TestExplainTellsKindsOfWaitingApart(t *testing.T) {
 		g := b.gateway("gw-1")
 		g.demand(0, func(d *messages.Demand) { d.Draining = true })
 		first := b.submit(newTask(messages.Low, "s"))
-		b.why(first.ID, "draining", "every gateway that fits is drained: let one take work with `dash gateway resume`")
+		b.why(first.ID, "draining", "every gateway that fits is drained: let one take work with `dash gateway resume ID`")
 		g.demand(0, func(d *messages.Demand) { d.AwaySince = time.Now() })
 		b.why(first.ID, "away", "no gateway that fits can be reached: look at `dash gateway list`")
 		other := b.gateway("gw-2")
@@ -119,7 +119,7 @@ func TestExplainBlocked(t *testing.T) {
 		first := b.submit(newTask(messages.Low, "s"))
 		second := b.submit(newTask(messages.Low, "s"))
 		b.why(second.ID, "blocked", "an earlier task of the same session has not ended")
-		b.why(first.ID, "no_gateway", "the pool default has no gateway: add one with `dash gateway add`")
+		b.why(first.ID, "no_gateway", "the pool default has no gateway: add one with `dash gateway add ID --url ws://HOST:PORT --token-file FILE --pool default`")
 	})
 }
 

@@ -175,7 +175,7 @@ func accepts(row *messages.Session) error {
 	case messages.SessionClosed:
 		return refuse(messages.CodeWrongState, "the session is closed", next.NewSessionID)
 	case messages.SessionParked:
-		return refuse(messages.CodeSessionParked, "the session is parked: "+row.Reason, fmt.Sprintf(next.ResumeSession, row.ID))
+		return refuse(messages.CodeSessionParked, "the session is parked: "+row.Reason, fmt.Sprintf(next.ResumeSession, messages.SessionArgument(row.Tenant, row.ID)))
 	}
 	return nil
 }

@@ -174,7 +174,7 @@ func (g *gateway) commitParked(ctx actor.Context, m rowLoaded) {
 		s.Generation, s.Replay, s.State, s.UpdatedAt = old+1, true, messages.SessionParked, now
 		s.Restarts = g.cfg.Timing.SessionLimit
 		s.Reason = "its actor failed more than " + fmt.Sprint(g.cfg.Timing.SessionLimit) + " times: " + m.park
-		s.NextStep = fmt.Sprintf(next.LookThenResumeSession, t.ID, s.ID)
+		s.NextStep = fmt.Sprintf(next.LookThenResumeSession, t.ID, messages.SessionArgument(s.Tenant, s.ID))
 		op.Session = &persistence.SessionWrite{Session: s, FromGeneration: old}
 		op.Events = append(op.Events, s.Event(messages.SessionFailed, now))
 		tag.session = &s

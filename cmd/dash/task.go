@@ -237,7 +237,7 @@ func taskCancelCommand(t *terminal) *cobra.Command {
 				return err
 			}
 			if task.FinishedAt == nil {
-				fmt.Fprintf(t.err, "task %s is told to stop; `dash task show %s` says whether it did\n", clean(id), clean(id))
+				fmt.Fprintf(t.err, "task %s is told to stop; %s\n", clean(id), fmt.Sprintf(next.TellsStopped, clean(id)))
 			}
 			done = append(done, task)
 			return nil

@@ -1,7 +1,7 @@
 // Package next is the table of all next steps: what an error of Dash tells a
 // person to do. They stand here, and nowhere else, so that tests can read them:
-// every verb, flag, path, variable and file that one of them names exists (see
-// cmd/dash), and no other place writes one (see cmd/internal/archtest).
+// every verb, flag, path, variable and file that one of them names exists, those
+// that are commands are run (see cmd/dash), and no other place writes one (see cmd/internal/archtest).
 //
 // A next step is an imperative that whoever reads it can follow. Ask what
 // happens when it is followed: "try again" after a request whose outcome is not
@@ -34,6 +34,10 @@ const (
 	NewSessionID            = "use a new session id"
 	ResumeSession           = "`dash session resume %s` opens it again; or use a new session id"
 	NameThatPool            = "name that pool, or use another session id"
+	AddFittingGateway       = "add one with `dash gateway add`"
+	LookAtGateways          = "look at `dash gateway list`"
+	ResumeOne               = "let one take work with `dash gateway resume ID`"
+	MoveSession             = "move it with `dash session move %s`"
 )
 
 // Gateways and sessions.
@@ -49,6 +53,7 @@ const (
 	StopHomeFirst            = "stop node %s for good first, or remove the gateway and add it at the other node"
 	FreshAtNode              = "ask node %s itself with --here when it works; or `dash gateway set %s --node %s --fresh`, which starts with an empty folder where there is none"
 	CopyFolderOrFresh        = "copy the folder of its old home to %s; or `dash gateway set %s --here --fresh` starts with an empty one"
+	RestoreHomeFile          = "restore the file, or remove it: the gateways of this node then have to be claimed again, with `dash gateway set ID --here`"
 	KeepDataOrClaim          = "start the node with the --data folder that it had; if that is lost for good, `dash gateway set ID --here` makes this node the home"
 	NothingToDoRecovers      = "it gets less work until it recovers; nothing to do"
 	MendProvider             = "mend the provider's key or account, then have it tried with `dash gateway resume %s`; without that, tasks that need it wait for the end of the pause"
@@ -165,7 +170,7 @@ const (
 	AddGatewaysOrReserved = "add gateways, or see `dash pool set --help` for reserved slots and aging"
 	AddOrReserveLess      = "add gateways, or keep fewer slots free with `dash pool set %s --reserved CLASS=SLOTS`"
 	ReserveFewerSlots     = "reserve fewer slots, or raise the pool's maximum"
-	AskWorkingNode        = "nothing, as long as the other node works: see `dash node list`, and set DASH_URL to its address"
+	AskWorkingNode        = "nothing, as long as the other node works: see `dash node list`, and set DASH_URL to http:// (https:// with --tls-cert) and its address"
 	SeeBelow              = "see below"
 	AddGatewayHelp        = "`dash gateway add --help`"
 	AddGatewaysOrLimit    = "add gateways, or raise the limit with `dash pool set`"
@@ -233,12 +238,14 @@ const (
 	SamePassword          = "type the same password twice"
 	AloneInFile           = "put the %s alone into the file"
 	CheckFileFlag         = "check --%s-file"
+	MigrateFirst          = "make the backup with the dash that runs on it, or run `dash migrate up` first"
+	TellsStopped          = "`dash task show %s` says whether it did"
 	StopOldStore          = "stop what still runs on the old store, or two nodes drive the same gateways; then start the node on this one"
 	ReleaseTask           = "`dash task release %s` with --requeue or --fail"
 	AttachAgain           = "`dash task logs %s` attaches again"
 	DecideHeld            = "decide about each with `dash task release ID --requeue` or `dash task release ID --fail`; `dash task list --state held` lists them"
 	LookAtDeadLetters     = "`dash task list --state dead_letter -o wide` says why; `dash task replay --all` runs them again"
-	AddGatewayToPool      = "add one with `dash gateway add ID --url ws://HOST:PORT --pool %s`"
+	AddGatewayToPool      = "add one with `dash gateway add ID --url ws://HOST:PORT --token-file FILE --pool %s`"
 	AllowLowPort          = "give --listen a port of 1024 or more, or allow this user low ports"
 	NameYAML              = "write one `name: value` a line; `dash help config` shows an example"
 	ReplayTask            = "`dash task replay %s` runs it again"
@@ -251,7 +258,7 @@ const (
 	MakeTenant          = "make it with `dash tenant create %s`, or choose one of `dash tenant list`"
 	ReadAndRepeat       = "read it again and repeat the change"
 	OtherIDOrChange     = "choose another id, or change the existing one"
-	MakePool            = "make it with `dash pool set %s`, or leave the pool out for the default one"
+	MakePool            = "make it with `dash pool set %s --max-concurrency 0`, or leave the pool out for the default one"
 	ListThem            = "list them with `dash %s list`"
 	RemoveThatFirst     = "remove that one first, or give another URL"
 	LeaveOutOrOtherID   = "leave them out, or register the running gateway under another id"

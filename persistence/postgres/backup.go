@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
 	"github.com/dash-fleet/dash/persistence"
 	"github.com/dash-fleet/dash/persistence/internal/migrations"
 	"github.com/dash-fleet/dash/persistence/internal/rows"
@@ -114,7 +115,7 @@ func schemaVersion(ctx context.Context, tx pgx.Tx) (version int64, err error) {
 	case version > newest:
 		return 0, fmt.Errorf("the store has schema version %d and this dash knows up to %d, so its backup would be incomplete: use the newer dash", version, newest)
 	case version < newest:
-		return 0, fmt.Errorf("the store has schema version %d and this dash reads %d: make the backup with the dash that runs on it, or run `dash migrate up` first", version, newest)
+		return 0, fmt.Errorf("the store has schema version %d and this dash reads %d: %s", version, newest, next.MigrateFirst)
 	}
 	return version, nil
 }

@@ -69,7 +69,7 @@ func (t *Target) Restore(ctx context.Context, mark persistence.Mark, rows iter.S
 		return nil, err
 	}
 	if err := tx.Commit(ctx); err != nil {
-		return nil, readError(ctx, "commit restore (look with `dash backup` whether it took place)", err)
+		return nil, readError(ctx, "commit restore (nobody knows whether it took place; if it did, a second one is refused)", err)
 	}
 	return counts, nil
 }

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
 	"github.com/dash-fleet/dash/persistence"
 	"github.com/dash-fleet/dash/persistence/internal/migrations"
 )
@@ -99,7 +100,7 @@ func checkReadable(version int64) error {
 	case version > newest:
 		return fmt.Errorf("the store has schema version %d and this dash knows up to %d, so its backup would be incomplete: use the newer dash", version, newest)
 	case version < newest:
-		return fmt.Errorf("the store has schema version %d and this dash reads %d: make the backup with the dash that runs on it, or run `dash migrate up` first", version, newest)
+		return fmt.Errorf("the store has schema version %d and this dash reads %d: %s", version, newest, next.MigrateFirst)
 	}
 	return nil
 }

@@ -118,7 +118,7 @@ func (a *App) edgeChecks() []server.Check {
 	a.keyEnds.mu.Unlock()
 	if soon > 0 {
 		checks = append(checks, server.Check{Name: "keys", OK: true,
-			Detail: fmt.Sprintf("warning: %d active keys end within a week, the first at %s; `dash key list -o wide` shows them", soon, next.Format(time.RFC3339))})
+			Detail: fmt.Sprintf("warning: %d active keys end within a week, the first at %s", soon, next.Format(time.RFC3339))})
 	}
 	if a.server != nil {
 		if lately, failed := a.server.Starved(); lately {

@@ -98,7 +98,7 @@ func homeID(dir string) (string, error) {
 	if err == nil {
 		id := strings.TrimSpace(string(raw))
 		if messages.CheckID(id) != nil {
-			return "", fmt.Errorf("%s does not hold the id of this node's home; restore the file, or remove it: the gateways of this node then have to be claimed again, with `dash gateway set ID --here`", path)
+			return "", fmt.Errorf("%s does not hold the id of this node's home; %s", path, next.RestoreHomeFile)
 		}
 		return id, nil
 	}

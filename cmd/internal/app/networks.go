@@ -64,7 +64,7 @@ func (c gatewayCommands) reachable(ctx context.Context, raw string) error {
 	return &messages.Error{
 		Code: messages.CodeInvalid,
 		Message: host + " is not this machine: a gateway elsewhere has to be paired with Dash before it gives it any rights, " +
-			"which `dash gateway pair` will do in a later version",
+			"which this version of Dash cannot do",
 		NextStep: next.AllowNetwork,
 		Fields:   []messages.FieldError{{Pointer: "/url", Detail: "is neither on this machine nor in the networks that gateways may be in"}},
 	}

@@ -19,7 +19,7 @@ func TestGatewaysElsewhereAreRefused(t *testing.T) {
 	elsewhere := []string{"ws://10.1.2.3:1", "wss://gw.invalid/", "ws://0.0.0.0:1", "ws://[fd00::1]:1", "ws://169.254.169.254/", "ws://[::ffff:10.1.2.3]:1"}
 	token := messages.Secret("t")
 	for _, url := range elsewhere {
-		refusedFor(t, add("far", url), messages.CodeInvalid, "is not this machine", "gateway pair")
+		refusedFor(t, add("far", url), messages.CodeInvalid, "is not this machine", "has to be paired")
 		_, err := c.Update(ctx, "", "gw-0", server.GatewayChange{URL: &url, Token: &token}, 0)
 		refusedFor(t, err, messages.CodeInvalid, "is not this machine")
 	}

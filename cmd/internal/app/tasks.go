@@ -3,12 +3,14 @@ package app
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"time"
 
 	"github.com/dash-fleet/dash/actors/dispatch"
 	"github.com/dash-fleet/dash/http/server"
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
 	"github.com/dash-fleet/dash/persistence"
 )
 
@@ -116,7 +118,7 @@ func (c taskCommands) ask(ctx context.Context, waiting map[string][]dispatch.Tas
 
 func heldReason(t messages.Task) string {
 	return "nobody knows how its run ended: it is held for an answer until " + t.DueAt.UTC().Format(time.RFC3339) +
-		", then it is a dead letter; `dash task release " + t.ID + "` with --requeue or --fail decides now"
+		", then it is a dead letter; " + fmt.Sprintf(next.ReleaseTask, t.ID) + " decides now"
 }
 
 func filter(f server.TaskFilter) persistence.TaskFilter {

@@ -93,6 +93,25 @@ func parseTree(t *testing.T, root string) map[string]*ast.File {
 	return files
 }
 
+// TestCommandsStandInOneTable: a command that a message tells to type is a next
+// step wherever it stands, in a reason as well. The help texts of cmd/dash may
+// speak of commands.
+func TestCommandsStandInOneTable(t *testing.T) {
+	t.Parallel()
+	for path, f := range parseTree(t, "../../..") {
+		if dir := filepath.ToSlash(filepath.Dir(path)); strings.HasSuffix(dir, "messages/next") || strings.HasSuffix(dir, "cmd/dash") {
+			continue
+		}
+		ast.Inspect(f, func(n ast.Node) bool {
+			if lit, ok := n.(*ast.BasicLit); ok && lit.Kind == token.STRING && strings.Contains(lit.Value, "`dash ") {
+				p := fset.Position(lit.Pos())
+				t.Errorf("%s:%d: names a command; take it from messages/next, where a test runs it", p.Filename, p.Line)
+			}
+			return true
+		})
+	}
+}
+
 // nextFields says at which places of a list of parameters or results a next
 // step stands.
 func nextFields(list *ast.FieldList) (at []int) {
