@@ -142,7 +142,7 @@ func newClient(t *terminal) (*client, error) {
 
 func (c *client) newNode(t *terminal, base string, key messages.Secret) (n node, err error) {
 	u, err := url.Parse(base)
-	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.User != nil || u.RawQuery != "" {
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.User != nil || strings.ContainsAny(base, "?#") {
 		return n, usage(fmt.Sprintf(next.SetURLExample, defaultURL), "DASH_URL is not an http or https URL")
 	}
 	// Documents write addresses with the prefix, so people copy it.

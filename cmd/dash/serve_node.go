@@ -96,7 +96,7 @@ func serveOnce(ctx context.Context, t *terminal, l *config.Loaded, r *reloader, 
 	if err != nil {
 		logger.Warn("clients on this machine need DASH_API_KEY", "err", err)
 	}
-	in := introduction{l: l, url: node.URL(), data: node.Data(), standby: node.Standby(), key: key.Reveal(), keyFile: keyFile}
+	in := introduction{l: l, url: node.URL(), public: node.PublicURL(), data: node.Data(), standby: node.Standby(), key: key.Reveal(), keyFile: keyFile}
 	if !first {
 		logger.Info("serving again", "url", node.URL())
 	} else if err := write(t, in.banner(t.self())); err != nil {
@@ -160,6 +160,7 @@ func startFailure(l *config.Loaded, err error) error {
 type introduction struct {
 	l         *config.Loaded
 	url, data string
+	public    string // where clients reach it, often url
 	standby   string // why it only stands by; empty: it works
 	key       string // only at the start that made it
 	keyFile   string
@@ -173,7 +174,7 @@ func (in introduction) banner(self string) string {
 	} else {
 		fmt.Fprintf(&b, "\nDash %s answers at %s, and takes no tasks yet:\n%s.\nIt takes over by itself as soon as it can.\n\n", version, in.url, in.standby)
 	}
-	fmt.Fprintf(&b, "  API       %s/api/v1   documentation: %s/api/v1/docs\n", in.url, in.url)
+	fmt.Fprintf(&b, "  API       %s/api/v1   documentation: %s/api/v1/docs\n", in.public, in.public)
 	if in.l.Store != config.EngineSQLite {
 		fmt.Fprintf(&b, "  store     %s\n", storePlace(in.l))
 	}

@@ -231,7 +231,7 @@ func (c *call) ok(status int, v any) error {
 
 // created answers with a new thing and where it is.
 func (c *call) created(status int, location string, v any) error {
-	c.w.Header()["Location"] = []string{location}
+	c.w.Header()["Location"] = []string{c.s.link(location)}
 	c.made = path.Base(location)
 	return c.ok(status, v)
 }

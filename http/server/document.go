@@ -33,11 +33,10 @@ type operation struct {
 	needBody bool
 }
 
-// document is the API document, its operations by id and its pages. It never changes.
+// document is the API document and its operations by id. It never changes.
 type document struct {
-	doc   *openapi3.T
-	ops   map[string]*operation
-	pages pages
+	doc *openapi3.T
+	ops map[string]*operation
 }
 
 var dateTime = openapi3.NewCallbackValidator(func(s string) error {
@@ -65,9 +64,6 @@ func readDocument() (*document, error) {
 			}
 			d.ops[op.id] = op
 		}
-	}
-	if d.pages, err = newPages(d); err != nil {
-		return nil, err
 	}
 	return d, nil
 }

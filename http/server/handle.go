@@ -106,7 +106,7 @@ func (s *Server) serveRoute(rt *route, w http.ResponseWriter, r *http.Request, p
 	if rt.alias {
 		h := w.Header()
 		h["Deprecation"] = hdrDeprecated
-		h["Link"] = []string{"<" + prefix + strings.TrimPrefix(r.URL.Path, aliasPrefix) + `>; rel="successor-version"`}
+		h["Link"] = []string{"<" + s.link(prefix) + strings.TrimPrefix(r.URL.Path, aliasPrefix) + `>; rel="successor-version"`}
 	}
 	if err := s.admit(c, rt); err != nil {
 		c.problem(err)

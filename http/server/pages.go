@@ -8,6 +8,9 @@ import (
 	"html/template"
 	"slices"
 	"strings"
+	"sync"
+
+	"github.com/getkin/kin-openapi/openapi3"
 
 	"github.com/dash-fleet/dash/messages"
 )
@@ -49,17 +52,42 @@ type docsError struct {
 	Status              int
 }
 
-func newPages(d *document) (pages, error) {
+// plainPages are those of a server without a public URL, made once: they are a
+// constant of the program too.
+var plainPages = sync.OnceValues(func() (pages, error) {
+	d, err := loadDocument()
+	if err != nil {
+		return pages{}, err
+	}
+	return newPages(d, "")
+})
+
+func pagesFor(d *document, public string) (pages, error) {
+	if public == "" {
+		return plainPages()
+	}
+	return newPages(d, public)
+}
+
+// newPages makes the pages of a server whose links begin with public.
+func newPages(d *document, public string) (pages, error) {
 	p := pages{errors: map[messages.Code][]byte{}}
+	doc := *d.doc
+	doc.Servers = make(openapi3.Servers, len(d.doc.Servers))
+	for i, server := range d.doc.Servers {
+		moved := *server
+		moved.URL = public + server.URL
+		doc.Servers[i] = &moved
+	}
 	var err error
-	if p.openapi, err = d.doc.MarshalJSON(); err != nil {
+	if p.openapi, err = doc.MarshalJSON(); err != nil {
 		return p, fmt.Errorf("write API document: %w", err)
 	}
 	t, err := template.New("docs").Parse(docsTemplate)
 	if err != nil {
 		return p, fmt.Errorf("read docs page: %w", err)
 	}
-	data, err := docsData(d)
+	data, err := docsData(d, public+prefix)
 	if err != nil {
 		return p, err
 	}
@@ -82,7 +110,7 @@ func render(t *template.Template, name string, data any) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-func docsData(d *document) (docsPage, error) {
+func docsData(d *document, prefix string) (docsPage, error) {
 	page := docsPage{Title: d.doc.Info.Title, Description: d.doc.Info.Description, Prefix: prefix}
 	for _, tag := range d.doc.Tags {
 		page.Tags = append(page.Tags, docsTag{Name: tag.Name, Operations: docsOperations(d, tag.Name)})

@@ -110,7 +110,7 @@ func (c *call) problem(err error) {
 	}
 	c.logRefusal(e, m.status, cause)
 	p := api.Problem{
-		Type: docsPath(e.Code), Title: m.title, Status: m.status, Detail: e.Message,
+		Type: c.s.link(docsPath(e.Code)), Title: m.title, Status: m.status, Detail: e.Message,
 		Code: string(e.Code), RequestId: c.id,
 	}
 	if e.NextStep != "" {

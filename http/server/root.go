@@ -5,11 +5,14 @@ import (
 	"fmt"
 	"html/template"
 	"net/http"
+	"slices"
 	"strings"
 )
 
+type place struct{ Path, What string }
+
 // places are what somebody looks for who has only the address of a node.
-var places = []struct{ Path, What string }{
+var places = []place{
 	{prefix + "/docs", "the API in words"},
 	{prefix + "/openapi.json", "the same for programs"},
 	{prefix + "/tasks", "tasks; send `Authorization: Bearer dash_…`, as for all of " + prefix},
@@ -29,6 +32,10 @@ var rootPage = template.Must(template.New("root").Parse(`<!doctype html><html la
 // getRoot says what is where, to a browser as a page.
 func (s *Server) getRoot(c *call) error {
 	c.w.Header().Add("Vary", "Accept")
+	places := slices.Clone(places)
+	for i := range places {
+		places[i].Path = s.link(places[i].Path)
+	}
 	if strings.Contains(c.r.Header.Get("Accept"), "text/html") {
 		var page bytes.Buffer
 		if err := rootPage.Execute(&page, map[string]any{"Version": s.cfg.Version, "Places": places}); err != nil {
@@ -41,7 +48,7 @@ func (s *Server) getRoot(c *call) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Dash %s: this node answers the API of a fleet of OpenClaw gateways.\n\n", s.cfg.Version)
 	for _, p := range places {
-		fmt.Fprintf(&b, "  %-22s %s\n", p.Path, p.What)
+		fmt.Fprintf(&b, "  %-*s %s\n", len(s.cfg.PublicURL)+22, p.Path, p.What)
 	}
 	b.WriteString("\nOn the command line: dash help\n")
 	c.bytes(http.StatusOK, "text/plain; charset=utf-8", []byte(b.String()))

@@ -115,11 +115,14 @@ func (s *Server) endpoints() map[string]endpoint {
 	}
 }
 
+// link is where a client finds a path of this server.
+func (s *Server) link(path string) string { return s.cfg.PublicURL + path }
+
 // routes builds the router from the document and the endpoints.
 func (s *Server) routes() (*httprouter.Router, error) {
 	r := httprouter.New()
 	r.RedirectTrailingSlash, r.RedirectFixedPath = false, false
-	r.NotFound = s.fallback(messages.CodeNotFound, "there is no such path", fmt.Sprintf(next.ListPaths, prefix))
+	r.NotFound = s.fallback(messages.CodeNotFound, "there is no such path", fmt.Sprintf(next.ListPaths, s.link(prefix)))
 	r.MethodNotAllowed = s.fallback(codeMethod, "this path does not know the method", next.SeeAllow)
 	r.GlobalOPTIONS = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNoContent)

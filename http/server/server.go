@@ -24,6 +24,9 @@ import (
 type Config struct {
 	Listen  string // "127.0.0.1:7373"; ":0" takes a free port, see Addr
 	Version string // of Dash, shown by health
+	// PublicURL is where clients reach this server, perhaps below a path, without
+	// a slash at its end: every link begins with it. Empty: links are paths.
+	PublicURL string
 	// Certificate makes the API speak TLS; nil: it does not.
 	Certificate *Certificate
 
@@ -106,6 +109,7 @@ type Server struct {
 	logger  *slog.Logger
 	gather  prometheus.Gatherer
 	doc     *document
+	pages   pages
 	router  *httprouter.Router
 	metrics *metrics
 	events  *events.Server
@@ -154,6 +158,9 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background()) // ends with Stop; requests have their own
 	s.cut, s.cutNow = context.WithCancel(context.Background())
+	if s.pages, err = pagesFor(doc, cfg.PublicURL); err != nil {
+		return nil, err
+	}
 	s.audit = newAuditor(deps.Commands.Audit, deps.Logger)
 	if s.limits == nil {
 		if s.limits, err = ratelimit.NewLocal(0, deps.Registerer); err != nil {

@@ -77,7 +77,7 @@ func (s *Server) getMetrics(c *call) error {
 }
 
 func (s *Server) getOpenAPI(c *call) error {
-	c.bytes(http.StatusOK, "application/json", s.doc.pages.openapi)
+	c.bytes(http.StatusOK, "application/json", s.pages.openapi)
 	return nil
 }
 
@@ -86,14 +86,14 @@ var hdrPageCSP = []string{"default-src 'none'; style-src 'unsafe-inline'; frame-
 
 func (s *Server) getDocs(c *call) error {
 	c.w.Header()["Content-Security-Policy"] = hdrPageCSP
-	c.bytes(http.StatusOK, "text/html; charset=utf-8", s.doc.pages.docs)
+	c.bytes(http.StatusOK, "text/html; charset=utf-8", s.pages.docs)
 	return nil
 }
 
 func (s *Server) getErrorDocs(c *call) error {
-	p, ok := s.doc.pages.errors[messages.Code(c.param)]
+	p, ok := s.pages.errors[messages.Code(c.param)]
 	if !ok {
-		return &messages.Error{Code: messages.CodeNotFound, Message: "there is no such error code", NextStep: fmt.Sprintf(next.ListCodes, prefix)}
+		return &messages.Error{Code: messages.CodeNotFound, Message: "there is no such error code", NextStep: fmt.Sprintf(next.ListCodes, s.link(prefix))}
 	}
 	c.w.Header()["Content-Security-Policy"] = hdrPageCSP
 	c.bytes(http.StatusOK, "text/html; charset=utf-8", p)

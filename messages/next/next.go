@@ -289,6 +289,7 @@ const (
 	UseStore             = "use sqlite (the default), postgres or redis"
 	GiveHostPort         = "give host:port, for example 127.0.0.1:7373, or :7373 for every interface"
 	BothOrNone           = "set both for HTTPS or none for HTTP"
+	GivePublicURL        = "give the address that clients use, without query and fragment, for example https://host/dash"
 	GiveRetention        = "give at least 1m, or 0 to keep finished tasks for ever"
 	GiveSessionRetention = "give at least 1m, or 0 to keep closed sessions for ever"
 	GiveSessionIdle      = "give at least 1m, or 0 to close no session by itself"

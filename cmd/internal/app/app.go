@@ -187,7 +187,7 @@ func (a *App) setup(ctx context.Context) error {
 	if err := a.startServer(ctx, listen); err != nil {
 		return err
 	}
-	a.logger.Info("node started", slog.String("node", a.nodeID), slog.String("version", a.deps.Version), slog.String("address", a.addr),
+	a.logger.Info("node started", slog.String("node", a.nodeID), slog.String("version", a.deps.Version), slog.String("address", a.addr), slog.String("url", a.PublicURL()),
 		slog.String("store", a.cfg.Store), slog.String("data", a.cfg.Data))
 	return nil
 }
@@ -239,8 +239,10 @@ func (a *App) startFleet(ctx context.Context) error {
 }
 
 func (a *App) serverConfig() server.Config {
+	public, _ := a.cfg.Public() // it was valid when the configuration was read
 	return server.Config{
-		Listen: a.cfg.Listen, Certificate: a.certificate, Version: a.deps.Version,
+		PublicURL: public,
+		Listen:    a.cfg.Listen, Certificate: a.certificate, Version: a.deps.Version,
 		PublicMetrics: a.cfg.MetricsPublic,
 	}
 }
@@ -311,6 +313,14 @@ func (a *App) URL() string {
 		scheme = "https"
 	}
 	return scheme + "://" + a.server.Addr().String()
+}
+
+// PublicURL is where clients reach the API: URL, unless another is configured.
+func (a *App) PublicURL() string {
+	if public, err := a.cfg.Public(); err == nil && public != "" {
+		return public
+	}
+	return a.URL()
 }
 
 // AdminKey is the key made at this start, empty when there was one already;

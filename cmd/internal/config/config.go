@@ -29,6 +29,8 @@ type Config struct {
 	// TLSCert and TLSKey are PEM files; both or neither.
 	TLSCert string `key:"tls-cert" help:"PEM file with the certificate chain of the API; needs --tls-key"`
 	TLSKey  string `key:"tls-key" help:"PEM file with the private key of --tls-cert"`
+	// PublicURL is where clients reach this API; see Public.
+	PublicURL string `key:"public-url" help:"where clients reach this API, when that is through a proxy, such as https://host/dash: links in answers begin with it. The proxy takes the path away (/dash)"`
 	// MetricsPublic serves /metrics without a credential.
 	MetricsPublic bool `key:"metrics-public" help:"serve /metrics without an API key"`
 

@@ -168,6 +168,17 @@ func TestRefusals(t *testing.T) {
 		{"open quotation", []string{"--openclaw-command='/x"}, "", nil, "inside a quotation"},
 		{"startup timeout", []string{"--openclaw-startup-timeout=0s"}, "", nil, "out of range"},
 		{"retention", []string{"--retention=1s"}, "", nil, "too short"},
+		{"public URL without a scheme", []string{"--public-url=host/dash"}, "", nil, "does not begin with http:// or https://"},
+		{"public URL of another scheme", []string{"--public-url=ftp://host/dash"}, "", nil, "does not begin with http:// or https://"},
+		{"public URL with a host as scheme", []string{"--public-url=host:80/dash"}, "", nil, "does not begin with http:// or https://"},
+		{"public URL without a host", []string{"--public-url=https:///dash"}, "", nil, "names no host"},
+		{"public URL with a port alone", []string{"--public-url=https://:443/dash"}, "", nil, "names no host"},
+		{"public URL with a query", []string{"--public-url=https://host/dash?a=b"}, "", nil, "a query or a fragment"},
+		{"public URL with an empty query", []string{"--public-url=https://host/dash?"}, "", nil, "a query or a fragment"},
+		{"public URL with a fragment", []string{"--public-url=https://host/dash#top"}, "", nil, "a query or a fragment"},
+		{"public URL with a password", []string{"--public-url=https://u:p@host/"}, "", nil, "a user or a password"},
+		{"public URL with dots", []string{"--public-url=https://host/a/../b"}, "", nil, "empty or dotted parts"},
+		{"public URL with a line break", []string{"--public-url=https://host/a\nb"}, "", nil, "is not a URL"},
 		{"session retention", []string{"--session-retention=59s"}, "", nil, "session-retention: 59s is too short"},
 		{"session idle", []string{"--session-idle=-1h"}, "", nil, "session-idle: -1h0m0s is too short"},
 		{"level", []string{"--log-level=loud"}, "", nil, "no level"},
@@ -193,6 +204,26 @@ func TestRefusals(t *testing.T) {
 				t.Errorf("error %q (next step %q), want it to hold %q and a next step", text, e.NextStep, tt.want)
 			}
 		})
+	}
+}
+
+func TestPublicURL(t *testing.T) {
+	t.Parallel()
+	for given, want := range map[string]string{
+		"":                              "",
+		"https://host":                  "https://host",
+		"https://host/":                 "https://host",
+		"http://host:8080/dash/":        "http://host:8080/dash",
+		"https://host/dash/api/v1/":     "https://host/dash",
+		"https://host/api/v1":           "https://host",
+		"https://[2001:db8::1]:8/a/b":   "https://[2001:db8::1]:8/a/b",
+		`https://host/a"><script>`:      "https://host/a%22%3E%3Cscript%3E",
+		"HTTPS://host/with%20space/%2F": "https://host/with%20space/%2F",
+	} {
+		c := config.Config{PublicURL: given}
+		if got, err := c.Public(); err != nil || got != want {
+			t.Errorf("%q: %q, %v, want %q", given, got, err, want)
+		}
 	}
 }
 

@@ -1,9 +1,12 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
+	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -43,7 +46,36 @@ func (c Config) checkServer() *messages.Error {
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		return invalid("tls-cert", "tls-cert and tls-key go together, but only one is set", next.BothOrNone)
 	}
+	if _, err := c.Public(); err != nil {
+		return invalid("public-url", "public-url: "+err.Error(), next.GivePublicURL)
+	}
 	return nil
+}
+
+// Public is PublicURL as links begin with it: without a slash at its end, and
+// without the prefix of the API, which people copy along. Empty: there is none.
+func (c Config) Public() (string, error) {
+	if c.PublicURL == "" {
+		return "", nil
+	}
+	u, err := url.Parse(c.PublicURL)
+	switch {
+	case err != nil:
+		return "", errors.New("it is not a URL")
+	case u.Scheme != "http" && u.Scheme != "https" || u.Opaque != "":
+		return "", errors.New("it does not begin with http:// or https://")
+	case u.Hostname() == "":
+		return "", errors.New("it names no host")
+	case u.User != nil:
+		return "", errors.New("it holds a user or a password, which every answer would show")
+	case strings.ContainsAny(c.PublicURL, "?#"):
+		return "", errors.New("it has a query or a fragment, and paths are put behind it")
+	}
+	p := strings.TrimSuffix(strings.TrimRight(u.EscapedPath(), "/"), "/api/v1")
+	if p != "" && path.Clean(p) != p {
+		return "", fmt.Errorf("its path %q has empty or dotted parts", p)
+	}
+	return u.Scheme + "://" + u.Host + p, nil
 }
 
 func validPort(s string) bool {
