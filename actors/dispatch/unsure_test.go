@@ -105,8 +105,14 @@ func TestEveryWriteHearsOfDoubt(t *testing.T) {
 			_, _, err := w.client.OpenSession(w.ctx(), "default", "default", "new", nil)
 			return err
 		},
-		"CloseSession":  func(w *world) error { _, err := w.client.CloseSession(w.ctx(), "default", "s"); return err },
-		"MoveSession":   func(w *world) error { _, err := w.client.MoveSession(w.ctx(), "default", "s", "", false); return err },
+		"CloseSession": func(w *world) error { _, err := w.client.CloseSession(w.ctx(), "default", "s"); return err },
+		"MoveSession":  func(w *world) error { _, err := w.client.MoveSession(w.ctx(), "default", "s", "", false); return err },
+		"RetireSessions": func(w *world) error { // each time others: those under way are left alone
+			_, err := w.client.RetireSessions(w.ctx(), "default", RetireSessions{UnusedSince: time.Now(), Sessions: []messages.Session{
+				{Tenant: "default", ID: messages.NewID(), Pool: "default", State: messages.SessionIdle},
+			}})
+			return err
+		},
 		"UnparkSession": func(w *world) error { _, err := w.client.UnparkSession(w.ctx(), "default", "parked"); return err },
 	}
 	others := []string{"SetPool", "DrainPool", "QueueStats", "Explain", "Inspect"} // in memory alone

@@ -735,7 +735,7 @@ type GatewayPage struct {
 
 // GatewayRemoval defines model for GatewayRemoval.
 type GatewayRemoval struct {
-	// Detail what is still to be done
+	// Detail what is still to be done, and by whom
 	Detail string `json:"detail"`
 }
 
