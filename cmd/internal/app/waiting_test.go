@@ -18,10 +18,10 @@ func TestAListSaysWhatItsTasksWaitFor(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	c := taskCommands{newCommands(benchNode(t, t.TempDir(), 0, 1, nil))}
-	if _, err := (accountCommands{c.commands}).CreateTenant(ctx, server.Tenant{ID: "acme", Name: "acme"}); err != nil {
+	if _, err := accountCommands(c).CreateTenant(ctx, server.Tenant{ID: "acme", Name: "acme"}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := (poolCommands{c.commands}).Put(ctx, messages.Pool{ID: "own", Tenant: "acme"}); err != nil {
+	if _, err := poolCommands(c).Put(ctx, messages.Pool{ID: "own", Tenant: "acme"}); err != nil {
 		t.Fatal(err)
 	}
 	submit := func(tenant, pool, session string) string {
