@@ -89,6 +89,11 @@ var errInDoubt = fmt.Errorf("%w: the outcome of the last batch is not known yet"
 // ErrStopped: the committer ended before it knew the operation to be durable.
 var ErrStopped = errors.New("committer stopped")
 
+// maxBatchBytes bounds the texts of one batch: results of hundreds of runs that
+// ended while the store was away are more than any store takes at once, and the
+// same batch would be refused for ever.
+const maxBatchBytes = 32 << 20
+
 // retryAfter is the pause between tries while the store is down.
 const retryAfter = 200 * time.Millisecond
 
@@ -258,7 +263,7 @@ func (c *committer) watch() {
 
 // flush hands the next batch to the worker, which is idle.
 func (c *committer) flush() {
-	n := min(len(c.pending), c.cfg.MaxBatch)
+	n := c.fits()
 	c.batch = c.pending[:n:n]
 	if n == len(c.pending) {
 		c.pending, c.spare = c.spare, nil
@@ -270,6 +275,29 @@ func (c *committer) flush() {
 		ops[i] = c.batch[i].Op
 	}
 	c.work <- ops
+}
+
+// fits is how many operations the next batch has, at least one.
+func (c *committer) fits() (n int) {
+	size := 0
+	for n < min(len(c.pending), c.cfg.MaxBatch) {
+		if size += weight(&c.pending[n].Op); n > 0 && size > maxBatchBytes {
+			break
+		}
+		n++
+	}
+	return n
+}
+
+// weight is the size of the texts that an operation may be large by.
+func weight(op *persistence.Op) (n int) {
+	if op.Insert != nil {
+		n += len(op.Insert.Task.Spec.GetMessage())
+	}
+	if op.Update != nil {
+		n += len(op.Update.Task.Result.GetText())
+	}
+	return n
 }
 
 func (c *committer) finish(ctx actor.Context, f flushed) {
