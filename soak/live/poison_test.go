@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dash-fleet/dash/actors/openclaw/fakemodel"
 	"github.com/dash-fleet/dash/http/api"
 )
 
@@ -23,23 +24,26 @@ func subAgents(t *testing.T, f *fleet) {
 	}
 }
 
-// poison: a task that kills its gateway whenever the model is asked for it is a
-// dead letter after the third death, the last of which it had to itself; its
-// neighbour in the other slot succeeds. A run's deadline counts over a restart.
-func poison(t *testing.T, f *fleet) {
+// TestLivePoison: a task that kills its gateway whenever the model is asked for
+// it is a dead letter after the third death, the last of which it had to itself;
+// its neighbour in the other slot succeeds. A run's deadline counts over a restart.
+func TestLivePoison(t *testing.T) {
 	const home = "gw-1"
-	for _, id := range gateways {
-		if id == home {
-			continue
-		}
-		if _, err := f.client.DrainGateway(t.Context(), id); err != nil {
-			t.Fatal(err)
-		}
-		defer f.resume(id)
-	}
-	if _, err := f.client.UpdateGateway(t.Context(), home, api.UpdateGateway{MaxConcurrency: ptr(2)}); err != nil {
+	model, err := fakemodel.Start(t.Context(), "")
+	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(model.Close)
+	f := &fleet{node: newNode(t), model: model}
+	f.start()
+	_, err = f.client.CreateGateway(t.Context(), api.CreateGateway{
+		Id: home, MaxConcurrency: ptr(2), Managed: &api.CreateManaged{Config: ptr(provider(f.model.URL(), fakemodel.Model))},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.awaitState(home, bootLimit, api.GatewayStateReady, api.GatewayStateDegraded)
+	f.dash("pool", "set", "default", "--away", "600") // a boot on a busy machine takes minutes
 	began := time.Now()
 	poison := f.once("poison-1 [[gate=never-poison]]", "")
 	innocent := f.once("innocent-1 [[gate=innocent]]", "")
@@ -78,10 +82,7 @@ func poison(t *testing.T, f *fleet) {
 	if !strings.HasPrefix(innocent.Result.Text, "ECHO(") || innocent.Attempt != 1 {
 		t.Errorf("innocent: attempt %d, %q", innocent.Attempt, innocent.Result.Text)
 	}
-	deadline(t, f, home)
-	if _, err := f.client.UpdateGateway(t.Context(), home, api.UpdateGateway{MaxConcurrency: ptr(1)}); err != nil {
-		t.Fatal(err)
-	}
+	t.Run("Deadline", func(t *testing.T) { deadline(t, f.in(t), home) })
 }
 
 // deadline: what a run has used of it at one process counts at the next.
@@ -136,13 +137,4 @@ func (f *fleet) crash(gateway, task string) {
 	if err := syscall.Kill(value(f.gateway(gateway).Pid), syscall.SIGKILL); err != nil {
 		f.t.Fatal(err)
 	}
-}
-
-func (f *fleet) resume(id string) {
-	f.t.Helper()
-	if _, err := f.client.ResumeGateway(f.t.Context(), id); err != nil {
-		f.t.Error(err)
-		return
-	}
-	f.awaitState(id, bootLimit, api.GatewayStateReady, api.GatewayStateDegraded)
 }

@@ -24,7 +24,7 @@ func testEndings(b *bench) {
 		{"empty", "say nothing [[fail=empty]]", "", openclaw.ClassEmpty, "couldn't generate a response", true},
 		{"no_reply", "say nothing [[reply=NO_REPLY]]", "", openclaw.ClassEmpty, "couldn't generate a response", true},
 		{"filter", "be filtered [[fail=filter]]", "", openclaw.ClassFilter, "content_filter", true},
-		{"refusal", "be refused [[fail=refuse]]", at(livetest.Anthropic), openclaw.ClassRefused, "refused this request", true},
+		{"refusal", "be refused [[fail=refuse]]", at(livetest.Anthropic), openclaw.ClassRefused, "refus", true},
 		{"overflow", "too long [[fail=overflow]]", "", openclaw.ClassOverflow, "maximum context length", false},
 		{"unknown_status", "locked [[fail=423]]", "", openclaw.ClassUnknown, "423 fake provider failure 423", false},
 		{"model", "nobody has it [[fail=404]]", "", openclaw.ClassModel, "not found", false},
