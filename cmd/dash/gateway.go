@@ -27,7 +27,7 @@ var gatewayColumns = []column[api.Gateway]{
 	{name: "RUNNING", value: func(v api.Gateway) string { return fmt.Sprintf("%d/%d", v.Running, v.Window) }},
 	{name: "POOL", value: func(v api.Gateway) string { return v.Pool }},
 	{name: "REGION", value: func(v api.Gateway) string { return deref(v.Region) }},
-	{name: "VERSION", value: func(v api.Gateway) string { return deref(v.OpenclawVersion) }},
+	{name: "VERSION", wide: true, value: func(v api.Gateway) string { return deref(v.OpenclawVersion) }},
 	{name: "SINCE", value: func(v api.Gateway) string {
 		if v.Since == nil {
 			return ""

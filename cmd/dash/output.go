@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
@@ -231,72 +230,11 @@ func printTable[T any](t *terminal, o output, columns []column[T], items []T) er
 		}
 		rows = append(rows, row)
 	}
-	return write(t, layout(rows, t.width))
-}
-
-// layout aligns rows. The last column is cut at the terminal's width, if known.
-func layout(rows [][]string, width int) string {
-	var widths []int
-	for _, r := range rows {
-		for i, cell := range r {
-			if i == len(widths) {
-				widths = append(widths, 0)
-			}
-			widths[i] = max(widths[i], cells(cell))
-		}
+	width := t.width
+	if o.format == "wide" {
+		width = 0 // who wants everything gets it; the terminal breaks the lines
 	}
-	var b strings.Builder
-	for _, r := range rows {
-		var line strings.Builder
-		for i, cell := range r {
-			if i == len(r)-1 {
-				line.WriteString(cell)
-				break
-			}
-			line.WriteString(cell + strings.Repeat(" ", widths[i]-cells(cell)+2))
-		}
-		text := strings.TrimRight(line.String(), " ")
-		b.WriteString(cut(text, width) + "\n")
-	}
-	return b.String()
-}
-
-// cut shortens a line to the cells of a screen; 0: its width is not known.
-func cut(text string, width int) string {
-	if width <= 1 || cells(text) <= width {
-		return text
-	}
-	used := 0
-	for i, r := range text {
-		if used += cellsOf(r); used > width-1 {
-			return text[:i] + "…"
-		}
-	}
-	return text
-}
-
-// cells is how many columns of a screen a text takes.
-func cells(s string) (n int) {
-	for _, r := range s {
-		n += cellsOf(r)
-	}
-	return n
-}
-
-// wideRunes take two columns: East Asian scripts and pictures.
-var wideRunes = [][2]rune{{0x1100, 0x115f}, {0x2e80, 0x303e}, {0x3041, 0xa4cf}, {0xa960, 0xa97f}, {0xac00, 0xd7a3}, {0xf900, 0xfaff},
-	{0xfe30, 0xfe6f}, {0xff00, 0xff60}, {0xffe0, 0xffe6}, {0x1f300, 0x1f64f}, {0x1f680, 0x1f6ff}, {0x1f900, 0x1f9ff}, {0x20000, 0x3fffd}}
-
-func cellsOf(r rune) int {
-	if unicode.In(r, unicode.Mn, unicode.Me, unicode.Cf) {
-		return 0
-	}
-	for _, w := range wideRunes {
-		if r >= w[0] && r <= w[1] {
-			return 2
-		}
-	}
-	return 1
+	return write(t, layout(rows, width))
 }
 
 func oneLine(s string) string {
