@@ -114,6 +114,8 @@ func TestRefusedClaimIsTakenBack(t *testing.T) {
 		if again := g.assign(); again.Task.ID != task.ID || again.Task.Claim != 2 || again.Task.Attempt != 1 {
 			t.Fatalf("assigned again as %+v", again.Task)
 		}
+		g.demand(0, returned) // it tells of claim 1, and claim 2 goes on
+		wantRow(b, task.ID, messages.Claimed, 1)
 	})
 }
 

@@ -61,6 +61,21 @@ func TestChildrenAreBounded(t *testing.T) {
 	}
 }
 
+// TestSweeperKeepsWhatIsHeld when the chunk is full before the end.
+func TestSweeperKeepsWhatIsHeld(t *testing.T) {
+	t.Parallel()
+	s := sweeper{keys: []string{"held"}}
+	for i := range sweepChunk + 1 {
+		s.add(fmt.Sprint(i))
+	}
+	if chunk := s.take(func(key string) bool { return key == "held" }); len(chunk) != sweepChunk {
+		t.Errorf("a chunk of %d", len(chunk))
+	}
+	if want := []string{"held", fmt.Sprint(sweepChunk)}; !slices.Equal(s.keys, want) {
+		t.Errorf("left are %q, want %q", s.keys, want)
+	}
+}
+
 func TestSweeperTakesChunks(t *testing.T) {
 	t.Parallel()
 	var s sweeper

@@ -61,3 +61,17 @@ func TestANewGenerationStartsWithItsHistory(t *testing.T) {
 	}
 	t.Errorf("nothing was sent: %+v", effects)
 }
+
+// TestANewAttemptHasItsWholeTime: what the last one used is not counted.
+func TestANewAttemptHasItsWholeTime(t *testing.T) {
+	t.Parallel()
+	d := &decision{now: time.Unix(1000, 0), Run: Start(messages.Task{
+		ID: "t", Tenant: "default", State: messages.Running, Claim: 1, Attempt: 1, Active: time.Minute, ActiveSince: time.Unix(990, 0),
+		Spec: &messages.TaskSpec{MaxAttempts: 3},
+	}, nil, "", false)}
+	d.end = &ending{kind: Failed, err: &messages.TaskError{Code: "x", Retryable: true}}
+	d.finishFailed()
+	if row := d.commit.Task; row.State != messages.RetryWait || row.Active != 0 || !row.ActiveSince.IsZero() {
+		t.Errorf("it waits as %s with %s used since %s", row.State, row.Active, row.ActiveSince)
+	}
+}

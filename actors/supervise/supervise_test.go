@@ -162,6 +162,9 @@ func TestRestartsWithDelayThenGivesUp(t *testing.T) {
 		if len(gaveUp) != 1 {
 			t.Fatal("the parent was not told")
 		}
+		if n := len(p.strategy.failures); n != 0 {
+			t.Errorf("failures of %d children are kept: one that is started again under that name would give up at once", n)
+		}
 	})
 }
 

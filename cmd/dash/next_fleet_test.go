@@ -63,6 +63,7 @@ func followFleet(t *testing.T, a *advised) {
 	p := startNext(t, a, data)
 	p.until(t, `(?s)sim-0 +ready.*sim-1 +ready`, "gateway", "list")
 	t.Run("token", func(t *testing.T) { followToken(t, p) })
+	t.Run("provider", func(t *testing.T) { followProvider(t, p) })
 	t.Run("drain", func(t *testing.T) { followDrain(t, p) })
 	t.Run("pools", func(t *testing.T) { followPools(t, p) })
 	t.Run("managed", func(t *testing.T) { followManaged(t, p) })
@@ -102,6 +103,21 @@ func followToken(t *testing.T, p *person) {
 	p.follow(t, "ReportThenRestartGateway", 0, p.fill("ReportThenRestartGateway", "gw-1"))
 	p.until(t, "gw-1 +ready", "gateway", "list")
 	p.types(t, exitOK, "gateway", "remove", "gw-1", "--yes")
+}
+
+// followProvider: a provider that was mended is tried at once.
+func followProvider(t *testing.T, p *person) {
+	sim := simulator(t, openclawtest.Config{Token: "t", Faults: openclawtest.Faults{ProviderFailRate: 1, ProviderFail: "401"}})
+	p.types(t, exitOK, "pool", "set", "refused", "--max-concurrency", "0")
+	p.types(t, exitOK, "gateway", "add", "gw-p", "--url", sim.URL(), "--token-file", secretIn(t, "t"), "--pool", "refused", "--wait")
+	submitNext(t, p, "--pool", "refused")
+	said := p.until(t, "mend the provider", "gateway", "show", "gw-p").out
+	if err := sim.SetFaults(openclawtest.Faults{}); err != nil {
+		t.Fatal(err)
+	}
+	p.follow(t, "MendProvider", 0, said)
+	p.until(t, "gw-p +ready", "gateway", "list")
+	p.types(t, exitOK, "gateway", "remove", "gw-p", "--force", "--yes")
 }
 
 func followDrain(t *testing.T, p *person) {

@@ -249,6 +249,18 @@ func TestKeyStoreForgets(t *testing.T) {
 	})
 }
 
+// What was read before a key was forgotten is not remembered.
+func TestKeyStoreForgetsWhatIsRead(t *testing.T) {
+	t.Parallel()
+	s := newKeyStore(nil, quiet())
+	before := s.forgets // as fetch notes it
+	s.forget("k")
+	s.remember("k", &knownKey{version: 1, read: time.Now()}, before)
+	if s.known["k"] != nil {
+		t.Error("the version of before is believed")
+	}
+}
+
 func TestKeyStoreIsBounded(t *testing.T) {
 	t.Parallel()
 	s := newKeyStore(nil, quiet())
