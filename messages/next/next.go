@@ -315,7 +315,7 @@ const (
 const (
 	SendBearer         = "send `Authorization: Bearer dash_…`"
 	SendBearerFirstKey = "send `Authorization: Bearer dash_…`; the first start of Dash printed a key"
-	CheckKey           = "check the key, or make a new one"
+	CheckKey           = "check the key; `dash key list` with a key that is accepted shows which have ended, and `dash key create NAME --admin` with the flags of the store makes one when none is left"
 	UsePermittedKey    = "use a key with that permission, or with the permission admin"
 	OtherPassword      = "choose another; a letter outside of ASCII counts as two to four bytes"
 	SendJSONType       = "send `Content-Type: application/json`"
