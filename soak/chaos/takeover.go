@@ -134,20 +134,27 @@ func (s *takeOvers) round(ctx context.Context, i int) error {
 	return s.b.AwaitReady(ctx, 3)
 }
 
-// setPool changes the default pool. The client may be at the node that stands
-// by, which has answered all that was read so far: then the other one is asked.
+// setPool changes the default pool.
 func (s *takeOvers) setPool(ctx context.Context, p api.PutPool, version api.Option) error {
-	for tries := 1; ; tries++ {
+	return change(func() error {
 		pool, err := s.b.Client.PutPool(ctx, "default", p, version)
-		var refused *api.Error
-		switch {
-		case err == nil:
-			s.version = pool.Version
-			return nil
-		case tries == 2 || !errors.As(err, &refused) || refused.Status != http.StatusServiceUnavailable:
+		if err != nil {
 			return fmt.Errorf("set pool: %w", err)
 		}
+		s.version = pool.Version
+		return nil
+	})
+}
+
+// change makes a change. The client may be at the node that stands by, which has
+// answered all that was read so far: then the other one is asked.
+func change(do func() error) error {
+	err := do()
+	var refused *api.Error
+	if errors.As(err, &refused) && refused.Status == http.StatusServiceUnavailable {
+		return do()
 	}
+	return err
 }
 
 // submit fills the gateways of node a and waits until all of it runs. Every
@@ -212,7 +219,11 @@ func (s *takeOvers) ended(ctx context.Context, tasks []*api.Task, adopted bool) 
 			return err
 		}
 		if got.State == api.TaskStateHeld && !adopted {
-			if _, err := s.b.Client.ReleaseTask(ctx, t.Id, api.ReleaseTask{Action: api.ReleaseTaskActionFail}); err != nil {
+			err := change(func() error {
+				_, err := s.b.Client.ReleaseTask(ctx, t.Id, api.ReleaseTask{Action: api.ReleaseTaskActionFail})
+				return err
+			})
+			if err != nil {
 				return fmt.Errorf("release: %w", err)
 			}
 			continue
