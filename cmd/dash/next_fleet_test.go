@@ -110,13 +110,14 @@ func followProvider(t *testing.T, p *person) {
 	sim := simulator(t, openclawtest.Config{Token: "t", Faults: openclawtest.Faults{ProviderFailRate: 1, ProviderFail: "401"}})
 	p.types(t, exitOK, "pool", "set", "refused", "--max-concurrency", "0")
 	p.types(t, exitOK, "gateway", "add", "gw-p", "--url", sim.URL(), "--token-file", secretIn(t, "t"), "--pool", "refused", "--wait")
-	submitNext(t, p, "--pool", "refused")
+	id := submitNext(t, p, "--pool", "refused")
 	said := p.until(t, "mend the provider", "gateway", "show", "gw-p").out
 	if err := sim.SetFaults(openclawtest.Faults{}); err != nil {
 		t.Fatal(err)
 	}
 	p.follow(t, "MendProvider", 0, said)
 	p.until(t, "gw-p +ready", "gateway", "list")
+	p.types(t, exitOK, "task", "cancel", id)
 	p.types(t, exitOK, "gateway", "remove", "gw-p", "--force", "--yes")
 }
 
@@ -181,9 +182,9 @@ func followPools(t *testing.T, p *person) {
 
 	// More slots are reserved than there are.
 	p.types(t, exitOK, "pool", "set", "default", "--reserved", "critical=1000")
-	said = p.types(t, exitOK, "doctor").err
+	said = p.says(t, "doctor").err
 	p.follow(t, "AddOrReserveLess", 0, said, "CLASS=SLOTS", "critical=0")
-	if again := p.types(t, exitOK, "doctor"); strings.Contains(again.out, "reserved") {
+	if again := p.says(t, "doctor"); strings.Contains(again.out, "reserved") {
 		t.Errorf("still reserved:\n%s", again.out)
 	}
 	wantPrinted(t, p.follow(t, "AddGatewaysOrReserved", 0, p.fill("AddGatewaysOrReserved")), "--reserved", "--aging")
