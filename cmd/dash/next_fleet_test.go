@@ -249,6 +249,10 @@ func followAccounts(t *testing.T, p *person) {
 	said = p.types(t, exitUsage, "user", "set", "nobody@example.org").err
 	wantPrinted(t, p.follow(t, "UserSetHelp", 0, said), "--role")
 
+	stranger := &person{advised: p.advised, node: &drillNode{url: p.node.url, keyFile: p.node.keyFile, key: "dash_wrongwrong12_" + strings.Repeat("x", 43)}}
+	said = stranger.types(t, exitAuth, "task", "list").err
+	wantPrinted(t, p.follow(t, "CheckKey", 0, said), "admin")
+
 	said = p.types(t, exitUsage, "task", "submit", "--message", "x", "--tenant", "acme").err
 	wantPrinted(t, p.follow(t, "MakeTenant", 1, said), "default")
 	p.follow(t, "MakeTenant", 0, said)

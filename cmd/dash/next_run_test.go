@@ -62,7 +62,6 @@ const (
 
 // notFollowed are the texts between backticks that are not run, and why.
 var notFollowed = map[string]string{
-	"MendProvider/0":          "it takes a model provider that refuses a key; TestAPauseEndsWhenItsCauseIsMended of actors/gateway resumes such a gateway",
 	"RunAsStoreOwner/0":       "needs sudo, and a second user of the machine",
 	"GiveAgeKey/0":            "a program of others, age-keygen",
 	"SendBearer/0":            noCommand,

@@ -33,6 +33,7 @@ func followStores(t *testing.T, a *advised) {
 	kept := filepath.Join(dir, "kept")
 	told := saysDrill(t, p.line(t, stepAt{"RestoreElsewhere", 0}, said, nil, archive, "--data", kept)...)
 	key := keyOf(t, dashDrill(t, p.line(t, stepAt{"MakeKeyOffline", 0}, told, []string{"NAME", "way-back"}, "--data", kept, "-o", "json")...))
+	dashDrill(t, p.line(t, stepAt{"CheckKey", 1}, a.fill("CheckKey"), []string{"NAME", "another"}, "--data", kept)...)
 	again := startNext(t, a, kept)
 	again.node.key = key
 	mayEverything(t, again.node)
