@@ -74,10 +74,10 @@ func (b *broker) closeSession(ctx actor.Context, m CloseSession) {
 func (b *broker) unpark(ctx actor.Context, m UnparkSession) {
 	b.withSession(ctx, m.Tenant, m.Session, m, m.Reply, func(s *session) {
 		if s.row.State != messages.SessionParked {
-			reply(m.Reply, wrongSessionState(s, "unparked"))
+			reply(m.Reply, wrongSessionState(s, "resumed"))
 			return
 		}
-		next := b.renewed(s, s.row.Gateway, "unparked by an operator")
+		next := b.renewed(s, s.row.Gateway, "resumed by an operator")
 		next.Restarts = 0
 		b.writeSession(ctx, s, next, true, func(_ actor.Context, err error) {
 			reply(m.Reply, SessionReply{Session: s.row, Err: err})

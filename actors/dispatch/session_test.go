@@ -89,7 +89,10 @@ func TestSessionRefusals(t *testing.T) {
 			t.Fatal(err)
 		}
 		if s := b.session("parked"); s.State != messages.SessionIdle || s.Generation != 1 || !s.Replay {
-			t.Fatalf("unparked %+v", s)
+			t.Fatalf("resumed %+v", s)
+		}
+		if _, err := b.client.UnparkSession(b.ctx(), "default", "closed"); messages.CodeOf(err) != messages.CodeWrongState || !strings.Contains(err.Error(), "a session that is closed cannot be resumed") {
+			t.Fatalf("resume of a closed one: %v", err)
 		}
 		b.submit(newTask(messages.Low, "parked"))
 		if _, err := b.client.CloseSession(b.ctx(), "default", "parked"); messages.CodeOf(err) != messages.CodeWrongState {

@@ -18,7 +18,7 @@ const (
 )
 
 // portStep keeps the ports apart that a gateway derives from its own
-// (port+2, port+11..110, PROTOCOL 1.1).
+// (port+2, port+11..110).
 const portStep = 128
 
 // choosePort returns a port nobody listens on: the wanted one, else the one of

@@ -113,7 +113,7 @@ func printable(s string) bool {
 }
 
 // settingsFor merges the configuration wanted by spec over the smallest one
-// that runs (PROTOCOL 1.1): spec wins, null removes a key.
+// that runs: spec wins, null removes a key.
 func settingsFor(dir folder, spec Spec) (map[string]any, error) {
 	concurrent := spec.MaxConcurrency
 	if concurrent <= 0 {

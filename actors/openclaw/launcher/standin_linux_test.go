@@ -74,7 +74,7 @@ type standInConfig struct {
 	Unknown any       `json:"unknownKey"`
 }
 
-// standIn behaves as PROTOCOL 1.2 and 1.3 say.
+// standIn behaves as a real daemon does at its start and its end.
 func standIn() int {
 	b, err := os.ReadFile(os.Getenv("OPENCLAW_CONFIG_PATH"))
 	var c standInConfig

@@ -236,7 +236,7 @@ func TestOldAndOddGateways(t *testing.T) {
 	}
 }
 
-// signed adds the device key of COMPAT 2.1 to connect parameters.
+// signed adds a device key to connect parameters.
 func signed(c *client, key ed25519.PrivateKey, change func(obj)) obj {
 	challenge, _ := c.await("challenge", 0, func(f frame) bool { return f.Event == "connect.challenge" })
 	nonce, _ := challenge.get(c.t, "nonce").(string)
