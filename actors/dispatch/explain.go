@@ -111,7 +111,10 @@ func (b *broker) unserved(k *bucket, session string) Explanation {
 			return waits(messages.WaitsWindow, "no gateway that fits takes work now: "+next.LookAtGateways)
 		}
 	}
-	if draining && !away {
+	switch {
+	case draining && away:
+		return waits(messages.WaitsAway, "the gateways that fit are drained or cannot be reached: "+next.LookAtGateways)
+	case draining:
 		return waits(messages.WaitsDraining, "every gateway that fits is drained: "+next.ResumeOne)
 	}
 	return waits(messages.WaitsAway, "no gateway that fits can be reached: "+next.LookAtGateways)

@@ -90,7 +90,7 @@ func TestExplainTellsKindsOfWaitingApart(t *testing.T) {
 		b.why(first.ID, "away", "no gateway that fits can be reached: look at `dash gateway list`")
 		other := b.gateway("gw-2")
 		other.demand(0, func(d *messages.Demand) { d.Draining = true })
-		b.why(first.ID, "away", "no gateway that fits can be reached: look at `dash gateway list`")
+		b.why(first.ID, "away", "the gateways that fit are drained or cannot be reached: look at `dash gateway list`")
 		other.demand(0)
 		b.why(first.ID, "window", "no gateway that fits takes work now: look at `dash gateway list`")
 

@@ -1023,7 +1023,7 @@ type Session struct {
 	Reason   *string `json:"reason"`
 	Restarts int     `json:"restarts"`
 
-	// State A closed session takes no task. It is kept for the node's `session-retention` (30 days unless configured) and then `removed`: only its last event has that state. Its tasks and results stay for theirs. From then on its id is free; a task that names it opens a new session, which knows nothing of the old one.
+	// State A session without open tasks that nobody has used for the node's `session-idle` (never unless configured) is closed. A closed session takes no task. It is kept for the node's `session-retention` (30 days unless configured) and then `removed`: only its last event has that state. Its tasks and results stay for theirs. From then on its id is free; a task that names it opens a new session, which knows nothing of the old one.
 	State     SessionState `json:"state"`
 	Tenant    string       `json:"tenant"`
 	UpdatedAt time.Time    `json:"updated_at"`
@@ -1040,7 +1040,7 @@ type SessionChanged struct {
 	Reason     *string `json:"reason"`
 	Restarts   int32   `json:"restarts"`
 
-	// State A closed session takes no task. It is kept for the node's `session-retention` (30 days unless configured) and then `removed`: only its last event has that state. Its tasks and results stay for theirs. From then on its id is free; a task that names it opens a new session, which knows nothing of the old one.
+	// State A session without open tasks that nobody has used for the node's `session-idle` (never unless configured) is closed. A closed session takes no task. It is kept for the node's `session-retention` (30 days unless configured) and then `removed`: only its last event has that state. Its tasks and results stay for theirs. From then on its id is free; a task that names it opens a new session, which knows nothing of the old one.
 	State  SessionState `json:"state"`
 	Tenant string       `json:"tenant"`
 }
@@ -1051,7 +1051,7 @@ type SessionPage struct {
 	NextCursor *string   `json:"next_cursor"`
 }
 
-// SessionState A closed session takes no task. It is kept for the node's `session-retention` (30 days unless configured) and then `removed`: only its last event has that state. Its tasks and results stay for theirs. From then on its id is free; a task that names it opens a new session, which knows nothing of the old one.
+// SessionState A session without open tasks that nobody has used for the node's `session-idle` (never unless configured) is closed. A closed session takes no task. It is kept for the node's `session-retention` (30 days unless configured) and then `removed`: only its last event has that state. Its tasks and results stay for theirs. From then on its id is free; a task that names it opens a new session, which knows nothing of the old one.
 type SessionState string
 
 // SubmitInput defines model for SubmitInput.
