@@ -1,11 +1,13 @@
 package persistence
 
 import (
-	"errors"
 	"fmt"
+
+	"github.com/dash-fleet/dash/messages"
 )
 
-// CheckOps refuses a batch with an op that no engine can give a meaning to.
+// CheckOps refuses a batch with an op that no engine can give a meaning to; it
+// is CodeInvalid, as whatever no later try can change.
 // Every engine calls it first in Commit.
 func CheckOps(ops []Op) error {
 	for i := range ops {
@@ -24,10 +26,14 @@ func (op *Op) check() error {
 		}
 	}
 	if kinds > 1 {
-		return errors.New("an op holds at most one of Insert, Update and Cancel: put the others into ops of their own")
+		return meaningless("an op holds at most one of Insert, Update and Cancel: put the others into ops of their own")
 	}
 	if op.Insert != nil && (op.Insert.Task.ID == "" || op.Insert.Task.Tenant == "") {
-		return errors.New("a task to insert needs an id and a tenant")
+		return meaningless("a task to insert needs an id and a tenant")
 	}
 	return nil
+}
+
+func meaningless(what string) error {
+	return &messages.Error{Code: messages.CodeInvalid, Message: what}
 }

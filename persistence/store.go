@@ -238,7 +238,8 @@ type Store interface {
 	// every OK op survives the loss of the process and of power. Ops whose
 	// fence or compare fails are skipped and answered one by one; their
 	// neighbours commit. An error means that nothing of the batch was kept,
-	// except ErrUnknown.
+	// except ErrUnknown. CodeInvalid says that no later try of the same batch can
+	// succeed, whatever the state of the store.
 	Commit(ctx context.Context, batch []Op) ([]Outcome, error)
 
 	// Task returns one task; an empty tenant means any. ErrNotFound.

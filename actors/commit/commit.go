@@ -128,6 +128,8 @@ type committer struct {
 	batch   []Request // what the worker has, nil when it is idle
 	durable []Request // the batch that is being answered
 	spare   []Request // room of an earlier batch
+	halves  halving
+	said    time.Time // when the log was last told of an invalid operation
 	work    chan []persistence.Op
 	cancel  context.CancelFunc
 }
@@ -280,7 +282,7 @@ func (c *committer) flush() {
 // fits is how many operations the next batch has, at least one.
 func (c *committer) fits() (n int) {
 	size := 0
-	for n < min(len(c.pending), c.cfg.MaxBatch) {
+	for n < min(len(c.pending), c.halves.bound(c.cfg.MaxBatch)) {
 		if size += weight(&c.pending[n].Op); n > 0 && size > maxBatchBytes {
 			break
 		}
@@ -306,10 +308,15 @@ func (c *committer) finish(ctx actor.Context, f flushed) {
 	}
 	batch := c.batch
 	c.batch = nil
-	if f.err != nil {
+	switch {
+	case f.err != nil && isInvalid(f.err):
+		c.invalid(ctx, batch, f.err)
+		return
+	case f.err != nil:
 		c.failed(ctx, batch, f.err)
 		return
 	}
+	c.halves.passed(len(batch))
 	if c.down {
 		c.cfg.Logger.Info("store takes writes again")
 	}
@@ -331,6 +338,7 @@ func (c *committer) doubt(ctx actor.Context, d doubt) {
 		c.cfg.Metrics.failed.Inc()
 		c.cfg.Logger.Error("the outcome of a batch is unknown; submits are answered 503 until the store can tell", slog.Any("err", d.err))
 	}
+	c.halves = halving{}
 	c.pending = c.keep(ctx, c.pending, errInDoubt, func(r *Request) bool { return !r.FailFast || r.Follows })
 	c.next(ctx, doubted)
 }
@@ -341,6 +349,7 @@ func (c *committer) failed(ctx actor.Context, batch []Request, err error) {
 	if !c.down {
 		c.cfg.Logger.Error("store refuses writes; submits are answered 503 until it recovers", slog.Any("err", err))
 	}
+	c.halves = halving{}
 	c.pending = c.keep(ctx, append(batch, c.pending...), err, func(r *Request) bool { return !r.FailFast })
 	c.next(ctx, refused)
 }

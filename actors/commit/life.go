@@ -19,6 +19,7 @@ const (
 	hurried              // operations of which some may not wait
 	taken                // the batch is durable
 	refused              // the batch is not; what may wait of it is pending again
+	parted               // it never will be as it is; its halves are pending, or its one operation was answered
 	doubted              // nobody knows; the worker goes on asking
 	due                  // the timer rang
 )
@@ -36,6 +37,8 @@ func (l *life) on(in input, pending bool) step {
 		l.flying, l.down, l.inDoubt = false, false, false
 	case refused:
 		l.flying, l.down, l.inDoubt = false, true, false
+	case parted: // says nothing of the store
+		l.flying, l.inDoubt = false, false
 	case doubted:
 		l.down, l.inDoubt = true, true
 	case due:
@@ -46,7 +49,7 @@ func (l *life) on(in input, pending bool) step {
 		return step{}
 	}
 	// After a failure there is a pause, but who cannot wait wants to know now.
-	if l.down && in != due && in != hurried {
+	if l.down && in != due && in != hurried && in != parted {
 		s := step{arm: !l.armed}
 		l.armed = true
 		return s

@@ -35,7 +35,7 @@ func (w world) follow(in input, batch int) (world, string) {
 	flew := w.flying
 	s := w.on(in, w.pending())
 	switch {
-	case s.flush && flew && in != taken && in != refused:
+	case s.flush && flew && in != taken && in != refused && in != parted:
 		return w, "two batches at once"
 	case s.flush && !w.pending():
 		return w, "an empty batch"
@@ -76,6 +76,22 @@ func (w world) arrive(batch int, each func(string, world, string)) {
 		n, bad := n.follow(hurried, batch)
 		each("hurry", n, bad)
 	}
+	w.part(batch, each)
+}
+
+// part is that the store calls the batch invalid: all of it is pending again, or
+// its one operation is answered. That it then goes alone is not for life to see.
+func (w world) part(batch int, each func(string, world, string)) {
+	if !w.flying {
+		return
+	}
+	n := w
+	if w.flyWaits+w.flyFast > 1 {
+		n.waits, n.fast = n.waits+n.flyWaits, n.fast+n.flyFast
+	}
+	n.flyWaits, n.flyFast = 0, 0
+	n, bad := n.follow(parted, batch)
+	each("store calls it invalid", n, bad)
 }
 
 // fair is what happens by itself.

@@ -13,6 +13,7 @@ type Metrics struct {
 	pending prometheus.Gauge
 	refused prometheus.Counter
 	failed  prometheus.Counter
+	invalid prometheus.Counter
 
 	made   time.Time
 	oldest atomic.Int64 // when the oldest pending operation came, in ns after made; 0: nothing is pending
@@ -35,9 +36,12 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		failed: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "dash_commit_failures_total", Help: "Batches that the store did not take.",
 		}),
+		invalid: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "dash_commit_invalid_total", Help: "Operations that the store can never take; each was answered with its error.",
+		}),
 	}
 	if r != nil {
-		r.MustRegister(m.pending, m.refused, m.failed, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		r.MustRegister(m.pending, m.refused, m.failed, m.invalid, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "dash_commit_oldest_seconds", Help: "How long the oldest operation has waited for the store; 0: none waits.",
 		}, func() float64 { return m.Oldest().Seconds() }))
 	}

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
 )
 
@@ -98,6 +99,9 @@ func commitError(ctx context.Context, err error) error {
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
+	}
+	if neverTaken(err) {
+		return &messages.Error{Code: messages.CodeInvalid, Message: "the server can never take this batch: " + err.Error(), Err: err}
 	}
 	return unavailable("batch", err)
 }

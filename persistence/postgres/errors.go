@@ -36,6 +36,14 @@ func unavailable(step string, err error) error {
 	return fmt.Errorf("%s: %w: %w", step, persistence.ErrUnavailable, err)
 }
 
+// neverTaken says that values of a batch, or its size, are to blame (data
+// exceptions and limits of the program), so that the same batch will be refused
+// for ever.
+func neverTaken(err error) bool {
+	state := sqlState(err)
+	return strings.HasPrefix(state, "22") || strings.HasPrefix(state, "54")
+}
+
 // sqlState is the SQLSTATE of err, empty if the server did not say it.
 func sqlState(err error) string {
 	var e *pgconn.PgError

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"strconv"
 	"testing"
@@ -266,4 +267,23 @@ func TestBlackHole(t *testing.T) {
 	l.note(ops, out)
 	l.check()
 	p.close() // or closing the engine would wait for the hole
+}
+
+// TestWhatTheServerNeverTakes: a value that the server refuses for what it is is
+// told as such, so that nobody tries it for ever. The next batch is as any other.
+func TestWhatTheServerNeverTakes(t *testing.T) {
+	t.Parallel()
+	db := openTest(t, testConfig(t))
+	long := make([]byte, 64<<10) // more than a row of an index holds
+	for i := range long {
+		long[i] = byte('a' + rand.IntN(26))
+	}
+	bad, good := newOp(), newOp()
+	bad.Insert.Task.Error = &messages.TaskError{Code: string(long)}
+	if _, err := db.Commit(t.Context(), []persistence.Op{good, bad}); messages.CodeOf(err) != messages.CodeInvalid {
+		t.Errorf("%v, want that it is invalid", err)
+	}
+	if out, err := db.Commit(t.Context(), []persistence.Op{good}); err != nil || out[0].Status != persistence.OK {
+		t.Errorf("after it: %v, %v", out, err)
+	}
 }
