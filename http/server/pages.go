@@ -41,6 +41,7 @@ type docsTag struct {
 type docsOperation struct {
 	ID, Method, Path, Summary, Description, Access, Body string
 	Params                                               []docsParam
+	Examples                                             []string
 }
 
 type docsParam struct{ Name, In, Description, Schema string }
@@ -113,7 +114,11 @@ func render(t *template.Template, name string, data any) ([]byte, error) {
 func docsData(d *document, prefix string) (docsPage, error) {
 	page := docsPage{Title: d.doc.Info.Title, Description: d.doc.Info.Description, Prefix: prefix}
 	for _, tag := range d.doc.Tags {
-		page.Tags = append(page.Tags, docsTag{Name: tag.Name, Operations: docsOperations(d, tag.Name)})
+		operations, err := docsOperations(d, tag.Name, prefix)
+		if err != nil {
+			return page, err
+		}
+		page.Tags = append(page.Tags, docsTag{Name: tag.Name, Operations: operations})
 	}
 	for name, ref := range d.doc.Components.Schemas {
 		b, err := json.MarshalIndent(ref.Value, "", "  ")
@@ -132,7 +137,7 @@ func docsData(d *document, prefix string) (docsPage, error) {
 	return page, nil
 }
 
-func docsOperations(d *document, tag string) []docsOperation {
+func docsOperations(d *document, tag, prefix string) ([]docsOperation, error) {
 	var out []docsOperation
 	for path, item := range d.doc.Paths.Map() {
 		for method, o := range item.Operations() {
@@ -147,10 +152,15 @@ func docsOperations(d *document, tag string) []docsOperation {
 				ref := o.RequestBody.Value.Content.Get("application/json").Schema.Ref
 				op.Body = ref[strings.LastIndexByte(ref, '/')+1:]
 			}
-			for _, ref := range slices.Concat(item.Parameters, o.Parameters) {
+			params := slices.Concat(item.Parameters, o.Parameters)
+			for _, ref := range params {
 				p := ref.Value
 				schema := strings.Join(p.Schema.Value.Type.Slice(), " ")
 				op.Params = append(op.Params, docsParam{Name: p.Name, In: p.In, Description: p.Description, Schema: schema})
+			}
+			var err error
+			if op.Examples, err = curls(op, o, params, prefix); err != nil {
+				return nil, err
 			}
 			out = append(out, op)
 		}
@@ -158,5 +168,5 @@ func docsOperations(d *document, tag string) []docsOperation {
 	slices.SortFunc(out, func(a, b docsOperation) int {
 		return strings.Compare(a.Path+" "+a.Method, b.Path+" "+b.Method)
 	})
-	return out
+	return out, nil
 }
