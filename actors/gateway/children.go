@@ -16,15 +16,17 @@ const (
 	// childLimit is how long a throw-away session waits for a sub-agent of which
 	// nothing is heard: its end may have been told while there was no connection.
 	childLimit   = 30 * time.Minute
-	maxParents   = 4096 // sessions with sub-agents at work; more are not remembered
-	maxOffspring = 64   // sub-agents of one session
+	childPause   = time.Minute // between two looks for those whose limit is over
+	maxParents   = 4096        // sessions with sub-agents at work; more are not remembered
+	maxOffspring = 64          // sub-agents of one session
 )
 
 // children are the sub-agents at work, by the key of the session that asked for
 // them. A sub-agent outlives the turn that started it, and is cut in its model
 // call when that session is deleted. It is pure: the time comes in.
 type children struct {
-	of map[string]map[string]time.Time // session key, sub-agent's key: last heard of
+	of     map[string]map[string]time.Time // session key, sub-agent's key: last heard of
+	looked time.Time                       // for room
 }
 
 // heard takes what a gateway tells of a sub-agent.
@@ -41,7 +43,7 @@ func (c *children) heard(e openclaw.SubAgent, now time.Time) {
 		return
 	}
 	if of == nil {
-		if len(c.of) >= maxParents {
+		if len(c.of) >= maxParents && !c.room(now) {
 			return
 		}
 		if c.of == nil {
@@ -53,6 +55,19 @@ func (c *children) heard(e openclaw.SubAgent, now time.Time) {
 	if _, known := of[e.Key]; known || len(of) < maxOffspring {
 		of[e.Key] = now
 	}
+}
+
+// room forgets the sub-agents whose limit is over, and reports whether that made
+// room. It looks at all of them, so it does not do so at every call.
+func (c *children) room(now time.Time) bool {
+	if now.Sub(c.looked) < childPause {
+		return false
+	}
+	c.looked = now
+	for parent := range c.of {
+		c.working(parent, now)
+	}
+	return len(c.of) < maxParents
 }
 
 // working reports whether a session has a sub-agent at work.

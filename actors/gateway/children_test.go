@@ -61,6 +61,31 @@ func TestChildrenAreBounded(t *testing.T) {
 	}
 }
 
+// TestChildrenMakeRoom: sub-agents whose end was never told keep nobody out for
+// good, and a gateway that names ever more of them does not have all looked at
+// each time.
+func TestChildrenMakeRoom(t *testing.T) {
+	t.Parallel()
+	var c children
+	started := func(i int, now time.Time) bool {
+		key := fmt.Sprint(parent, i)
+		c.heard(openclaw.SubAgent{Key: "a", Parent: key, Working: true}, now)
+		return c.working(key, now)
+	}
+	for i := range maxParents {
+		started(i, t0)
+	}
+	if started(maxParents, t0.Add(childLimit-time.Second)) {
+		t.Fatal("it is known beyond the bound")
+	}
+	if started(maxParents+1, t0.Add(childLimit)) {
+		t.Error("all of them were looked at again within a second")
+	}
+	if !started(maxParents+2, t0.Add(childLimit+childPause)) || len(c.of) != 1 {
+		t.Errorf("a sub-agent is not known, with %d sessions whose limit is over", len(c.of))
+	}
+}
+
 // TestSweeperKeepsWhatIsHeld when the chunk is full before the end.
 func TestSweeperKeepsWhatIsHeld(t *testing.T) {
 	t.Parallel()
