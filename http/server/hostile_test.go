@@ -116,6 +116,36 @@ func TestAKeyThatEndsBeforeTheBody(t *testing.T) {
 	}
 }
 
+// TestAKeyThatEndsDuringAWait: who waited with it is not told how the task ended,
+// nor how it is when the wait is over.
+func TestAKeyThatEndsDuringAWait(t *testing.T) {
+	t.Parallel()
+	for _, finished := range []bool{true, false} {
+		n := start(t, server.Config{})
+		waiting := make(chan struct{})
+		n.Fail = func(_ context.Context, command string) error {
+			if command == "WaitTask" {
+				close(waiting)
+			}
+			return nil
+		}
+		answer := make(chan int)
+		go func() {
+			resp, _ := n.call("GET", "/api/v1/tasks/"+openTask+"?wait_seconds=1", admin, "")
+			answer <- resp.StatusCode
+		}()
+		<-waiting
+		n.auth.ended.Store(admin, true)
+		if finished {
+			time.Sleep(200 * time.Millisecond) // longer than a caller counts as proven
+			n.Finish(openTask, "secret")
+		}
+		if status := <-answer; status != 401 {
+			t.Errorf("finished %v: %d, want 401", finished, status)
+		}
+	}
+}
+
 func TestStopCutsAWatcherThatNeverReads(t *testing.T) {
 	t.Parallel()
 	n := start(t, server.Config{})

@@ -255,13 +255,17 @@ func (s *Server) waitTask(c *call, d time.Duration) error {
 	defer context.AfterFunc(s.ctx, cancel)()
 	defer context.AfterFunc(c.client, cancel)()
 	t, err := s.cmd.Tasks.WaitTask(ctx, c.tenant(), c.param)
+	over := err != nil && ctx.Err() != nil && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled))
 	switch {
-	case err == nil:
-		return c.ok(http.StatusOK, viewTask(t))
-	case ctx.Err() != nil && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)):
-		return c.ctx().Err() // nil unless a Stop cuts
+	case err != nil && !over:
+		return err
+	case over && c.ctx().Err() != nil: // a Stop cuts
+		return c.ctx().Err()
 	}
-	return err
+	if err := c.still(); err != nil || over {
+		return err
+	}
+	return c.ok(http.StatusOK, viewTask(t))
 }
 
 func (s *Server) cancelTask(c *call) error {
