@@ -64,15 +64,17 @@ func (c Config) Public() (string, error) {
 		return "", errors.New("it is not a URL")
 	case u.Scheme != "http" && u.Scheme != "https" || u.Opaque != "":
 		return "", errors.New("it does not begin with http:// or https://")
-	case u.Hostname() == "":
+	case u.Hostname() == "" || strings.ContainsAny(u.Host, "\"'`<>(){}|\\^,; "):
 		return "", errors.New("it names no host")
+	case strings.HasSuffix(u.Host, ":") || u.Port() != "" && !validPort(u.Port()):
+		return "", errors.New("it names no port behind the colon")
 	case u.User != nil:
 		return "", errors.New("it holds a user or a password, which every answer would show")
 	case strings.ContainsAny(c.PublicURL, "?#"):
 		return "", errors.New("it has a query or a fragment, and paths are put behind it")
 	}
 	p := strings.TrimSuffix(strings.TrimRight(u.EscapedPath(), "/"), "/api/v1")
-	if p != "" && path.Clean(p) != p {
+	if plain := strings.TrimRight(u.Path, "/"); p != "" && path.Clean(p) != p || plain != "" && path.Clean(plain) != plain {
 		return "", fmt.Errorf("its path %q has empty or dotted parts", p)
 	}
 	return u.Scheme + "://" + u.Host + p, nil
