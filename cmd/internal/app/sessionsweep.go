@@ -26,27 +26,30 @@ const (
 // one goroutine's.
 type sessionSweep struct {
 	app             *App
+	store           persistence.Store
 	commands        *commands
+	retention, idle time.Duration // 0: for ever
 	retired         *prometheus.CounterVec
 	after           string
 	closed, removed int // of this walk
 }
 
-func newSessionSweep(a *App) *sessionSweep {
-	w := &sessionSweep{app: a, commands: newCommands(a), retired: prometheus.NewCounterVec(prometheus.CounterOpts{
+func newSessionSweep(a *App, registry prometheus.Registerer) *sessionSweep {
+	w := &sessionSweep{app: a, store: a.store, commands: newCommands(a), retention: a.cfg.SessionRetention, idle: a.cfg.SessionIdle}
+	w.retired = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "dash_sessions_retired_total", Help: "Sessions that were closed because nobody used them (closed), and closed ones that were removed (removed).",
-	}, []string{"what"})}
+	}, []string{"what"})
 	for _, what := range []string{"closed", "removed"} {
 		w.retired.WithLabelValues(what)
 	}
-	a.deps.Registry.MustRegister(w.retired)
+	registry.MustRegister(w.retired)
 	return w
 }
 
 // startSessionSweeper closes and removes sessions as the configuration says.
 func (a *App) startSessionSweeper() {
-	w := newSessionSweep(a)
-	if a.cfg.SessionRetention <= 0 && a.cfg.SessionIdle <= 0 {
+	w := newSessionSweep(a, a.deps.Registry)
+	if w.retention <= 0 && w.idle <= 0 {
 		return
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -93,15 +96,15 @@ func (w *sessionSweep) step(ctx context.Context) time.Duration {
 }
 
 func (w *sessionSweep) page(ctx context.Context) (last bool, err error) {
-	rows, err := w.app.store.Sessions(ctx, "", "", w.after, sessionRows)
+	rows, err := w.store.Sessions(ctx, "", "", w.after, sessionRows)
 	if err != nil {
 		return false, err
 	}
 	var due dispatch.RetireSessions
-	if d := w.app.cfg.SessionRetention; d > 0 {
+	if d := w.retention; d > 0 {
 		due.ClosedSince = messages.Now().Add(-d)
 	}
-	if d := w.app.cfg.SessionIdle; d > 0 {
+	if d := w.idle; d > 0 {
 		due.UnusedSince = messages.Now().Add(-d)
 	}
 	pools := map[string][]messages.Session{}

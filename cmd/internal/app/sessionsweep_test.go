@@ -20,8 +20,7 @@ import (
 func TestSessionsAreRetired(t *testing.T) {
 	t.Parallel()
 	a := benchNode(t, t.TempDir(), 0, 1, nil)
-	a.deps.Registry = prometheus.NewRegistry() // the node's own sweeper has the metric
-	w := newSessionSweep(a)
+	w := newSessionSweep(a, prometheus.NewRegistry()) // the node's own sweeper has its metric
 	long := messages.Now().Add(-60 * 24 * time.Hour)
 	var ops []persistence.Op
 	put := func(id, pool string, state messages.SessionState, at time.Time) {
@@ -73,25 +72,25 @@ func TestSessionsAreRetired(t *testing.T) {
 	if _, err := c.Session(t.Context(), "acme", "old-0000"); messages.CodeOf(err) != messages.CodeNotFound {
 		t.Errorf("show of a removed session: %v", err)
 	}
-	a.cfg.SessionIdle = 24 * time.Hour
+	w.idle = 24 * time.Hour
 	walk()
 	if got := states(); len(got) != 3 || got["open"] != messages.SessionClosed || got["parked"] != messages.SessionClosed {
 		t.Errorf("after the rule for unused ones: %v", got)
 	}
-	a.cfg.SessionRetention = 0
+	w.retention = 0
 	walk()
 	if got := states(); len(got) != 3 {
 		t.Errorf("without retention: %v", got)
 	}
 	// Nothing happens while this node only stands by, and a store that is away is
 	// waited for.
-	a.cfg.SessionRetention = time.Nanosecond
+	w.retention = time.Nanosecond
 	a.standing.Store(&messages.Error{Code: messages.CodeUnavailable, Message: "another node works"})
 	if pause := w.step(t.Context()); pause != sessionEvery || len(states()) != 3 {
 		t.Errorf("a node that stands by: %v after %v", states(), pause)
 	}
 	a.standing.Store(nil)
-	a.store = noSessions{a.store}
+	w.store = noSessions{a.store}
 	if pause := w.step(t.Context()); pause != sweepEvery {
 		t.Errorf("tried again after %v", pause)
 	}
