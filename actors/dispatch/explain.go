@@ -17,8 +17,9 @@ func (b *broker) explainAll(m Explain) {
 		return
 	}
 	out := make(map[string]Explanation, len(m.Tasks))
+	same := map[*bucket]Explanation{}
 	for _, t := range m.Tasks {
-		if x := b.explain(t); x != (Explanation{}) {
+		if x := b.explain(t, same); x != (Explanation{}) {
 			out[t.ID] = x
 		}
 	}
@@ -30,8 +31,9 @@ func waits(code messages.WaitingCode, format string, args ...any) Explanation {
 }
 
 // explain says what keeps a waiting task. A reason that will not go away by
-// itself comes with what to do.
-func (b *broker) explain(t TaskRef) Explanation {
+// itself comes with what to do. same is what was found of buckets before: a list
+// looks at all gateways once for each, not once for each task.
+func (b *broker) explain(t TaskRef, same map[*bucket]Explanation) Explanation {
 	e := b.tasks[t.ID]
 	if e == nil || t.Tenant != "" && e.row.Tenant != t.Tenant || !e.row.State.Waiting() {
 		return Explanation{}
@@ -45,7 +47,14 @@ func (b *broker) explain(t TaskRef) Explanation {
 	if x := b.behind(e); x != (Explanation{}) || e.item.lane == nil {
 		return x
 	}
-	if x := b.unserved(e.item.lane.bucket, messages.SessionArgument(e.row.Tenant, e.row.Session)); x != (Explanation{}) {
+	k := e.item.lane.bucket
+	x, known := same[k]
+	if !known {
+		if x = b.unserved(k, messages.SessionArgument(e.row.Tenant, e.row.Session)); k.key.At == "" { // else it names the session
+			same[k] = x
+		}
+	}
+	if x != (Explanation{}) {
 		return x
 	}
 	if most := b.arb.limits.MaxRunning; most > 0 && b.arb.flying >= most {

@@ -1,6 +1,8 @@
 package dispatch
 
 import (
+	"fmt"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -60,6 +62,36 @@ func TestExplainNamesReservedSlots(t *testing.T) {
 			if c.Starved != "" {
 				t.Errorf("%s is starved: %q", c.Class, c.Starved)
 			}
+		}
+	})
+}
+
+// TestAListLooksAtTheGatewaysOnce: what keeps many tasks that wait for the same
+// does not cost a look at every gateway for each of them, during which nothing
+// is handed out. It is not parallel: it counts what is allocated.
+func TestAListLooksAtTheGatewaysOnce(t *testing.T) {
+	const gateways, tasks = 200, 1000
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, nil)
+		for i := range gateways {
+			b.gateway(fmt.Sprint("gw-", i)).demand(0)
+		}
+		var refs []TaskRef
+		for range tasks {
+			task := newTask(messages.Low, "")
+			task.Spec.Region = "mars"
+			refs = append(refs, TaskRef{ID: b.submit(task).ID})
+		}
+		synctest.Wait()
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		out, err := b.client.Explain(b.ctx(), "default", refs...)
+		runtime.ReadMemStats(&after)
+		if err != nil || len(out) != tasks || out[refs[tasks-1].ID].Code != messages.WaitsNoGateway {
+			t.Fatalf("%d answers, %v", len(out), err)
+		}
+		if n := after.Mallocs - before.Mallocs; n > 2*tasks {
+			t.Errorf("%d allocations for %d tasks", n, tasks)
 		}
 	})
 }
