@@ -31,6 +31,7 @@ type docsPage struct {
 	Schemas            []docsSchema
 	Errors             []docsError
 	Prefix             string
+	Public             bool // Prefix is a whole URL
 }
 
 type docsTag struct {
@@ -112,7 +113,7 @@ func render(t *template.Template, name string, data any) ([]byte, error) {
 }
 
 func docsData(d *document, prefix string) (docsPage, error) {
-	page := docsPage{Title: d.doc.Info.Title, Description: d.doc.Info.Description, Prefix: prefix}
+	page := docsPage{Title: d.doc.Info.Title, Description: d.doc.Info.Description, Prefix: prefix, Public: !strings.HasPrefix(prefix, "/")}
 	for _, tag := range d.doc.Tags {
 		operations, err := docsOperations(d, tag.Name, prefix)
 		if err != nil {
