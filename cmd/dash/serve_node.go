@@ -199,6 +199,9 @@ func (in introduction) banner(self string) string {
 	}
 	if in.standby == "" {
 		fmt.Fprintf(&b, "\nSubmit a task, in another terminal:\n\n  curl -s %s/api/v1/tasks -H \"Authorization: Bearer %s\" -H 'Content-Type: application/json' -d '{\"priority\":\"high\",\"input\":{\"message\":\"Say hello.\"}}'\n", in.url, bearer)
+		if in.url != defaultURL { // which the command line asks by itself
+			self = "DASH_URL=" + in.url + " " + self
+		}
 		fmt.Fprintf(&b, "\nThen:\n\n  %s task list\n  %s task submit --message 'Say hello.' --wait\n  curl -sN %s/api/v1/events -H \"Authorization: Bearer %s\"\n",
 			self, self, in.url, bearer)
 	}
