@@ -2,6 +2,8 @@ package app
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -18,7 +20,7 @@ const (
 	sessionRows  = 200
 	sessionPause = 200 * time.Millisecond
 	sessionEvery = time.Minute
-	sessionLimit = 15 * time.Second // of one page
+	sessionLimit = 15 * time.Second // of reading a page, and of one pool's part of it
 )
 
 // sessionSweep walks over all sessions and hands those whose time is over to the
@@ -30,12 +32,13 @@ type sessionSweep struct {
 	commands        *commands
 	retention, idle time.Duration // 0: for ever
 	retired         *prometheus.CounterVec
+	limit           time.Duration
 	after           string
 	closed, removed int // of this walk
 }
 
 func newSessionSweep(a *App, registry prometheus.Registerer) *sessionSweep {
-	w := &sessionSweep{app: a, store: a.store, commands: newCommands(a), retention: a.cfg.SessionRetention, idle: a.cfg.SessionIdle}
+	w := &sessionSweep{app: a, store: a.store, commands: newCommands(a), retention: a.cfg.SessionRetention, idle: a.cfg.SessionIdle, limit: sessionLimit}
 	w.retired = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "dash_sessions_retired_total", Help: "Sessions that were closed because nobody used them (closed), and closed ones that were removed (removed).",
 	}, []string{"what"})
@@ -76,27 +79,31 @@ func (w *sessionSweep) step(ctx context.Context) time.Duration {
 		w.after = ""
 		return sessionEvery
 	}
-	limited, cancel := context.WithTimeout(ctx, sessionLimit)
-	defer cancel()
-	last, err := w.page(limited)
-	if err != nil {
+	last, err := w.page(ctx)
+	if last {
+		if w.closed+w.removed > 0 {
+			w.app.logger.Info("sessions closed and removed, their time was over", slog.Int("closed", w.closed), slog.Int("removed", w.removed))
+		}
+		w.after, w.closed, w.removed = "", 0, 0
+	}
+	switch {
+	case err != nil:
 		if ctx.Err() == nil {
-			w.app.logger.Warn("sessions could not be closed or removed, trying again", slog.Any("err", err))
+			w.app.logger.Warn("sessions could not be closed or removed; they are tried again", slog.Any("err", err))
 		}
 		return sweepEvery
-	}
-	if !last {
+	case !last:
 		return sessionPause
 	}
-	if w.closed+w.removed > 0 {
-		w.app.logger.Info("sessions closed and removed, their time was over", slog.Int("closed", w.closed), slog.Int("removed", w.removed))
-	}
-	w.after, w.closed, w.removed = "", 0, 0
 	return sessionEvery
 }
 
+// page goes on behind a page that was read, also when a pool's owner did not do
+// its part: the next walk comes by again, and other pools are not kept waiting.
 func (w *sessionSweep) page(ctx context.Context) (last bool, err error) {
-	rows, err := w.store.Sessions(ctx, "", "", w.after, sessionRows)
+	limited, cancel := context.WithTimeout(ctx, w.limit)
+	rows, err := w.store.Sessions(limited, "", "", w.after, sessionRows)
+	cancel()
 	if err != nil {
 		return false, err
 	}
@@ -114,23 +121,31 @@ func (w *sessionSweep) page(ctx context.Context) (last bool, err error) {
 		}
 	}
 	for pool, list := range pools {
-		// A pool that has nothing but old sessions may have no owner yet.
-		if err := w.app.fleet.ensurePool(ctx, pool); err != nil {
-			return false, err
-		}
 		due.Sessions = list
-		r, err := w.commands.owners.RetireSessions(ctx, pool, due)
-		w.closed += r.Closed
-		w.removed += r.Removed
-		w.retired.WithLabelValues("closed").Add(float64(r.Closed))
-		w.retired.WithLabelValues("removed").Add(float64(r.Removed))
-		if err != nil {
-			return false, err
-		}
+		err = errors.Join(err, w.retire(ctx, pool, due))
 	}
 	if len(rows) < sessionRows {
-		return true, nil
+		return true, err
 	}
 	w.after = persistence.SessionPlace(rows[len(rows)-1])
-	return false, nil
+	return false, err
+}
+
+// retire has one pool's owner do its part. A pool that has nothing but old
+// sessions may have no owner yet.
+func (w *sessionSweep) retire(ctx context.Context, pool string, due dispatch.RetireSessions) error {
+	ctx, cancel := context.WithTimeout(ctx, w.limit)
+	defer cancel()
+	if err := w.app.fleet.ensurePool(ctx, pool); err != nil {
+		return err
+	}
+	r, err := w.commands.owners.RetireSessions(ctx, pool, due)
+	w.closed += r.Closed
+	w.removed += r.Removed
+	w.retired.WithLabelValues("closed").Add(float64(r.Closed))
+	w.retired.WithLabelValues("removed").Add(float64(r.Removed))
+	if err != nil {
+		return fmt.Errorf("pool %s: %w", pool, err)
+	}
+	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/asynkron/protoactor-go/actor"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
@@ -93,6 +94,54 @@ func TestSessionsAreRetired(t *testing.T) {
 	w.store = noSessions{a.store}
 	if pause := w.step(t.Context()); pause != sweepEvery {
 		t.Errorf("tried again after %v", pause)
+	}
+}
+
+// TestAPoolThatDoesNotAnswerKeepsNoOthers: its sessions stay, and are tried with
+// the next walk; those of other pools, on pages behind, go.
+func TestAPoolThatDoesNotAnswerKeepsNoOthers(t *testing.T) {
+	t.Parallel()
+	a := benchNode(t, t.TempDir(), 0, 1, nil)
+	w := newSessionSweep(a, prometheus.NewRegistry())
+	long := messages.Now().Add(-60 * 24 * time.Hour)
+	var ops []persistence.Op
+	for i := range 2*sessionRows + 7 {
+		s := messages.Session{ID: fmt.Sprintf("old-%04d", i), Tenant: "acme", Pool: []string{"default", "stuck"}[i%2],
+			State: messages.SessionClosed, CreatedAt: long, UpdatedAt: long}
+		ops = append(ops, persistence.Op{Session: &persistence.SessionWrite{Session: s, FromGeneration: -1}})
+	}
+	if err := committed(t.Context(), a, ops...); err != nil {
+		t.Fatal(err)
+	}
+	find := w.commands.owners.Pool
+	w.commands.owners.Pool = func(ctx context.Context, id string) (*actor.PID, error) {
+		if id == "stuck" {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
+		return find(ctx, id)
+	}
+	w.limit = 200 * time.Millisecond
+	for range 3 {
+		if pause := w.step(t.Context()); pause != sweepEvery && pause != sessionEvery {
+			t.Errorf("a pause of %v", pause)
+		}
+	}
+	left, err := a.store.Sessions(t.Context(), "", "", "", 1000)
+	if err != nil || len(left) != sessionRows+3 {
+		t.Fatalf("%d left, %v", len(left), err)
+	}
+	for _, s := range left {
+		if s.Pool != "stuck" {
+			t.Errorf("%s of pool %s is left", s.ID, s.Pool)
+		}
+	}
+	w.commands.owners.Pool = find
+	for range 3 {
+		w.step(t.Context())
+	}
+	if left, err = a.store.Sessions(t.Context(), "", "", "", 1000); err != nil || len(left) != 0 {
+		t.Errorf("%d left when it answers, %v", len(left), err)
 	}
 }
 
