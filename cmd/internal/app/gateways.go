@@ -245,6 +245,16 @@ func (c gatewayCommands) store(ctx context.Context, g messages.Gateway, tell ...
 	return c.shown(ctx, stored), nil
 }
 
+// leftBehind says what becomes of the process of a gateway whose home is another
+// node. A home finds the processes in its own data folder alone.
+func leftBehind(g messages.Gateway) string {
+	where := "the process of gateway " + g.ID + " is on its home, node " + g.Node
+	if own := g.Managed.StateDir; own != "" {
+		return where + ", with a state folder of its own, " + own + ": stop it there, Dash does not"
+	}
+	return where + ", which stops it as soon as it is alive"
+}
+
 // Delete implements server.Gateways.
 func (c gatewayCommands) Delete(ctx context.Context, tenant, id string, force bool) (left string, err error) {
 	g, err := c.changing(ctx, tenant, id)
@@ -258,7 +268,7 @@ func (c gatewayCommands) Delete(ctx context.Context, tenant, id string, force bo
 		}
 	}
 	if away, _ := c.app.fleet.elsewhere(g); g.Managed != nil && away != "" {
-		left = "the process of gateway " + id + " is on its home, node " + g.Node + ", which stops it as soon as it is alive"
+		left = leftBehind(g)
 	}
 	if err := c.app.repos.Gateways.Delete(ctx, id); err != nil {
 		return "", refused(err, "gateway", id)
