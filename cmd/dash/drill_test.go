@@ -259,6 +259,7 @@ func serveDrill(t *testing.T, data, keyFile string, p place) *drillNode {
 	if err := n.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { endDaemons(t, data) })
 	t.Cleanup(func() { _ = n.cmd.Process.Kill() }) // fails when it was ended as it should be
 	_ = write.Close()
 	found := make(chan string, 1)
@@ -277,6 +278,36 @@ func serveDrill(t *testing.T, data, keyFile string, p place) *drillNode {
 }
 
 // end stops the node as an operator does.
+// endDaemons ends the gateways that a node started and left to its next start.
+func endDaemons(t *testing.T, data string) {
+	t.Helper()
+	records, err := filepath.Glob(filepath.Join(data, "gateways", "*", "launch.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range records {
+		var r struct {
+			PID      int    `json:"pid"`
+			LaunchID string `json:"launch_id"`
+		}
+		b, err := os.ReadFile(path)
+		if err == nil {
+			err = json.Unmarshal(b, &r)
+		}
+		if err != nil {
+			t.Errorf("a daemon may be left behind: %v", err)
+			continue
+		}
+		// A process that has ended, or another with its number, does not carry the id.
+		if env, _ := os.ReadFile(fmt.Sprintf("/proc/%d/environ", r.PID)); r.LaunchID == "" || !bytes.Contains(env, []byte(r.LaunchID)) {
+			continue
+		}
+		if err := syscall.Kill(r.PID, syscall.SIGKILL); err != nil {
+			t.Errorf("a daemon is left behind: %v", err)
+		}
+	}
+}
+
 func (n *drillNode) end(t *testing.T) {
 	t.Helper()
 	if err := n.cmd.Process.Signal(syscall.SIGTERM); err != nil {
