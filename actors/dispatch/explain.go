@@ -30,12 +30,17 @@ func waits(code messages.WaitingCode, format string, args ...any) Explanation {
 	return Explanation{Code: code, Reason: fmt.Sprintf(format, args...)}
 }
 
-// explain says what keeps a waiting task. A reason that will not go away by
-// itself comes with what to do. same is what was found of buckets before: a list
-// looks at all gateways once for each, not once for each task.
+// explain says what keeps a task that waits, or that is out of reach. A reason
+// that will not go away by itself comes with what to do. same is what was found
+// of buckets before: a list looks at all gateways once for each, not once for each task.
 func (b *broker) explain(t TaskRef, same map[*bucket]Explanation) Explanation {
 	e := b.tasks[t.ID]
-	if e == nil || t.Tenant != "" && e.row.Tenant != t.Tenant || !e.row.State.Waiting() {
+	switch {
+	case e == nil || t.Tenant != "" && e.row.Tenant != t.Tenant:
+		return Explanation{}
+	case e.row.State.AtGateway():
+		return b.outOfReach(&e.row)
+	case !e.row.State.Waiting():
 		return Explanation{}
 	}
 	switch e.row.State {
@@ -67,6 +72,17 @@ func (b *broker) explain(t TaskRef, same map[*bucket]Explanation) Explanation {
 		return waits(messages.WaitsReserved, "reserved: the free slots, %d, are kept for other classes", n)
 	}
 	return Explanation{}
+}
+
+// outOfReach says that the gateway which has the task cannot be reached, and
+// when the pool takes the task back.
+func (b *broker) outOfReach(t *messages.Task) Explanation {
+	g := b.gates[t.Gateway]
+	if g == nil || g.gone || g.awaySince(b.now).IsZero() {
+		return Explanation{}
+	}
+	return waits(messages.WaitsAway, "its gateway %s cannot be reached; if it stays away, the pool takes the task back after %s: "+next.LookAtGateways,
+		t.Gateway, g.awaySince(b.now).Add(b.pool.Away()).UTC().Format(time.RFC3339))
 }
 
 // behind says what of its session a task waits for.
@@ -149,7 +165,7 @@ func (b *broker) starved(c messages.Class) string {
 func retryReason(t *messages.Task) Explanation {
 	at := t.DueAt.UTC().Format(time.RFC3339)
 	if n := t.Error.GetUncalled(); n > 0 {
-		return waits(messages.WaitsPausedProvider, "the gateway did not ask the model (%s), for the %d. time; this used up no attempt, and it is tried again at %s", t.Error.GetMessage(), n, at)
+		return waits(messages.WaitsPausedProvider, "the gateway did not ask the model (%s), refusal %d in a row; this used up no attempt, and it is tried again at %s", t.Error.GetMessage(), n, at)
 	}
 	return waits(messages.WaitsRetry, "attempt %d of %d failed (%s: %s); it is tried again at %s", t.Attempt, max(1, t.Spec.GetMaxAttempts()), t.Error.GetCode(), t.Error.GetMessage(), at)
 }

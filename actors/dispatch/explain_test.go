@@ -128,6 +128,13 @@ func TestExplainTellsKindsOfWaitingApart(t *testing.T) {
 
 		g.demand(2)
 		g.assign()
+		b.why(first.ID, "", "")
+		away := time.Now()
+		g.demand(0, func(d *messages.Demand) { d.AwaySince = away })
+		b.why(first.ID, "away", "its gateway gw-1 cannot be reached; if it stays away, the pool takes the task back after "+
+			away.Add(time.Minute).UTC().Format(time.RFC3339)+": look at `dash gateway list`")
+		g.demand(2)
+		b.why(first.ID, "", "")
 		second := b.submit(newTask(messages.Low, "s"))
 		third := b.submit(newTask(messages.Low, "s"))
 		b.why(second.ID, "session_busy", "an earlier task of the same session has not ended")

@@ -49,7 +49,7 @@ func TestExplainSaysWhyATaskIsTriedAgainLater(t *testing.T) {
 		t.Errorf("%v, want %v", got, want)
 	}
 	task.Attempt, task.Error.Uncalled, task.Error.Message = 1, 4, "off"
-	if got, want := retryReason(&task), (Explanation{Code: messages.WaitsPausedProvider, Reason: "the gateway did not ask the model (off), for the 4. time; this used up no attempt, and it is tried again at 2026-11-30T12:00:00Z"}); got != want {
+	if got, want := retryReason(&task), (Explanation{Code: messages.WaitsPausedProvider, Reason: "the gateway did not ask the model (off), refusal 4 in a row; this used up no attempt, and it is tried again at 2026-11-30T12:00:00Z"}); got != want {
 		t.Errorf("%v, want %v", got, want)
 	}
 }

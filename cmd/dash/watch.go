@@ -53,34 +53,47 @@ func watchTask(ctx context.Context, t *terminal, c *client, id string) (task *ap
 	return w.final, shown, nil
 }
 
-// reasonPause is the time between two looks at why a task waits. It doubles up
-// to reasonPauseMax while nothing changes: many waits share a key's rate.
-const (
-	reasonPause    = time.Second
-	reasonPauseMax = 16 * time.Second
+// reasonPause is the first pause between two looks at why a task waits. It doubles
+// while nothing changes: many waits share a key's rate.
+const reasonPause = time.Second
+
+// pace is the first pause and the longest.
+type pace struct{ first, most time.Duration }
+
+var (
+	waitingPace = pace{reasonPause, 16 * time.Second}
+	// What is at a gateway is seldom kept by anything, and then for long.
+	workingPace = pace{4 * time.Second, 64 * time.Second}
 )
 
-// tellReasons says why the task waits, as often as the reason changes, until
+// tellReasons says what keeps the task, as often as the reason changes, until
 // ctx ends. Events tell changes of state only.
 func (w *watcher) tellReasons(ctx context.Context, c *client) {
+	t := time.NewTicker(reasonPause)
+	defer t.Stop()
 	var said string
-	for pause := reasonPause; ; {
+	var p pace
+	var pause, left time.Duration
+	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(pause):
+		case <-t.C:
 		}
-		if !w.waits() {
-			pause = reasonPause
+		if now := w.pace(); now != p {
+			p, pause, left = now, now.first, now.first
+		}
+		if left -= reasonPause; p == (pace{}) || left > 0 {
 			continue
 		}
-		pause = min(2*pause, reasonPauseMax)
+		pause = min(2*pause, p.most)
+		left = pause
 		var task api.Task
 		if err := c.call(ctx, get("/tasks/"+w.id, nil), &task); err != nil {
 			continue // the stream says what is wrong
 		}
-		if why := deref(task.WaitingReason); why != said && why != "" && w.waits() {
-			said, pause = why, reasonPause
+		if why := deref(task.WaitingReason); why != said && why != "" && w.pace() == p {
+			said, pause, left = why, p.first, p.first
 			w.mu.Lock()
 			w.say("waits: " + why)
 			w.mu.Unlock()
@@ -88,14 +101,17 @@ func (w *watcher) tellReasons(ctx context.Context, c *client) {
 	}
 }
 
-func (w *watcher) waits() bool {
+// pace is how often it is asked what keeps the task; zero: nothing does.
+func (w *watcher) pace() pace {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch w.state {
 	case api.TaskStateQueued, api.TaskStateScheduled, api.TaskStateRetryWait, api.TaskStateHeld, api.TaskStateRecovering:
-		return true
+		return waitingPace
+	case api.TaskStateClaimed, api.TaskStateRunning, api.TaskStateCancelling:
+		return workingPace
 	}
-	return false
+	return pace{}
 }
 
 func (w *watcher) handle(m api.EventMessage) error {

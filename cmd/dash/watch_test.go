@@ -219,6 +219,28 @@ func TestWaitSaysWhyTheTaskWaits(t *testing.T) {
 	}
 }
 
+// A run may be kept, too: by its sub-agents, by its provider, by a gateway that
+// is out of reach.
+func TestWaitSaysWhatKeepsARun(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	id := longID + "1"
+	running := fakeTask(id, api.TaskStateRunning)
+	kept := running
+	why := "it has answered, and one of its sub-agents is at work"
+	kept.WaitingReason = &why
+	f.answer("GET /api/v1/tasks/"+id, 200, kept)
+	f.runs(id, func(w http.ResponseWriter, r *http.Request) {
+		event(w, 0, "snapshot", api.RunSnapshot{Task: running})
+		time.Sleep(workingPace.first + reasonPause)
+		event(w, 0, "final", api.RunFinal{Task: fakeTask(id, api.TaskStateSucceeded)})
+	})
+	wantResult(t, f.dash(t.Context(), "", "task", "logs", id), 0, "", "waits: "+why)
+	if n := len(f.requests()); n != 2 {
+		t.Errorf("%d requests, want the stream and one look: %v", n, f.requests())
+	}
+}
+
 // A wait asks for reasons less and less often: several of them must leave
 // something of a key's 100 requests a minute.
 func TestWaitsLeaveTheKeyItsRate(t *testing.T) {

@@ -1180,7 +1180,7 @@ type Task struct {
 	// | `blocked` | an earlier task of its session (`blocked_by`) waits itself | that one has ended |
 	// | `session_parked` | its session was given up after failures | somebody resumes the session |
 	// | `draining` | every gateway that fits is drained | one is resumed |
-	// | `away` | no gateway that fits, or not that of its session, can be reached | it is back, or `away_seconds` are over |
+	// | `away` | no gateway that fits, or not that of its session, or not the one that has it, can be reached | it is back, or `away_seconds` are over |
 	// | `paused_provider` | its model provider is switched off at the gateways that fit | the pause ends |
 	// | `provider` | it runs, its model provider fails, and the gateway asks again | the provider answers |
 	// | `sub_agents` | it has answered, and sub-agents that it started are at work | they have ended, or its deadline is over |
@@ -1207,7 +1207,7 @@ type Task struct {
 // | `blocked` | an earlier task of its session (`blocked_by`) waits itself | that one has ended |
 // | `session_parked` | its session was given up after failures | somebody resumes the session |
 // | `draining` | every gateway that fits is drained | one is resumed |
-// | `away` | no gateway that fits, or not that of its session, can be reached | it is back, or `away_seconds` are over |
+// | `away` | no gateway that fits, or not that of its session, or not the one that has it, can be reached | it is back, or `away_seconds` are over |
 // | `paused_provider` | its model provider is switched off at the gateways that fit | the pause ends |
 // | `provider` | it runs, its model provider fails, and the gateway asks again | the provider answers |
 // | `sub_agents` | it has answered, and sub-agents that it started are at work | they have ended, or its deadline is over |

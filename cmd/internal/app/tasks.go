@@ -68,8 +68,8 @@ func (c taskCommands) Task(ctx context.Context, tenant, id string) (server.Task,
 // know. They answer within microseconds, unless they are busy or starting.
 const explainTime = 250 * time.Millisecond
 
-// explained adds what keeps tasks. What waits is known by its pool's owner alone:
-// each is asked once for all of them, and without an answer in time they are
+// explained adds what keeps tasks. What waits, or is at a gateway out of reach, is
+// known by its pool's owner alone: each is asked once for all of them, and without an answer in time they are
 // shown without it.
 func (c taskCommands) explained(ctx context.Context, tasks []messages.Task) []server.Task {
 	out := make([]server.Task, len(tasks))
@@ -79,14 +79,15 @@ func (c taskCommands) explained(ctx context.Context, tasks []messages.Task) []se
 		switch {
 		case t.State == messages.Held:
 			out[i].WaitingCode, out[i].WaitingReason = messages.WaitsHeld, heldReason(t)
-		case t.State.AtGateway():
-			out[i].WaitingCode, out[i].WaitingReason = c.app.feed.TroubleOf(t.ID, t.Claim)
-		case t.State.Waiting():
+		case t.State.AtGateway() || t.State.Waiting():
 			waiting[t.Pool] = append(waiting[t.Pool], dispatch.TaskRef{Tenant: t.Tenant, ID: t.ID})
 		}
 	}
 	known := c.ask(ctx, waiting)
 	for i := range out {
+		if t := &out[i].Task; t.State.AtGateway() {
+			out[i].WaitingCode, out[i].WaitingReason = c.app.feed.TroubleOf(t.ID, t.Claim)
+		}
 		if x, ok := known[out[i].ID]; ok {
 			out[i].BlockedBy, out[i].WaitingCode, out[i].WaitingReason = x.BlockedBy, x.Code, x.Reason
 		}
