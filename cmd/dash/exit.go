@@ -121,7 +121,7 @@ func report(w io.Writer, err error) {
 	fmt.Fprintf(&b, "%s\n", prefixed(clean(f.what)))
 	for _, fe := range f.fields {
 		// The API's summary of a single wrong field repeats it.
-		if fe.Detail != f.what && fe.Pointer+" "+fe.Detail != f.what {
+		if fe.Detail != f.what && fe.Pointer+" "+fe.Detail != f.what && fe.Pointer+": "+fe.Detail != f.what {
 			fmt.Fprintf(&b, "  %s: %s\n", clean(fe.Pointer), clean(fe.Detail))
 		}
 	}

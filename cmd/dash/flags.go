@@ -90,6 +90,9 @@ func inFlags(cmd *cobra.Command, f *failure) {
 			continue
 		}
 		rest, ok := strings.CutPrefix(f.what, field.Pointer)
+		if ok && strings.HasPrefix(field.Detail, "an ") {
+			rest = ":" + rest // a rule of its own, such as that for ids
+		}
 		if ok {
 			f.what = name + rest
 		}
@@ -102,14 +105,14 @@ func flagOfField(cmd *cobra.Command, pointer string) string {
 	parts := strings.Split(strings.TrimPrefix(pointer, "/"), "/")
 	for i := len(parts) - 1; i >= 0; i-- {
 		base := strings.ReplaceAll(parts[i], "_", "-")
-		for _, name := range []string{base, strings.TrimSuffix(base, "-seconds"), strings.TrimSuffix(base, "s"), strings.TrimSuffix(base, "ies") + "y"} {
+		for _, name := range []string{base, strings.TrimSuffix(base, "-seconds"), strings.TrimSuffix(base, "s"), strings.TrimSuffix(base, "ies") + "y", base + "-file"} {
 			if cmd.Flags().Lookup(name) != nil {
 				return "--" + name
 			}
 		}
 	}
-	if len(parts) > 0 && parts[len(parts)-1] == "id" && strings.Contains(cmd.Use, " ") {
-		return "the id"
+	if len(parts) == 1 && strings.Contains(cmd.Use, " ") { // an argument, such as ID or EMAIL
+		return "the " + parts[0]
 	}
 	return ""
 }

@@ -56,17 +56,19 @@ func createOffline(t *terminal, cmd *cobra.Command, o output, name string, life 
 	if err := printOne(t, o, keyColumns, view); err != nil {
 		return err
 	}
-	fmt.Fprintln(t.err, "keep the key now: it is not shown again; "+keepKey(l.KeyFile(), text))
+	fmt.Fprintln(t.err, "keep the key now: it is not shown again; "+keepKey(l.KeyFile(), l.AdminKeyFile != "", text))
 	return nil
 }
 
 // keepKey puts the key where clients on the node's machine look for it, unless
-// a key is there, and says so.
-func keepKey(file string, key messages.Secret) string {
+// a key is there, and says so. Not every store has a folder on this machine.
+func keepKey(file string, asked bool, key messages.Secret) string {
 	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	switch {
 	case errors.Is(err, fs.ErrExist):
 		return file + " holds another one and stays as it is"
+	case err != nil && asked:
+		return fmt.Sprintf("it could not be written to %s (%v), so clients need it in DASH_API_KEY", file, err)
 	case err != nil:
 		return "clients need it in DASH_API_KEY"
 	}

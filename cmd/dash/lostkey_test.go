@@ -23,6 +23,18 @@ func TestLostAdminKey(t *testing.T) {
 	}
 }
 
+// A file that was asked for and could not be written is said.
+func TestKeyFileThatCannotBeWritten(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "none", "key")
+	if said := keepKey(file, true, "k"); !strings.Contains(said, "could not be written to "+file) || !strings.Contains(said, "DASH_API_KEY") {
+		t.Error(said)
+	}
+	if said := keepKey(file, false, "k"); strings.Contains(said, file) {
+		t.Errorf("%s: nobody asked for that file", said)
+	}
+}
+
 func lostKey(t *testing.T, embedded bool, from, to place) {
 	dir := t.TempDir()
 	data := filepath.Join(dir, "first")

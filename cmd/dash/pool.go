@@ -94,6 +94,9 @@ func poolShowCommand(t *terminal) *cobra.Command {
 		Use: "show ID", Short: "Show a pool's limits, or what waits in it", Args: exactArgs("a pool id"), ValidArgsFunction: completePools(t),
 		Example: "  dash pool show default\n  dash pool show default --queue",
 	}, poolColumns, func(ctx context.Context, c *client, o output, args []string) error {
+		if _, err := resolve(ctx, "pool", args[0], true, nil); err != nil {
+			return err
+		}
 		if queue {
 			var q api.Queue
 			if err := c.call(ctx, get("/queue", query("pool", args[0])), &q); err != nil {
@@ -137,6 +140,9 @@ func poolSetCommand(t *terminal) *cobra.Command {
 		Long:    "Only what is given changes. Somebody else's change in between is not overwritten: the\ncommand then exits 4.",
 		Example: "  dash pool set batch --limit low=1000 --max-concurrency 20\n  dash pool set default --reserved critical=2 --aging 300",
 	}, poolColumns, func(ctx context.Context, c *client, o output, args []string) error {
+		if _, err := resolve(ctx, "pool", args[0], true, nil); err != nil {
+			return err
+		}
 		body, header, err := p.merge(ctx, c, args[0], flags.Flags().Changed)
 		if err != nil {
 			return err

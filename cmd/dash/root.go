@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -159,10 +160,28 @@ func asUsage(cmd *cobra.Command, err error) error {
 	}
 	for _, p := range []string{"unknown command", "required flag", "if any flags in the group", "at least one of the flags", "invalid argument"} {
 		if strings.HasPrefix(err.Error(), p) {
-			return usage(help, "%s", err)
+			return usage(help, "%s", groupWords(err.Error()))
 		}
 	}
 	return err
+}
+
+var group = regexp.MustCompile(`in the group \[([^]]*)\]`)
+
+// groupWords names the flags of a rule about several as they are typed.
+func groupWords(text string) string {
+	m := group.FindStringSubmatch(text)
+	if m == nil {
+		return text
+	}
+	names := strings.Fields(m[1])
+	for i := range names {
+		names[i] = "--" + names[i]
+	}
+	if strings.HasPrefix(text, "at least one") {
+		return "one of " + strings.Join(names, ", ") + " is needed"
+	}
+	return "only one of " + strings.Join(names, ", ") + " can be given"
 }
 
 // nearestFlag names the flag that was probably meant.
