@@ -14,7 +14,7 @@ import (
 )
 
 // formatVersion is the newest archive format that this binary writes and reads.
-const formatVersion = 1
+const formatVersion = 2
 
 // magic begins what is inside the compression.
 const magic = "DASHBKP\n"
@@ -34,6 +34,7 @@ const (
 
 // header opens an archive.
 type header struct {
+	// Format: 2 since keys have digests, and gateways and nodes homes.
 	Format int       `json:"format"`
 	Engine string    `json:"engine"`
 	Schema int64     `json:"schema"`
