@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"slices"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -99,6 +100,7 @@ func (b *broker) demand(ctx actor.Context, m *messages.Demand) {
 		g.shut = false
 	}
 	g.owner, g.epoch, g.boot, g.heard, g.away = m.Owner, m.Epoch, m.BootID, b.now, m.AwaySince
+	lifted := lifts(g.paused, m.Paused, b.now)
 	g.gone, g.paused, g.draining = m.Gone, m.Paused, m.Draining
 	if s := ctx.Sender(); s != nil {
 		g.pid = s
@@ -108,8 +110,29 @@ func (b *broker) demand(ctx actor.Context, m *messages.Demand) {
 	if g.gone {
 		b.away(ctx, g)
 	}
+	if lifted {
+		b.resumeUncalled(ctx, g)
+	}
 	b.compare(ctx, g, m)
 	b.takeBack(ctx, g, m.Returned)
+}
+
+// lifts reports whether a pause of before is over ahead of its time: somebody
+// has mended its cause.
+func lifts(before, now []messages.Pause, at time.Time) bool {
+	return slices.ContainsFunc(before, func(p messages.Pause) bool {
+		return at.Before(p.Until) && !slices.ContainsFunc(now, func(n messages.Pause) bool { return n.Provider == p.Provider })
+	})
+}
+
+// resumeUncalled queues the tasks that the gateway sent back without a model
+// call: they waited for the pause that was lifted.
+func (b *broker) resumeUncalled(ctx actor.Context, g *gate) {
+	for _, e := range b.tasks {
+		if t := &e.row; !e.busy && t.State == messages.RetryWait && t.Gateway == g.id && t.Error.GetUncalled() > 0 {
+			b.step(ctx, e, to(due(*t, 0), "due"))
+		}
+	}
 }
 
 // newer returns which tells of more ends of processes: what a gateway's owner writes while a

@@ -41,6 +41,31 @@ func TestAPausedProviderHoldsOnlyItsTasks(t *testing.T) {
 	})
 }
 
+// TestALiftedPauseQueuesWhatItSentBack: who mends the cause of a pause sees the
+// tasks that were refused meanwhile run, in their old order.
+func TestALiftedPauseQueuesWhatItSentBack(t *testing.T) {
+	play(t, nil, func(t *testing.T, b *bench) {
+		g := b.gateway("gw-1")
+		first := b.submit(newTask(messages.Low, ""))
+		g.demand(1)
+		until := time.Now().Add(10 * time.Minute)
+		g.end(g.assign(), messages.RetryWait, func(t *messages.Task) {
+			t.Attempt, t.DueAt, t.Error = 0, until, &messages.TaskError{Code: "provider_unavailable", Uncalled: 1}
+		})
+		g.demand(1, func(d *messages.Demand) { d.Paused = []messages.Pause{{Provider: "openai", Until: until}} })
+		synctest.Wait()
+		if row := b.row(first.ID); row.State != messages.RetryWait {
+			t.Fatalf("while the pause lasts it is %v", row.State)
+		}
+		g.demand(0)
+		b.submit(newTask(messages.Low, ""))
+		g.demand(1)
+		if a := g.assign(); a.Task.ID != first.ID || !time.Now().Before(until) {
+			t.Errorf("assigned %s %s before the end of the pause", a.Task.ID, time.Until(until))
+		}
+	})
+}
+
 func TestExplainSaysWhyATaskIsTriedAgainLater(t *testing.T) {
 	now := time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
 	task := messages.Task{State: messages.RetryWait, Attempt: 2, DueAt: now, Spec: &messages.TaskSpec{MaxAttempts: 3},
