@@ -45,7 +45,7 @@ func fenceOrphans(base context.Context, link Link, limit time.Duration, keep map
 
 // alive reports whether something runs, waits or will be run again in a session.
 func alive(row openclaw.Session) bool {
-	return row.HasActiveRun || len(row.ActiveRunIDs) > 0 || row.AbortedLastRun || row.Status == "running" || row.Status == "queued"
+	return row.HasActiveRun || len(row.ActiveRunIDs) > 0 || row.RerunPending() || row.Status == "running" || row.Status == "queued"
 }
 
 func listPage(base context.Context, link Link, limit time.Duration, q openclaw.SessionQuery) (openclaw.SessionPage, error) {

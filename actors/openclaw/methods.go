@@ -140,6 +140,11 @@ type Session struct {
 	UpdatedAt      time.Time
 }
 
+// RerunPending reports whether the gateway is going to run the interrupted turn
+// again. Of a re-run that was stopped early OpenClaw 2026.9.6 leaves
+// abortedLastRun behind for good; then the status is killed, and nothing follows.
+func (s *Session) RerunPending() bool { return s.AbortedLastRun && s.Status != "killed" }
+
 type sessionWire struct {
 	Key            string   `json:"key"`
 	SessionID      string   `json:"sessionId"`

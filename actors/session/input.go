@@ -104,7 +104,7 @@ type SessionRead struct {
 	ActiveRuns []string
 	// Busy: status is running or queued, which may be a re-run that is pending.
 	Busy           bool
-	AbortedLastRun bool
+	AbortedLastRun bool // a re-run is going to follow
 	// Turns are the user texts of the transcript's tail, oldest first; More says
 	// that there are older ones.
 	Turns []Turn

@@ -39,7 +39,7 @@ func read(ctx context.Context, l Link, conn Conn, key string) (Event, error) {
 	if found {
 		s.ActiveRuns = row.ActiveRunIDs
 		s.Busy = row.Status == "running" || row.Status == "queued" || row.HasActiveRun || len(row.ActiveRunIDs) > 0
-		s.AbortedLastRun = row.AbortedLastRun
+		s.AbortedLastRun = row.RerunPending()
 	}
 	// OpenClaw 2026.9.6 leaves activeRunIds out of the row while a turn runs;
 	// its history names the run instead.

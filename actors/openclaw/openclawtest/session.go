@@ -193,6 +193,9 @@ func (st *store) endTurn(s *session, r *run, before runState) {
 		st.saveMeta(s)
 	case kindAborted:
 		s.Status = "timeout"
+		if r.via == viaRecovery && before != stateRerun { // one that had begun leaves its mark behind
+			s.Status, s.AbortedLastRun = "killed", true
+		}
 		switch {
 		case before == stateModel && r.shown > 0:
 			st.append(s, entry{Role: "assistant", Text: r.plan.reply[:r.shown], Stop: "aborted", In: u.Input})
