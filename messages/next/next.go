@@ -48,7 +48,7 @@ const (
 	ThenRestartGateway       = "%s; `dash gateway restart %s` tries again at once"
 	StartHome                = "start node %s with its own data folder: it takes over by itself if it is the home of more gateways than the node that works, else when that one stops; if its folder is lost for good, `dash gateway set %s --here` makes the node that works the home"
 	DoctorForOthers          = "`dash doctor` tells what to do about the others"
-	LeaveHomeOut             = "leave `here` and `node` out"
+	LeaveHomeOut             = "leave \"here\" and \"node\" out"
 	NameLivingNode           = "choose one of `dash node list`, or start that node first; nodes of one name are told apart by --node"
 	StopHomeFirst            = "stop node %s for good first, or remove the gateway and add it at the other node"
 	FreshAtNode              = "ask node %s itself with --here when it works; or `dash gateway set %s --node %s --fresh`, which starts with an empty folder where there is none"
