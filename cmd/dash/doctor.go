@@ -97,8 +97,14 @@ func examine(ctx context.Context, c *client) []finding {
 	}
 	found = append(found, finding{Check: "api key", Result: "ok", Detail: "accepted"})
 	found = append(found, c.readiness(ctx)...)
-	found = append(found, c.gatewayFindings(ctx)...)
-	found = append(found, c.queueFindings(ctx)...)
+	var q api.Queue
+	queued := c.call(ctx, get("/queue", nil), &q)
+	found = append(found, c.gatewayFindings(ctx, q)...)
+	if queued != nil {
+		found = append(found, failedCheck("queue", queued))
+	} else {
+		found = append(found, queueFindings(q)...)
+	}
 	return append(found, c.taskFindings(ctx)...)
 }
 
@@ -146,7 +152,8 @@ func (c *client) readiness(ctx context.Context) []finding {
 	return append(found, finding{Check: "ready", Result: "ok", Detail: "the node takes work"})
 }
 
-func (c *client) gatewayFindings(ctx context.Context) []finding {
+// gatewayFindings takes a queue without classes where it could not be read.
+func (c *client) gatewayFindings(ctx context.Context, q api.Queue) []finding {
 	all, _, err := listAll[api.Gateway](ctx, c, "/gateways", nil, 0)
 	if err != nil {
 		return []finding{failedCheck("gateways", err)}
@@ -178,15 +185,11 @@ func (c *client) gatewayFindings(ctx context.Context) []finding {
 	if working == 0 {
 		sum.Result, sum.code, sum.Next = "fail", exitFailed, next.SeeBelow
 	}
-	return append(append([]finding{sum}, found...), c.emptyPools(ctx, pools)...)
+	return append(append([]finding{sum}, found...), emptyPools(q, pools)...)
 }
 
 // emptyPools are pools whose tasks wait for a gateway that nobody has added.
-func (c *client) emptyPools(ctx context.Context, served map[string]bool) (found []finding) {
-	var q api.Queue
-	if err := c.call(ctx, get("/queue", nil), &q); err != nil {
-		return nil // the check of the queue says so
-	}
+func emptyPools(q api.Queue, served map[string]bool) (found []finding) {
 	waiting := map[string]int{}
 	for _, class := range q.Items {
 		waiting[class.Pool] += class.Depth
@@ -204,33 +207,57 @@ func (c *client) emptyPools(ctx context.Context, served map[string]bool) (found 
 	return found
 }
 
+// mostLooked is how many tasks of a state are read to count and judge them.
+const mostLooked = 200
+
 // taskFindings are tasks that wait for a person.
 func (c *client) taskFindings(ctx context.Context) (found []finding) {
 	for _, look := range []struct{ state, words, advice string }{
 		{"held", "held: nobody can learn whether they ran; each becomes a dead letter after 24 hours", next.DecideHeld},
 		{"dead_letter", "dead letters", next.LookAtDeadLetters},
+		{"queued", "", ""}, // it is no fault to wait
 	} {
-		items, more, err := listAll[api.Task](ctx, c, "/tasks", query("state", look.state), 1000)
-		if err != nil {
+		items, more, err := listAll[api.Task](ctx, c, "/tasks", query("state", look.state), mostLooked)
+		switch {
+		case err != nil:
 			return append(found, failedCheck("tasks "+look.state, err))
+		case look.words == "":
+			found = append(found, unservedTasks(items)...)
+		case len(items) > 0:
+			found = append(found, finding{Check: "tasks " + look.state, Result: "warn", Detail: atLeast(len(items), more) + " " + look.words, Next: look.advice})
 		}
-		if len(items) == 0 {
-			continue
-		}
-		number := fmt.Sprint(len(items))
-		if more {
-			number += " or more"
-		}
-		found = append(found, finding{Check: "tasks " + look.state, Result: "warn", Detail: number + " " + look.words, Next: look.advice})
 	}
 	return found
 }
 
-func (c *client) queueFindings(ctx context.Context) []finding {
-	var q api.Queue
-	if err := c.call(ctx, get("/queue", nil), &q); err != nil {
-		return []finding{failedCheck("queue", err)}
+func atLeast(n int, more bool) string {
+	if more {
+		return fmt.Sprintf("%d or more", n)
 	}
+	return fmt.Sprint(n)
+}
+
+// unservedTasks are those of the newest waiting tasks that no gateway can run, by reason.
+// Pools without any gateway have a check of their own.
+func unservedTasks(newest []api.Task) (found []finding) {
+	count := map[string]int{}
+	for _, t := range newest {
+		reason := deref(t.WaitingReason)
+		if deref(t.WaitingCode) == api.TaskWaitingCodeNoGateway && !strings.HasSuffix(reason, fmt.Sprintf(next.AddGatewayToPool, t.Pool)) {
+			count[reason]++
+		}
+	}
+	for _, reason := range sortedKeys(count) {
+		what, advice, _ := strings.Cut(reason, ": ")
+		found = append(found, finding{
+			Check: "tasks unserved", Result: "warn", Next: advice,
+			Detail: fmt.Sprintf("%d of the newest %d that wait, %s", count[reason], len(newest), what),
+		})
+	}
+	return found
+}
+
+func queueFindings(q api.Queue) []finding {
 	var found []finding
 	depth, running := 0, 0
 	for _, class := range q.Items {

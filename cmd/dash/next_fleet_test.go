@@ -14,6 +14,7 @@ import (
 
 	"github.com/dash-fleet/dash/actors/openclaw/openclawtest"
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
 	"github.com/dash-fleet/dash/persistence"
 	"github.com/dash-fleet/dash/persistence/sqlite"
 )
@@ -170,6 +171,14 @@ func followPools(t *testing.T, p *person) {
 	add := p.line(t, stepAt{"AddGatewayToPool", 0}, said, []string{"ID", "gw-b", "ws://HOST:PORT", sim.URL(), "FILE", secretIn(t, "t")})
 	p.types(t, exitOK, add...)
 	p.until(t, "state +succeeded", "task", "show", id)
+
+	// It cannot run what asks for more.
+	picky := submitNext(t, p, "--pool", "batch", "--capability", "gpu")
+	said = p.warned(t, `tasks unserved +warn +1 of the newest 1 that wait, no gateway of the pool batch has the capabilities gpu together`)
+	if !strings.Contains(said, next.AddFittingGateway) || strings.Contains(said, "pool batch: it") {
+		t.Errorf("the doctor advises\n%s", said)
+	}
+	p.types(t, exitOK, "task", "cancel", picky)
 	p.types(t, exitOK, "gateway", "remove", "gw-b")
 
 	// It is full.
