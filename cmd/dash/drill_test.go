@@ -240,7 +240,12 @@ func drillCommand(ctx context.Context, t *testing.T, args ...string) *exec.Cmd {
 	}
 	cmd := exec.CommandContext(ctx, self)
 	cmd.Args = append([]string{"dash"}, args...)
-	cmd.Env = []string{"HOME=" + t.TempDir(), "PATH=" + os.Getenv("PATH")}
+	// One file for all nodes, so that archives of each are trusted by the others.
+	keys, err := filepath.Abs("testdata/secret.keys")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Env = []string{"HOME=" + t.TempDir(), "PATH=" + os.Getenv("PATH"), "DASH_SECRET_KEY_FILE=" + keys}
 	return cmd
 }
 

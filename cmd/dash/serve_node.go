@@ -20,6 +20,7 @@ import (
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/messages/next"
 	"github.com/dash-fleet/dash/persistence"
+	"github.com/dash-fleet/dash/persistence/sealed"
 	"github.com/dash-fleet/dash/persistence/sqlite"
 )
 
@@ -135,12 +136,18 @@ func newRegistry(log *telemetry.Log) *prometheus.Registry {
 
 func startFailure(l *config.Loaded, err error) error {
 	var twin *app.TwinError
+	var secrets *app.SecretsError
+	var keys *sealed.FileError
 	var lost *sqlite.LostError
 	var damaged *sqlite.DamagedError
 	var listen *net.OpError
 	switch {
 	case errors.As(err, &twin):
 		return &failure{code: exitUnavailable, what: twin.Error(), next: twin.NextStep(), err: err}
+	case errors.As(err, &secrets):
+		return &failure{code: exitFailed, what: secrets.Error(), next: secrets.NextStep(), err: err}
+	case errors.As(err, &keys):
+		return &failure{code: exitFailed, what: keys.Error(), next: keys.NextStep(), err: err}
 	case errors.As(err, &lost):
 		return &failure{code: exitFailed, what: lost.Error(), next: lost.Next(), err: err}
 	case errors.As(err, &damaged):

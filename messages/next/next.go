@@ -114,6 +114,18 @@ const (
 	StopGatewayFirst        = "stop the gateway first"
 )
 
+// The keys that seal the gateways' secrets.
+const (
+	MakeSecretKey         = "name the file that the other nodes of the store have; for the first one: (umask 077; head -c 32 /dev/urandom | base64 > %s)"
+	LetReadSecretKey      = "give it to the user who runs Dash, with mode 0600"
+	CorrectSecretKey      = "correct the line, or bring the file back from your copy; a line is a key of 32 bytes in base64, clear, or lost and the id of a key"
+	BringSecretKey        = "bring the file %[1]s back from your copy or from another node, or name it with --secret-key-file; if that key is lost for good, add to the file a new key, if it has none, and the line: lost %[2]s; then give the gateways their tokens anew"
+	NameSecretKey         = "name the file that holds the key %s, as on the other nodes, with --secret-key-file"
+	RemoveTamperedGateway = "bring back the row of that gateway from a backup"
+	SealSecrets           = "give all nodes the same file with --secret-key-file"
+	ShutSecretKey         = "take the rights of others away: chmod 600 %s"
+)
+
 // A gateway that refuses.
 const (
 	CheckWebSocketAddress = "check the URL and port; it must be the gateway's WebSocket address"

@@ -25,6 +25,7 @@ import (
 	"github.com/dash-fleet/dash/http/server"
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
+	"github.com/dash-fleet/dash/persistence/sealed"
 )
 
 // Deps is what a node gets from outside.
@@ -65,6 +66,8 @@ type App struct {
 	lastSeq    int64                          // of the event log when this node started
 	store      persistence.Store
 	repos      persistence.Repositories
+	secrets    *sealed.Repository // of gateways, in front of the engine's
+	signer     *sealed.Keys       // signs archives
 	keys       *keyStore
 	sims       func(context.Context) error // registers simulated gateways of this process; nil: none
 	helper     *helper                     // nil: there is no Redis server beside the store
@@ -126,6 +129,9 @@ func (a *App) setup(ctx context.Context) error {
 	a.cleanup.add("store", func(context.Context) error { return a.engine.close() })
 	a.store, a.repos = a.engine.store, a.engine.repos
 	a.addr = advertised(listen.Addr())
+	if err := a.openSecrets(ctx); err != nil {
+		return err
+	}
 	if err := a.openHome(ctx); err != nil {
 		return err
 	}

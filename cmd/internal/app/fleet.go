@@ -39,6 +39,9 @@ type fleet struct {
 // takeUp starts everything that the store knows: pools before gateways, so
 // that a demand finds its pool.
 func (f *fleet) takeUp(ctx context.Context) error {
+	if err := f.app.reseal(ctx); err != nil {
+		return err
+	}
 	gateways, err := f.app.repos.Gateways.List(ctx)
 	if err != nil {
 		return fmt.Errorf("list gateways: %w", err)

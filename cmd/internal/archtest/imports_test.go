@@ -38,6 +38,7 @@ var rules = []rule{
 		tests: []string{"persistence/postgres/...", "persistence/storetest", "persistence/testserver", "persistence/backup/..."}},
 	{part: "persistence/redis/...", may: []string{"messages", "persistence", "persistence/internal/..."},
 		tests: []string{"persistence/redis/...", "persistence/storetest", "persistence/testserver", "persistence/sqlite", "persistence/postgres", "persistence/backup/..."}},
+	{part: "persistence/sealed", may: []string{"messages", "persistence"}, tests: []string{"persistence/sqlite", "persistence/postgres", "persistence/testserver", "persistence/storetest"}},
 	{part: "persistence/testserver/...", tests: []string{"persistence/testserver/..."}},
 	{part: "persistence", may: []string{"messages"}},
 	{part: "cluster/...", may: []string{"messages", "cluster/..."}},
@@ -65,7 +66,7 @@ var rules = []rule{
 	{part: "cmd/internal/testcount"},
 	{part: "cmd/internal/mutants"},
 	{part: "cmd/internal/archtest"},
-	{part: "cmd/dash/...", may: []string{"messages", "http/api", "actors/openclaw/openclawtest", "persistence", "persistence/backup", "persistence/sqlite", "persistence/postgres", "persistence/redis",
+	{part: "cmd/dash/...", may: []string{"messages", "http/api", "actors/openclaw/openclawtest", "persistence", "persistence/backup", "persistence/sealed", "persistence/sqlite", "persistence/postgres", "persistence/redis",
 		"cmd/internal/app/...", "cmd/internal/config", "cmd/internal/gcfloor", "cmd/internal/telemetry"}, tests: []string{"persistence/testserver"}},
 	{part: "bench/...", may: []string{"..."}},
 }

@@ -69,6 +69,9 @@ type Config struct {
 	// AdminKeyFile receives the API key made at the first start, mode 0600.
 	// Empty means admin.key in Data; see KeyFile.
 	AdminKeyFile string `key:"admin-key-file" help:"file that receives the API key made at the first start (default <data>/admin.key)"`
+	// SecretKeyFile seals the gateways' secrets in the store and signs archives;
+	// see SecretKeyPath.
+	SecretKeyFile string `key:"secret-key-file" help:"file with the keys that seal the gateways' secrets in the store and sign backups: a line for each, 32 bytes in base64; the first seals, all open. The same on all nodes of a store. With --store sqlite made when missing (default <data>/secret.key); without it the other stores hold the secrets in the clear"`
 
 	// Node is the node's name: the home of gateways on loopback addresses.
 	Node string `key:"node" help:"name of this node (default the host's name)"`

@@ -317,6 +317,8 @@ func (l *Loaded) Effective() []Effective {
 			e.Value = "(temporary folder)"
 		case s.key == "admin-key-file" && l.AdminKeyFile == "" && l.Data != "":
 			e.Value = l.KeyFile()
+		case s.key == "secret-key-file" && l.Data != "":
+			e.Value = l.SecretKeyPath()
 		}
 		out = append(out, e)
 	}

@@ -220,3 +220,12 @@ func (c Config) KeyFile() string {
 	}
 	return filepath.Join(c.Data, "admin.key")
 }
+
+// SecretKeyPath is the file of the keys that seal secrets; empty: there is none.
+// No node of a shared store may make a key by itself: the others lack it.
+func (c Config) SecretKeyPath() string {
+	if c.SecretKeyFile == "" && c.Store == EngineSQLite {
+		return filepath.Join(c.Data, "secret.key")
+	}
+	return c.SecretKeyFile
+}
