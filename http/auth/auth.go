@@ -105,6 +105,9 @@ type Principal struct {
 	Permissions []Permission
 	RateLimit   int       // requests per minute; 0: no limit
 	ExpiresAt   time.Time // zero: never
+	// Stale is when the store confirmed the credential for the last time, while
+	// the store does not answer; zero: a moment ago.
+	Stale time.Time
 }
 
 // May reports whether the caller has the permission.
@@ -162,6 +165,9 @@ type Authenticator interface {
 	// *messages.Error: CodeUnauthorized for a wrong, revoked or expired
 	// token, CodeUnavailable with RetryAfter when it cannot be checked now.
 	Authenticate(ctx context.Context, token string) (*Principal, error)
+	// Changed returns a channel that is closed when any credential may have
+	// ended, or the store begins or ceases to answer. An end by time is not told.
+	Changed() <-chan struct{}
 }
 
 // Token returns the credential of the request's Authorization header, empty

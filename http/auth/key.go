@@ -47,13 +47,23 @@ func (k *Key) ended(now time.Time) bool {
 	return !k.Active || (!k.ExpiresAt.IsZero() && !now.Before(k.ExpiresAt))
 }
 
+// KeyState is the part of a key's row that every request asks for.
+type KeyState struct {
+	Version int64
+	Digest  []byte
+	// Stale is when the store confirmed it for the last time; zero: just now.
+	Stale time.Time
+}
+
 // KeyStore holds the keys. It is asked on every request.
 type KeyStore interface {
-	// Version returns the version of the key's row, and its digest; it must be
-	// cheap (memory, or one indexed read) and at most a second behind the last
-	// committed change of any process, while the store answers. CodeNotFound
-	// when there is no such key.
-	Version(ctx context.Context, id string) (version int64, digest []byte, err error)
+	// State returns what is known of the key's row; it must be cheap (memory, or
+	// one indexed read) and at most 0.9 s behind the last committed change of
+	// any process, or say since when it is. CodeNotFound when there is no such key.
+	State(ctx context.Context, id string) (KeyState, error)
+	// Changed returns a channel that is closed when what State says may have
+	// changed of any key.
+	Changed() <-chan struct{}
 	// Key returns the key. CodeNotFound.
 	Key(ctx context.Context, id string) (Key, error)
 	// Learn keeps the digest of a key that has none.

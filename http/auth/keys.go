@@ -107,7 +107,7 @@ func NewKeys(cfg KeysConfig, store KeyStore, logger *slog.Logger, r prometheus.R
 		waiting: map[string]int{}, used: map[string]time.Time{},
 		results: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "dash_auth_checks_total",
-			Help: "Checks of API keys by result: remembered, passed, wrong, busy, error.",
+			Help: "Checks of API keys by result: remembered, passed, wrong, busy, error; stale counts those of the first two that the store did not confirm in time.",
 		}, []string{"result"}),
 	}
 	if _, err := rand.Read(k.hmacKey); err != nil {
@@ -161,10 +161,25 @@ func (k *Keys) Authenticate(ctx context.Context, token string) (*Principal, erro
 	if !ok {
 		return nil, k.refuse("wrong", wrong())
 	}
-	version, digest, err := k.store.Version(ctx, id)
+	state, err := k.store.State(ctx, id)
 	if err != nil {
 		return nil, k.storeError(err)
 	}
+	p, err := k.authenticate(ctx, id, token, state)
+	if err != nil || state.Stale.IsZero() {
+		return p, err
+	}
+	k.results.WithLabelValues("stale").Inc()
+	stale := *p
+	stale.Stale = state.Stale
+	return &stale, nil
+}
+
+// Changed implements Authenticator.
+func (k *Keys) Changed() <-chan struct{} { return k.store.Changed() }
+
+func (k *Keys) authenticate(ctx context.Context, id, token string, state KeyState) (*Principal, error) {
+	version, digest := state.Version, state.Digest
 	m := k.mac(token)
 	now := time.Now()
 
@@ -297,8 +312,8 @@ func (k *Keys) check(ctx context.Context, id, token string, m mac) (*Principal, 
 
 // renewed is the key as it is now.
 func (k *Keys) renewed(ctx context.Context, key Key) (Key, error) {
-	version, _, err := k.store.Version(ctx, key.ID)
-	if err != nil || version == key.Version {
+	state, err := k.store.State(ctx, key.ID)
+	if err != nil || state.Version == key.Version {
 		return key, err
 	}
 	return k.store.Key(ctx, key.ID)

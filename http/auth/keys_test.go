@@ -30,21 +30,25 @@ type store struct {
 	after   func()        // runs once after the next read
 	old     bool          // it keeps no digests
 	err     error
+	stale   time.Time // what State says
+	changed Signal
 	touched map[string]time.Time
 }
 
-func (s *store) Version(_ context.Context, id string) (int64, []byte, error) {
+func (s *store) State(_ context.Context, id string) (KeyState, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err != nil {
-		return 0, nil, s.err
+		return KeyState{}, s.err
 	}
 	k, ok := s.keys[id]
 	if !ok {
-		return 0, nil, &messages.Error{Code: messages.CodeNotFound}
+		return KeyState{}, &messages.Error{Code: messages.CodeNotFound}
 	}
-	return k.Version, k.Digest, nil
+	return KeyState{Version: k.Version, Digest: k.Digest, Stale: s.stale}, nil
 }
+
+func (s *store) Changed() <-chan struct{} { return s.changed.Next() }
 
 func (s *store) Learn(_ context.Context, id string, digest []byte) error {
 	s.mu.Lock()
@@ -90,6 +94,7 @@ func (s *store) change(id string, f func(*Key)) {
 	f(&k)
 	k.Version++
 	s.keys[id] = k
+	s.changed.Ring()
 }
 
 func (s *store) count() int {

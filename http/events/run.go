@@ -26,7 +26,9 @@ const maxReplay = 100_000
 // given position, a snapshot, then changes and text as they come. It returns
 // an error only while nothing has been written yet.
 func (s *Server) ServeRun(ctx context.Context, w http.ResponseWriter, v Viewer, task string, load func(context.Context) (RunState, error), since *int64) error {
-	r := &runStream{s: s, v: v, task: task, load: load, live: s.router.watch(task), words: s.runs.WatchRun(task)}
+	ctx, p := s.permit(ctx, v)
+	defer p.close()
+	r := &runStream{s: s, task: task, load: load, live: s.router.watch(task), words: s.runs.WatchRun(task)}
 	defer r.close()
 	// Read before the task: the task then reflects every event up to here.
 	last, err := s.start(ctx, nil)
@@ -41,7 +43,7 @@ func (s *Server) ServeRun(ctx context.Context, w http.ResponseWriter, v Viewer, 
 	if since != nil {
 		begin = min(*since, last)
 	}
-	if r.out, err = newSSE(w, s.cfg.WriteTimeout, begin); err != nil {
+	if r.out, err = newSSE(w, s.cfg.WriteTimeout, p, begin); err != nil {
 		return err
 	}
 	r.last = last
@@ -49,12 +51,12 @@ func (s *Server) ServeRun(ctx context.Context, w http.ResponseWriter, v Viewer, 
 		err = r.replay(ctx, *since, last)
 	}
 	if err == nil {
-		err = r.snapshot(state)
+		err = r.snapshot(ctx, state)
 	}
 	if err == nil && !state.Terminal {
 		err = r.follow(ctx)
 	}
-	s.count(ctx, err)
+	s.count(ctx, p.reason(ctx, err))
 	return nil
 }
 
@@ -68,7 +70,6 @@ func (s *Server) load(ctx context.Context, load func(context.Context) (RunState,
 type runStream struct {
 	s     *Server
 	out   *sse
-	v     Viewer
 	task  string
 	load  func(context.Context) (RunState, error)
 	live  *runFeed
@@ -112,10 +113,10 @@ func (r *runStream) replay(ctx context.Context, since, to int64) error {
 			}
 		}
 	}
-	return r.out.flush()
+	return r.out.flush(ctx)
 }
 
-func (r *runStream) snapshot(state RunState) error {
+func (r *runStream) snapshot(ctx context.Context, state RunState) error {
 	data := api.RunSnapshot{Task: state.Task, RunId: state.Task.RunId}
 	if text, claim := r.words.Text(); claim > 0 && claim == state.Claim && !state.Terminal {
 		r.claim, r.sent = claim, whole(text)
@@ -125,16 +126,16 @@ func (r *runStream) snapshot(state RunState) error {
 		return err
 	}
 	if state.Terminal {
-		return r.final(state)
+		return r.final(ctx, state)
 	}
-	return r.out.flush()
+	return r.out.flush(ctx)
 }
 
-func (r *runStream) final(state RunState) error {
+func (r *runStream) final(ctx context.Context, state RunState) error {
 	if err := r.out.send(typeFinal, r.last, api.RunFinal{Task: state.Task}); err != nil {
 		return err
 	}
-	return r.out.flush()
+	return r.out.flush(ctx)
 }
 
 func (r *runStream) follow(ctx context.Context) error {
@@ -147,10 +148,8 @@ func (r *runStream) follow(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-tick.C:
-			if err = r.s.check(ctx, r.v); err == nil {
-				r.last = max(r.last, r.live.passed())
-				r.out.heartbeat(r.last)
-			}
+			r.last = max(r.last, r.live.passed())
+			r.out.heartbeat(r.last)
 		case <-r.words.C():
 			err = r.delta()
 		case e, open := <-r.live.C():
@@ -161,7 +160,7 @@ func (r *runStream) follow(ctx context.Context) error {
 			}
 		}
 		if err == nil {
-			err = r.out.flush()
+			err = r.out.flush(ctx)
 		}
 		if err != nil || done {
 			return err
@@ -186,7 +185,7 @@ func (r *runStream) change(ctx context.Context, e *messages.Event) (done bool, e
 	if err != nil {
 		return false, err
 	}
-	return true, r.final(now)
+	return true, r.final(ctx, now)
 }
 
 // resync goes on after live events were missed: from the log.
@@ -211,7 +210,7 @@ func (r *runStream) resync(ctx context.Context) (done bool, err error) {
 	if !state.Terminal {
 		return false, nil
 	}
-	return true, r.final(state)
+	return true, r.final(ctx, state)
 }
 
 // delta sends what was added to the text, or all of it when it was replaced.

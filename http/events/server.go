@@ -18,7 +18,7 @@ import (
 
 // Config tunes the streams; zero fields take their defaults.
 type Config struct {
-	Heartbeat    time.Duration // also how often the credential is asked again; 15 s
+	Heartbeat    time.Duration // 15 s
 	WriteTimeout time.Duration // of one write to a watcher, before it is cut; 30 s
 	AuthTimeout  time.Duration // until the first frame of a WebSocket without header; 10 s
 	SubscribeIn  time.Duration // how long a WebSocket waits for a subscribe before it sends everything; 250 ms
@@ -117,20 +117,9 @@ func (s *Server) Stop(ctx context.Context) error {
 
 var (
 	errCredential = errors.New("the credential has ended")
+	errUnchecked  = errors.New("the credential cannot be checked")
 	errLeft       = errors.New("the watcher left")
 )
-
-// check asks again whether the viewer may watch. Only a clear no ends a stream.
-func (s *Server) check(ctx context.Context, v Viewer) error {
-	p, err := s.auth.Authenticate(ctx, v.Token)
-	if err == nil {
-		err = auth.Need(v.Need).Allows(p)
-	}
-	if code := messages.CodeOf(err); err != nil && (code == messages.CodeUnauthorized || code == messages.CodeForbidden) {
-		return errCredential
-	}
-	return nil
-}
 
 // visible reports whether the viewer's tenant may see the event.
 func visible(p *auth.Principal, e *messages.Event) bool {
@@ -182,14 +171,16 @@ func (s *Server) ServeLog(ctx context.Context, w http.ResponseWriter, v Viewer, 
 	if err != nil {
 		return err
 	}
-	out, err := newSSE(w, s.cfg.WriteTimeout, from)
+	ctx, p := s.permit(ctx, v)
+	defer p.close()
+	out, err := newSSE(w, s.cfg.WriteTimeout, p, from)
 	if err != nil {
 		return err
 	}
 	f := s.follower(from)
 	defer f.close()
 	err = s.pump(ctx, out, v, topics, f)
-	s.count(ctx, err)
+	s.count(ctx, p.reason(ctx, err))
 	return nil
 }
 
@@ -210,15 +201,13 @@ func (s *Server) pump(ctx context.Context, out *sse, v Viewer, topics Topics, f 
 			}
 		}
 		if err == nil && g == nil && len(events) == 0 {
-			if err = s.check(ctx, v); err == nil {
-				out.heartbeat(f.last)
-			}
+			out.heartbeat(f.last)
 		}
 		if len(events) == pageSize && out.buf.Len() == 0 {
 			out.position(f.last) // none of them is for this watcher
 		}
 		if err == nil {
-			err = out.flush()
+			err = out.flush(ctx)
 		}
 		if err != nil {
 			return err

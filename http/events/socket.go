@@ -75,6 +75,7 @@ type socket struct {
 	conn   *websocket.Conn
 	v      Viewer
 	topics Topics
+	permit *permit       // nil before it is known who it is
 	poke   chan struct{} // there is a wish
 	tokens chan string   // the credential of the first frame, once
 	done   chan struct{} // closed when nothing reads any more
@@ -93,10 +94,13 @@ func (k *socket) run(ctx context.Context, cancel context.CancelCauseFunc, since 
 			return err
 		}
 	}
+	ctx, k.permit = k.s.permit(ctx, k.v)
+	defer k.permit.close()
 	pinged := make(chan struct{})
 	go func() { defer close(pinged); k.ping(ctx, cancel) }()
-	err := k.stream(ctx, since)
+	err := k.permit.reason(ctx, k.stream(ctx, since))
 	cancel(err)
+	k.permit.close() // ends the ping
 	<-pinged
 	return err
 }
@@ -238,10 +242,6 @@ func (k *socket) ping(ctx context.Context, cancel context.CancelCauseFunc) {
 			cancel(fmt.Errorf("%w: no answer to a ping", errLeft))
 			return
 		}
-		if err := k.s.check(ctx, k.v); err != nil {
-			cancel(err)
-			return
-		}
 	}
 }
 
@@ -339,13 +339,14 @@ func (k *socket) subscribe(f *follower) bool {
 
 // send writes one message; a client that does not take it in time is cut.
 func (k *socket) send(ctx context.Context, b []byte) error {
-	if ctx.Err() != nil {
-		return ctx.Err()
+	if err := k.permit.confirmed(ctx); err != nil {
+		return err
 	}
 	// Not ctx: were it to end in the middle of a write, no close code could be sent.
 	wctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), k.s.cfg.WriteTimeout)
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(closeIn, cancel) })()
+	defer k.permit.whenEnded(ctx, cancel)()
 	err := k.conn.Write(wctx, websocket.MessageText, b)
 	switch {
 	case err == nil:
@@ -373,6 +374,8 @@ func (k *socket) close(err error) {
 	case errors.Is(err, errLeft):
 		_ = k.conn.CloseNow()
 		return
+	case errors.Is(err, errUnchecked):
+		code, reason = websocket.StatusTryAgainLater, "the credential cannot be checked: resume with since"
 	case err != nil && !errors.Is(err, context.Canceled):
 		code, reason = websocket.StatusTryAgainLater, "the event log does not answer: resume with since"
 	}

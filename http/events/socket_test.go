@@ -107,7 +107,7 @@ func TestSocketCloses(t *testing.T) {
 		"unknown field":     {token: "good", frame: `{"type":"subscribe","x":1}`, want: websocket.StatusPolicyViolation},
 		"bad topic":         {token: "good", frame: `{"type":"subscribe","topics":["pool.*"]}`, want: websocket.StatusPolicyViolation},
 		"too large":         {token: "good", frame: `{"type":"subscribe","topics":["` + strings.Repeat("x", 20_000) + `"]}`, want: websocket.StatusMessageTooBig},
-		"credential ends":   {token: "good", do: func(r *rig) { r.gate.shut.Store(true) }, want: events.CloseCredential},
+		"credential ends":   {token: "good", do: func(r *rig) { r.gate.revoke() }, want: events.CloseCredential},
 		"too slow":          {token: "good", do: func(r *rig) { r.waitWatchers(2); r.Cut() }, want: events.CloseSlow},
 		"log does not work": {token: "good", do: func(r *rig) { r.breakLog() }, frame: `{"type":"subscribe","since":0}`, want: websocket.StatusTryAgainLater},
 	} {

@@ -2,6 +2,7 @@ package events
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -15,21 +16,22 @@ type sse struct {
 	w       http.ResponseWriter
 	rc      *http.ResponseController
 	timeout time.Duration
+	permit  *permit
 	buf     bytes.Buffer
 }
 
 // newSSE answers 200 and begins the stream after the position at, which it says
 // at once: a client that is cut before its first event resumes there.
-func newSSE(w http.ResponseWriter, timeout time.Duration, at int64) (*sse, error) {
+func newSSE(w http.ResponseWriter, timeout time.Duration, p *permit, at int64) (*sse, error) {
 	h := w.Header()
 	h["Content-Type"] = []string{"text/event-stream"}
 	h["X-Accel-Buffering"] = []string{"no"}
 	w.WriteHeader(http.StatusOK)
-	s := &sse{w: w, rc: http.NewResponseController(w), timeout: timeout}
+	s := &sse{w: w, rc: http.NewResponseController(w), timeout: timeout, permit: p}
 	s.buf.WriteString("retry: 2000\n")
 	s.position(at)
 	// From here on the stream has begun; a client that is gone shows at the next write.
-	_ = s.flush()
+	_ = s.write()
 	return s, nil
 }
 
@@ -76,11 +78,21 @@ func (s *sse) heartbeat(at int64) {
 	s.position(at)
 }
 
-// flush sends what was added. A watcher that does not take it in time is cut.
-func (s *sse) flush() error {
+// flush sends what was added, to a watcher that may have it. One that does not
+// take it in time is cut, and one whose credential ends meanwhile at once.
+func (s *sse) flush(ctx context.Context) error {
 	if s.buf.Len() == 0 {
 		return nil
 	}
+	if err := s.permit.confirmed(ctx); err != nil {
+		return err
+	}
+	cut := s.permit.whenEnded(ctx, func() { _ = s.rc.SetWriteDeadline(time.Now()) })
+	defer cut()
+	return s.write()
+}
+
+func (s *sse) write() error {
 	_ = s.rc.SetWriteDeadline(time.Now().Add(s.timeout)) // a recorder in a test has none
 	_, err := s.w.Write(s.buf.Bytes())
 	s.buf.Reset()

@@ -26,8 +26,19 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// gate accepts the token "good" until it is shut.
-type gate struct{ shut atomic.Bool }
+// gate accepts the token "good" until it is shut, or cannot confirm it.
+type gate struct {
+	shut, cut atomic.Bool
+	changed   auth.Signal
+}
+
+func (g *gate) Changed() <-chan struct{} { return g.changed.Next() }
+
+// revoke shuts the gate and says so.
+func (g *gate) revoke() {
+	g.shut.Store(true)
+	g.changed.Ring()
+}
 
 func (g *gate) Authenticate(_ context.Context, token string) (*auth.Principal, error) {
 	switch {
@@ -38,7 +49,11 @@ func (g *gate) Authenticate(_ context.Context, token string) (*auth.Principal, e
 	case token != "good" || g.shut.Load():
 		return nil, &messages.Error{Code: messages.CodeUnauthorized}
 	}
-	return &auth.Principal{Permissions: []auth.Permission{auth.Admin}}, nil
+	p := &auth.Principal{Permissions: []auth.Permission{auth.Admin}}
+	if g.cut.Load() {
+		p.Stale = time.Now()
+	}
+	return p, nil
 }
 
 // rig serves streams over a fake log.
@@ -52,12 +67,17 @@ type rig struct {
 
 func setup(t *testing.T, cfg events.Config) *rig {
 	t.Helper()
+	return setupLog(t, cfg, func(l events.Log) events.Log { return l })
+}
+
+func setupLog(t *testing.T, cfg events.Config, wrap func(events.Log) events.Log) *rig {
+	t.Helper()
 	r := &rig{Fake: servertest.New(), t: t, gate: &gate{}, http: &http.Client{Transport: &http.Transport{}}}
 	if cfg.Heartbeat == 0 {
 		cfg.Heartbeat = time.Minute
 	}
 	cmd := r.Commands()
-	s, err := events.NewServer(cfg, cmd.Events, cmd.Runs, r.gate, slog.New(slog.NewTextHandler(io.Discard, nil)), nil)
+	s, err := events.NewServer(cfg, wrap(cmd.Events), cmd.Runs, r.gate, slog.New(slog.NewTextHandler(io.Discard, nil)), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -261,12 +281,78 @@ func (r *rig) waitWatchers(n int) {
 
 func TestLogStreamEndsWithItsCredential(t *testing.T) {
 	t.Parallel()
-	r := setup(t, events.Config{Heartbeat: 5 * time.Millisecond})
-	next, stop := r.stream("/log")
+	for _, path := range []string{"/log", "/run/t"} {
+		r := setup(t, events.Config{})
+		r.PutTask(task("t", messages.Queued))
+		next, stop := r.stream(path)
+		defer stop()
+		if path == "/run/t" {
+			next() // the snapshot
+		}
+		r.gate.revoke()
+		if m := next(); m.Type != "end" {
+			t.Fatalf("%s: %+v", path, m)
+		}
+	}
+}
+
+// endless is a log with a long past; a watcher may be behind for as long as it likes.
+type endless struct{ events.Log }
+
+func (l endless) Events(ctx context.Context, since int64, limit int) ([]*messages.Event, int64, error) {
+	page := make([]*messages.Event, limit)
+	for i := range page {
+		page[i] = &messages.Event{Seq: since + 1 + int64(i), Type: "task.state", Subject: "t", Tenant: "default"}
+	}
+	return page, 1, ctx.Err()
+}
+
+func (endless) LastSeq(context.Context) (int64, error) { return 1 << 40, nil }
+
+// TestAWatcherOfThePastEndsWithItsCredential: reading what happened long ago
+// keeps no credential alive.
+func TestAWatcherOfThePastEndsWithItsCredential(t *testing.T) {
+	t.Parallel()
+	r := setupLog(t, events.Config{}, func(l events.Log) events.Log { return endless{l} })
+	next, stop := r.stream("/log?since=0")
 	defer stop()
-	r.gate.shut.Store(true)
-	if m := next(); m.Type != "end" {
-		t.Fatalf("%+v", m)
+	next()
+	r.gate.revoke()
+	for deadline := time.Now().Add(time.Second); next().Type != "end"; {
+		if time.Now().After(deadline) {
+			t.Fatal("it reads on a second after its credential ended")
+		}
+	}
+}
+
+// TestAStreamIsSilentWhileNobodyConfirms: what happens while a node cannot tell
+// whether a credential holds is delivered when it can, and not at all if it ended.
+func TestAStreamIsSilentWhileNobodyConfirms(t *testing.T) {
+	t.Parallel()
+	for _, revoked := range []bool{false, true} {
+		r := setup(t, events.Config{})
+		next, stop := r.stream("/log")
+		defer stop()
+		r.waitWatchers(2)
+		r.gate.cut.Store(true)
+		time.Sleep(150 * time.Millisecond) // longer than a look at the credential serves
+		r.publish(1, "a", "default")
+		got := make(chan api.EventMessage)
+		go func() { got <- next() }()
+		select {
+		case m := <-got:
+			t.Fatalf("%+v although nobody confirms the credential", m)
+		case <-time.After(300 * time.Millisecond):
+		}
+		r.gate.cut.Store(false)
+		if revoked {
+			r.gate.revoke()
+		} else {
+			r.gate.changed.Ring()
+		}
+		if m := <-got; (m.Type == "end") != revoked {
+			t.Errorf("revoked %v: %+v", revoked, m)
+		}
 	}
 }
 

@@ -219,6 +219,9 @@ func (s *Server) authenticate(c *call, rt *route) error {
 	if err := c.prove(token); err != nil {
 		return err
 	}
+	if err := c.fresh(token); err != nil {
+		return err
+	}
 	if rt.kind != probing && c.principal.RateLimit > 0 {
 		if err := c.charge(); err != nil {
 			return err
@@ -234,6 +237,42 @@ func (c *call) prove(token string) (err error) {
 	return err
 }
 
+// staleHeader tells, in seconds, how long ago the store confirmed the credential
+// for the last time, in an answer of a node that is cut off from its store.
+const staleHeader = "Dash-Stale"
+
+// fresh marks what is read while the store does not confirm credentials. A
+// change waits a moment for that, and is refused.
+func (c *call) fresh(token string) error {
+	read := c.r.Method == http.MethodGet || c.r.Method == http.MethodHead
+	late := time.NewTimer(c.s.cfg.QueueTimeout)
+	defer late.Stop()
+	for !c.principal.Stale.IsZero() {
+		if read {
+			c.w.Header()[staleHeader] = []string{strconv.Itoa(seconds(time.Since(c.principal.Stale)))}
+			return nil
+		}
+		changed := c.s.auth.Changed()
+		if err := c.prove(token); err != nil {
+			return err
+		}
+		if c.principal.Stale.IsZero() {
+			break
+		}
+		select {
+		case <-changed:
+		case <-c.r.Context().Done():
+			return c.r.Context().Err()
+		case <-late.C:
+			return &messages.Error{
+				Code: messages.CodeUnavailable, Message: "the store does not answer, so this node cannot tell whether the credential still holds: it only reads",
+				NextStep: next.TryAgain, RetryAfter: time.Second,
+			}
+		}
+	}
+	return nil
+}
+
 // provenFor is how long a caller may be on its way to its handler, in a queue or
 // with a slow body, until it is asked again whether its credential still holds.
 const provenFor = 100 * time.Millisecond
@@ -246,6 +285,9 @@ func (c *call) still() error {
 	token, err := auth.Token(c.r.Header)
 	if err == nil {
 		err = c.prove(token)
+	}
+	if err == nil {
+		err = c.fresh(token)
 	}
 	if err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -39,20 +40,34 @@ const (
 )
 
 type tokens struct {
-	by    map[string]*auth.Principal
-	ended sync.Map // of those that were revoked
+	by      map[string]*auth.Principal
+	ended   sync.Map    // of those that were revoked
+	cut     atomic.Bool // nothing confirms them
+	changed auth.Signal
+}
+
+func (t *tokens) Changed() <-chan struct{} { return t.changed.Next() }
+
+// revoke ends a token and says so.
+func (t *tokens) revoke(token string) {
+	t.ended.Store(token, true)
+	t.changed.Ring()
 }
 
 func (t *tokens) Authenticate(_ context.Context, token string) (*auth.Principal, error) {
 	if token == busy {
 		return nil, &messages.Error{Code: messages.CodeUnavailable, Message: "busy", RetryAfter: time.Second}
 	}
-	if p, ok := t.by[token]; ok {
-		if _, over := t.ended.Load(token); !over {
-			return p, nil
-		}
+	p, ok := t.by[token]
+	if _, over := t.ended.Load(token); !ok || over {
+		return nil, &messages.Error{Code: messages.CodeUnauthorized, Message: "wrong key"}
 	}
-	return nil, &messages.Error{Code: messages.CodeUnauthorized, Message: "wrong key"}
+	if t.cut.Load() {
+		stale := *p
+		stale.Stale = time.Now().Add(-3 * time.Second)
+		return &stale, nil
+	}
+	return p, nil
 }
 
 // node is a running server over a fake.

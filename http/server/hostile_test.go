@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -144,6 +145,60 @@ func TestAKeyThatEndsDuringAWait(t *testing.T) {
 			t.Errorf("finished %v: %d, want 401", finished, status)
 		}
 	}
+}
+
+// TestAKeyThatEndsEndsItsWaits: a long-poll does not wait for its time to be told.
+func TestAKeyThatEndsEndsItsWaits(t *testing.T) {
+	t.Parallel()
+	n := start(t, server.Config{})
+	waiting := make(chan struct{})
+	n.Fail = func(_ context.Context, command string) error {
+		if command == "WaitTask" {
+			close(waiting)
+		}
+		return nil
+	}
+	answer := make(chan int)
+	go func() {
+		resp, _ := n.call("GET", "/api/v1/tasks/"+openTask+"?wait_seconds=300", admin, "")
+		answer <- resp.StatusCode
+	}()
+	<-waiting
+	n.auth.revoke(admin)
+	revoked := time.Now()
+	if status := <-answer; status != 401 || time.Since(revoked) > time.Second {
+		t.Errorf("%d after %v, want 401 within a second", status, time.Since(revoked))
+	}
+}
+
+// TestANodeThatIsCutOffOnlyReads: and says how old its knowledge is.
+func TestANodeThatIsCutOffOnlyReads(t *testing.T) {
+	t.Parallel()
+	n := start(t, server.Config{QueueTimeout: 300 * time.Millisecond})
+	if resp, _ := n.call("GET", "/api/v1/pools", admin, ""); resp.Header["Dash-Stale"] != nil {
+		t.Errorf("a confirmed credential: Dash-Stale %q", resp.Header["Dash-Stale"])
+	}
+	n.auth.cut.Store(true)
+	resp, _ := n.call("GET", "/api/v1/pools", admin, "")
+	if age, err := strconv.Atoi(resp.Header.Get("Dash-Stale")); resp.StatusCode != 200 || err != nil || age < 3 || age > 10 {
+		t.Errorf("a read: %d, Dash-Stale %q", resp.StatusCode, resp.Header.Get("Dash-Stale"))
+	}
+	for _, write := range []string{"POST /api/v1/tasks/" + openTask + "/cancel", "DELETE /api/v1/sessions/s-1", "DELETE /api/v1/keys/k1"} {
+		method, path, _ := strings.Cut(write, " ")
+		if resp, body := n.call(method, path, admin, ""); resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" {
+			t.Errorf("%s: %d %s", write, resp.StatusCode, body)
+		}
+	}
+	cut := n.auth.Changed()
+	go func() {
+		time.Sleep(20 * time.Millisecond)
+		n.auth.cut.Store(false)
+		n.auth.changed.Ring()
+	}()
+	if resp, body := n.call("POST", "/api/v1/tasks/"+openTask+"/cancel", admin, ""); resp.StatusCode != 202 {
+		t.Errorf("a change whose credential is confirmed in time: %d %s", resp.StatusCode, body)
+	}
+	<-cut
 }
 
 func TestStopCutsAWatcherThatNeverReads(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/dash-fleet/dash/http/api"
+	"github.com/dash-fleet/dash/http/auth"
 	"github.com/dash-fleet/dash/messages"
 )
 
@@ -254,7 +255,13 @@ func (s *Server) waitTask(c *call, d time.Duration) error {
 	defer cancel()
 	defer context.AfterFunc(s.ctx, cancel)()
 	defer context.AfterFunc(c.client, cancel)()
+	token, _ := auth.Token(c.r.Header) // it was read before
+	ctx, release := auth.Guard(ctx, s.auth, token, c.access)
+	defer release()
 	t, err := s.cmd.Tasks.WaitTask(ctx, c.tenant(), c.param)
+	if said := (*messages.Error)(nil); errors.As(context.Cause(ctx), &said) {
+		return said
+	}
 	over := err != nil && ctx.Err() != nil && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled))
 	switch {
 	case err != nil && !over:

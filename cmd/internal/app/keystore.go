@@ -21,7 +21,7 @@ import (
 // pollEvery + pollTimeout stay below it, and below the second that is promised.
 const (
 	keyFresh    = 900 * time.Millisecond
-	pollEvery   = 500 * time.Millisecond
+	pollEvery   = 300 * time.Millisecond
 	pollTimeout = 400 * time.Millisecond
 	// keyGrace is how long a key that the store confirmed is believed while the
 	// store does not answer: a restart or a fail-over of the database locks
@@ -51,8 +51,9 @@ type keyStore struct {
 
 	mu      sync.RWMutex
 	known   map[string]*knownKey
-	forgets uint64 // grows with every forget, so that a read under way is not remembered
-	failing bool   // the store did not answer last time
+	forgets uint64      // grows with every forget, so that a read under way is not remembered
+	failing bool        // the store did not answer last time
+	changed auth.Signal // what State says may have changed
 
 	run    sync.WaitGroup
 	cancel context.CancelFunc
@@ -70,6 +71,9 @@ func newKeyStore(repo persistence.Keys, logger *slog.Logger) *keyStore {
 	return &keyStore{repo: repo, logger: logger, reads: make(chan struct{}, maxKeyReads), known: map[string]*knownKey{}}
 }
 
+// Changed implements auth.KeyStore.
+func (k *keyStore) Changed() <-chan struct{} { return k.changed.Next() }
+
 // start begins to have versions confirmed.
 func (k *keyStore) start(ctx context.Context) {
 	ctx, k.cancel = context.WithCancel(ctx)
@@ -85,31 +89,34 @@ func (k *keyStore) stop() {
 	k.run.Wait()
 }
 
-// Version implements auth.KeyStore.
-func (k *keyStore) Version(ctx context.Context, id string) (version int64, digest []byte, err error) {
+// State implements auth.KeyStore.
+func (k *keyStore) State(ctx context.Context, id string) (s auth.KeyState, err error) {
 	now := time.Now()
 	k.mu.RLock()
 	e, failing := k.known[id], k.failing
 	var age time.Duration
 	if e != nil {
 		e.used.Store(now.UnixNano())
-		version, digest, age = e.version, e.digest, now.Sub(e.read)
+		s, age = auth.KeyState{Version: e.version, Digest: e.digest}, now.Sub(e.read)
+		if age > keyFresh {
+			s.Stale = e.read
+		}
 	}
 	k.mu.RUnlock()
 	if e != nil && (age <= keyFresh || failing && age <= keyGrace) {
-		return version, digest, nil
+		return s, nil
 	}
 	if e == nil || age > keyGrace {
 		key, err := k.read(ctx, id)
-		return key.Version, key.Digest, err
+		return auth.KeyState{Version: key.Version, Digest: key.Digest}, err
 	}
 	brief, cancel := context.WithTimeout(ctx, pollTimeout)
 	defer cancel()
 	key, err := k.read(brief, id)
 	if err != nil && messages.CodeOf(err) != messages.CodeNotFound && ctx.Err() == nil {
-		return version, digest, nil
+		return s, nil
 	}
-	return key.Version, key.Digest, err
+	return auth.KeyState{Version: key.Version, Digest: key.Digest}, err
 }
 
 // Learn implements auth.KeyStore.
@@ -161,7 +168,10 @@ func (k *keyStore) fetch(ctx context.Context, id string) (auth.Key, error) {
 	if errors.Is(err, persistence.ErrNotFound) {
 		k.answered(nil)
 		k.mu.Lock()
-		delete(k.known, id) // no forget: wrong key ids must not keep right ones from being remembered
+		if k.known[id] != nil {
+			delete(k.known, id) // no forget: wrong key ids must not keep right ones from being remembered
+			k.changed.Ring()
+		}
 		k.mu.Unlock()
 		return auth.Key{}, &messages.Error{Code: messages.CodeNotFound, Message: "there is no such key"}
 	}
@@ -189,6 +199,9 @@ func (k *keyStore) remember(id string, e *knownKey, forgets uint64) {
 		}
 	}
 	e.used.Store(e.read.UnixNano())
+	if old := k.known[id]; old != nil && old.version != e.version {
+		defer k.changed.Ring()
+	}
 	k.known[id] = e
 }
 
@@ -198,6 +211,7 @@ func (k *keyStore) forget(id string) {
 	defer k.mu.Unlock()
 	k.forgets++
 	delete(k.known, id)
+	k.changed.Ring()
 	k.flight.Forget(id)
 }
 
@@ -206,6 +220,9 @@ func (k *keyStore) answered(err error) {
 	k.mu.Lock()
 	before := k.failing
 	k.failing = err != nil
+	if before != k.failing {
+		k.changed.Ring()
+	}
 	k.mu.Unlock()
 	switch {
 	case err != nil && !before:
@@ -254,12 +271,19 @@ func (k *keyStore) poll(ctx context.Context) {
 	if ctx.Err() != nil {
 		return
 	}
-	k.answered(err)
 	if err != nil {
+		k.answered(err)
 		return
 	}
+	k.confirm(asked, versions, began)
+	k.answered(nil) // after it: whoever that wakes finds what was confirmed
+}
+
+// confirm takes over what the store says of the versions that were asked for.
+func (k *keyStore) confirm(asked map[string]*knownKey, versions map[string]int64, began time.Time) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	changed := false
 	for id, e := range asked {
 		if k.known[id] != e {
 			continue // forgotten or read anew meanwhile
@@ -267,9 +291,14 @@ func (k *keyStore) poll(ctx context.Context) {
 		version, ok := versions[id]
 		if !ok {
 			delete(k.known, id)
+			changed = true
 			continue
 		}
+		changed = changed || e.version != version
 		e.version, e.read = version, began
+	}
+	if changed {
+		k.changed.Ring()
 	}
 }
 

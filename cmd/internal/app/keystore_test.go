@@ -112,8 +112,8 @@ func withKeyStore(t *testing.T, watch bool, test func(t *testing.T, s *keyStore,
 
 func wantVersion(t *testing.T, s *keyStore, want int64, when string) {
 	t.Helper()
-	if v, _, err := s.Version(t.Context(), "k"); err != nil || v != want {
-		t.Errorf("%s: version %d, %v; want %d", when, v, err, want)
+	if v, err := s.State(t.Context(), "k"); err != nil || v.Version != want {
+		t.Errorf("%s: version %d, %v; want %d", when, v.Version, err, want)
 	}
 }
 
@@ -140,7 +140,7 @@ func TestWrongKeysDoNotHinderOthers(t *testing.T) {
 	var read sync.WaitGroup
 	read.Go(func() { wantVersion(t, s, 1, "read beside wrong keys") })
 	<-rows.asked
-	if _, _, err := s.Version(t.Context(), "wrong"); messages.CodeOf(err) != messages.CodeNotFound {
+	if _, err := s.State(t.Context(), "wrong"); messages.CodeOf(err) != messages.CodeNotFound {
 		t.Errorf("a wrong key: %v", err)
 	}
 	close(rows.answer)
@@ -166,7 +166,7 @@ func TestKeyStoreFindsChanges(t *testing.T) {
 		wantVersion(t, s, 2, "a second after another process changed it")
 		rows.set(func(r *keyRows) { delete(r.versions, "k") })
 		time.Sleep(time.Second)
-		if _, _, err := s.Version(t.Context(), "k"); messages.CodeOf(err) != messages.CodeNotFound {
+		if _, err := s.State(t.Context(), "k"); messages.CodeOf(err) != messages.CodeNotFound {
 			t.Errorf("a removed key: %v", err)
 		}
 	})
@@ -192,7 +192,7 @@ func TestKeyStoreWithoutStore(t *testing.T) {
 			time.Sleep(keyGrace / 30)
 			wantVersion(t, s, 1, "the store is down")
 		}
-		if _, _, err := s.Version(t.Context(), "unknown"); !errors.Is(err, persistence.ErrUnavailable) {
+		if _, err := s.State(t.Context(), "unknown"); !errors.Is(err, persistence.ErrUnavailable) {
 			t.Errorf("a key that nobody confirmed: %v", err)
 		}
 		rows.set(func(r *keyRows) { r.err = nil; r.versions["k"] = 2 })
@@ -200,7 +200,7 @@ func TestKeyStoreWithoutStore(t *testing.T) {
 		wantVersion(t, s, 2, "a second after the store is back")
 		rows.set(func(r *keyRows) { r.err = persistence.ErrUnavailable })
 		time.Sleep(keyGrace + time.Second)
-		if _, _, err := s.Version(t.Context(), "k"); !errors.Is(err, persistence.ErrUnavailable) {
+		if _, err := s.State(t.Context(), "k"); !errors.Is(err, persistence.ErrUnavailable) {
 			t.Errorf("beyond the grace: %v", err)
 		}
 	})
@@ -223,12 +223,48 @@ func TestKeyStoreCutOff(t *testing.T) {
 			t.Errorf("a request waited %v", longest)
 		}
 		start := time.Now()
-		if _, _, err := s.Version(t.Context(), "unknown"); err == nil || time.Since(start) > keyRead {
+		if _, err := s.State(t.Context(), "unknown"); err == nil || time.Since(start) > keyRead {
 			t.Errorf("an unknown key: %v after %v", err, time.Since(start))
 		}
 		rows.set(func(r *keyRows) { r.hang = false; r.versions["k"] = 2 })
 		time.Sleep(keyRead + time.Second) // the question under way must end first
 		wantVersion(t, s, 2, "connected again")
+	})
+}
+
+// TestKeyStoreSaysHowOldItIs: who trusts a key of a store that does not answer is
+// told since when, and everybody who waits is told when that begins and ends.
+func TestKeyStoreSaysHowOldItIs(t *testing.T) {
+	t.Parallel()
+	withKeyStore(t, false, func(t *testing.T, s *keyStore, rows *keyRows) {
+		wantVersion(t, s, 1, "first")
+		confirmed := time.Now()
+		rows.set(func(r *keyRows) { r.hang = true })
+		changed := s.Changed()
+		for range 20 {
+			state, err := s.State(t.Context(), "k")
+			age := time.Since(confirmed)
+			if err != nil || state.Stale.IsZero() != (age <= keyFresh) || !state.Stale.IsZero() && !state.Stale.Equal(confirmed) {
+				t.Errorf("after %v: stale since %v, %v", age, state.Stale, err)
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		select {
+		case <-changed:
+		default:
+			t.Error("nobody was told that the store does not answer")
+		}
+		changed = s.Changed()
+		rows.set(func(r *keyRows) { r.hang = false })
+		time.Sleep(keyRead + pollEvery)
+		select {
+		case <-changed:
+		default:
+			t.Error("nobody was told that the store answers again")
+		}
+		if state, err := s.State(t.Context(), "k"); err != nil || !state.Stale.IsZero() {
+			t.Errorf("stale since %v, %v although the store answers", state.Stale, err)
+		}
 	})
 }
 
@@ -294,17 +330,29 @@ func TestKeyRevokedElsewhere(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				k := persistence.Key{ID: id, Hash: hash, Name: "k", Active: true, CreatedAt: messages.Now()}
+				k := persistence.Key{ID: id, Hash: hash, Name: "k", Permissions: []string{"tasks:read"}, Active: true, CreatedAt: messages.Now()}
 				if err := one.repo.Create(t.Context(), k); err != nil {
 					t.Fatal(err)
 				}
 				if _, err := two.keys.Authenticate(t.Context(), text.Reveal()); err != nil {
 					t.Fatal(err)
 				}
+				stream, end := auth.Guard(t.Context(), two.keys, text.Reveal(), auth.Need(auth.TasksRead))
+				defer end()
+				time.Sleep(50 * time.Millisecond) // it is idle
 				if err := one.repo.Revoke(t.Context(), id); err != nil {
 					t.Fatal(err)
 				}
 				revoked := time.Now()
+				select {
+				case <-stream.Done():
+					t.Logf("a stream ended after %v", time.Since(revoked))
+				case <-time.After(5 * time.Second):
+				}
+				if took := time.Since(revoked); took > time.Second || !auth.Ended(context.Cause(stream)) {
+					t.Errorf("a stream ended after %v with %v", took, context.Cause(stream))
+				}
+				revoked = time.Now() // whoever asks is refused at once
 				for {
 					asked := time.Now()
 					_, err := two.keys.Authenticate(t.Context(), text.Reveal())
