@@ -71,7 +71,7 @@ func NewServer(cfg Config, log Log, runs Runs, a auth.Authenticator, logger *slo
 		cfg: cfg.withDefaults(), log: log, runs: runs, auth: a, logger: logger, router: newRouter(),
 		ended: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "dash_http_streams_ended_total",
-			Help: "Streams that ended, by reason: left, done, slow, credential, error.",
+			Help: "Streams that ended, by reason: left, done, slow, credential, crowded, error.",
 		}, []string{"reason"}),
 	}
 	if r != nil {
@@ -118,7 +118,10 @@ func (s *Server) Stop(ctx context.Context) error {
 var (
 	errCredential = errors.New("the credential has ended")
 	errUnchecked  = errors.New("the credential cannot be checked")
-	errLeft       = errors.New("the watcher left")
+	// ErrCrowded is the cause of a context that ends a WebSocket before it has
+	// said who it is, because others need its place.
+	ErrCrowded = errors.New("too many connections have not said who they are")
+	errLeft    = errors.New("the watcher left")
 )
 
 // visible reports whether the viewer's tenant may see the event.
@@ -150,6 +153,8 @@ func (s *Server) count(ctx context.Context, err error) {
 	switch {
 	case err == nil:
 		reason = "done"
+	case errors.Is(err, ErrCrowded):
+		reason = "crowded"
 	case errors.Is(err, errSlow), errors.Is(err, os.ErrDeadlineExceeded):
 		reason = "slow"
 	case errors.Is(err, errCredential):

@@ -369,7 +369,7 @@ func (k *socket) close(err error) {
 		code, reason = websocket.StatusPolicyViolation, err.Error()
 	case messages.CodeOf(err) == messages.CodeForbidden:
 		code, reason = CloseForbidden, "the credential lacks the permission events:read"
-	case errors.Is(err, errNotNow):
+	case errors.Is(err, errNotNow), errors.Is(err, ErrCrowded):
 		code, reason = websocket.StatusTryAgainLater, err.Error()
 	case errors.Is(err, errLeft):
 		_ = k.conn.CloseNow()
@@ -378,6 +378,9 @@ func (k *socket) close(err error) {
 		code, reason = websocket.StatusTryAgainLater, "the credential cannot be checked: resume with since"
 	case err != nil && !errors.Is(err, context.Canceled):
 		code, reason = websocket.StatusTryAgainLater, "the event log does not answer: resume with since"
+	}
+	if k.v.Principal == nil {
+		defer time.AfterFunc(closeIn, func() { _ = k.conn.CloseNow() }).Stop() // whoever it is need not answer
 	}
 	if len(reason) > 120 {
 		reason = strings.ToValidUTF8(reason[:120], "")

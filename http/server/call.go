@@ -27,24 +27,25 @@ const gzipFrom = 8 << 10
 
 // call is one request on its way through a handler.
 type call struct {
-	s         *Server
-	w         http.ResponseWriter
-	r         *http.Request
-	client    context.Context // of a request that has one of its own: ends when the client closes its side
-	op        *operation
-	route     string // template, for logs and metrics
-	id        string // request id
-	param     string // the path parameter {id} or {code}
-	query     url.Values
-	principal *auth.Principal // nil on a public route
-	proved    time.Time       // when the credential was looked at
-	access    auth.Access
-	status    int           // answered, 0: not yet
-	raw       []byte        // the body, once read
-	copy      *bytes.Buffer // the answer is copied here too, see replies.go
-	kept      []byte        // what copy shall hold instead, when the answer is secret
-	made      string        // id of what was created
-	changes   bool          // its success goes into the audit log before it is answered
+	s          *Server
+	w          http.ResponseWriter
+	r          *http.Request
+	client     context.Context // of a request that has one of its own: ends when the client closes its side
+	op         *operation
+	route      string // template, for logs and metrics
+	id         string // request id
+	param      string // the path parameter {id} or {code}
+	query      url.Values
+	principal  *auth.Principal // nil on a public route
+	proved     time.Time       // when the credential was looked at
+	access     auth.Access
+	leaveLobby func()        // of a WebSocket that has not said who it is
+	status     int           // answered, 0: not yet
+	raw        []byte        // the body, once read
+	copy       *bytes.Buffer // the answer is copied here too, see replies.go
+	kept       []byte        // what copy shall hold instead, when the answer is secret
+	made       string        // id of what was created
+	changes    bool          // its success goes into the audit log before it is answered
 }
 
 func (c *call) ctx() context.Context { return c.r.Context() }

@@ -306,38 +306,27 @@ func (c *call) wait() time.Duration {
 
 // enter takes a place among the requests of its kind.
 func (s *Server) enter(c *call, k kind) (leave func(), err error) {
-	switch k {
-	case waiting:
-		return take(s.waits)
-	case streaming:
-		return take(s.streams)
-	case probing: // must answer when everything else is full
+	switch {
+	case k == probing: // must answer when everything else is full
 		return func() {}, nil
+	case k == waiting:
+		return s.waits.take(c.r.Context(), c.holder(), 0)
+	case k == streaming && c.principal == nil: // it takes its place when it has said who it is
+		ctx, leave := s.lobby.enter(c.r.Context(), c.s.origin(c.r))
+		c.r, c.leaveLobby = c.r.WithContext(ctx), leave
+		return leave, nil
+	case k == streaming:
+		return s.streams.take(c.r.Context(), c.holder(), 0)
 	}
-	select {
-	case s.requests <- struct{}{}:
-		return func() { <-s.requests }, nil
-	default:
-	}
-	t := time.NewTimer(s.cfg.QueueTimeout)
-	defer t.Stop()
-	select {
-	case s.requests <- struct{}{}:
-		return func() { <-s.requests }, nil
-	case <-t.C:
-		return nil, full()
-	case <-c.r.Context().Done():
-		return nil, c.r.Context().Err()
-	}
+	return s.requests.take(c.r.Context(), c.holder(), s.cfg.QueueTimeout)
 }
 
-func take(places chan struct{}) (func(), error) {
-	select {
-	case places <- struct{}{}:
-		return func() { <-places }, nil
-	default:
-		return nil, full()
+// holder is whose place a request takes.
+func (c *call) holder() string {
+	if c.principal != nil {
+		return c.principal.ID
 	}
+	return c.s.origin(c.r)
 }
 
 func full() error {

@@ -49,10 +49,11 @@ func newMetrics(r prometheus.Registerer, s *Server) (*metrics, error) {
 	}, s.audit.waiting), prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "dash_http_accept_failures_total", Help: "Connections that the system did not give, above all for want of file descriptors.",
 	}, func() float64 { return float64(s.accept.failed.Load()) })}
-	for kind, places := range map[string]chan struct{}{"request": s.requests, "wait": s.waits, "stream": s.streams} {
+	all = append(all, s.lobby.crowded)
+	for kind, taken := range map[string]func() int{"request": s.requests.taken, "wait": s.waits.taken, "stream": s.streams.taken, "guest": s.lobby.taken} {
 		all = append(all, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "dash_http_in_flight", Help: "Requests being answered, by kind.", ConstLabels: prometheus.Labels{"kind": kind},
-		}, func() float64 { return float64(len(places)) }))
+			Name: "dash_http_in_flight", Help: "Requests being answered, by kind; guest: WebSockets that have not said who they are.", ConstLabels: prometheus.Labels{"kind": kind},
+		}, func() float64 { return float64(taken()) }))
 	}
 	for _, c := range all {
 		if err := r.Register(c); err != nil {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,6 +31,9 @@ type Config struct {
 	// Certificate makes the API speak TLS; nil: it does not.
 	Certificate *Certificate
 
+	// TrustedProxies may say in X-Forwarded-For where a request comes from.
+	TrustedProxies []netip.Prefix
+
 	// PublicMetrics serves /metrics without a credential. Meant for a server
 	// that listens on loopback; the default asks for metrics:read.
 	PublicMetrics bool
@@ -45,6 +49,7 @@ type Config struct {
 	QueueTimeout   time.Duration // 2 s, then 503
 	MaxWaits       int           // long-polls in flight; 10,000, more get 503
 	MaxStreams     int           // SSE and WebSocket streams; 2,000, more get 503
+	MaxGuests      int           // WebSockets that have not said who they are, an eighth of them per address; 256, beyond them the oldest goes
 	MaxRemembered  int           // answers kept for Idempotency-Key of writes other than submits; 10,000
 	RememberFor    time.Duration // 24 h
 	EventHeartbeat time.Duration // of streams; 15 s
@@ -61,7 +66,7 @@ func (c Config) withDefaults() Config {
 			*v = d
 		}
 	}
-	ints := map[*int]int{&c.MaxHeader: 16 << 10, &c.MaxRequests: 1024, &c.MaxWaits: 10_000, &c.MaxStreams: 2_000, &c.MaxRemembered: 10_000}
+	ints := map[*int]int{&c.MaxHeader: 16 << 10, &c.MaxRequests: 1024, &c.MaxWaits: 10_000, &c.MaxStreams: 2_000, &c.MaxGuests: 256, &c.MaxRemembered: 10_000}
 	for v, d := range ints {
 		if *v == 0 {
 			*v = d
@@ -78,7 +83,7 @@ func (c Config) withDefaults() Config {
 
 // Validate says what is wrong with the configuration.
 func (c Config) Validate() error {
-	if c.MaxBody < 0 || c.MaxRequests < 0 || c.MaxWaits < 0 || c.MaxStreams < 0 || c.MaxRemembered < 0 {
+	if c.MaxBody < 0 || c.MaxRequests < 0 || c.MaxWaits < 0 || c.MaxStreams < 0 || c.MaxGuests < 0 || c.MaxRemembered < 0 {
 		return errors.New("limits of the server must not be negative")
 	}
 	return nil
@@ -117,7 +122,9 @@ type Server struct {
 	audit   *auditor
 	refused refusals
 
-	requests, waits, streams, drains chan struct{}
+	requests, waits, streams *quota
+	lobby                    *lobby
+	drains                   chan struct{}
 
 	sockets  sync.WaitGroup // WebSockets, which http.Server forgets
 	nextID   atomic.Uint64
@@ -152,8 +159,8 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	}
 	s := &Server{
 		accept: &accepting{logger: deps.Logger}, refused: refusals{bound: maxRefusals}, given: deps.Listener, cfg: cfg, cmd: deps.Commands, auth: deps.Auth, limits: deps.Limits, logger: deps.Logger, gather: deps.Gatherer, doc: doc,
-		requests: make(chan struct{}, cfg.MaxRequests), waits: make(chan struct{}, cfg.MaxWaits),
-		streams: make(chan struct{}, cfg.MaxStreams), drains: make(chan struct{}, maxDrains), idPrefix: randomPrefix(),
+		requests: newQuota(cfg.MaxRequests), waits: newQuota(cfg.MaxWaits), streams: newQuota(cfg.MaxStreams),
+		lobby: newLobby(cfg.MaxGuests), drains: make(chan struct{}, maxDrains), idPrefix: randomPrefix(),
 		replies: newReplies(cfg.MaxRemembered, cfg.RememberFor), fatal: make(chan error, 1),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background()) // ends with Stop; requests have their own

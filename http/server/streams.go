@@ -79,7 +79,19 @@ func (s *Server) watchEvents(c *call) error {
 	defer cancel()
 	defer context.AfterFunc(s.ctx, cancel)()
 	v := c.viewer(auth.EventsRead)
-	v.Admit = s.admitWatcher
+	leave := func() {}
+	defer func() { leave() }()
+	v.Admit = func(ctx context.Context, p *auth.Principal) (err error) {
+		c.leaveLobby()
+		if err := s.admitWatcher(ctx, p); err != nil {
+			return err
+		}
+		place, err := s.streams.take(ctx, p.ID, 0)
+		if err == nil {
+			leave = place
+		}
+		return err
+	}
 	s.events.ServeSocket(ctx, c.w, c.r, v, c.topics(), c.position())
 	return nil
 }

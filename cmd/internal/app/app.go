@@ -246,8 +246,9 @@ func (a *App) startFleet(ctx context.Context) error {
 
 func (a *App) serverConfig() server.Config {
 	public, _ := a.cfg.Public() // it was valid when the configuration was read
+	proxies, _ := a.cfg.Proxies()
 	return server.Config{
-		PublicURL: public,
+		PublicURL: public, TrustedProxies: proxies,
 		Listen:    a.cfg.Listen, Certificate: a.certificate, Version: a.deps.Version,
 		PublicMetrics: a.cfg.MetricsPublic,
 	}

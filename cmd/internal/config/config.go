@@ -31,6 +31,9 @@ type Config struct {
 	TLSKey  string `key:"tls-key" help:"PEM file with the private key of --tls-cert"`
 	// PublicURL is where clients reach this API; see Public.
 	PublicURL string `key:"public-url" help:"where clients reach this API, when that is through a proxy, such as https://host/dash: links in answers begin with it. The proxy takes the path away (/dash)"`
+	// TrustedProxies are the networks of proxies in front of the API, as CIDR;
+	// see Proxies.
+	TrustedProxies []string `key:"trusted-proxies" help:"networks of the proxies in front of the API, such as 10.0.0.0/8: only they are believed about where a request comes from (X-Forwarded-For)"`
 	// MetricsPublic serves /metrics without a credential.
 	MetricsPublic bool `key:"metrics-public" help:"serve /metrics without an API key"`
 

@@ -163,6 +163,7 @@ func TestRefusals(t *testing.T) {
 		{"node", []string{"--node=a b"}, "", nil, "not a valid name"},
 		{"region", []string{"--region=a b"}, "", nil, "not a valid name"},
 		{"networks", []string{"--gateway-networks=10.0.0.0/8 everywhere"}, "", nil, `"everywhere" is not a network`},
+		{"proxies", []string{"--trusted-proxies=10.0.0.1"}, "", nil, `trusted-proxies: "10.0.0.1" is not a network`},
 		{"sim gateways", []string{"--sim-gateways=-1"}, "", nil, "out of range"},
 		{"relative command", []string{"--openclaw-command=openclaw gateway"}, "", nil, "not an absolute path"},
 		{"open quotation", []string{"--openclaw-command='/x"}, "", nil, "inside a quotation"},

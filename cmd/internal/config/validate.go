@@ -187,6 +187,9 @@ func (c Config) checkNode() *messages.Error {
 	if _, err := c.Networks(); err != nil {
 		return invalid("gateway-networks", "gateway-networks: "+err.Error(), next.GiveNetworks)
 	}
+	if _, err := c.Proxies(); err != nil {
+		return invalid("trusted-proxies", "trusted-proxies: "+err.Error(), next.GiveNetworks)
+	}
 	if c.SimGateways < 0 || c.SimGateways > maxSimGateways {
 		return invalid("sim-gateways", fmt.Sprintf("sim-gateways: %d is out of range", c.SimGateways), fmt.Sprintf(next.GiveFromZero, maxSimGateways))
 	}
@@ -194,9 +197,14 @@ func (c Config) checkNode() *messages.Error {
 }
 
 // Networks parses GatewayNetworks.
-func (c Config) Networks() ([]netip.Prefix, error) {
+func (c Config) Networks() ([]netip.Prefix, error) { return networks(c.GatewayNetworks) }
+
+// Proxies parses TrustedProxies.
+func (c Config) Proxies() ([]netip.Prefix, error) { return networks(c.TrustedProxies) }
+
+func networks(list []string) ([]netip.Prefix, error) {
 	var all []netip.Prefix
-	for _, text := range c.GatewayNetworks {
+	for _, text := range list {
 		for one := range strings.SplitSeq(text, ",") {
 			if one = strings.TrimSpace(one); one == "" {
 				continue
