@@ -16,7 +16,8 @@ const starvedEvery = 10 * time.Second
 // client such a server looks dead. net/http tries again after 5 ms to 1 s.
 type accepting struct {
 	net.Listener
-	failed atomic.Uint64
+	connections *connections
+	failed      atomic.Uint64
 	// starved is when the process had no descriptor left for the last time, told
 	// when that was logged, in nanoseconds.
 	starved, told atomic.Int64
@@ -26,8 +27,11 @@ type accepting struct {
 // Accept implements net.Listener.
 func (a *accepting) Accept() (net.Conn, error) {
 	conn, err := a.Listener.Accept()
-	if err == nil || errors.Is(err, net.ErrClosed) {
-		return conn, err
+	if err == nil {
+		return a.connections.enter(conn), nil
+	}
+	if errors.Is(err, net.ErrClosed) {
+		return nil, err
 	}
 	a.failed.Add(1)
 	now := time.Now()

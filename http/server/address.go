@@ -36,13 +36,16 @@ func parseHop(hop string) (netip.Addr, error) {
 
 // origin names whose address it is, for limits: of IPv6 one network is one holder.
 func (s *Server) origin(r *http.Request) string {
-	a := s.address(r)
+	return "address:" + network(s.address(r)).String()
+}
+
+func network(a netip.Addr) netip.Addr {
 	if a.Is6() {
 		if p, err := a.Prefix(64); err == nil {
-			a = p.Addr()
+			return p.Addr()
 		}
 	}
-	return "address:" + a.String()
+	return a
 }
 
 func plain(a netip.Addr) netip.Addr { return a.Unmap().WithZone("") }

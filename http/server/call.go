@@ -42,6 +42,7 @@ type call struct {
 	leaveLobby func()        // of a WebSocket that has not said who it is
 	status     int           // answered, 0: not yet
 	raw        []byte        // the body, once read
+	load       *load         // what it takes of the room for bodies
 	copy       *bytes.Buffer // the answer is copied here too, see replies.go
 	kept       []byte        // what copy shall hold instead, when the answer is secret
 	made       string        // id of what was created
@@ -145,23 +146,26 @@ func (c *call) read() ([]byte, error) {
 	if c.r.ContentLength > limit {
 		return nil, tooLarge(limit)
 	}
-	buf := bytes.NewBuffer(make([]byte, 0, max(c.r.ContentLength, 512)+bytes.MinRead))
-	n, err := buf.ReadFrom(io.LimitReader(c.r.Body, limit+1))
+	raw, err := c.receive(limit)
 	switch {
-	case n > limit:
-		return nil, tooLarge(limit)
 	case err != nil:
-		return nil, &messages.Error{Code: messages.CodeInvalid, Message: "the body did not arrive in full", NextStep: next.SendWholeBody, Err: err}
+		return nil, err
+	case int64(len(raw)) > limit:
+		return nil, tooLarge(limit)
 	}
 	_ = http.NewResponseController(c.w).SetReadDeadline(time.Time{}) // see ServeHTTP
 	if err := c.still(); err != nil {
 		return nil, err
 	}
-	if buf.Len() == 0 {
+	if len(raw) == 0 {
 		return c.noBody()
 	}
-	c.raw = buf.Bytes()
+	c.raw = raw
 	return c.raw, nil
+}
+
+func incomplete(err error) error {
+	return &messages.Error{Code: messages.CodeInvalid, Message: "the body did not arrive in full", NextStep: next.SendWholeBody, Err: err}
 }
 
 func (c *call) noBody() ([]byte, error) {

@@ -52,6 +52,14 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		id = s.idPrefix + strconv.FormatUint(s.nextID.Add(1), 36)
 	}
 	h["X-Request-Id"] = []string{id}
+	conn := connectionOf(r)
+	conn.begin()
+	defer conn.end()
+	if conn.probesOnly() || r.ProtoMajor == 1 && len(r.TransferEncoding) > 0 {
+		// A chunked body may have come with a Content-Length, too, which net/http
+		// does not tell: a proxy that believed that may have parted it elsewhere.
+		h["Connection"] = []string{"close"}
+	}
 	if r.ContentLength != 0 {
 		// Also for a body that nobody will read: net/http drains it. read takes it back.
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(s.cfg.ReadTimeout)) // a recorder in a test has none
@@ -131,6 +139,9 @@ func (s *Server) admit(c *call, rt *route) error {
 	if rt.kind != streaming {
 		defer c.detach()()
 	}
+	if connectionOf(c.r).probesOnly() && rt.kind != probing {
+		return crowded()
+	}
 	if err := s.authenticate(c, rt); err != nil {
 		return err
 	}
@@ -148,6 +159,12 @@ func (s *Server) admit(c *call, rt *route) error {
 	}
 	if rt.op.body == nil {
 		if err := c.refuseBody(); err != nil {
+			return err
+		}
+	}
+	defer func() { c.load.release() }()
+	if rt.op.body != nil {
+		if _, err := c.read(); err != nil {
 			return err
 		}
 	}
@@ -234,6 +251,9 @@ func (s *Server) authenticate(c *call, rt *route) error {
 func (c *call) prove(token string) (err error) {
 	c.principal, err = c.s.auth.Authenticate(c.r.Context(), token)
 	c.proved = time.Now()
+	if err == nil {
+		connectionOf(c.r).prove()
+	}
 	return err
 }
 
@@ -327,6 +347,13 @@ func (c *call) holder() string {
 		return c.principal.ID
 	}
 	return c.s.origin(c.r)
+}
+
+func crowded() error {
+	return &messages.Error{
+		Code: codeTooManyCalls, Message: "this node has as many connections as it can, all of them at work",
+		NextStep: next.RepeatLater, RetryAfter: time.Second,
+	}
 }
 
 func full() error {

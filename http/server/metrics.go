@@ -49,7 +49,15 @@ func newMetrics(r prometheus.Registerer, s *Server) (*metrics, error) {
 	}, s.audit.waiting), prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "dash_http_accept_failures_total", Help: "Connections that the system did not give, above all for want of file descriptors.",
 	}, func() float64 { return float64(s.accept.failed.Load()) })}
-	all = append(all, s.lobby.crowded)
+	all = append(all, s.lobby.crowded, s.accept.connections.dropped, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "dash_http_body_bytes", Help: "Memory taken by bodies that arrive or are worked on.",
+	}, func() float64 { return float64(s.bodies.sum()) }))
+	for of := range standings {
+		all = append(all, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "dash_http_connections", Help: "Connections, by what they have shown: stranger (no valid credential), known, reserved (beyond the bound, for probes).",
+			ConstLabels: prometheus.Labels{"standing": of.String()},
+		}, func() float64 { return float64(s.accept.connections.count(of)) }))
+	}
 	for kind, taken := range map[string]func() int{"request": s.requests.taken, "wait": s.waits.taken, "stream": s.streams.taken, "guest": s.lobby.taken} {
 		all = append(all, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "dash_http_in_flight", Help: "Requests being answered, by kind; guest: WebSockets that have not said who they are.", ConstLabels: prometheus.Labels{"kind": kind},

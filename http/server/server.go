@@ -45,10 +45,11 @@ type Config struct {
 	HandleTimeout  time.Duration // a command, without long-poll; 30 s
 	WriteTimeout   time.Duration // writing an answer, or one event of a stream; 30 s
 	IdleTimeout    time.Duration // a connection without request; 120 s
-	MaxRequests    int           // ordinary requests in flight; 1,024, more wait up to QueueTimeout
+	MaxConnections int           // 32,768, and half of the descriptors that the process may have, see connections
+	MaxRequests    int           // ordinary requests in flight; 1,024 and a quarter of the connections, more wait up to QueueTimeout
 	QueueTimeout   time.Duration // 2 s, then 503
-	MaxWaits       int           // long-polls in flight; 10,000, more get 503
-	MaxStreams     int           // SSE and WebSocket streams; 2,000, more get 503
+	MaxWaits       int           // long-polls in flight; 10,000 and half of the connections, more get 503
+	MaxStreams     int           // SSE and WebSocket streams; 2,000 and an eighth of the connections, more get 503
 	MaxGuests      int           // WebSockets that have not said who they are, an eighth of them per address; 256, beyond them the oldest goes
 	MaxRemembered  int           // answers kept for Idempotency-Key of writes other than submits; 10,000
 	RememberFor    time.Duration // 24 h
@@ -66,7 +67,14 @@ func (c Config) withDefaults() Config {
 			*v = d
 		}
 	}
-	ints := map[*int]int{&c.MaxHeader: 16 << 10, &c.MaxRequests: 1024, &c.MaxWaits: 10_000, &c.MaxStreams: 2_000, &c.MaxGuests: 256, &c.MaxRemembered: 10_000}
+	if c.MaxConnections == 0 {
+		c.MaxConnections = int(min(32_768, descriptors()/2)) //nolint:gosec // it is small
+	}
+	n := c.MaxConnections
+	ints := map[*int]int{
+		&c.MaxHeader: 16 << 10, &c.MaxRequests: min(1024, n/4+1), &c.MaxWaits: min(10_000, n/2+1), &c.MaxStreams: min(2_000, n/8+1),
+		&c.MaxGuests: 256, &c.MaxRemembered: 10_000,
+	}
 	for v, d := range ints {
 		if *v == 0 {
 			*v = d
@@ -83,7 +91,7 @@ func (c Config) withDefaults() Config {
 
 // Validate says what is wrong with the configuration.
 func (c Config) Validate() error {
-	if c.MaxBody < 0 || c.MaxRequests < 0 || c.MaxWaits < 0 || c.MaxStreams < 0 || c.MaxGuests < 0 || c.MaxRemembered < 0 {
+	if c.MaxBody < 0 || c.MaxRequests < 0 || c.MaxWaits < 0 || c.MaxStreams < 0 || c.MaxGuests < 0 || c.MaxConnections < 0 || c.MaxRemembered < 0 {
 		return errors.New("limits of the server must not be negative")
 	}
 	return nil
@@ -124,6 +132,8 @@ type Server struct {
 
 	requests, waits, streams *quota
 	lobby                    *lobby
+	bodies                   *weights
+	bodyWeight               int64 // of a body before anything of it has arrived
 	drains                   chan struct{}
 
 	sockets  sync.WaitGroup // WebSockets, which http.Server forgets
@@ -160,9 +170,11 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	s := &Server{
 		accept: &accepting{logger: deps.Logger}, refused: refusals{bound: maxRefusals}, given: deps.Listener, cfg: cfg, cmd: deps.Commands, auth: deps.Auth, limits: deps.Limits, logger: deps.Logger, gather: deps.Gatherer, doc: doc,
 		requests: newQuota(cfg.MaxRequests), waits: newQuota(cfg.MaxWaits), streams: newQuota(cfg.MaxStreams),
+		bodies: newWeights(maxBodyBytes), bodyWeight: maxBodyBytes / int64(min(2_048, cfg.MaxConnections/8+1)),
 		lobby: newLobby(cfg.MaxGuests), drains: make(chan struct{}, maxDrains), idPrefix: randomPrefix(),
 		replies: newReplies(cfg.MaxRemembered, cfg.RememberFor), fatal: make(chan error, 1),
 	}
+	s.accept.connections = newConnections(cfg.MaxConnections, s.trusts)
 	s.ctx, s.cancel = context.WithCancel(context.Background()) // ends with Stop; requests have their own
 	s.cut, s.cutNow = context.WithCancel(context.Background())
 	if s.pages, err = pagesFor(doc, cfg.PublicURL); err != nil {
@@ -242,7 +254,7 @@ func (s *Server) Start(ctx context.Context) error {
 	s.http = &http.Server{
 		Handler: s, ReadHeaderTimeout: s.cfg.HeaderTimeout, IdleTimeout: s.cfg.IdleTimeout,
 		MaxHeaderBytes: s.cfg.MaxHeader, ErrorLog: slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug),
-		DisableGeneralOptionsHandler: true,
+		DisableGeneralOptionsHandler: true, ConnContext: withConnection,
 	}
 	s.audit.start()
 	go s.serve(s.http, s.listener)

@@ -83,6 +83,7 @@ func (s *Server) watchEvents(c *call) error {
 	defer func() { leave() }()
 	v.Admit = func(ctx context.Context, p *auth.Principal) (err error) {
 		c.leaveLobby()
+		connectionOf(c.r).prove()
 		if err := s.admitWatcher(ctx, p); err != nil {
 			return err
 		}
