@@ -249,7 +249,7 @@ func (a *App) serverConfig() server.Config {
 	proxies, _ := a.cfg.Proxies()
 	return server.Config{
 		PublicURL: public, TrustedProxies: proxies,
-		Listen:    a.cfg.Listen, Certificate: a.certificate, Version: a.deps.Version,
+		Listen: a.cfg.Listen, Certificate: a.certificate, Version: a.deps.Version,
 		PublicMetrics: a.cfg.MetricsPublic,
 	}
 }
