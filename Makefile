@@ -23,7 +23,7 @@ COMPARE  ?= 3
 # Packages tested at once, and tests of one package: two fit two cores.
 JOBS     ?= 2
 
-.PHONY: help build run test check format-check vet lint generate generated-check tidy-check mutants-check mutants mutate live soak chaos fuzz bench bench-compare clean
+.PHONY: help build run test check format-check vet lint generate generated-check tidy-check mutants-check mutants mutate live soak chaos hostile fuzz bench bench-compare clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -88,6 +88,10 @@ chaos: build ## crash and fault tests at full counts, resumable: ROUNDS=50 ONLY=
 	@$(if $(filter sqlite,$(STORE)),true,.ci/need postgres redis)
 	CGO_ENABLED=0 go build -trimpath -o bin/soak ./soak/cmd/soak
 	bin/soak chaos --dash bin/dash --rounds $(ROUNDS) --only '$(ONLY)' --store '$(STORE)' --out chaos/out
+
+hostile: build ## a gateway that attacks its node, and what that costs: DURATION=10m
+	CGO_ENABLED=0 go build -trimpath -o bin/soak ./soak/cmd/soak
+	bin/soak hostile --dash bin/dash --duration $(if $(findstring file,$(origin DURATION)),10m,$(DURATION))
 
 fuzz: ## run every fuzz target for TIME=2m each
 	@.ci/fuzz $(TIME)

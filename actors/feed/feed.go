@@ -7,6 +7,7 @@
 package feed
 
 import (
+	"strings"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -151,7 +152,7 @@ func (f *Feed) taskChanged(task string, t *messages.TaskChanged) {
 // came after the task's end is forgotten with it. It never blocks.
 func (f *Feed) Text(task string, claim int64, text string) {
 	if len(text) > MaxRunText {
-		text = text[:MaxRunText]
+		text = strings.Clone(text[:MaxRunText]) // a part would keep the whole
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()

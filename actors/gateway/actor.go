@@ -64,6 +64,8 @@ type gateway struct {
 	early    []*messages.Assign // came before the claims were loaded
 	idle     []*actor.PID       // session actors without a run, at most maxIdle
 	routes   *routes
+	room     *room
+	reads    chan struct{} // a place for each transcript that is being read
 	deletes  sweeper
 	children children
 	demanded time.Time
@@ -83,7 +85,9 @@ func newGateway(cfg Config, inc uint64) *gateway {
 		window:   NewWindow(max(1, cfg.Gateway.MaxConcurrency), now),
 		claims:   map[messages.ClaimRef]*claim{},
 		returned: map[messages.ClaimRef]messages.Returned{},
-		routes:   newRoutes(cfg.Text, cfg.Trouble),
+		routes:   newRoutes(cfg.Text, cfg.Trouble, cfg.Metrics.cutTexts),
+		room:     newRoom(cfg.Memory),
+		reads:    make(chan struct{}, maxReads),
 		draining: cfg.Gateway.Drained,
 		since:    now, // nothing is known of it until it answers
 	}
@@ -170,10 +174,9 @@ func (g *gateway) Receive(ctx actor.Context) {
 		g.settled(ctx, m)
 	case reading:
 		g.reading(ctx, m)
-	case childHeard:
-		if m.inc == g.inc {
-			g.subAgent(ctx, m.child)
-		}
+	case news:
+		<-m.place
+		g.heard(ctx, m.m)
 	case swept:
 		g.swept(ctx, m)
 	case started:
@@ -182,8 +185,6 @@ func (g *gateway) Receive(ctx actor.Context) {
 		g.processExited(ctx, m)
 	case stopped:
 		g.processStopped(ctx, m)
-	case ended:
-		g.tell(ctx, m.ref, m.event)
 	case loadAgain:
 		if m.inc == g.inc && g.claims[m.ref] != nil {
 			g.loadRow(ctx, m.ref, m.park)
@@ -217,6 +218,18 @@ func (g *gateway) Receive(ctx actor.Context) {
 
 type tick struct{}
 
+// heard takes news of a connection.
+func (g *gateway) heard(ctx actor.Context, m any) {
+	switch m := m.(type) {
+	case childHeard:
+		if m.inc == g.inc {
+			g.subAgent(ctx, m.child)
+		}
+	case ended:
+		g.tell(ctx, m.ref, m.event)
+	}
+}
+
 func (g *gateway) started(ctx actor.Context) {
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	g.setState(ctx, messages.GatewayRegistered, "", "")
@@ -244,6 +257,7 @@ func (g *gateway) startTicker(ctx actor.Context) {
 // this actor's next incarnation, takes them up.
 func (g *gateway) stopping() {
 	g.cancel() // the link and every call under way end with it
+	g.room.clear()
 	g.link = nil
 	g.ticker.Stop()
 	close(g.tickDone)

@@ -19,6 +19,7 @@ const (
 	childPause   = time.Minute // between two looks for those whose limit is over
 	maxParents   = 4096        // sessions with sub-agents at work; more are not remembered
 	maxOffspring = 64          // sub-agents of one session
+	maxChildren  = 10_000      // of all sessions
 )
 
 // children are the sub-agents at work, by the key of the session that asked for
@@ -26,7 +27,8 @@ const (
 // call when that session is deleted. It is pure: the time comes in.
 type children struct {
 	of     map[string]map[string]time.Time // session key, sub-agent's key: last heard of
-	looked time.Time                       // for room
+	count  int
+	looked time.Time // for room
 }
 
 // heard takes what a gateway tells of a sub-agent.
@@ -36,7 +38,7 @@ func (c *children) heard(e openclaw.SubAgent, now time.Time) {
 	}
 	of := c.of[e.Parent]
 	if !e.Working {
-		delete(of, e.Key)
+		c.forget(of, e.Key)
 		if len(of) == 0 {
 			delete(c.of, e.Parent)
 		}
@@ -52,8 +54,22 @@ func (c *children) heard(e openclaw.SubAgent, now time.Time) {
 		of = map[string]time.Time{}
 		c.of[e.Parent] = of
 	}
-	if _, known := of[e.Key]; known || len(of) < maxOffspring {
+	_, known := of[e.Key]
+	switch {
+	case known:
 		of[e.Key] = now
+	case len(of) < maxOffspring && c.count < maxChildren:
+		of[e.Key] = now
+		c.count++
+	case len(of) == 0:
+		delete(c.of, e.Parent)
+	}
+}
+
+func (c *children) forget(of map[string]time.Time, key string) {
+	if _, known := of[key]; known {
+		delete(of, key)
+		c.count--
 	}
 }
 
@@ -75,7 +91,7 @@ func (c *children) working(parent string, now time.Time) bool {
 	of := c.of[parent]
 	for key, at := range of {
 		if now.Sub(at) >= childLimit {
-			delete(of, key)
+			c.forget(of, key)
 		}
 	}
 	if len(of) == 0 {
@@ -85,7 +101,7 @@ func (c *children) working(parent string, now time.Time) bool {
 }
 
 // reset forgets all: they died with their process.
-func (c *children) reset() { c.of = nil }
+func (c *children) reset() { c.of, c.count = nil, 0 }
 
 // subAgent takes such news, and lets the run that waits for its sub-agents look.
 func (g *gateway) subAgent(ctx actor.Context, e openclaw.SubAgent) {

@@ -150,6 +150,7 @@ func (g *gateway) employ(ctx actor.Context, c *claim) {
 		c.pid = g.spawn(ctx)
 	}
 	g.claims[c.ref] = c
+	g.room.open(c.ref)
 	g.listen(c, messages.RunID(c.ref.Task, c.ref.Claim), true)
 	g.cfg.Metrics.busy.Inc()
 }
@@ -166,6 +167,7 @@ func (g *gateway) spawn(ctx actor.Context) *actor.PID {
 	cfg := session.Config{
 		Committer: g.cfg.Committer, Fence: g.cfg.Fence, History: g.cfg.History,
 		Timing: g.cfg.Timing.Session, Logger: g.cfg.Logger, Dispatcher: g.cfg.Dispatcher,
+		Reads: g.reads, Hold: g.room.hold, Free: g.room.free,
 	}
 	pid, err := ctx.SpawnNamed(session.Props(cfg), "session-"+strconv.FormatUint(g.spawned, 36))
 	if err != nil {
@@ -334,6 +336,7 @@ func (g *gateway) retire(ctx actor.Context, c *claim) {
 func (g *gateway) forget(ctx actor.Context, c *claim) {
 	delete(g.claims, c.ref)
 	g.routes.remove(c.ref, c.runs)
+	g.room.close(c.ref)
 	g.skip(ctx, c)
 	g.supervisor.Forget(c.pid)
 	g.cfg.Metrics.busy.Dec()

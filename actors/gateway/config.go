@@ -117,6 +117,9 @@ type Config struct {
 	Logger   *slog.Logger
 	Metrics  *Metrics
 	Restarts *prometheus.CounterVec
+	// Memory is the room for long replies that all gateways share; nil: this one
+	// has its own.
+	Memory *Memory
 	// Dispatcher runs the turns of the gateway and its sessions; nil:
 	// protoactor's own.
 	Dispatcher actor.Dispatcher

@@ -104,8 +104,10 @@ func (g *gateway) dial(ctx actor.Context) {
 		cfg.URL, cfg.Token = g.managed.endpoint.URL, g.managed.endpoint.Token
 	}
 	root, self, inc, conn, dialFunc := ctx.ActorSystem().Root, ctx.Self(), g.inc, g.conn, g.cfg.Dial
-	handler := &handler{routes: g.routes, send: func(m any) { root.Send(self, m) }, conn: conn, inc: inc}
+	handler := &handler{routes: g.routes, send: func(m any) { root.Send(self, m) }, conn: conn, inc: inc,
+		news: make(chan struct{}, maxNews), done: g.ctx.Done()}
 	dialCtx := g.ctx
+	cfg.Hold = g.holder()
 	go func() {
 		link, err := dialFunc(dialCtx, cfg, handler)
 		root.Send(self, dialled{inc: inc, conn: conn, link: link, err: err})

@@ -19,6 +19,7 @@ type Metrics struct {
 	unlawful  prometheus.Counter
 	deaths    *prometheus.CounterVec
 	announced prometheus.Counter
+	cutTexts  prometheus.Counter
 }
 
 // NewMetrics registers the metrics with r; a nil r registers nowhere.
@@ -48,6 +49,9 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		announced: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "dash_gateway_announced_ends_total", Help: "Connections that ended because the gateway said that its process stops or restarts.",
 		}),
+		cutTexts: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "dash_gateway_cut_texts_total", Help: "Running texts that were cut because their gateway sent more than is kept of one.",
+		}),
 		unlawful: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "dash_gateway_unlawful_transitions_total", Help: "State changes outside the table: a bug in Dash.",
 		}),
@@ -57,7 +61,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	}, []string{"kind"})
 	m.busy = m.sessions.WithLabelValues("busy")
 	if r != nil {
-		r.MustRegister(m.gateways, m.sessions, m.window, m.running, m.returned, m.orphans, m.refused, m.unlawful, m.deaths, m.announced)
+		r.MustRegister(m.gateways, m.sessions, m.window, m.running, m.returned, m.orphans, m.refused, m.unlawful, m.deaths, m.announced, m.cutTexts)
 	}
 	return m
 }

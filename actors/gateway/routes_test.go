@@ -14,7 +14,7 @@ import (
 func TestWhatKeepsARunHasItsCode(t *testing.T) {
 	t.Parallel()
 	var got []messages.WaitingCode
-	r := newRoutes(nil, func(_ string, _ int64, code messages.WaitingCode, _ string) { got = append(got, code) })
+	r := newRoutes(nil, func(_ string, _ int64, code messages.WaitingCode, _ string) { got = append(got, code) }, NewMetrics(nil).cutTexts)
 	ref := messages.ClaimRef{Task: "t", Claim: 1}
 	r.add("t.1", route{ref: ref, own: true})
 	r.worry(openclaw.RunPhase{RunID: "t.1", Phase: "finishing", Error: "x", Details: openclaw.ErrorDetails{HTTPStatus: 500}})

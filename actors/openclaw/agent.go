@@ -197,7 +197,7 @@ func (c *Conn) decodeSuccess(a AgentAnswer, w agentPayload, p *pending) AgentAns
 		a.Kind, a.Failure = AnswerFailed, c.classifyStatus(w, p.accepted, p.hint)
 		return a
 	}
-	r, err := decodeResult(w.result, c.cfg.MaxDepth-1)
+	r, err := decodeResult(w.result, c.cfg.MaxDepth-1, c.cfg.MaxText)
 	switch {
 	case err != nil:
 		return a.odd("no result: "+err.Error(), p.accepted)
@@ -212,7 +212,7 @@ func (c *Conn) decodeSuccess(a AgentAnswer, w agentPayload, p *pending) AgentAns
 		return a
 	}
 	a.Kind = AnswerFinal
-	a.Text, a.CutFrom = content(r.text, c.cfg.MaxText)
+	a.Text, a.CutFrom = r.text, r.cutFrom
 	a.Usage, a.Meta, a.Spawned = r.usage, r.meta, r.spawned
 	return a
 }

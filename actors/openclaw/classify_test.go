@@ -219,8 +219,9 @@ func TestReplyTextIsBoundedAndStorable(t *testing.T) {
 		{"日本語", "", 2, 9},
 		{"\x00\x00\x00", "\uFFFD", 3, 9}, // what a byte becomes is bounded too
 	} {
-		if got, cut := content(tt.in, tt.limit); got != tt.want || cut != tt.cut {
-			t.Errorf("content(%q, %d) = %q %v, want %q %v", tt.in, tt.limit, got, cut, tt.want, tt.cut)
+		raw := `"` + tt.in + `"`
+		if got, cut, ok := quoted([]byte(raw), tt.limit); !ok || got != tt.want || cut != tt.cut {
+			t.Errorf("quoted(%q, %d) = %q %v %v, want %q %v", tt.in, tt.limit, got, cut, ok, tt.want, tt.cut)
 		}
 	}
 }

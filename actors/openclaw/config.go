@@ -28,6 +28,12 @@ const (
 	DefaultWriteTimeout  = 10 * time.Second
 	DefaultSilenceFloor  = 5 * time.Second
 
+	// FreeText is how long a reply may be, in bytes, that is not counted.
+	FreeText = 64 << 10
+	// MaxRunText is the longest running text that an event brings, in bytes;
+	// longer ones are cut at the end.
+	MaxRunText = 256 << 10
+
 	maxDepthLimit = 256 // the bracket stack of the scanner
 )
 
@@ -49,6 +55,11 @@ type Config struct {
 	// MaxText is the longest reply text kept, in bytes; longer ones are cut and
 	// marked.
 	MaxText int
+	// Hold is asked, on the reader, before a reply of more than FreeText bytes to
+	// the run is handed on. It may wait for what is kept of the gateway to become
+	// less; an error ends the connection, and the reply is found again in the
+	// transcript. nil: there is always room.
+	Hold func(runID string, bytes int) error
 	// MaxPending bounds requests without an answer, MaxQueued and MaxQueueBytes
 	// the frames that wait for the socket. Beyond them calls fail with ErrBusy.
 	MaxPending    int

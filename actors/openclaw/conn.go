@@ -1,7 +1,6 @@
 package openclaw
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -14,12 +13,7 @@ import (
 	"github.com/coder/websocket"
 )
 
-const (
-	maxKeptBuffer = 256 << 10 // a larger read buffer is not kept between frames
-	closeGrace    = time.Second
-)
-
-func newBuffer() *bytes.Buffer { return bytes.NewBuffer(make([]byte, 0, 4096)) }
+const closeGrace = time.Second
 
 // Conn is one connection to one gateway process. All methods may be called
 // from any goroutine; see the package comment for what callbacks may do.
@@ -32,7 +26,9 @@ type Conn struct {
 	ws    *websocket.Conn
 	raw   net.Conn // under ws: closing it is the only cut that never waits
 	hello *Hello
-	buf   *bytes.Buffer // reader only
+	buf   []byte // reader only: of small frames
+	big   []byte // reader only: borrowed for the frame under way
+	pace  pace   // reader only
 
 	mu         sync.Mutex
 	closed     bool // no call is taken any more
@@ -47,11 +43,13 @@ type Conn struct {
 
 	wake     chan struct{}
 	quit     chan struct{} // closed by the reader: the writer ends
+	ended    chan struct{} // closed by the first cut: the reader waits for nothing more
 	done     chan struct{} // closed last, after all callbacks
 	writer   sync.WaitGroup
 	started  bool
 	lastSeen atomic.Int64 // unix nanoseconds of the last frame
 	silence  *time.Timer
+	slow     *time.Timer  // reader only: cuts the link when a large frame takes too long
 	err      *ClosedError // valid after done
 	shutdown *Shutdown    // reader only until done
 	lastSeq  int64        // reader only
@@ -74,23 +72,29 @@ type pending struct {
 	hint     ErrorDetails // of its last failed model call, from its events; reader only
 
 	answer chan callAnswer // blocking calls; capacity 1
+	limit  int             // largest payload of its answer, bytes
+	// decode makes of a payload what is kept of it, on the reader: the frame is
+	// gone afterwards.
+	decode func([]byte) (any, error)
 }
 
 type callAnswer struct {
-	payload []byte
-	err     error
+	value any
+	err   error
 }
 
 func newConn(ctx context.Context, cfg Config, h Handler) *Conn {
 	return &Conn{
 		cfg: cfg, handler: h, ctx: context.WithoutCancel(ctx),
 		clean:   cleaner{secret: cfg.Token.Reveal()},
-		buf:     newBuffer(),
+		buf:     make([]byte, 0, 4096),
+		pace:    newPace(cfg.MaxFrame),
 		nextID:  1, // the handshake's
 		pending: make(map[uint64]*pending),
 		runs:    make(map[string]*pending),
 		wake:    make(chan struct{}, 1),
 		quit:    make(chan struct{}),
+		ended:   make(chan struct{}),
 		done:    make(chan struct{}),
 	}
 }
@@ -140,8 +144,9 @@ func (c *Conn) Close() {
 // stays.
 func (c *Conn) cut(cause error) {
 	c.mu.Lock()
-	if c.cause == nil {
+	if c.cause == nil && cause != nil {
 		c.cause = cause
+		close(c.ended)
 	}
 	c.mu.Unlock()
 	if c.raw != nil {
@@ -245,6 +250,8 @@ func (c *Conn) read() {
 		if b, err = c.readFrame(c.ctx); err == nil && b != nil {
 			err = c.handle(b)
 		}
+		c.giveBack()
+		c.wait()
 	}
 	c.finish(err)
 }
@@ -263,6 +270,7 @@ func (c *Conn) finish(err error) {
 	c.err = c.closedError(err)
 	c.queue, c.head, c.queueBytes = nil, 0, 0
 	c.mu.Unlock()
+	c.giveBack()
 	c.cut(err)
 	close(c.quit)
 	c.writer.Wait()
@@ -309,6 +317,8 @@ func (e *ClosedError) label() string {
 		return "silent"
 	case errors.Is(e.Err, errGarbage):
 		return "garbage"
+	case errors.Is(e.Err, ErrBudget):
+		return "budget"
 	case errors.Is(e.Err, websocket.ErrMessageTooBig):
 		return "too_big"
 	case e.Code == CloseRestart:

@@ -5,11 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"runtime"
-	"time"
 
 	"github.com/coder/websocket"
 
@@ -59,8 +57,9 @@ func Dial(ctx context.Context, cfg Config, handler Handler) (*Conn, error) {
 func (c *Conn) open(ctx context.Context) error {
 	dialer := &net.Dialer{Control: c.cfg.control}
 	transport := &http.Transport{
-		Proxy:             nil, // a gateway is reached directly, whatever the environment says
-		DisableKeepAlives: true,
+		Proxy:                  nil, // a gateway is reached directly, whatever the environment says
+		DisableKeepAlives:      true,
+		MaxResponseHeaderBytes: 64 << 10,
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			raw, err := dialer.DialContext(ctx, network, addr)
 			c.raw = raw
@@ -181,8 +180,7 @@ func (c *Conn) checkMethods(ctx context.Context) error {
 		if c.hello.Lists(m.name) {
 			continue
 		}
-		var out json.RawMessage
-		err := c.Call(ctx, m.name, json.RawMessage(m.params), &out)
+		err := c.Call(ctx, m.name, json.RawMessage(m.params), nil)
 		var rpc *RPCError
 		var lost *LostError
 		switch {
@@ -214,27 +212,4 @@ func (c *Conn) abandon() {
 	if c.raw != nil {
 		c.cut(ErrClosed)
 	}
-}
-
-// readFrame reads one text frame into the connection's buffer, which it
-// aliases until the next call. A binary frame is counted and yields nil.
-func (c *Conn) readFrame(ctx context.Context) ([]byte, error) {
-	kind, r, err := c.ws.Reader(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if c.buf.Cap() > maxKeptBuffer {
-		c.buf = newBuffer()
-	}
-	c.buf.Reset()
-	if _, err := c.buf.ReadFrom(r); err != nil && !errors.Is(err, io.EOF) {
-		return nil, err
-	}
-	c.cfg.Metrics.in(c.buf.Len())
-	c.lastSeen.Store(time.Now().UnixNano())
-	if kind != websocket.MessageText {
-		c.cfg.Metrics.ignore(ignoredBinary)
-		return nil, nil
-	}
-	return c.buf.Bytes(), nil
 }

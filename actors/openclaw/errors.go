@@ -15,6 +15,10 @@ var (
 	ErrClosed = errors.New("gateway connection closed")
 )
 
+// ErrBudget is the cause of a link that was cut because the gateway sent more
+// than may be kept of it at once.
+var ErrBudget = errors.New("the gateway sent more than Dash keeps in memory for one gateway")
+
 // Causes of a cut link, found in ClosedError.Cause.
 var (
 	errSilent  = errors.New("no frame for two tick intervals")

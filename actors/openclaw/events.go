@@ -229,10 +229,7 @@ func decodeRunText(e runEvent, cfg Config) (RunText, bool) {
 	for it.next() {
 		switch string(it.key) {
 		case "text":
-			var s string
-			if s, seen = text(it.val); seen {
-				t.Text, t.CutFrom = content(s, cfg.MaxText)
-			}
+			t.Text, t.CutFrom, seen = quoted(it.val, min(MaxRunText, cfg.MaxText))
 		case "replace":
 			t.Replaced, _ = boolean(it.val)
 		}
@@ -289,8 +286,7 @@ func (c *Conn) chatEvent(b []byte) bool {
 	r := RunChat{RunID: e.runID, SessionKey: e.sessionKey, State: e.state, StopReason: clean(e.stopReason, 32)}
 	switch e.state {
 	case "final":
-		s, _ := messageText(e.message, c.cfg.MaxDepth-1)
-		r.Text, r.CutFrom = content(s, c.cfg.MaxText)
+		r.Text, r.CutFrom = messageText(e.message, c.cfg.MaxDepth-1, min(MaxRunText, c.cfg.MaxText))
 	case "error":
 		r.Error = c.clean.text(e.errText)
 		r.Class = classOfChat(e, c.cfg.MaxDepth-1, c.clean)

@@ -109,7 +109,7 @@ const noReason = "the gateway says that the run failed, and not why"
 // what the gateway marks as an error counts: what the model wrote is data.
 func (c *Conn) classifyStatus(w agentPayload, accepted bool, hint ErrorDetails) *Failure {
 	f := &Failure{Message: w.summary, BeforeAccept: !accepted}
-	r, err := decodeResult(w.result, c.cfg.MaxDepth-1)
+	r, err := decodeResult(w.result, c.cfg.MaxDepth-1, maxWord)
 	if s, ok := text(w.errText); ok && s != "" {
 		f.Message = s
 	}

@@ -123,12 +123,12 @@ func FuzzPayloads(f *testing.F) {
 				t.Error("refused without a word")
 			}
 		}
-		if h, problem := decodeHistory(b, 64); problem == "" {
+		if h, err := decodeHistory(b, DefaultMaxDepth, 100, 64); err == nil {
 			if tr := h.Trace("r"); tr.Answered && (!tr.Taken || len(tr.Text) > 3*64) {
 				t.Errorf("trace %+v", tr)
 			}
 		}
-		if s, problem := c.decodeRunStatus(b); problem == "" && s.Status == "" {
+		if s, err := c.decodeRunStatus(b); err == nil && s.Status == "" {
 			t.Error("a run status without status")
 		}
 		a := answer(b)

@@ -69,8 +69,9 @@ func (h *Hello) Methods() int { return len(h.methods) }
 
 const (
 	maxListed    = 4096
+	maxScopes    = 64
 	maxShortText = 200
-	maxTick      = 10 * time.Minute
+	maxTick      = time.Minute // believed: a longer one would hide a dead link
 	minPayload   = 64 << 10
 )
 
@@ -84,8 +85,8 @@ type helloWire struct {
 		ConnID  string `json:"connId"`
 	} `json:"server"`
 	Features struct {
-		Methods []string `json:"methods"`
-		Events  []string `json:"events"`
+		Methods json.RawMessage `json:"methods"`
+		Events  json.RawMessage `json:"events"`
 	} `json:"features"`
 	Snapshot struct {
 		UptimeMs   float64 `json:"uptimeMs"`
@@ -94,7 +95,7 @@ type helloWire struct {
 		} `json:"suspension"`
 	} `json:"snapshot"`
 	Auth struct {
-		Scopes []string `json:"scopes"`
+		Scopes json.RawMessage `json:"scopes"`
 	} `json:"auth"`
 	Policy struct {
 		MaxPayload       float64 `json:"maxPayload"`
@@ -112,7 +113,20 @@ func decodeHello(b []byte) (*Hello, error) {
 	if err := json.Unmarshal(b, &w); err != nil {
 		return nil, err
 	}
+	methods, err := names(w.Features.Methods, maxListed, "methods")
+	if err != nil {
+		return nil, err
+	}
+	events, err := names(w.Features.Events, maxListed, "events")
+	if err != nil {
+		return nil, err
+	}
+	scopes, err := names(w.Auth.Scopes, maxScopes, "scopes")
+	if err != nil {
+		return nil, err
+	}
 	h := &Hello{
+		Scopes:     scopes,
 		Protocol:   w.Protocol,
 		Version:    clean(w.Server.Version, 64),
 		BuildID:    clean(w.Server.BuildID, maxShortText),
@@ -125,7 +139,7 @@ func decodeHello(b []byte) (*Hello, error) {
 			MaxBufferedBytes: int64(min(max(w.Policy.MaxBufferedBytes, 0), 1<<40)),
 			TickInterval:     floatMillis(w.Policy.TickIntervalMs, maxTick),
 		},
-		methods: make(map[string]struct{}, min(len(w.Features.Methods), maxListed)),
+		methods: make(map[string]struct{}, len(methods)),
 		events:  map[string]bool{"config.changed": true}, // sent, never announced
 	}
 	if n := w.Policy.MaxPayload; n > 0 {
@@ -134,14 +148,11 @@ func decodeHello(b []byte) (*Hello, error) {
 	if h.Policy.TickInterval == 0 {
 		h.Policy.TickInterval = 30 * time.Second
 	}
-	for _, m := range w.Features.Methods[:min(len(w.Features.Methods), maxListed)] {
-		h.methods[clean(m, 128)] = struct{}{}
+	for _, m := range methods {
+		h.methods[m] = struct{}{}
 	}
-	for _, e := range w.Features.Events[:min(len(w.Features.Events), maxListed)] {
-		h.events[clean(e, 128)] = true
-	}
-	for _, s := range w.Auth.Scopes[:min(len(w.Auth.Scopes), 64)] {
-		h.Scopes = append(h.Scopes, clean(s, 64))
+	for _, e := range events {
+		h.events[e] = true
 	}
 	return h, nil
 }

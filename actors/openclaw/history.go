@@ -2,8 +2,6 @@ package openclaw
 
 import (
 	"context"
-	"encoding/json"
-	"strings"
 	"time"
 )
 
@@ -74,106 +72,10 @@ const maxHistory = 1000
 // History reads the last limit items (at most 1000) of a session. A session
 // that does not exist has an empty one.
 func (c *Conn) History(ctx context.Context, sessionKey string, limit int) (History, error) {
-	const method = "chat.history"
 	limit = max(1, min(limit, maxHistory))
-	var raw json.RawMessage
-	if err := c.Call(ctx, method, map[string]any{"sessionKey": sessionKey, "limit": limit}, &raw); err != nil {
-		return History{}, err
-	}
-	h, problem := decodeHistory(raw, c.cfg.MaxText)
-	if problem != "" {
-		return History{}, &AnswerError{Method: method, Problem: c.clean.text(problem)}
-	}
-	return h, nil
-}
-
-type historyWire struct {
-	SessionID string           `json:"sessionId"`
-	Messages  *[]messageWire   `json:"messages"`
-	HasMore   bool             `json:"hasMore"`
-	Pending   *pendingListWire `json:"pendingInputs"`
-	InFlight  *struct {
-		RunID string `json:"runId"`
-		Text  string `json:"text"`
-	} `json:"inFlightRun"`
-	Info *struct {
-		HasActiveRun bool `json:"hasActiveRun"`
-	} `json:"sessionInfo"`
-}
-
-type messageWire struct {
-	Role           string          `json:"role"`
-	Content        json.RawMessage `json:"content"`
-	IdempotencyKey string          `json:"idempotencyKey"`
-	StopReason     string          `json:"stopReason"`
-	CustomType     string          `json:"customType"`
-	Timestamp      json.RawMessage `json:"timestamp"`
-	OpenClaw       json.RawMessage `json:"__openclaw"`
-}
-
-type pendingListWire struct {
-	Items []struct {
-		RunID string `json:"runId"`
-		State string `json:"state"`
-	} `json:"items"`
-}
-
-// Marks behind the run id in a message's idempotency key.
-const (
-	userMark   = ":user"
-	failedMark = ":terminal-error"
-)
-
-// decodeHistory fails rather than leave an item out: an answer that is
-// overlooked would be run again.
-func decodeHistory(b []byte, maxText int) (History, string) {
-	var w historyWire
-	if err := json.Unmarshal(b, &w); err != nil {
-		return History{}, err.Error()
-	}
-	if w.Messages == nil {
-		return History{}, "no messages member"
-	}
-	h := History{SessionID: clean(w.SessionID, maxShortText), HasMore: w.HasMore, Items: make([]HistoryItem, 0, len(*w.Messages))}
-	for _, m := range *w.Messages {
-		item := HistoryItem{Role: clean(m.Role, 32), StopReason: clean(m.StopReason, 32), CustomType: clean(m.CustomType, 64),
-			At: unixMillis(m.Timestamp)}
-		if m.Role == "user" {
-			item.RunID = strings.TrimSuffix(m.IdempotencyKey, userMark)
-			if item.RunID == m.IdempotencyKey {
-				item.RunID = "" // no mark
-			}
-		}
-		if m.Role == "assistant" {
-			item.By = writerOf(m.OpenClaw)
-		}
-		item.failed = strings.HasSuffix(m.IdempotencyKey, failedMark)
-		s, _ := contentText(m.Content)
-		item.Text, item.CutFrom = content(s, maxText)
-		h.Items = append(h.Items, item)
-	}
-	if w.Pending != nil {
-		for _, p := range w.Pending.Items {
-			h.Pending = append(h.Pending, PendingInput{RunID: p.RunID, State: clean(p.State, 32)})
-		}
-	}
-	if f := w.InFlight; f != nil && f.RunID != "" && len(f.RunID) <= maxRunID {
-		s, _ := content(f.Text, maxText)
-		h.InFlight = &InFlight{RunID: f.RunID, Text: s}
-	}
-	h.Active = w.Info != nil && w.Info.HasActiveRun || h.InFlight != nil
-	return h, ""
-}
-
-// writerOf is the run that an item names as its own, in the gateway's own part.
-func writerOf(b []byte) string {
-	var w struct {
-		RunID string `json:"runId"`
-	}
-	if json.Unmarshal(b, &w) != nil || len(w.RunID) > maxRunID {
-		return ""
-	}
-	return w.RunID
+	return ask(ctx, c, "chat.history", map[string]any{"sessionKey": sessionKey, "limit": limit}, int(c.cfg.MaxFrame), func(b []byte) (History, error) {
+		return decodeHistory(b, c.cfg.MaxDepth, limit, c.cfg.MaxText)
+	})
 }
 
 // Trace looks for a run. A run that is not found may still be in the older
@@ -205,40 +107,7 @@ func (i HistoryItem) IsReply() bool {
 	}
 	switch i.StopReason {
 	case "", "stop", "length", "end_turn", "stop_sequence":
-		return i.Text != "" && !i.failed
+		return (i.Text != "" || i.CutFrom > 0) && !i.failed
 	}
 	return false
-}
-
-// messageText joins the text parts of a transcript message.
-func messageText(b []byte, depth int) (string, bool) {
-	if !isObject(b) {
-		return "", false
-	}
-	it := object(b, depth)
-	for it.next() {
-		if string(it.key) == "content" {
-			return contentText(it.val)
-		}
-	}
-	return "", false
-}
-
-// contentText reads a message's content: a string, or parts of which those
-// with text count.
-func contentText(b []byte) (string, bool) {
-	if s, ok := text(b); ok {
-		return s, true
-	}
-	var parts []struct {
-		Text string `json:"text"`
-	}
-	if json.Unmarshal(b, &parts) != nil {
-		return "", false
-	}
-	var s strings.Builder
-	for _, p := range parts {
-		s.WriteString(p.Text)
-	}
-	return s.String(), true
 }

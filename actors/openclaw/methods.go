@@ -1,8 +1,9 @@
 package openclaw
 
 import (
+	"cmp"
 	"context"
-	"encoding/json"
+	"errors"
 	"time"
 )
 
@@ -55,25 +56,26 @@ func (c *Conn) Wait(ctx context.Context, runID string, timeout time.Duration) (R
 	const method = "agent.wait"
 	ctx, cancel := context.WithTimeout(ctx, timeout+c.cfg.CallTimeout)
 	defer cancel()
-	var raw json.RawMessage
-	err := c.Call(ctx, method, map[string]any{"runId": runID, "timeoutMs": timeout.Milliseconds()}, &raw)
-	if err != nil {
-		return RunStatus{}, err
-	}
-	s, problem := c.decodeRunStatus(raw)
+	s, err := ask(ctx, c, method, map[string]any{"runId": runID, "timeoutMs": timeout.Milliseconds()}, int(c.cfg.MaxFrame), func(b []byte) (RunStatus, error) {
+		s, err := c.decodeRunStatus(b)
+		if err == nil && s.RunID == runID {
+			err = c.hold(runID, len(s.Text))
+		}
+		return s, err
+	})
 	switch {
-	case problem != "":
-		return RunStatus{}, &AnswerError{Method: method, Problem: problem}
+	case err != nil:
+		return RunStatus{}, err
 	case s.RunID != runID:
 		return RunStatus{}, &AnswerError{Method: method, Problem: "the answer names another run"}
 	}
 	return s, nil
 }
 
-func (c *Conn) decodeRunStatus(b []byte) (RunStatus, string) {
+func (c *Conn) decodeRunStatus(b []byte) (RunStatus, error) {
 	var s RunStatus
 	if !isObject(b) {
-		return s, "payload is no object"
+		return s, errNoObject
 	}
 	it := object(b, c.cfg.MaxDepth)
 	for it.next() {
@@ -99,13 +101,15 @@ func (c *Conn) decodeRunStatus(b []byte) (RunStatus, string) {
 	}
 	switch {
 	case it.err != nil:
-		return s, it.err.Error()
+		return s, it.err
 	case s.Status == "":
-		return s, "no status"
+		return s, errors.New("no status")
 	}
 	s.Queued = s.Queued && !s.Over()
-	return s, ""
+	return s, nil
 }
+
+var errNoObject = errors.New("payload is no object")
 
 func (c *Conn) decodeTerminalReply(s *RunStatus, b []byte) {
 	if !isObject(b) {
@@ -114,10 +118,7 @@ func (c *Conn) decodeTerminalReply(s *RunStatus, b []byte) {
 	it := object(b, c.cfg.MaxDepth-1)
 	for it.next() {
 		if string(it.key) == "text" {
-			var v string
-			if v, s.HasText = text(it.val); s.HasText {
-				s.Text, s.CutFrom = content(v, c.cfg.MaxText)
-			}
+			s.Text, s.CutFrom, s.HasText = quoted(it.val, c.cfg.MaxText)
 		}
 	}
 }
@@ -145,34 +146,6 @@ type Session struct {
 // abortedLastRun behind for good; then the status is killed, and nothing follows.
 func (s *Session) RerunPending() bool { return s.AbortedLastRun && s.Status != "killed" }
 
-type sessionWire struct {
-	Key            string   `json:"key"`
-	SessionID      string   `json:"sessionId"`
-	Status         string   `json:"status"`
-	HasActiveRun   bool     `json:"hasActiveRun"`
-	ActiveRunIDs   []string `json:"activeRunIds"`
-	AbortedLastRun bool     `json:"abortedLastRun"`
-	LastRunID      string   `json:"lastRunId"`
-	UpdatedAt      float64  `json:"updatedAt"`
-}
-
-func (w sessionWire) session() Session {
-	s := Session{Key: w.Key, SessionID: clean(w.SessionID, maxShortText), Status: clean(w.Status, 32),
-		HasActiveRun: w.HasActiveRun, AbortedLastRun: w.AbortedLastRun, LastRunID: clean(w.LastRunID, maxRunID)}
-	if w.ActiveRunIDs != nil {
-		s.ActiveRunIDs = []string{}
-	}
-	if w.UpdatedAt > 0 && w.UpdatedAt < 1<<53 {
-		s.UpdatedAt = time.UnixMilli(int64(w.UpdatedAt))
-	}
-	for _, id := range w.ActiveRunIDs[:min(len(w.ActiveRunIDs), maxActiveRuns)] {
-		if id != "" && len(id) <= maxRunID {
-			s.ActiveRunIDs = append(s.ActiveRunIDs, id)
-		}
-	}
-	return s
-}
-
 const maxActiveRuns = 64
 
 // SessionPage is one page of sessions.list.
@@ -193,43 +166,31 @@ type SessionQuery struct {
 // Sessions lists one page of sessions, newest first. A row that cannot be read
 // fails the call: a missing row would look like an idle session.
 func (c *Conn) Sessions(ctx context.Context, q SessionQuery) (SessionPage, error) {
-	params := map[string]any{"limit": 100}
-	if q.Limit > 0 {
-		params["limit"] = q.Limit
-	}
+	return c.sessions(ctx, q, func([]byte) bool { return true })
+}
+
+// sessions keeps the rows whose key is wanted.
+func (c *Conn) sessions(ctx context.Context, q SessionQuery, wanted func(key []byte) bool) (SessionPage, error) {
+	limit := cmp.Or(q.Limit, 100)
+	params := map[string]any{"limit": limit}
 	if q.Offset > 0 {
 		params["offset"] = q.Offset
 	}
 	if q.Search != "" {
 		params["search"] = q.Search
 	}
-	var w struct {
-		Sessions   *[]sessionWire `json:"sessions"`
-		HasMore    bool           `json:"hasMore"`
-		NextOffset *int           `json:"nextOffset"`
-	}
-	if err := c.Call(ctx, "sessions.list", params, &w); err != nil {
-		return SessionPage{}, err
-	}
-	if w.Sessions == nil {
-		return SessionPage{}, &AnswerError{Method: "sessions.list", Problem: "no sessions member"}
-	}
-	p := SessionPage{HasMore: w.HasMore, Sessions: make([]Session, 0, len(*w.Sessions))}
-	for _, row := range *w.Sessions {
-		p.Sessions = append(p.Sessions, row.session())
-	}
-	if w.NextOffset != nil && *w.NextOffset > q.Offset {
-		p.Next = *w.NextOffset
-	} else {
-		p.HasMore = false
-	}
-	return p, nil
+	return ask(ctx, c, "sessions.list", params, int(c.cfg.MaxFrame), func(b []byte) (SessionPage, error) {
+		return decodeSessions(b, c.cfg.MaxDepth, limit, q.Offset, wanted)
+	})
 }
 
 // Session finds the list row of one key, false if there is none. It is the
 // only way to learn what is active in a session.
 func (c *Conn) Session(ctx context.Context, key string) (Session, bool, error) {
-	p, err := c.Sessions(ctx, SessionQuery{Search: key, Limit: 100})
+	p, err := c.sessions(ctx, SessionQuery{Search: key, Limit: 100}, func(k []byte) bool {
+		s, ok := text(k)
+		return !ok || s == key
+	})
 	if err != nil {
 		return Session{}, false, err
 	}
@@ -247,24 +208,13 @@ func (c *Conn) Session(ctx context.Context, key string) (Session, bool, error) {
 // Describe reads one session, false if it does not exist. The row has no
 // HasActiveRun and no ActiveRunIDs.
 func (c *Conn) Describe(ctx context.Context, key string) (Session, bool, error) {
-	var raw json.RawMessage
-	if err := c.Call(ctx, "sessions.describe", map[string]any{"key": key}, &raw); err != nil {
+	s, err := ask(ctx, c, "sessions.describe", map[string]any{"key": key}, maxRow, func(b []byte) (*Session, error) {
+		return decodeDescription(b, c.cfg.MaxDepth)
+	})
+	if err != nil || s == nil {
 		return Session{}, false, err
 	}
-	var w struct {
-		Session json.RawMessage `json:"session"`
-	}
-	if err := json.Unmarshal(raw, &w); err != nil || w.Session == nil {
-		return Session{}, false, &AnswerError{Method: "sessions.describe", Problem: "no session member"}
-	}
-	if missing(w.Session) {
-		return Session{}, false, nil
-	}
-	var row sessionWire
-	if err := json.Unmarshal(w.Session, &row); err != nil {
-		return Session{}, false, &AnswerError{Method: "sessions.describe", Problem: c.clean.text(err.Error())}
-	}
-	return row.session(), true, nil
+	return *s, true, nil
 }
 
 // Aborted is what sessions.abort did.

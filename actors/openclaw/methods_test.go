@@ -2,7 +2,6 @@ package openclaw
 
 import (
 	"context"
-	"encoding/json"
 	"strings"
 	"testing"
 	"time"
@@ -82,7 +81,7 @@ func TestSessionsAndDescribe(t *testing.T) {
 	if r := nextOf(t, seen); string(r.Params) != `{"limit":100,"search":"k"}` {
 		t.Errorf("params %s", r.Params)
 	}
-	p, err := c.Sessions(t.Context(), SessionQuery{Limit: 2, Offset: 1})
+	p, err := c.Sessions(t.Context(), SessionQuery{Limit: 3, Offset: 1})
 	if err != nil || !p.HasMore || p.Next != 3 || len(p.Sessions) != 3 {
 		t.Errorf("page %+v %v", p, err)
 	}
@@ -219,9 +218,9 @@ func TestHistoryTrace(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			raw := `{"sessionId":"s","messages":[` + strings.Join(tt.items, ",") + `]` + tt.rest + `}`
-			h, problem := decodeHistory(json.RawMessage(raw), 100)
-			if problem != "" {
-				t.Fatal(problem)
+			h, err := decodeHistory([]byte(raw), DefaultMaxDepth, 100, 100)
+			if err != nil {
+				t.Fatal(err)
 			}
 			if tt.name == "in flight" && (h.InFlight == nil || *h.InFlight != InFlight{RunID: "r", Text: "so"} || !h.Active) {
 				t.Errorf("in flight %+v", h.InFlight)

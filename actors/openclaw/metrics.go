@@ -11,6 +11,7 @@ const (
 	ignoredLate      = "late"       // an answer to a request that is over
 	ignoredDuplicate = "duplicate"  // a second accepted for one request
 	ignoredEvent     = "event"      // a known event with an unusable payload
+	ignoredSize      = "size"       // an answer larger than its method's ever is
 )
 
 // Metrics are the counters of all connections that share it.
@@ -23,6 +24,7 @@ type Metrics struct {
 	answers  *prometheus.CounterVec
 	unknown  prometheus.Counter
 	gaps     prometheus.Counter
+	paced    prometheus.Counter
 	open     prometheus.Gauge
 }
 
@@ -43,11 +45,13 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Name: "dash_openclaw_unknown_events_total", Help: "Events whose name is not known."}),
 		gaps: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "dash_openclaw_event_gaps_total", Help: "Holes in a connection's event numbers: the gateway dropped events."}),
+		paced: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "dash_openclaw_paced_seconds_total", Help: "Seconds for which gateways were not read because they sent too much."}),
 		open: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "dash_openclaw_connections", Help: "Open gateway connections."}),
 	}
 	if reg != nil {
-		reg.MustRegister(m.ignored, m.frames, m.bytes, m.connects, m.closes, m.answers, m.unknown, m.gaps, m.open)
+		reg.MustRegister(m.ignored, m.frames, m.bytes, m.connects, m.closes, m.answers, m.unknown, m.gaps, m.paced, m.open)
 	}
 	return m
 }

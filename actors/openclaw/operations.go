@@ -2,6 +2,7 @@ package openclaw
 
 import (
 	"context"
+	"errors"
 	"time"
 )
 
@@ -88,27 +89,64 @@ const MainLane = "main"
 
 // Lanes reads the gateway's queues.
 func (c *Conn) Lanes(ctx context.Context) ([]Lane, error) {
-	var w struct {
-		Lanes *[]struct {
-			Lane          string `json:"lane"`
-			ActiveCount   int    `json:"activeCount"`
-			QueuedCount   int    `json:"queuedCount"`
-			MaxConcurrent int    `json:"maxConcurrent"`
-			Draining      bool   `json:"draining"`
-		} `json:"lanes"`
+	return ask(ctx, c, "diagnostics.lanes", nil, int(c.cfg.MaxFrame), func(b []byte) ([]Lane, error) {
+		return decodeLanes(b, c.cfg.MaxDepth)
+	})
+}
+
+// maxLanes bounds the lanes that are looked at; each session has one.
+const maxLanes = 1 << 16
+
+// decodeLanes keeps maxListed lanes, and the main one wherever it is.
+func decodeLanes(b []byte, depth int) ([]Lane, error) {
+	var out []Lane
+	there := false
+	it := object(b, depth)
+	for it.next() {
+		if string(it.key) != "lanes" || missing(it.val) {
+			continue
+		}
+		there = true
+		err := each(it.val, depth-1, maxLanes, "lanes", func(row []byte) error {
+			l, err := decodeLane(row, depth-2)
+			if len(out) < maxListed || l.Name == MainLane {
+				out = append(out, l)
+			}
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
 	}
-	if err := c.Call(ctx, "diagnostics.lanes", nil, &w); err != nil {
-		return nil, err
+	if it.err == nil && !there {
+		return nil, errors.New("no lanes member")
 	}
-	if w.Lanes == nil {
-		return nil, &AnswerError{Method: "diagnostics.lanes", Problem: "no lanes member"}
+	return out, it.err
+}
+
+func decodeLane(b []byte, depth int) (Lane, error) {
+	var l Lane
+	count := func(v []byte) int {
+		n, _ := integer(v)
+		return int(max(n, 0))
 	}
-	out := make([]Lane, 0, min(len(*w.Lanes), maxListed))
-	for _, l := range (*w.Lanes)[:min(len(*w.Lanes), maxListed)] {
-		out = append(out, Lane{Name: clean(l.Lane, maxShortText), Active: max(l.ActiveCount, 0), Queued: max(l.QueuedCount, 0),
-			MaxConcurrent: max(l.MaxConcurrent, 0), Draining: l.Draining})
+	it := object(b, depth)
+	for it.next() {
+		switch string(it.key) {
+		case "lane":
+			s, _ := text(it.val)
+			l.Name = clean(s, maxShortText)
+		case "activeCount":
+			l.Active = count(it.val)
+		case "queuedCount":
+			l.Queued = count(it.val)
+		case "maxConcurrent":
+			l.MaxConcurrent = count(it.val)
+		case "draining":
+			l.Draining, _ = boolean(it.val)
+		}
 	}
-	return out, nil
+	return l, it.err
 }
 
 // Identity reads the gateway's device id, which stays the same for one state

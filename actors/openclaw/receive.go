@@ -1,6 +1,9 @@
 package openclaw
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+)
 
 // handle takes one frame, on the reader. An error ends the connection.
 func (c *Conn) handle(b []byte) error {
@@ -14,7 +17,7 @@ func (c *Conn) handle(b []byte) error {
 	}
 	switch f.kind {
 	case frameResponse:
-		c.handleAnswer(f)
+		return c.handleAnswer(f)
 	case frameEvent:
 		c.handleEvent(f)
 	default:
@@ -32,11 +35,11 @@ func (c *Conn) badFrame(reason string) error {
 	return nil
 }
 
-func (c *Conn) handleAnswer(f frame) {
+func (c *Conn) handleAnswer(f frame) error {
 	id, ok := requestID(f.id)
 	if !ok {
 		c.cfg.Metrics.ignore(ignoredUnknownID)
-		return
+		return nil
 	}
 	c.mu.Lock()
 	p := c.pending[id]
@@ -55,18 +58,26 @@ func (c *Conn) handleAnswer(f frame) {
 	case p == nil:
 		c.cfg.Metrics.ignore(ignoredUnknownID)
 	case p.on != nil:
-		c.handleAgentAnswer(p, f)
+		return c.handleAgentAnswer(p, f)
 	default:
-		p.answer <- c.callAnswer(p.method, f)
+		a := c.callAnswer(p, f)
+		p.answer <- a
+		if errors.Is(a.err, ErrBudget) {
+			return a.err
+		}
 	}
+	return nil
 }
 
-func (c *Conn) handleAgentAnswer(p *pending, f frame) {
+func (c *Conn) handleAgentAnswer(p *pending, f frame) error {
 	a := c.decodeAgentAnswer(p, f)
+	if err := c.hold(a.RunID, len(a.Text)); err != nil {
+		return err // its request is open still, and is lost with the connection
+	}
 	if a.Kind == AnswerAccepted {
 		if p.accepted {
 			c.cfg.Metrics.ignore(ignoredDuplicate)
-			return
+			return nil
 		}
 		p.accepted = true
 	} else {
@@ -78,6 +89,19 @@ func (c *Conn) handleAgentAnswer(p *pending, f frame) {
 		c.mu.Unlock()
 	}
 	c.answered(p, a)
+	return nil
+}
+
+// hold asks for room for a reply. The owner of the gateway may let the reader
+// wait: then this gateway, and nobody else, waits too.
+func (c *Conn) hold(runID string, size int) error {
+	if c.cfg.Hold == nil || size <= FreeText {
+		return nil
+	}
+	if err := c.cfg.Hold(runID, size); err != nil {
+		return fmt.Errorf("%w: %w", ErrBudget, err)
+	}
+	return nil
 }
 
 func (c *Conn) answered(p *pending, a AgentAnswer) {

@@ -1,8 +1,7 @@
 package openclaw
 
 import (
-	"encoding/json"
-	"strings"
+	"errors"
 	"time"
 )
 
@@ -10,6 +9,7 @@ import (
 // systemPromptReport beside it are skipped, not decoded.
 type runResult struct {
 	text       string // of all parts: the model's words, which decide nothing
+	cutFrom    int    // its length, if it was cut
 	isError    bool
 	errParts   string // of the parts that the gateway marks as its own error
 	stopReason string
@@ -22,9 +22,10 @@ type runResult struct {
 }
 
 // maxPayloads bounds the parts of one reply.
-const maxPayloads = 256
+const maxPayloads = 4096
 
-func decodeResult(b []byte, depth int) (runResult, error) {
+// decodeResult keeps at most maxText bytes of the reply.
+func decodeResult(b []byte, depth, maxText int) (runResult, error) {
 	var r runResult
 	if !isObject(b) {
 		return r, errNoPayload
@@ -33,52 +34,92 @@ func decodeResult(b []byte, depth int) (runResult, error) {
 	for it.next() {
 		switch string(it.key) {
 		case "payloads":
-			if err := r.decodePayloads(it.val); err != nil {
+			if err := r.decodePayloads(it.val, depth-1, maxText); err != nil {
 				return r, err
 			}
 		case "meta":
 			r.decodeMeta(it.val, depth-1)
 		case "acceptedSessionSpawns":
-			r.spawned = countOf(it.val)
+			r.spawned = countOf(it.val, depth-1)
 		}
 	}
 	return r, it.err
 }
 
-// countOf is the length of a list, 0 for anything else.
-func countOf(b []byte) int {
-	var list []json.RawMessage
-	if missing(b) || json.Unmarshal(b, &list) != nil {
+// countOf is the length of a list, 0 for anything else. It does not count beyond
+// what a gateway is asked for later.
+func countOf(b []byte, depth int) int {
+	n := 0
+	it := list(b, depth)
+	for n < maxSubAgents && it.next() {
+		n++
+	}
+	if it.err != nil {
 		return 0
 	}
-	return len(list)
+	return n
 }
 
-func (r *runResult) decodePayloads(b []byte) error {
+func (r *runResult) decodePayloads(b []byte, depth, maxText int) error {
 	if missing(b) {
 		return nil
 	}
-	var parts []struct {
-		Text    *string `json:"text"`
-		IsError bool    `json:"isError"`
-	}
-	if err := json.Unmarshal(b, &parts); err != nil {
-		return err
-	}
-	texts := make([]string, 0, len(parts))
-	var errs []string
-	for _, p := range parts[:min(len(parts), maxPayloads)] {
-		r.isError = r.isError || p.IsError
-		if p.Text == nil {
-			continue
+	texts, errs := keeper{limit: maxText}, keeper{limit: maxWord}
+	first := true
+	err := each(b, depth, maxPayloads, "parts of a reply", func(v []byte) error {
+		p, err := decodePart(v, depth-1)
+		if err != nil {
+			return err
 		}
-		texts = append(texts, *p.Text)
-		if p.IsError {
-			errs = append(errs, *p.Text)
+		r.isError = r.isError || p.isError
+		if p.text == nil {
+			return nil
+		}
+		if !first {
+			texts.rune('\n')
+		}
+		first = false
+		if p.isError {
+			if errs.whole > 0 {
+				errs.rune('\n')
+			}
+			errs.add(p.text)
+		}
+		if !texts.add(p.text) {
+			return errNotText
+		}
+		return nil
+	})
+	r.text, r.cutFrom = texts.text()
+	r.errParts, _ = errs.text()
+	return err
+}
+
+var errNotText = errors.New("a text is none")
+
+// part is one of a reply or of a message; text is not decoded yet.
+type part struct {
+	text    []byte
+	isError bool
+}
+
+func decodePart(b []byte, depth int) (part, error) {
+	var p part
+	if missing(b) {
+		return p, nil
+	}
+	it := object(b, depth)
+	for it.next() {
+		switch string(it.key) {
+		case "text":
+			if p.text = it.val; missing(it.val) {
+				p.text = nil
+			}
+		case "isError":
+			p.isError, _ = boolean(it.val)
 		}
 	}
-	r.text, r.errParts = strings.Join(texts, "\n"), strings.Join(errs, "\n")
-	return nil
+	return p, it.err
 }
 
 // decodeMeta takes what it understands: meta never decides over success,

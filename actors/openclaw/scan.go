@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"strconv"
-	"unicode/utf8"
 )
 
 // The scanner walks the top level of a JSON object without decoding what
@@ -193,22 +192,6 @@ func (f *fields) member() bool {
 	f.val = f.b[f.i:end]
 	f.i = end
 	return true
-}
-
-// text decodes a JSON string; false for any other value.
-func text(v []byte) (string, bool) {
-	if len(v) < 2 || v[0] != '"' {
-		return "", false
-	}
-	in := v[1 : len(v)-1]
-	if bytes.IndexByte(in, '\\') < 0 && utf8.Valid(in) {
-		return string(in), true
-	}
-	var s string
-	if json.Unmarshal(v, &s) != nil {
-		return "", false
-	}
-	return s, true
 }
 
 // integer decodes a JSON number; fractions are cut off. False for any other

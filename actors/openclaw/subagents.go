@@ -28,40 +28,15 @@ type SubAgents struct {
 // SubAgents asks for the sub-agents that a session waits for. The gateway keeps
 // the list over its restarts.
 func (c *Conn) SubAgents(ctx context.Context, sessionKey string) (SubAgents, error) {
-	const method = "tasks.list"
-	var w struct {
-		Tasks *[]subAgentWire `json:"tasks"`
-	}
-	var out SubAgents
-	if err := c.Call(ctx, method, map[string]any{"sessionKey": sessionKey, "limit": maxSubAgents}, &w); err != nil {
-		return out, err
-	}
-	if w.Tasks == nil {
-		return out, &AnswerError{Method: method, Problem: "no tasks member"}
-	}
-	for _, t := range *w.Tasks {
-		switch {
-		case t.Runtime != "subagent" || t.Owner != sessionKey:
-		case t.Status == "running" || t.Status == "queued" || t.Status == "completed" && t.onItsWay():
-			out.Working++
-		case t.onItsWay():
-			out.Failed++
-		}
-	}
-	return out, nil
+	return ask(ctx, c, "tasks.list", map[string]any{"sessionKey": sessionKey, "limit": maxSubAgents}, int(c.cfg.MaxFrame),
+		func(b []byte) (SubAgents, error) { return decodeSubAgents(b, c.cfg.MaxDepth, sessionKey) })
 }
 
 // maxSubAgents is how many rows are looked at, the last active first.
 const maxSubAgents = 200
 
 // subAgentWire is a row of the gateway's ledger.
-type subAgentWire struct {
-	Runtime  string `json:"runtime"`
-	Owner    string `json:"ownerKey"`
-	Child    string `json:"childSessionKey"`
-	Status   string `json:"status"`
-	Delivery string `json:"deliveryStatus"`
-}
+type subAgentWire struct{ Runtime, Owner, Child, Status, Delivery string }
 
 // onItsWay: its end was not yet brought to the session.
 func (t subAgentWire) onItsWay() bool {

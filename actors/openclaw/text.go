@@ -45,21 +45,3 @@ func (c cleaner) text(s string) string {
 	}
 	return clean(s, maxErrText)
 }
-
-// content makes a reply text storable: valid UTF-8 without NUL, which no text
-// column takes, of at most limit bytes. It returns the length of the whole text
-// in bytes if that was cut, else 0.
-func content(s string, limit int) (string, int) {
-	if strings.IndexByte(s, 0) >= 0 {
-		s = strings.ReplaceAll(s, "\x00", "\uFFFD")
-	}
-	s = strings.ToValidUTF8(s, "\uFFFD")
-	if len(s) <= limit {
-		return s, 0
-	}
-	end := limit
-	for end > 0 && !utf8.RuneStart(s[end]) {
-		end--
-	}
-	return s[:end], len(s)
-}

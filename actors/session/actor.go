@@ -23,6 +23,12 @@ type Config struct {
 	History func(ctx context.Context, tenant, session string) (string, error)
 	Timing  Timing
 	Logger  *slog.Logger
+	// Reads has a place for each transcript of the gateway that is read at a time;
+	// Hold waits for room to keep n bytes of a claim's replies, Free gives it back.
+	// nil: there is room for all.
+	Reads chan struct{}
+	Hold  func(ctx context.Context, ref messages.ClaimRef, n int) error
+	Free  func(ref messages.ClaimRef)
 	// Dispatcher runs the actor's turns; nil: protoactor's own.
 	Dispatcher actor.Dispatcher
 }

@@ -19,7 +19,7 @@ func (s *session) perform(ctx actor.Context, eff Effect) {
 	case Send:
 		s.send(ctx, e)
 	case ReadSession:
-		s.ask(ctx, e.Conn, s.cfg.Timing.Call, func(c context.Context, l Link) (Event, error) { return read(c, l, e.Conn, e.Key) })
+		s.ask(ctx, e.Conn, s.cfg.Timing.Call, s.reading(e))
 	case Wait:
 		s.ask(ctx, e.Conn, e.Timeout+s.cfg.Timing.Call, func(c context.Context, l Link) (Event, error) { return wait(c, l, e) })
 	case Abort:
@@ -95,6 +95,45 @@ func (s *session) write(ctx actor.Context, e Send, history string) {
 	}})
 }
 
+// reading reads a session when it is its turn, and when there is room for what was
+// read: many transcripts at once may be more than fits into memory.
+func (s *session) reading(e ReadSession) func(context.Context, Link) (Event, error) {
+	places, hold, ref := s.cfg.Reads, s.cfg.Hold, s.ref
+	return func(ctx context.Context, l Link) (Event, error) {
+		if places == nil || hold == nil {
+			return read(ctx, l, e.Conn, e.Key)
+		}
+		select {
+		case places <- struct{}{}:
+			defer func() { <-places }()
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		out, err := read(ctx, l, e.Conn, e.Key)
+		if err != nil {
+			return nil, err
+		}
+		if n := size(out); n > openclaw.FreeText {
+			err = hold(ctx, ref, n)
+		}
+		return out, err
+	}
+}
+
+// size is how many bytes of texts were read.
+func size(e Event) int {
+	n := 0
+	if s, ok := e.(SessionRead); ok {
+		for _, t := range s.Turns {
+			n += len(t.Reply.GetText())
+			for _, late := range t.Late {
+				n += len(late)
+			}
+		}
+	}
+	return n
+}
+
 // ask does one slow question on its own goroutine, at most one at a time by
 // the machine's rules.
 func (s *session) ask(ctx actor.Context, conn Conn, limit time.Duration, question func(context.Context, Link) (Event, error)) {
@@ -127,10 +166,23 @@ func (s *session) happened(ctx actor.Context, m happened) {
 	if m.event != nil {
 		s.decide(ctx, m.event)
 	}
-	if read, ok := m.event.(SessionRead); ok && read.SubAgents > 0 && !s.d.Over() {
+	if read, ok := m.event.(SessionRead); ok {
+		s.hasRead(ctx, read)
+	}
+}
+
+// hasRead: what was read is kept only if it is the end of the run.
+func (s *session) hasRead(ctx actor.Context, read SessionRead) {
+	if s.cfg.Free != nil && !s.d.keeps() {
+		s.cfg.Free(s.ref)
+	}
+	if read.SubAgents > 0 && !s.d.Over() {
 		ctx.Send(ctx.Parent(), Attends{Ref: s.ref, SubAgents: read.SubAgents})
 	}
 }
+
+// keeps reports whether a reply of the run is kept.
+func (r *Run) keeps() bool { return r.end != nil || r.answer != nil || r.read != nil }
 
 // fence stops a session that must not go on, as well as it can now; the
 // gateway actor does it again on every new connection.

@@ -232,7 +232,7 @@ func (a *App) startFleet(ctx context.Context) error {
 	a.fleet = &fleet{
 		app: a, launcher: launch,
 		dispatch: dispatch.NewMetrics(a.deps.Registry), gateways: gateway.NewMetrics(a.deps.Registry),
-		openclaw: openclaw.NewMetrics(a.deps.Registry), boots: gateway.NewBoots(),
+		openclaw: openclaw.NewMetrics(a.deps.Registry), boots: gateway.NewBoots(), memory: gateway.NewMemory(a.deps.Registry),
 	}
 	if a.fleet.networks, err = a.cfg.Networks(); err != nil {
 		return err

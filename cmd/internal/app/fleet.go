@@ -30,6 +30,7 @@ type fleet struct {
 	openclaw *openclaw.Metrics
 
 	boots     *gateway.Boots
+	memory    *gateway.Memory
 	networks  []netip.Prefix // that gateways may be in besides this machine
 	endpoints sync.Mutex     // held while a gateway's URL is compared with the others' and written
 
@@ -142,7 +143,7 @@ func (f *fleet) startGateway(ctx context.Context, g messages.Gateway, last messa
 		Pool: f.pool, History: f.history, Text: f.app.feed.Text, Trouble: f.app.feed.Trouble, Dial: f.app.deps.Dial,
 		OpenClaw: openclaw.Config{Version: f.app.deps.Version, Metrics: f.openclaw, Allow: f.allowed},
 		Timing:   gateway.Timing{RetryWindow: f.app.cfg.OpenClawRetryWindow},
-		Logger:   f.app.logger, Metrics: f.gateways, Restarts: f.app.node.Restarts(),
+		Logger:   f.app.logger, Metrics: f.gateways, Memory: f.memory, Restarts: f.app.node.Restarts(),
 		Boots: f.boots, Live: f.app.live, Elsewhere: f.elsewhere,
 		Yielding: f.yielding(g.HomeBound()),
 		Lost:     func(id string) { f.app.logger.Warn("gateway is owned elsewhere", slog.String("gateway", id)) },

@@ -3,6 +3,7 @@
 //
 //	soak --dash bin/dash --profile 50 --duration 2m --out soak/out
 //	soak chaos --dash bin/dash --rounds 50 --out chaos/out
+//	soak hostile --dash bin/dash --duration 10m
 //
 // Exit codes: 0 all gates passed, 1 a gate failed, 2 usage, 130 interrupted.
 package main
@@ -28,8 +29,13 @@ func main() {
 	defer stop()
 	args := os.Args[1:]
 	run := soakMain
-	if len(args) > 0 && args[0] == "chaos" {
-		run, args = chaosMain, args[1:]
+	if len(args) > 0 {
+		switch args[0] {
+		case "chaos":
+			run, args = chaosMain, args[1:]
+		case "hostile":
+			run, args = hostileMain, args[1:]
+		}
 	}
 	err := run(ctx, args)
 	switch {
