@@ -60,6 +60,7 @@ type gateway struct {
 	returned map[messages.ClaimRef]messages.Returned
 	refusal  refusal
 	unwell   string             // why the warm-up turn failed; until a run succeeds
+	misfit   string             // why it refuses its configuration; until it has another
 	ended    string             // the last process that Dash stopped
 	early    []*messages.Assign // came before the claims were loaded
 	idle     []*actor.PID       // session actors without a run, at most maxIdle
@@ -183,6 +184,8 @@ func (g *gateway) Receive(ctx actor.Context) {
 		g.processStarted(ctx, m)
 	case exited:
 		g.processExited(ctx, m)
+	case reloaded:
+		g.reloaded(ctx, m)
 	case stopped:
 		g.processStopped(ctx, m)
 	case loadAgain:

@@ -21,6 +21,7 @@ type Link interface {
 	Sessions(ctx context.Context, q openclaw.SessionQuery) (openclaw.SessionPage, error)
 	SystemInfo(ctx context.Context) (openclaw.SystemInfo, error)
 	Lanes(ctx context.Context) ([]openclaw.Lane, error)
+	ConfigState(ctx context.Context) (openclaw.ConfigState, error)
 	Done() <-chan struct{}
 	Err() error
 	Close()
@@ -35,6 +36,7 @@ type Endpoint struct {
 	Token   messages.Secret
 	PID     int
 	Adopted bool // it was running already
+	Stale   bool // it runs with something else than is configured now
 }
 
 // StartError says why a managed gateway did not start.
@@ -49,6 +51,17 @@ type StartError struct {
 func (e *StartError) Error() string { return e.Reason }
 func (e *StartError) Unwrap() error { return e.Err }
 
+// Rewriting is what came of giving a living process its configuration.
+type Rewriting int
+
+// What came of giving a living process its configuration.
+const (
+	NeedsStart    Rewriting = iota // only a start brings it
+	FileUnneeded                   // the process is known to run with it
+	FileUnchanged                  // the file said so already; whether it was taken, nobody noted
+	FileWritten
+)
+
 // Process is the daemon of a managed gateway.
 type Process interface {
 	// Ensure returns when a process that is ours listens and is ready; it
@@ -62,6 +75,12 @@ type Process interface {
 	Stop(ctx context.Context) error
 	// Configure says how the next process is started.
 	Configure(gw messages.Gateway)
+	// Rewrite gives the living process its present configuration, in the file that
+	// it watches.
+	Rewrite(ctx context.Context) (Rewriting, error)
+	// Rewritten ends a Rewrite: the process runs with that file, or refused it
+	// and has the one before back.
+	Rewritten(ctx context.Context, taken bool) error
 	// Kill ends the process at once; else as Stop.
 	Kill(ctx context.Context) error
 }

@@ -363,4 +363,5 @@ func (g *gateway) settled(ctx actor.Context, m settled) {
 	}
 	g.demand(ctx)
 	g.sweep(ctx)
+	g.refresh(ctx)
 }

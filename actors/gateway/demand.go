@@ -96,6 +96,8 @@ func (g *gateway) judge(ctx actor.Context) {
 	switch {
 	case off != "" && (g.status.State == messages.GatewayReady || g.status.State == messages.GatewayDegraded):
 		g.setState(ctx, messages.GatewayDegraded, off, fmt.Sprintf(next.MendProvider, g.cfg.Gateway.ID))
+	case g.misfit != "" && (g.status.State == messages.GatewayReady || g.status.State == messages.GatewayDegraded):
+		g.setState(ctx, messages.GatewayDegraded, g.misfit, fmt.Sprintf(next.SetManagedConfig, g.cfg.Gateway.ID))
 	case g.unwell != "" && (g.status.State == messages.GatewayReady || g.status.State == messages.GatewayDegraded):
 		g.setState(ctx, messages.GatewayDegraded, g.unwell, fmt.Sprintf(next.SetManagedConfig, g.cfg.Gateway.ID))
 	case reduced != "" && (g.status.State == messages.GatewayReady || g.status.State == messages.GatewayDegraded):

@@ -34,6 +34,8 @@ type link struct {
 	session func() (openclaw.Session, bool, error)
 	rows    []openclaw.Session
 	history func(key string) openclaw.History
+	config  func() (openclaw.ConfigState, error) // nil: a version that does not tell
+	lane    int
 
 	mu      sync.Mutex
 	aborted []string
@@ -99,12 +101,21 @@ func (l *link) SubAgents(context.Context, string) (openclaw.SubAgents, error) {
 }
 func (l *link) DeleteSession(context.Context, string) (bool, error) { return true, nil }
 
+func (l *link) ConfigState(context.Context) (openclaw.ConfigState, error) {
+	if l.config == nil {
+		return openclaw.ConfigState{Hash: "h", Revision: "r"}, nil
+	}
+	return l.config()
+}
+
 func (l *link) SystemInfo(context.Context) (openclaw.SystemInfo, error) {
 	return openclaw.SystemInfo{}, nil
 }
 
 func (l *link) Lanes(context.Context) ([]openclaw.Lane, error) {
-	return []openclaw.Lane{{Name: openclaw.MainLane, MaxConcurrent: 4}}, nil
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return []openclaw.Lane{{Name: openclaw.MainLane, MaxConcurrent: max(4, l.lane)}}, nil
 }
 
 // rig is one gateway actor between a real store and a fake pool.
@@ -432,6 +443,42 @@ type daemon struct {
 	stop    func(context.Context) error
 	kills   int
 	config  []messages.Gateway
+
+	stale   bool              // what Ensure says of it
+	start   bool              // only a start brings the configuration
+	same    gateway.Rewriting // the file is as wanted
+	wrong   error
+	rewrite func()
+
+	impatient bool // how long it may take is short
+	written   int
+	taken     []bool
+}
+
+func (d *daemon) Rewrite(context.Context) (gateway.Rewriting, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.wrong != nil {
+		return gateway.NeedsStart, d.wrong
+	}
+	if d.start {
+		return gateway.NeedsStart, nil
+	}
+	if d.same != 0 {
+		return d.same, nil
+	}
+	d.written++
+	if d.rewrite != nil {
+		d.rewrite()
+	}
+	return gateway.FileWritten, nil
+}
+
+func (d *daemon) Rewritten(_ context.Context, taken bool) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.taken = append(d.taken, taken)
+	return nil
 }
 
 func (d *daemon) Configure(g messages.Gateway) {
@@ -451,7 +498,7 @@ func (d *daemon) Ensure(context.Context) (gateway.Endpoint, error) {
 	if d.crash {
 		close(d.gone)
 	}
-	return gateway.Endpoint{URL: "ws://127.0.0.1:1/", Token: "t", PID: 42, Adopted: d.adopted}, nil
+	return gateway.Endpoint{URL: "ws://127.0.0.1:1/", Token: "t", PID: 42, Adopted: d.adopted, Stale: d.stale}, nil
 }
 
 func (d *daemon) AwaitExit(ctx context.Context) bool {

@@ -18,13 +18,20 @@ type managed struct {
 	up       bool // Ensure said so and no exit was seen since
 	starting bool
 	stopping bool
-	stale    bool // it was started with another configuration than the present one
+	stale    bool // it runs with another configuration than the present one
 	renewed  bool // what was stopped, or is, has another configuration than what starts next
 	hung     bool // at the last look its process lived and did not answer
 	cold     bool // it was started by us and has had no turn yet
 	endpoint Endpoint
 	failed   *StartError // why the last start failed; nil: it did not
 	starts   []time.Time // inside the retry window; adoptions do not count
+
+	uptake    ConfigUptake
+	prior     ConfigUptake // while it is being given another: how it came to the one before
+	before    string       // its boot id when it became stale
+	given     given
+	reloading bool // it was given its configuration while it runs
+	again     bool // that changed meanwhile
 }
 
 type (
@@ -131,18 +138,31 @@ func (g *gateway) processStarted(ctx actor.Context, m started) {
 	if m.endpoint.PID != g.managed.endpoint.PID {
 		g.managed.cold = !m.endpoint.Adopted
 		if !m.endpoint.Adopted {
-			g.managed.stale = false
-			g.managed.starts = append(g.managed.starts, time.Now())
+			g.newProcess()
 		}
 		g.awaitExit(ctx, m.endpoint.PID)
 	}
 	g.managed.up, g.managed.endpoint = true, m.endpoint
+	if m.endpoint.Adopted && m.endpoint.Stale {
+		g.outdated()
+	}
 	g.status.PID = m.endpoint.PID
 	g.cfg.Logger.Info("gateway process is up", slog.Int("pid", m.endpoint.PID), slog.Bool("adopted", m.endpoint.Adopted))
 	if g.managed.stopping {
 		return
 	}
 	g.dial(ctx)
+}
+
+// newProcess: it was started with what is wanted now.
+func (g *gateway) newProcess() {
+	g.managed.starts = append(g.managed.starts, time.Now())
+	g.managed.stale, g.misfit, g.managed.given = false, "", given{}
+	how := ConfigStarted
+	if g.managed.uptake == ConfigRestarting {
+		how = ConfigRestarted
+	}
+	g.managed.uptake = how
 }
 
 // awaitExit waits for the end of a process on a goroutine that ends with it or
@@ -238,6 +258,10 @@ func (g *gateway) afterStop(ctx actor.Context) {
 	case state == messages.GatewayQuarantined, state == messages.GatewayRegistered:
 		g.connect(ctx)
 	default: // one that is to drain does so once it is known to be well
-		g.unreachable(ctx, "the gateway process is being restarted", 0)
+		words := "the gateway process is being restarted"
+		if g.managed.uptake == ConfigRestarting {
+			words += " for its new configuration"
+		}
+		g.unreachable(ctx, words, 0)
 	}
 }

@@ -37,6 +37,7 @@ type Snapshot struct {
 	Running []RunInfo
 	Reduced string // why the window is smaller than configured, empty otherwise
 	Away    time.Time
+	Config  ConfigUptake // managed: how the process came to its configuration
 }
 
 // RunInfo is one claim that the gateway holds.
@@ -93,8 +94,6 @@ func (g *gateway) resume(ctx actor.Context) {
 	}
 	switch {
 	case !g.loaded, g.managed.stopping: // it is started afterwards
-	case g.managed.stale && g.managed.up:
-		g.stopProcess(ctx) // the drain did not come to its end
 	case g.link != nil && g.open:
 		switch g.status.State {
 		case messages.GatewayDraining, messages.GatewayDrained:
@@ -102,6 +101,7 @@ func (g *gateway) resume(ctx actor.Context) {
 		}
 		g.demand(ctx)
 		g.sweep(ctx)
+		g.refresh(ctx) // what came during a drain that did not come to its end
 	case g.status.State == messages.GatewayDrained:
 		g.connect(ctx)
 	}
@@ -175,24 +175,30 @@ func (g *gateway) configure(ctx actor.Context, gw messages.Gateway) {
 	if g.cfg.Process != nil && gw.Managed != nil {
 		g.cfg.Process.Configure(gw)
 	}
-	if changed := !reflect.DeepEqual(gw.Managed, old.Managed); changed || gw.URL != old.URL {
-		g.managed.stale = g.managed.stale || changed
+	changed := !reflect.DeepEqual(gw.Managed, old.Managed)
+	if changed || gw.URL != old.URL {
 		g.managed.renewed = g.managed.renewed || changed && (g.managed.up || g.managed.stopping)
 		g.pauses.lift() // it may have another key now
+	}
+	if changed || gw.Managed != nil && gw.MaxConcurrency != old.MaxConcurrency {
+		g.outdated()
+		g.misfit = ""
 	}
 	drained := g.draining || g.status.State == messages.GatewayDrained // its next start reads it
 	if (gw.Home != old.Home || gw.Node != old.Node) && g.loaded && g.link == nil && !drained && !g.removed {
 		g.attempts, g.managed.starts, g.managed.stale = 0, nil, false // its new home starts it as it is wanted now
 		g.connect(ctx)
-	} else if gw.URL != old.URL || gw.Token != old.Token || !drained && g.managed.stale {
+	} else if gw.URL != old.URL || gw.Token != old.Token {
 		g.restart(ctx)
+	} else {
+		g.refresh(ctx)
 	}
 	g.demand(ctx)
 }
 
 func (g *gateway) snapshot() Snapshot {
 	g.status.Window, g.status.Running = g.size(), g.held()
-	s := Snapshot{Status: g.status, Reduced: g.reduced(), Away: g.since}
+	s := Snapshot{Status: g.status, Reduced: g.reduced(), Away: g.since, Config: g.managed.uptake}
 	for _, c := range g.claims {
 		s.Running = append(s.Running, RunInfo{Ref: c.ref, Session: c.task.Session, Failing: c.failing})
 	}

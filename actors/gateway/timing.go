@@ -15,6 +15,8 @@ type Timing struct {
 	StableAfter   time.Duration // a connection that lived this long resets the pause
 	CallTimeout   time.Duration // one read or abort
 	WarmUp        time.Duration // the first turn of a managed process, before it gets work
+	Reload        time.Duration // a living process takes a new configuration, or is started again
+	ReloadLook    time.Duration // pause between two looks at that
 	StopTimeout   time.Duration // drain of a managed process (its own budget is 315 s)
 	RetryWindow   time.Duration // starts of a managed process are counted in it
 	RetryLimit    int           // more starts than this: QUARANTINED
@@ -28,7 +30,7 @@ type Timing struct {
 var DefaultTiming = Timing{
 	Tick: time.Second, Health: 5 * time.Second,
 	ReconnectMin: 250 * time.Millisecond, ReconnectMax: 30 * time.Second, StableAfter: 5 * time.Second,
-	CallTimeout: 15 * time.Second, WarmUp: 90 * time.Second, StopTimeout: 330 * time.Second,
+	CallTimeout: 15 * time.Second, WarmUp: 90 * time.Second, Reload: 30 * time.Second, ReloadLook: 500 * time.Millisecond, StopTimeout: 330 * time.Second,
 	RetryWindow: 10 * time.Minute, RetryLimit: 10,
 	SessionWindow: 10 * time.Minute, SessionLimit: 5, SessionDelay: 500 * time.Millisecond,
 	Session: session.DefaultTiming,
@@ -39,6 +41,7 @@ func (t Timing) withDefaults() Timing {
 	for _, f := range []struct{ v, d *time.Duration }{
 		{&t.Tick, &d.Tick}, {&t.Health, &d.Health}, {&t.ReconnectMin, &d.ReconnectMin}, {&t.ReconnectMax, &d.ReconnectMax},
 		{&t.StableAfter, &d.StableAfter}, {&t.CallTimeout, &d.CallTimeout}, {&t.WarmUp, &d.WarmUp}, {&t.StopTimeout, &d.StopTimeout},
+		{&t.Reload, &d.Reload}, {&t.ReloadLook, &d.ReloadLook},
 		{&t.RetryWindow, &d.RetryWindow}, {&t.SessionWindow, &d.SessionWindow}, {&t.SessionDelay, &d.SessionDelay},
 	} {
 		if *f.v == 0 {

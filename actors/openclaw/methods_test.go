@@ -109,6 +109,7 @@ func calls(c *Conn) map[string]func(context.Context) error {
 		"system.info":               func(ctx context.Context) error { return drop(c.SystemInfo(ctx)) },
 		"health":                    func(ctx context.Context) error { return drop(c.Health(ctx)) },
 		"diagnostics.lanes":         func(ctx context.Context) error { return drop(c.Lanes(ctx)) },
+		"config.get":                func(ctx context.Context) error { return drop(c.ConfigState(ctx)) },
 		"gateway.identity.get":      func(ctx context.Context) error { return drop(c.Identity(ctx)) },
 		"gateway.suspend.prepare":   func(ctx context.Context) error { return drop(c.SuspendPrepare(ctx, "q")) },
 		"gateway.suspend.status":    func(ctx context.Context) error { return drop(c.SuspendStatus(ctx, "q")) },

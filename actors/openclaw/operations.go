@@ -2,7 +2,9 @@ package openclaw
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"strings"
 	"time"
 )
 
@@ -254,4 +256,74 @@ func (c *Conn) RestartRequest(ctx context.Context, reason string) (string, error
 		return "", &AnswerError{Method: "gateway.restart.request", Problem: "not ok: " + clean(w.Status, 64)}
 	}
 	return clean(w.Status, 32), nil
+}
+
+// ConfigState is what a gateway says of its configuration file. Its hashes are
+// keyed: they can only be compared with each other, in one life of a gateway.
+type ConfigState struct {
+	Hash     string // of the file's bytes, as the gateway saw it last
+	Revision string // of what the file says, empty: it is not valid
+	Applied  string // of what the gateway runs with; empty: this version does not tell
+	Problem  string // why the file is not valid, empty: it is
+}
+
+// Current reports whether the gateway runs with what its file says.
+func (s ConfigState) Current() bool { return s.Revision != "" && s.Revision == s.Applied }
+
+// ConfigState reads how far the gateway is with its configuration file, which
+// it watches. Its answer holds the configuration several times over.
+func (c *Conn) ConfigState(ctx context.Context) (ConfigState, error) {
+	return ask(ctx, c, "config.get", nil, int(c.cfg.MaxFrame), func(b []byte) (ConfigState, error) {
+		return decodeConfigState(b, c.cfg.MaxDepth)
+	})
+}
+
+func decodeConfigState(b []byte, depth int) (ConfigState, error) {
+	var s ConfigState
+	valid := false
+	issue := "it is not valid"
+	it := object(b, depth)
+	for it.next() {
+		switch string(it.key) {
+		case "hash":
+			s.Hash = shortText(it.val)
+		case "configRevisionHash":
+			s.Revision = shortText(it.val)
+		case "appliedConfigHash":
+			s.Applied = shortText(it.val)
+		case "valid":
+			valid = string(it.val) == "true"
+		case "issues":
+			issue = firstIssue(it.val, issue)
+		}
+	}
+	switch {
+	case it.err != nil:
+		return s, it.err
+	case s.Hash == "":
+		return s, errNoHash
+	case !valid:
+		s.Problem = issue
+	}
+	return s, nil
+}
+
+var errNoHash = errors.New("no hash member")
+
+func shortText(b []byte) string {
+	v, _ := text(b) // anything else is no hash
+	return clean(v, maxShortText)
+}
+
+// firstIssue says why a configuration is not valid; otherwise stands for a list
+// that cannot be read.
+func firstIssue(b []byte, otherwise string) string {
+	var issues []struct {
+		Path    string `json:"path"`
+		Message string `json:"message"`
+	}
+	if len(b) > maxSmall || json.Unmarshal(b, &issues) != nil || len(issues) == 0 {
+		return otherwise
+	}
+	return clean(strings.TrimPrefix(issues[0].Path+": "+issues[0].Message, ": "), maxErrText)
 }

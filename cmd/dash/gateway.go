@@ -43,6 +43,12 @@ var gatewayColumns = []column[api.Gateway]{
 		}
 		return strings.TrimSpace("yes " + strings.Join(v.Managed.Command, " "))
 	}},
+	{name: "CONFIG", wide: true, value: func(v api.Gateway) string {
+		if v.Managed == nil {
+			return ""
+		}
+		return string(deref(v.Managed.ConfigState))
+	}},
 	{name: "WEIGHT", wide: true, value: func(v api.Gateway) string { return fmt.Sprint(v.Weight) }},
 	{name: "PORT", wide: true, value: func(v api.Gateway) string {
 		if v.Managed == nil {

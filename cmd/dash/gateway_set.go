@@ -27,7 +27,7 @@ func gatewaySetCommand(t *terminal) *cobra.Command {
 	var flags *cobra.Command
 	c := verb(t, &cobra.Command{
 		Use: "set ID", Short: "Change a gateway's settings", Args: exactArgs("a gateway id"), ValidArgsFunction: completeGateways(t),
-		Long: "Only what is given changes, and what runs at the gateway goes on. A new URL or token makes Dash\nconnect anew, also to a gateway that was quarantined for the old one. A new --config of a managed\ngateway takes effect when its runs have ended and Dash has started it again.\n" +
+		Long: "Only what is given changes, and what runs at the gateway goes on. A new URL or token makes Dash\nconnect anew, also to a gateway that was quarantined for the old one. A managed gateway takes\na new --config or --max-concurrency while it runs where it can, else Dash restarts it when its runs\nhave ended: `dash gateway show ID` says which (CONFIG). One that it refuses leaves it at work with\nthe one before.\n" +
 			"A gateway that only one node can reach (managed, or on a loopback URL) has that node as its home.\nWhen the home is lost for good, --here makes the node that works its home, --node another one that\nis alive. Be sure: what the lost home still runs is not known, and would run a second time.\n" +
 			"Somebody else's change in between is not overwritten: the command then exits 4.",
 		Example: "  dash gateway set gw-1 --max-concurrency 4 --region eu\n" +

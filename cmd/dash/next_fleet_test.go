@@ -229,6 +229,7 @@ func followManaged(t *testing.T, p *person) {
 	drillUntil(t, "the gateway has the configuration", func() bool {
 		return holds(t, filepath.Dir(p.node.keyFile), "m-1", "fake-2")
 	})
+	p.until(t, `(?m)^config\s+hot$`, "gateway", "show", "m-1")
 	order(`{"provider_fail_rate":0}`)
 	p.types(t, exitOK, "task", "submit", "--pool", "own", "--message", "x", "--wait")
 	p.until(t, "m-1 +ready", "gateway", "list")

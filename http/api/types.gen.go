@@ -71,6 +71,36 @@ func (e HealthStatus) Valid() bool {
 	}
 }
 
+// Defines values for ManagedConfigState.
+const (
+	ManagedConfigStateApplying   ManagedConfigState = "applying"
+	ManagedConfigStateHot        ManagedConfigState = "hot"
+	ManagedConfigStateRefused    ManagedConfigState = "refused"
+	ManagedConfigStateRestarted  ManagedConfigState = "restarted"
+	ManagedConfigStateRestarting ManagedConfigState = "restarting"
+	ManagedConfigStateStarted    ManagedConfigState = "started"
+)
+
+// Valid indicates whether the value is a known member of the ManagedConfigState enum.
+func (e ManagedConfigState) Valid() bool {
+	switch e {
+	case ManagedConfigStateApplying:
+		return true
+	case ManagedConfigStateHot:
+		return true
+	case ManagedConfigStateRefused:
+		return true
+	case ManagedConfigStateRestarted:
+		return true
+	case ManagedConfigStateRestarting:
+		return true
+	case ManagedConfigStateStarted:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for OnUnknown.
 const (
 	OnUnknownHold    OnUnknown = "hold"
@@ -773,11 +803,17 @@ type Labels = map[string]string
 
 // Managed defines model for Managed.
 type Managed struct {
-	Command  []string `json:"command"`
-	EnvNames []string `json:"env_names"`
-	Port     *int     `json:"port"`
-	StateDir *string  `json:"state_dir"`
+	Command []string `json:"command"`
+
+	// ConfigState how its process came to its configuration: it was started with it, is being given it, took it while it ran, is to be restarted for it after its runs, was restarted for it, or refused it and goes on with the one before (the reason says why). Null when that is not known, as of a process that an earlier life of Dash started, or on a node that stands by
+	ConfigState *ManagedConfigState `json:"config_state"`
+	EnvNames    []string            `json:"env_names"`
+	Port        *int                `json:"port"`
+	StateDir    *string             `json:"state_dir"`
 }
+
+// ManagedConfigState how its process came to its configuration: it was started with it, is being given it, took it while it ran, is to be restarted for it after its runs, was restarted for it, or refused it and goes on with the one before (the reason says why). Null when that is not known, as of a process that an earlier life of Dash started, or on a node that stands by
+type ManagedConfigState string
 
 // MoveSession defines model for MoveSession.
 type MoveSession struct {
@@ -1344,7 +1380,7 @@ type UpdateGateway struct {
 	// Labels names match `^[A-Za-z0-9._/-]{1,63}$`
 	Labels *Labels `json:"labels,omitempty"`
 
-	// Managed of a gateway that Dash starts; needs the permission admin over all tenants. It takes effect with the next start of its process: Dash restarts it when its runs have ended
+	// Managed of a gateway that Dash starts; needs the permission admin over all tenants. Its process takes a new config while it runs, as far as OpenClaw can; for the rest, and for command and env, Dash restarts it when its runs have ended. One that it refuses leaves it at work with the one before, degraded, with the reason
 	Managed        *UpdateManaged `json:"managed,omitempty"`
 	MaxConcurrency *int           `json:"max_concurrency,omitempty"`
 
@@ -1358,7 +1394,7 @@ type UpdateGateway struct {
 	Weight *int    `json:"weight,omitempty"`
 }
 
-// UpdateManaged of a gateway that Dash starts; needs the permission admin over all tenants. It takes effect with the next start of its process: Dash restarts it when its runs have ended
+// UpdateManaged of a gateway that Dash starts; needs the permission admin over all tenants. Its process takes a new config while it runs, as far as OpenClaw can; for the rest, and for command and env, Dash restarts it when its runs have ended. One that it refuses leaves it at work with the one before, degraded, with the reason
 type UpdateManaged struct {
 	// Command absolute program and arguments
 	Command *[]string `json:"command,omitempty"`

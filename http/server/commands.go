@@ -142,6 +142,9 @@ type QueueClass struct {
 type Gateway struct {
 	Config messages.Gateway
 	Status messages.GatewayStatus
+	// ConfigState is how a managed one's process came to its configuration;
+	// empty: not known.
+	ConfigState string
 }
 
 // GatewayChange lists the fields that change; nil leaves one as it is.

@@ -129,7 +129,8 @@ func viewGateway(g Gateway) api.Gateway {
 			names = append(names, n)
 		}
 		slices.Sort(names)
-		v.Managed = &api.Managed{Command: list(m.Command), Port: nonZero(m.Port), StateDir: text(m.StateDir), EnvNames: names}
+		v.Managed = &api.Managed{Command: list(m.Command), Port: nonZero(m.Port), StateDir: text(m.StateDir), EnvNames: names,
+			ConfigState: (*api.ManagedConfigState)(text(g.ConfigState))}
 	}
 	return v
 }

@@ -64,7 +64,7 @@ func TestLive(t *testing.T) {
 	}
 	t.Logf("OpenClaw %s at %s", g.Version(), g.URL())
 	adaptertest.Run(t, adaptertest.Target{
-		URL: g.URL(), Token: g.Token(), Version: g.Version(), MaxConcurrent: liveLanes,
+		URL: g.URL(), Token: g.Token(), Version: g.Version(), MaxConcurrent: liveLanes, ConfigPath: g.ConfigPath(),
 		Unit: 6 * time.Second, Rerun: 60 * time.Second,
 		Kill:      func(context.Context) error { return g.Kill() },
 		Start:     g.Start,

@@ -4,6 +4,7 @@ package adaptertest_test
 
 import (
 	"context"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -21,9 +22,10 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func TestSim(t *testing.T) {
 	t.Parallel()
 	const lanes, version = 3, "2026.9.6"
+	path := filepath.Join(t.TempDir(), "openclaw.json")
 	g, err := openclawtest.New(openclawtest.Config{
 		Token: "simulated-token-0123456789", MaxConcurrent: lanes, Version: version, TimeScale: 0.1,
-		StateDir: t.TempDir(),
+		StateDir: t.TempDir(), ConfigPath: path,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -38,7 +40,7 @@ func TestSim(t *testing.T) {
 	}
 	drained := make(chan error, 1)
 	adaptertest.Run(t, adaptertest.Target{
-		URL: g.URL(), Token: messages.Secret(g.Token()), Version: version, MaxConcurrent: lanes,
+		URL: g.URL(), Token: messages.Secret(g.Token()), Version: version, MaxConcurrent: lanes, ConfigPath: path,
 		Unit: 700 * time.Millisecond, Rerun: 8 * time.Second,
 		Kill:  func(context.Context) error { g.Crash(); return nil },
 		Start: g.Start,

@@ -23,6 +23,8 @@ type Target struct {
 	MaxConcurrent int
 	// Unit is a model call long enough to act in the middle of it.
 	Unit time.Duration
+	// ConfigPath is the configuration file that the gateway watches.
+	ConfigPath string
 	// Rerun is how long after its start a gateway may take to begin the re-run
 	// of an interrupted turn, doubled for slow machines.
 	Rerun time.Duration
@@ -77,6 +79,9 @@ func Run(t *testing.T, target Target) {
 		{"crash/own_rerun", testCrashRerun},
 		{"crash/fence_and_resend", testFenceAndResend},
 		{"crash/finished_key", testFinishedKeyAfterRestart},
+		{"config/hot", testConfigHot},
+		{"config/refused", testConfigRefused},
+		{"config/restart", testConfigRestart},
 		{"stop/drain", testDrain},
 	} {
 		ok := t.Run(c.name, func(t *testing.T) {

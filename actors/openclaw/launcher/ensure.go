@@ -157,7 +157,7 @@ func (l *Launcher) owner(g *gateway, rec *record, ports ...int) *process {
 			continue
 		}
 		if id := environ(pid, envLaunchID); id != rec.LaunchID || rec.LaunchID == "" {
-			rec.LaunchID, rec.TokenPrint, rec.SpecPrint = id, "", ""
+			rec.LaunchID, rec.TokenPrint, rec.prints = id, "", prints{}
 			if id == "" {
 				rec.LaunchID = randomHex(16) // names nothing, so it finds nothing
 			}
@@ -253,7 +253,7 @@ func (l *Launcher) arrived(g *gateway, p *process, owner int, token messages.Sec
 			l.metrics.adoptions.Inc()
 		}
 	}
-	stale := pl == nil || rec.SpecPrint != pl.print || (!pl.token.Empty() && !token.Equal(pl.token.Reveal()))
+	stale := pl == nil || rec.stale(pl.prints) || (!pl.token.Empty() && !token.Equal(pl.token.Reveal()))
 	return Endpoint{URL: "ws://127.0.0.1:" + strconv.Itoa(rec.Port) + "/", Token: token, PID: p.pid, Adopted: adopted, Stale: stale}, nil
 }
 

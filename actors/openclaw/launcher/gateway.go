@@ -68,6 +68,7 @@ type gateway struct {
 	ready     bool
 	asked     bool // Stop or Kill was sent
 	forgotten bool
+	rewritten *rewritten // the configuration file that the living process was given
 	lastExit  *Exit
 	exits     chan Exit
 }
@@ -184,7 +185,7 @@ func (g *gateway) release() {
 // watch makes p the gateway's process and waits for its end in a goroutine.
 func (l *Launcher) watch(g *gateway, p *process, adopted bool) {
 	g.mu.Lock()
-	g.proc, g.adopted, g.ready, g.asked = p, adopted, false, false
+	g.proc, g.adopted, g.ready, g.asked, g.rewritten = p, adopted, false, false, nil
 	g.exits = make(chan Exit, 1)
 	exits := g.exits
 	g.mu.Unlock()

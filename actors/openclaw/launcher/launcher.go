@@ -68,7 +68,8 @@ type Endpoint struct {
 	// Adopted: the process was started by an earlier Dash process.
 	Adopted bool
 	// Stale: the process runs with an older command, environment,
-	// configuration or token than the Spec asks for; a restart applies it.
+	// configuration or token than the Spec asks for; Rewrite or a restart
+	// applies it.
 	Stale bool
 }
 

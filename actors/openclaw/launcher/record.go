@@ -22,18 +22,18 @@ const (
 // written before a start (PID 0: the intent) and again when the pid is known,
 // so that a process can be found whenever Dash dies.
 type record struct {
-	Version    int       `json:"version"`
-	Gateway    string    `json:"gateway"`
-	LaunchID   string    `json:"launch_id"` // random; DASH_LAUNCH_ID of the process
-	HostBootID string    `json:"host_boot_id"`
-	PID        int       `json:"pid"`
-	StartTicks uint64    `json:"start_ticks"` // field 22 of /proc/<pid>/stat
-	Port       int       `json:"port"`
-	TokenPrint string    `json:"token_fingerprint"` // HMAC of the token under launch_id
-	SpecPrint  string    `json:"spec_fingerprint"`
-	Command    []string  `json:"command"`
-	StartedAt  time.Time `json:"started_at"`
-	ReadyAt    time.Time `json:"ready_at,omitzero"` // zero: never seen ready
+	Version    int    `json:"version"`
+	Gateway    string `json:"gateway"`
+	LaunchID   string `json:"launch_id"` // random; DASH_LAUNCH_ID of the process
+	HostBootID string `json:"host_boot_id"`
+	PID        int    `json:"pid"`
+	StartTicks uint64 `json:"start_ticks"` // field 22 of /proc/<pid>/stat
+	Port       int    `json:"port"`
+	TokenPrint string `json:"token_fingerprint"` // HMAC of the token under launch_id
+	prints
+	Command   []string  `json:"command"`
+	StartedAt time.Time `json:"started_at"`
+	ReadyAt   time.Time `json:"ready_at,omitzero"` // zero: never seen ready
 }
 
 // readRecord returns the record of dir; ok is false when there is none that

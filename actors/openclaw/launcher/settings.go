@@ -27,8 +27,8 @@ type plan struct {
 	argv     []string
 	env      []string
 	settings map[string]any // the daemon's configuration without gateway.port and gateway.auth
-	print    string         // fingerprint of what the Spec asks for, without the token
-	port     int            // 0: choose
+	prints   prints
+	port     int // 0: choose
 	token    messages.Secret
 	secrets  []string // what the daemon's output may not be shown with
 }
@@ -56,14 +56,42 @@ func (l *Launcher) prepare(dir folder, spec Spec) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	// What is inherited from Dash's environment may differ with every start of Dash.
-	print, err := json.Marshal([]any{argv, spec.Managed.Env, settings, spec.Managed.Port})
+	p, err := printsOf(spec, settings)
 	if err != nil {
 		return nil, permanent(next.CorrectGatewayConfig, "the gateway's configuration cannot be written as JSON: %v", err)
 	}
-	sum := sha256.Sum256(print)
-	return &plan{argv: argv, env: env, settings: settings, print: hex.EncodeToString(sum[:16]), port: spec.Managed.Port, token: spec.Token,
+	return &plan{argv: argv, env: env, settings: settings, prints: p, port: spec.Managed.Port, token: spec.Token,
 		secrets: secretsIn(settings, spec.Managed.Env)}, nil
+}
+
+// prints are fingerprints of what a Spec asks for, without the token. Empty: not
+// known. What the node gives, its command and what is inherited from its
+// environment, is left out: it may differ with every start of Dash.
+type prints struct {
+	Start  string `json:"start_fingerprint"`  // command, environment and port: only a start takes them
+	Config string `json:"config_fingerprint"` // the configuration file, which the daemon watches
+}
+
+func printsOf(spec Spec, settings map[string]any) (prints, error) {
+	var p prints
+	for print, of := range map[*string]any{&p.Start: []any{spec.Managed.Command, spec.Managed.Env, spec.Managed.Port}, &p.Config: settings} {
+		b, err := json.Marshal(of)
+		if err != nil {
+			return p, err
+		}
+		sum := sha256.Sum256(b)
+		*print = hex.EncodeToString(sum[:16])
+	}
+	return p, nil
+}
+
+// restarts reports whether only a start brings what is wanted.
+func (p prints) restarts(wanted prints) bool { return p.Start != "" && p.Start != wanted.Start }
+
+// stale reports whether the process runs with something else than is wanted, as
+// far as that is known.
+func (p prints) stale(wanted prints) bool {
+	return p.restarts(wanted) || p.Config != "" && p.Config != wanted.Config
 }
 
 var secretName = regexp.MustCompile(`(?i)(key|token|secret|passw|credential|authorization)`)

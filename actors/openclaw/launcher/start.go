@@ -103,7 +103,7 @@ func (l *Launcher) launch(g *gateway, pl *plan, token messages.Secret) (*process
 	}
 	id := randomHex(16)
 	rec := record{Version: recordVersion, Gateway: g.id, LaunchID: id, HostBootID: boot, Port: port,
-		TokenPrint: printOf(token, id), SpecPrint: pl.print, Command: pl.argv, StartedAt: time.Now()}
+		TokenPrint: printOf(token, id), prints: pl.prints, Command: pl.argv, StartedAt: time.Now()}
 	if err := rec.write(g.dir); err != nil {
 		return nil, retryable(err, disk, "start gateway %s", g.id)
 	}

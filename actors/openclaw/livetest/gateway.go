@@ -142,6 +142,9 @@ func (g *Gateway) providers() object {
 
 func (g *Gateway) path(name string) string { return filepath.Join(g.opt.Dir, name) }
 
+// ConfigPath is the configuration file, which the gateway watches.
+func (g *Gateway) ConfigPath() string { return g.path("openclaw.json") }
+
 // URL is the WebSocket address.
 func (g *Gateway) URL() string { return "ws://127.0.0.1:" + strconv.Itoa(g.port) + "/" }
 

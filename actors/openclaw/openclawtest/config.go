@@ -76,6 +76,9 @@ type Config struct {
 	// MaxSessions, and that of all remembered results, policy as MaxFinished.
 	// Default 16 MiB.
 	MaxTranscriptBytes int
+	// ConfigPath is the configuration file, which the gateway writes when it is
+	// missing and watches; empty: the configuration is in memory alone.
+	ConfigPath string
 	// Faults are the faults in force from the start.
 	Faults Faults
 	// Log receives the ground truth; nil discards it.

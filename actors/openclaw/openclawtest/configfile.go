@@ -1,6 +1,7 @@
 package openclawtest
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -14,39 +15,55 @@ import (
 // configFile is the configuration a gateway reports and takes patches for.
 type configFile struct {
 	path string
-	tree map[string]any
-	save bool // write changes to path
+	tree map[string]any // what the gateway runs with
+	file seen
 }
 
-func (f *configFile) write(tree map[string]any) error {
-	if !f.save {
-		return nil
+// seen is the configuration file as it was seen last.
+type seen struct {
+	raw    []byte
+	tree   map[string]any      // nil: not valid
+	issues []map[string]string // why it is not
+}
+
+// write makes tree the configuration, in the file too where there is one.
+func (f *configFile) write(tree map[string]any, save bool) error {
+	raw := encode(tree)
+	if save {
+		tmp := f.path + ".new"
+		if err := os.WriteFile(tmp, raw, 0o600); err != nil {
+			return fmt.Errorf("write configuration: %w", err)
+		}
+		if err := os.Rename(tmp, f.path); err != nil {
+			return fmt.Errorf("write configuration: %w", err)
+		}
 	}
-	tmp := f.path + ".new"
-	if err := os.WriteFile(tmp, encode(tree), 0o600); err != nil {
-		return fmt.Errorf("write configuration: %w", err)
-	}
-	if err := os.Rename(tmp, f.path); err != nil {
-		return fmt.Errorf("write configuration: %w", err)
-	}
+	f.tree, f.file = tree, seen{raw: raw, tree: tree}
 	return nil
 }
 
 const redacted = "__OPENCLAW_REDACTED__"
 
 func newConfigFile(cfg Config) *configFile {
-	return &configFile{path: cfg.StateDir + "/openclaw.json", tree: map[string]any{
+	tree := map[string]any{
 		"gateway": map[string]any{"mode": "local", "bind": "loopback", "auth": map[string]any{"mode": "token", "token": cfg.Token}},
 		"agents": map[string]any{"defaults": map[string]any{
 			"model": map[string]any{"primary": "fake/fake-1"}, "maxConcurrent": float64(cfg.MaxConcurrent)}},
 		"plugins": map[string]any{"enabled": false},
-	}}
+	}
+	return &configFile{path: cmp.Or(cfg.ConfigPath, cfg.StateDir+"/openclaw.json"), tree: tree, file: seen{raw: encode(tree), tree: tree}}
 }
 
-func (f *configFile) hash() string {
-	sum := sha256.Sum256(encode(f.tree))
+func hashOf(b []byte) string {
+	sum := sha256.Sum256(b)
 	return hex.EncodeToString(sum[:])
 }
+
+// hash is that of the file's bytes, which a write must name.
+func (f *configFile) hash() string { return hashOf(f.file.raw) }
+
+// revision is that of what a configuration says.
+func revision(tree map[string]any) string { return "hmac-sha256:v1:" + hashOf(encode(tree)) }
 
 // shown is the tree with its secrets hidden.
 func shown(v any) any {
@@ -68,10 +85,14 @@ func shown(v any) any {
 
 func (c *conn) configGet(string, params) (any, *rpcError) {
 	f := c.g.config
-	tree := shown(f.tree)
+	tree := shown(f.file.tree)
 	raw := string(encode(tree))
-	return map[string]any{"path": f.path, "exists": true, "raw": raw, "parsed": tree, "config": tree, "hash": f.hash(),
-		"configRevisionHash": f.hash(), "valid": true, "issues": []any{}}, nil
+	out := map[string]any{"path": f.path, "exists": true, "raw": raw, "parsed": tree, "config": tree, "hash": f.hash(),
+		"configRevisionHash": revision(f.file.tree), "appliedConfigHash": revision(f.tree), "valid": true, "issues": []any{}}
+	if f.file.tree == nil {
+		out["valid"], out["issues"], out["configRevisionHash"] = false, f.file.issues, nil
+	}
+	return out, nil
 }
 
 // configPatch merges raw into the configuration; maxConcurrent takes effect at once.
@@ -96,10 +117,9 @@ func (c *conn) configPatch(_ string, p params) (any, *rpcError) {
 		return nil, &rpcError{Code: "INVALID_REQUEST", Message: "invalid config",
 			Details: map[string]any{"issues": []any{map[string]string{"path": "agents.defaults.maxConcurrent", "message": "expected integer >=1"}}}}
 	}
-	if err := f.write(merged); err != nil {
+	if err := f.write(merged, g.cfg.ConfigPath != ""); err != nil {
 		return nil, &rpcError{Code: "UNAVAILABLE", Message: err.Error()}
 	}
-	f.tree = merged
 	if limit > 0 {
 		g.limit = limit
 	}

@@ -164,6 +164,7 @@ func (g *Gateway) boot(ln net.Listener) error {
 			g.cfg.Logger.Error("simulated gateway stopped serving", "gateway", g.cfg.Name, "err", err)
 		}
 	})
+	g.bootConfig(l)
 	g.reclaim(l)
 	wait := max(g.scaled(g.cfg.StartupTime), g.warmUp)
 	g.warmUp = 0

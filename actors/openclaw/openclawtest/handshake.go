@@ -290,7 +290,7 @@ func (g *Gateway) hello(c *conn, scopes []string, deviceToken string) any {
 	snapshot := map[string]any{
 		"suspension": map[string]any{"phase": c.l.suspend.phase}, "presence": g.presence(c.l), "health": g.healthPayload(c.l),
 		"stateVersion": map[string]int{"presence": 1, "health": 1}, "uptimeMs": g.uptimeMs(),
-		"appliedConfigHash": "hmac-sha256:v1:" + g.config.hash(),
+		"appliedConfigHash": revision(g.config.tree),
 		"sessionDefaults":   map[string]any{"defaultAgentId": "main", "mainKey": "main", "mainSessionKey": mainSession, "scope": "per-sender"},
 		"authMode":          "token",
 	}

@@ -2,7 +2,6 @@ package openclawtest
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -76,18 +75,17 @@ func RunManaged(ctx context.Context, getenv func(string) string, logger *slog.Lo
 		logger.Error("gateway configuration refused", "err", err)
 		return exitConfig
 	}
-	return serveManaged(ctx, cfg, tree, getenv("OPENCLAW_CONFIG_PATH"), crashAfter, logger)
+	return serveManaged(ctx, cfg, crashAfter, logger)
 }
 
 // serveManaged serves until ctx ends or the gateway ends by itself; crashAfter
 // 0 means that it does not crash.
-func serveManaged(ctx context.Context, cfg Config, tree map[string]any, path string, crashAfter time.Duration, logger *slog.Logger) int {
+func serveManaged(ctx context.Context, cfg Config, crashAfter time.Duration, logger *slog.Logger) int {
 	g, err := New(cfg)
 	if err != nil {
 		logger.Error("gateway configuration refused", "err", err)
 		return exitConfig
 	}
-	g.config = &configFile{path: path, tree: tree, save: true}
 	g.exit = make(chan int, 1)
 	defer func() { _ = g.Stop(context.Background()) }() // Stop cannot fail
 	starting, cancel := context.WithTimeout(ctx, g.scaledMin(bindPatient, 100*time.Millisecond))
@@ -135,7 +133,8 @@ func managedConfig(getenv func(string) string) (Config, map[string]any, error) {
 	if err != nil {
 		return Config{}, nil, err
 	}
-	cfg := Config{StateDir: getenv("OPENCLAW_STATE_DIR"), Version: getenv("DASH_SIM_VERSION"), StartupTime: 2 * time.Second}
+	cfg := Config{StateDir: getenv("OPENCLAW_STATE_DIR"), Version: getenv("DASH_SIM_VERSION"), StartupTime: 2 * time.Second,
+		ConfigPath: getenv("OPENCLAW_CONFIG_PATH")}
 	if cfg.StateDir == "" {
 		return Config{}, nil, errors.New("OPENCLAW_STATE_DIR is not set; give the gateway a folder of its own")
 	}
@@ -209,14 +208,11 @@ func readTree(path string) (map[string]any, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read configuration: %w", err)
 	}
-	var tree map[string]any
-	if err := json.Unmarshal(data, &tree); err != nil {
-		return nil, fmt.Errorf("configuration %s: %w", path, err)
+	file := parseConfig(data)
+	if file.tree == nil {
+		return nil, fmt.Errorf("configuration %s: %s: %s", path, file.issues[0]["path"], file.issues[0]["message"])
 	}
-	if issues := configIssues(tree); len(issues) > 0 {
-		return nil, fmt.Errorf("configuration %s: %s: %s", path, issues[0]["path"], issues[0]["message"])
-	}
-	return tree, nil
+	return file.tree, nil
 }
 
 func lookup2(tree map[string]any, a, b string) any {

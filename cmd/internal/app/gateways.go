@@ -85,7 +85,7 @@ func (c gatewayCommands) shown(ctx context.Context, g messages.Gateway) server.G
 	out := server.Gateway{Config: g, Status: messages.GatewayStatus{ID: g.ID, Tenant: g.Tenant, State: messages.GatewayRegistered}}
 	if pid, ok := c.app.node.Gateway(g.ID); ok {
 		if s, ok := c.inspect(ctx, pid); ok {
-			out.Status = s.Status
+			out.Status, out.ConfigState = s.Status, string(s.Config)
 			return out
 		}
 	}

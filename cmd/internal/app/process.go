@@ -55,7 +55,7 @@ func (p *process) Ensure(ctx context.Context) (gateway.Endpoint, error) {
 		}
 		return gateway.Endpoint{}, err
 	}
-	return gateway.Endpoint{URL: e.URL, Token: e.Token, PID: e.PID, Adopted: e.Adopted}, nil
+	return gateway.Endpoint{URL: e.URL, Token: e.Token, PID: e.PID, Adopted: e.Adopted, Stale: e.Stale}, nil
 }
 
 const (
@@ -94,6 +94,19 @@ func (p *process) AwaitExit(ctx context.Context) bool {
 	case <-ctx.Done():
 		return false
 	}
+}
+
+// Rewrite implements gateway.Process.
+func (p *process) Rewrite(ctx context.Context) (gateway.Rewriting, error) {
+	did, err := p.launcher.Rewrite(ctx, p.spec())
+	return map[launcher.Rewriting]gateway.Rewriting{
+		launcher.Unneeded: gateway.FileUnneeded, launcher.Present: gateway.FileUnchanged, launcher.Written: gateway.FileWritten,
+	}[did], err
+}
+
+// Rewritten implements gateway.Process.
+func (p *process) Rewritten(ctx context.Context, taken bool) error {
+	return p.launcher.Rewritten(ctx, p.spec().ID, taken)
 }
 
 // Stop implements gateway.Process.
