@@ -60,6 +60,7 @@ const (
 	verifyPerTurn = 200
 	moveWithin    = 10 * time.Minute
 	storeRetry    = 500 * time.Millisecond
+	refusedRetry  = 5 * time.Minute // most between two tries of a step that the store can never take
 )
 
 func (c *Config) validate() error {

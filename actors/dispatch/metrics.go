@@ -17,7 +17,9 @@ type Metrics struct {
 	corrections *prometheus.CounterVec   // pool, what
 	stale       *prometheus.CounterVec   // pool, what
 	givenBack   *prometheus.CounterVec
-	stashed     prometheus.Counter
+
+	refusedSteps prometheus.Counter
+	stashed      prometheus.Counter
 
 	// Of tasks, start and run, looked up once.
 	states [numClasses][numStates]prometheus.Counter
@@ -59,9 +61,10 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			m.states[c][s] = m.tasks.WithLabelValues(c.String(), s.String())
 		}
 	}
+	m.refusedSteps = prometheus.NewCounter(prometheus.CounterOpts{Name: "dash_queue_refused_steps_total", Help: "Steps of tasks that the store said it can never take; each is tried again, at last every 5 minutes."})
 	m.givenBack = counter("dash_tasks_given_back_total", "Attempts given back: refused by the gateway, not sent, or taken from one that was away.", "reason")
 	if r != nil {
-		r.MustRegister(m.givenBack, m.depth, m.oldest, m.tasks, m.start, m.run, m.refused, m.corrections, m.stale, m.stashed)
+		r.MustRegister(m.givenBack, m.refusedSteps, m.depth, m.oldest, m.tasks, m.start, m.run, m.refused, m.corrections, m.stale, m.stashed)
 	}
 	return m
 }

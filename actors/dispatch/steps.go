@@ -1,6 +1,9 @@
 package dispatch
 
 import (
+	"log/slog"
+	"time"
+
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/dash-fleet/dash/actors/commit"
@@ -43,6 +46,7 @@ type change struct {
 	events   []*messages.Event
 	failFast bool
 	follows  bool // it stands or falls with the task's insert, which is under way
+	refusals int  // how often the store said that it can never take it
 	// then runs after the outcome was applied, before settle; ok says whether
 	// the step was made. It may be nil.
 	then func(ctx actor.Context, ok bool, err error)
@@ -79,7 +83,7 @@ func (b *broker) step(ctx actor.Context, e *entry, c *change) {
 func (b *broker) stepped(ctx actor.Context, e *entry, c *change, d commit.Done) {
 	if d.Err != nil && !c.failFast && !e.void {
 		// Nobody knows whether it was written: the same step again tells.
-		b.s.after(storeRetry, b.self, again{func(ctx actor.Context) { b.step(ctx, e, c) }})
+		b.s.after(b.retryAfter(e, c, d.Err), b.self, again{func(ctx actor.Context) { b.step(ctx, e, c) }})
 		return
 	}
 	e.busy = false
@@ -97,6 +101,21 @@ func (b *broker) stepped(ctx actor.Context, e *entry, c *change, d commit.Done) 
 	for _, m := range later {
 		b.command(ctx, m)
 	}
+}
+
+// retryAfter is when a step is made again that was not answered. One that the
+// store can never take is a bug of ours or of the store: it is said, and made
+// again more and more rarely, as another version may take it.
+func (b *broker) retryAfter(e *entry, c *change, err error) time.Duration {
+	if messages.CodeOf(err) != messages.CodeInvalid {
+		return storeRetry
+	}
+	b.s.Metrics.refusedSteps.Inc()
+	b.s.Logger.Error("the store can never take this step of a task", slog.String("task", e.row.ID),
+		slog.String("to", c.update.Task.State.String()), slog.Any("err", err))
+	delay := min(storeRetry<<min(c.refusals, 20), refusedRetry)
+	c.refusals++
+	return delay
 }
 
 // outcome applies what the store answered and reports whether the step was made.
