@@ -57,6 +57,7 @@ type App struct {
 	temporary  bool   // the data folder is removed in the end
 	home       home
 	yielding   atomic.Bool // it hands over: gateways that only it reaches get no work
+	census     census      // see there whose it is
 	courtesy   time.Time   // since when it lets a better home go first; of the duty goroutine
 	before     string      // the node that worked when this one last stood by; of the duty goroutine
 	engine     *engine

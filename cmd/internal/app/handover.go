@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/dash-fleet/dash/messages"
@@ -14,13 +15,17 @@ import (
 // use only while their home works. So a node hands over to one that stands by
 // and is the home of more gateways than itself: once that one has been there
 // for a while, and when no run is left at the gateways that only this node
-// reaches. Equals never hand over, so it does not go back and forth.
+// reaches. Of equals the one goes first whose gateways hold runs that nobody
+// reads: it was killed under them. A node that hands over leaves none behind, so
+// it does not go back and forth.
 
 // ErrHandOver ends a node's turn; started again, it stands by.
 var ErrHandOver = errors.New("the work goes to the node that is the home of more gateways")
 
 const (
 	handOverLook = 500 * time.Millisecond // pause between two looks
+	// countHomes is how long a count of gateways, and of the runs there, holds.
+	countHomes = 5 * time.Second
 	// handOverAfter is how long the other node must have been there.
 	handOverAfter = 3 * time.Second
 	// handOverCalm is how long no run must be looked for: until then the pools may
@@ -36,17 +41,26 @@ const (
 )
 
 // better returns the id of a node, other than this one, that is the home of
-// more gateways; empty: there is none.
-func (h home) better(self string, nodes []persistence.Node, gateways []messages.Gateway) string {
-	best, most := "", h.gateways(gateways)
+// more gateways, or of as many and with runs there that nobody reads, which this
+// one has not; empty: there is none.
+func (h home) better(self string, nodes []persistence.Node, gateways []messages.Gateway, unread func(home) bool) string {
+	own := h.gateways(gateways)
+	best, most, equal := "", own, ""
 	for _, n := range nodes {
 		other := home{node: nodeName(n.ID), id: n.Home}
 		if n.ID == self || other == h {
 			continue
 		}
-		if count := other.gateways(gateways); count > most {
+		count := other.gateways(gateways)
+		switch {
+		case count > most:
 			best, most = n.ID, count
+		case count == own && count > 0 && equal == "" && unread(other):
+			equal = n.ID
 		}
+	}
+	if best == "" && equal != "" && !unread(h) {
+		return equal
 	}
 	return best
 }
@@ -98,7 +112,7 @@ func (a *App) watchHomes(ctx context.Context) {
 			return
 		case <-t.C:
 		}
-		to, err := a.betterHome(ctx)
+		to, err := a.betterHome(ctx, true)
 		if err != nil {
 			continue // the lease tells of a store that is away
 		}
@@ -117,34 +131,82 @@ func (a *App) watchHomes(ctx context.Context) {
 	}
 }
 
-// betterHome looks at the nodes that the newest renewal saw.
-func (a *App) betterHome(ctx context.Context) (string, error) {
+// betterHome looks at the nodes that the newest renewal saw. While this node
+// works, the runs of its own home are read.
+func (a *App) betterHome(ctx context.Context, works bool) (string, error) {
 	nodes, _ := a.lease.others()
 	if len(nodes) < 2 {
 		return "", nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, leaseTTL)
 	defer cancel()
-	gateways, err := a.repos.Gateways.List(ctx)
+	bound, err := a.census.rows(ctx, a.repos.Gateways)
 	if err != nil {
 		return "", err
 	}
-	return a.home.better(a.nodeID, nodes, gateways), nil
+	return a.home.better(a.nodeID, nodes, bound, func(h home) bool {
+		return !(works && h == a.home) && a.census.unread(ctx, a.store, h)
+	}), nil
 }
+
+// census is what is known for a while of gateways that only their home reaches.
+// It belongs to one goroutine at a time: the one that waits for the work, then
+// the one that looks for a better home.
+type census struct {
+	at    time.Time
+	bound []messages.Gateway // only what tells their home
+	runs  map[home]bool      // whether their rows hold open runs
+}
+
+func (c *census) rows(ctx context.Context, repo persistence.Gateways) ([]messages.Gateway, error) {
+	if !c.at.IsZero() && time.Since(c.at) < countHomes {
+		return c.bound, nil
+	}
+	all, err := repo.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c.at, c.bound, c.runs = time.Now(), nil, map[home]bool{}
+	for _, g := range all {
+		if g.HomeBound() {
+			c.bound = append(c.bound, messages.Gateway{ID: g.ID, Managed: &messages.Managed{}, Node: g.Node, Home: g.Home})
+		}
+	}
+	return c.bound, nil
+}
+
+// unread reports whether a home that does not work has runs at its gateways. A
+// store that does not answer says no: the next count asks again.
+func (c *census) unread(ctx context.Context, store persistence.Store, h home) bool {
+	if known, ok := c.runs[h]; ok {
+		return known
+	}
+	c.runs[h] = slices.ContainsFunc(c.bound, func(g messages.Gateway) bool {
+		if !h.keeps(&g) {
+			return false
+		}
+		open, _, err := store.Tasks(ctx, persistence.TaskFilter{Gateway: g.ID, States: atGateway}, "", 1)
+		return err == nil && len(open) > 0
+	})
+	return c.runs[h]
+}
+
+// atGateway are the states of a task whose run a gateway holds.
+var atGateway = []messages.TaskState{messages.Claimed, messages.Running, messages.Recovering, messages.Cancelling}
 
 // ownRuns counts the tasks at gateways that the next node cannot reach. They
 // get no others meanwhile, see fleet.yielding.
 func (a *App) ownRuns(ctx context.Context) int {
 	ctx, cancel := context.WithTimeout(ctx, leaseTTL)
 	defer cancel()
-	gateways, err := a.repos.Gateways.List(ctx)
+	bound, err := a.census.rows(ctx, a.repos.Gateways)
 	if err != nil {
 		return 1 // nobody knows
 	}
 	c := gatewayCommands{newCommands(a)}
 	n := 0
-	for _, g := range gateways {
-		if pid, ok := a.node.Gateway(g.ID); ok && g.HomeBound() && a.home.keeps(&g) {
+	for _, g := range bound {
+		if pid, ok := a.node.Gateway(g.ID); ok && a.home.keeps(&g) {
 			if s, ok := c.inspect(ctx, pid); !ok || s.Status.Running > 0 {
 				n++
 			}
@@ -164,7 +226,7 @@ func (a *App) courteous(ctx context.Context) (string, bool) {
 	if !a.engine.shared {
 		return "", false
 	}
-	who, err := a.betterHome(ctx)
+	who, err := a.betterHome(ctx, false)
 	if err != nil || who == "" {
 		a.courtesy = time.Time{}
 		return "", false

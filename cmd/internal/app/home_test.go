@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -49,7 +50,7 @@ func TestHomeKeepsItsGateways(t *testing.T) {
 }
 
 // TestBetterHome: only a node that is the home of more gateways is worth a
-// hand-over; nothing goes back and forth between equals.
+// hand-over, or an equal one with runs that nobody reads; nothing goes back and forth.
 func TestBetterHome(t *testing.T) {
 	t.Parallel()
 	const tail = "-0123456789ab"
@@ -63,21 +64,26 @@ func TestBetterHome(t *testing.T) {
 	for _, c := range []struct {
 		name     string
 		gateways []messages.Gateway
+		unread   []string
 		want     string
 	}{
-		{"nobody has any", at(), ""},
-		{"this one has most", at("h1", "h1", "h2"), ""},
-		{"equals", at("h1", "h2"), ""},
-		{"another has more", at("h1", "h2", "h2"), "b" + tail},
-		{"the most of all", at("h2", "h3", "h3"), "c" + tail},
-		{"a dead home", at("h9", "h9"), ""},
-		{"unclaimed, by name", append(at(), messages.Gateway{Managed: &messages.Managed{}, Node: "c"}), "c" + tail},
+		{"nobody has any", at(), []string{"h2"}, ""},
+		{"this one has most", at("h1", "h1", "h2"), []string{"h2"}, ""},
+		{"equals", at("h1", "h2"), nil, ""},
+		{"an equal was killed under its runs", at("h1", "h2", "h3"), []string{"h3"}, "c" + tail},
+		{"both were", at("h1", "h2"), []string{"h1", "h2"}, ""},
+		{"an equal was, and another has more", at("h1", "h2", "h3", "h3"), []string{"h2"}, "c" + tail},
+		{"another has more", at("h1", "h2", "h2"), nil, "b" + tail},
+		{"the most of all", at("h2", "h3", "h3"), nil, "c" + tail},
+		{"a dead home", at("h9", "h9"), []string{"h9"}, ""},
+		{"unclaimed, by name", append(at(), messages.Gateway{Managed: &messages.Managed{}, Node: "c"}), nil, "c" + tail},
 	} {
-		if got := (home{node: "a", id: "h1"}).better("a"+tail, nodes, c.gateways); got != c.want {
+		unread := func(h home) bool { return slices.Contains(c.unread, h.id) }
+		if got := (home{node: "a", id: "h1"}).better("a"+tail, nodes, c.gateways, unread); got != c.want {
 			t.Errorf("%s: %q, want %q", c.name, got, c.want)
 		}
 	}
-	if got := (home{node: "a", id: "h1"}).better("a"+tail, nodes[:1], at("h2")); got != "" {
+	if got := (home{node: "a", id: "h1"}).better("a"+tail, nodes[:1], at("h2"), func(home) bool { return true }); got != "" {
 		t.Errorf("alone: %q", got)
 	}
 }

@@ -163,7 +163,7 @@ func (a *App) standBy(ctx context.Context, err error) {
 	var yield *yieldError
 	switch {
 	case errors.As(err, &yield):
-		now.Message = "this node stands by: it lets node " + a.named(yield.to) + ", the home of more gateways, go first"
+		now.Message = "this node stands by: it lets node " + a.named(yield.to) + ", the home of more gateways or of runs that nobody reads, go first"
 		now.NextStep = next.TryAgain
 	case errors.Is(err, persistence.ErrOwned):
 		owner, _ := a.worker(ctx)
