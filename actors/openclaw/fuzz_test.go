@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 // depthOf is the nesting of a valid JSON text.
@@ -138,6 +139,75 @@ func FuzzPayloads(f *testing.F) {
 		_ = a.problem()
 		if e := decodeError("x", b, 8, c.clean); e.Code == "" || e.Message == "" || e.RetryAfter < 0 || e.RetryAfter > maxRetryAfter {
 			t.Errorf("error %+v", e)
+		}
+	})
+}
+
+// FuzzWords: a JSON string is decoded as encoding/json does it, but for NUL, and
+// cut between characters, with its whole length.
+func FuzzWords(f *testing.F) {
+	for _, s := range []string{`"x"`, `"\u00e4\ud83d\ude00\ud83d\n"`, `"\u0000a"`, `"日本語"`, `"\"\\\/"`, `"\ud83dx"`, `"\x"`, "\"\xff\"", `7`} {
+		f.Add([]byte(s), 4)
+	}
+	f.Fuzz(func(t *testing.T, b []byte, limit int) {
+		limit = min(max(limit, 0), 1<<16)
+		got, cut, ok := quoted(b, limit)
+		if len(got) > limit || !utf8.ValidString(got) || strings.IndexByte(got, 0) >= 0 {
+			t.Fatalf("%q of %q, at most %d", got, b, limit)
+		}
+		var want string
+		if json.Unmarshal(b, &want) != nil || len(b) == 0 || b[0] != '"' || b[len(b)-1] != '"' {
+			return
+		}
+		want = strings.ReplaceAll(want, "\x00", "\uFFFD")
+		switch {
+		case !ok:
+			t.Fatalf("%q was not decoded", b)
+		case cut == 0 && got != want, cut != 0 && (cut != len(want) || !strings.HasPrefix(want, got) || len(want) <= limit):
+			t.Fatalf("%q is %q, cut from %d; want %q", b, got, cut, want)
+		case cut != 0 && len(got)+utf8.UTFMax <= limit:
+			t.Fatalf("%q was cut to %q, %d are allowed", b, got, limit)
+		}
+	})
+}
+
+// FuzzHistory: a history is read whole or not at all, within its bounds, and finds
+// what a decoder that takes everything finds.
+func FuzzHistory(f *testing.F) {
+	for _, s := range []string{
+		`{"messages":[]}`, `{"messages":null}`,
+		`{"sessionId":"s","messages":[{"role":"user","content":"q","idempotencyKey":"r:user"},{"role":"assistant","content":[{"type":"text","text":"a"},{"text":null},7],"stopReason":"stop","timestamp":1795286082130,"__openclaw":{"runId":"r"}}],"hasMore":true}`,
+		`{"messages":[{"role":"assistant","content":"x","idempotencyKey":"r:terminal-error"}],"pendingInputs":{"items":[{"runId":"r","state":"interrupted"}]},"inFlightRun":{"runId":"r","text":"so"},"sessionInfo":{"hasActiveRun":true}}`,
+		`{"messages":[{"role":"custom","customType":"run-failed-before-reply"},{},{"role":7}]}`, `{"messages":[1]}`,
+	} {
+		f.Add([]byte(s), 8)
+	}
+	f.Fuzz(func(t *testing.T, b []byte, maxText int) {
+		maxText = min(max(maxText, 1), 1<<12)
+		const limit = 20
+		h, err := decodeHistory(b, DefaultMaxDepth, limit, maxText)
+		if err != nil {
+			return
+		}
+		sum := 0
+		for _, item := range h.Items {
+			sum += len(item.Text)
+			if item.Role == "assistant" && len(item.Text) > maxText || len(item.RunID) > maxRunID || len(item.By) > maxRunID {
+				t.Fatalf("item %+v", item)
+			}
+			if (item.CutFrom != 0) != (item.CutFrom > len(item.Text)) {
+				t.Fatalf("%d bytes, cut from %d", len(item.Text), item.CutFrom)
+			}
+		}
+		if len(h.Items) > limit || sum > maxHistoryTexts*maxText || len(h.Pending) > maxHistory {
+			t.Fatalf("%d items with %d bytes, %d pending", len(h.Items), sum, len(h.Pending))
+		}
+		var all struct {
+			Messages []json.RawMessage `json:"messages"`
+		}
+		// encoding/json takes members whose names differ in case.
+		if json.Unmarshal(b, &all) == nil && bytes.Count(bytes.ToLower(b), []byte("messages")) == 1 && len(all.Messages) != len(h.Items) {
+			t.Fatalf("%d items of %d", len(h.Items), len(all.Messages))
 		}
 	})
 }

@@ -66,24 +66,26 @@ func TestForeignInputsAreIgnored(t *testing.T) {
 // before it read the session of a connection, and says nothing after Release.
 func TestAnyInputs(t *testing.T) {
 	t.Parallel()
-	rapid.Check(t, func(t *rapid.T) {
-		task := claimedTask()
-		fresh := rapid.Bool().Draw(t, "fresh")
-		if !fresh {
-			task.State = rapid.SampledFrom([]messages.TaskState{messages.Claimed, messages.Running, messages.Recovering,
-				messages.Cancelling, messages.Held}).Draw(t, "state")
-			task.BootID = rapid.SampledFrom([]string{"", "b1", "b2"}).Draw(t, "boot")
-		}
-		sess := idleSession()
-		if rapid.Bool().Draw(t, "throwAway") {
-			sess, task.Session = nil, ""
-		}
-		p := probe{run: Start(task, sess, "", fresh), now: t0, readOn: map[Conn]bool{}, armed: map[TimerKind]bool{}}
-		for range rapid.IntRange(1, 60).Draw(t, "inputs") {
-			p.now = p.now.Add(time.Duration(rapid.IntRange(0, 40).Draw(t, "pause")) * time.Second)
-			p.feed(t, p.draw(t))
-		}
-	})
+	rapid.Check(t, anyInputs)
+}
+
+func anyInputs(t *rapid.T) {
+	task := claimedTask()
+	fresh := rapid.Bool().Draw(t, "fresh")
+	if !fresh {
+		task.State = rapid.SampledFrom([]messages.TaskState{messages.Claimed, messages.Running, messages.Recovering,
+			messages.Cancelling, messages.Held}).Draw(t, "state")
+		task.BootID = rapid.SampledFrom([]string{"", "b1", "b2"}).Draw(t, "boot")
+	}
+	sess := idleSession()
+	if rapid.Bool().Draw(t, "throwAway") {
+		sess, task.Session = nil, ""
+	}
+	p := probe{run: Start(task, sess, "", fresh), now: t0, readOn: map[Conn]bool{}, armed: map[TimerKind]bool{}}
+	for range rapid.IntRange(1, 60).Draw(t, "inputs") {
+		p.now = p.now.Add(time.Duration(rapid.IntRange(0, 40).Draw(t, "pause")) * time.Second)
+		p.feed(t, p.draw(t))
+	}
 }
 
 type probe struct {
