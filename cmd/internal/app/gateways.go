@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,10 +28,9 @@ func (c gatewayCommands) Create(ctx context.Context, g messages.Gateway) (server
 	if err := c.tenantExists(ctx, g.Tenant); err != nil {
 		return server.Gateway{}, err
 	}
-	if g.Node == "" {
-		g.Node = c.app.cfg.Node
+	if err := c.settleAt(&g); err != nil {
+		return server.Gateway{}, err
 	}
-	c.settle(&g)
 	if g.Managed != nil && !c.app.cfg.OpenClawAutoStart {
 		return server.Gateway{}, &messages.Error{
 			Code: messages.CodeNotSupported, Message: "this node does not start gateways",
@@ -57,6 +57,33 @@ func (c gatewayCommands) Create(ctx context.Context, g messages.Gateway) (server
 		return server.Gateway{}, errors.Join(err, c.app.repos.Gateways.Delete(context.WithoutCancel(ctx), g.ID))
 	}
 	return c.shown(ctx, g), nil
+}
+
+// settleAt gives a new gateway the home that was asked for, which has to live:
+// a name with a slip of the pen would never be anybody's.
+func (c gatewayCommands) settleAt(g *messages.Gateway) error {
+	own := c.app.home.node
+	if g.Node == "" || !g.HomeBound() {
+		g.Node = cmp.Or(g.Node, own)
+		c.settle(g)
+		return nil
+	}
+	if g.Node != own && !c.app.engine.shared {
+		return &messages.Error{
+			Code: messages.CodeInvalid, Message: "with the embedded store there is one node, " + own + ", the home of every gateway", NextStep: next.LeaveHomeOut,
+			Fields: []messages.FieldError{{Pointer: "/node", Detail: "must be " + own + ", or left out"}},
+		}
+	}
+	if !c.app.engine.shared {
+		return nil
+	}
+	nodes, _ := c.app.lease.others()
+	to, _, err := c.app.target(server.HomeChange{Node: g.Node}, nodes)
+	if err != nil {
+		return err
+	}
+	g.Node, g.Home = to.node, to.id
+	return nil
 }
 
 // settle makes this node the home of a gateway that only it can reach.

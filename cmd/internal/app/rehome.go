@@ -60,6 +60,8 @@ func (c gatewayCommands) rehome(g *messages.Gateway, ch server.HomeChange) error
 		return &messages.Error{Code: code, Message: fmt.Sprintf(format, args...), NextStep: step}
 	}
 	switch {
+	case !a.engine.shared && g.HomeBound() && ch.Node == a.home.node:
+		return nil // it is
 	case !a.engine.shared:
 		return wrong(messages.CodeInvalid, next.LeaveHomeOut, "with the embedded store there is one node, the home of every gateway")
 	case !g.HomeBound():
@@ -72,7 +74,8 @@ func (c gatewayCommands) rehome(g *messages.Gateway, ch server.HomeChange) error
 	}
 	moved := *g
 	moved.Node, moved.Home = to.node, to.id
-	if g.Home == moved.Home && g.Node == moved.Node {
+	if to.keeps(g) { // it is already, or was made for a node of that name
+		*g = moved
 		return nil
 	}
 	if !own && a.home.keeps(g) {

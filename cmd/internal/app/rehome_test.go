@@ -151,3 +151,50 @@ func text(s *string) string {
 	}
 	return *s
 }
+
+// TestNewGatewayNamesALivingHome: a name that no living node has would never be
+// anybody's home; one that has already a home may be told so again.
+func TestNewGatewayNamesALivingHome(t *testing.T) {
+	t.Parallel()
+	cfg, data := onPostgres(t), t.TempDir()
+	n := must(startNode(t, cfg, "a", data))(t)
+	t.Cleanup(func() { _ = n.Stop() })
+	const there = "01990000-0000-7000-8000-00000000000b"
+	must(n.store.Renew(t.Context(), persistence.Node{ID: "b-000000000000", Addr: "192.0.2.9:7373", Home: there}, time.Minute))(t)
+	eventually(t, "the other node is seen", func() bool {
+		nodes, _ := n.lease.others()
+		return len(nodes) == 2
+	})
+	client := apiClient(t, n, messages.Secret(strings.TrimSpace(string(must(os.ReadFile(filepath.Join(data, "admin.key")))(t)))))
+	add := func(id, node string) error {
+		url, token := "ws://127.0.0.1:1/"+id, "a-token-0123456789"
+		_, err := client.CreateGateway(t.Context(), api.CreateGateway{Id: id, Url: &url, Token: &token, Node: &node})
+		return err
+	}
+	var e *api.Error
+	if err := add("gw-x", "nosuch"); !errors.As(err, &e) || e.Status != 400 || !strings.Contains(err.Error(), "no node nosuch is alive") {
+		t.Errorf("with a node that nobody knows: %v", err)
+	}
+	for id, home := range map[string]home{"gw-a": n.home, "gw-b": {node: "b", id: there}} {
+		if err := add(id, home.node); err != nil {
+			t.Fatal(err)
+		}
+		if g := must(n.repos.Gateways.Get(t.Context(), id))(t); g.Node != home.node || g.Home != home.id {
+			t.Errorf("%s is at home at %s %s, want %v", id, g.Node, g.Home, home)
+		}
+		if _, err := client.UpdateGateway(t.Context(), id, api.UpdateGateway{Node: &home.node}); err != nil {
+			t.Errorf("%s is to stay where it is: %v", id, err)
+		}
+	}
+	// Made by a release without homes, for a node of that name.
+	old := must(n.repos.Gateways.Get(t.Context(), "gw-b"))(t)
+	old.Home, old.Managed, old.URL = "", &messages.Managed{}, ""
+	must(n.repos.Gateways.Update(t.Context(), old))(t)
+	name := "b"
+	if _, err := client.UpdateGateway(t.Context(), "gw-b", api.UpdateGateway{Node: &name}); err != nil {
+		t.Errorf("a living node takes what was made for it: %v", err)
+	}
+	if g := must(n.repos.Gateways.Get(t.Context(), "gw-b"))(t); g.Home != there {
+		t.Errorf("its home is %q", g.Home)
+	}
+}
