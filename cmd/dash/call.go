@@ -203,6 +203,8 @@ func (c *client) ended(r request, err error, doubt bool) error {
 		return &failure{code: exitInterrupted, what: "interrupted; nobody knows whether it was done", next: again, err: err}
 	case !errors.As(said, &f):
 		return said
+	case f.code == exitUnavailable && !verdictOf(err).sent: // what it says of itself, such as that nothing was accepted, is not said of the others
+		return &failure{code: exitUnavailable, what: "nobody knows whether it was done by an earlier try; the last one: " + f.what, next: again, requestID: f.requestID, err: err}
 	case f.code == exitUnavailable:
 		return &failure{code: exitUnavailable, what: f.what + "; nobody knows whether it was done", next: again, requestID: f.requestID, err: err}
 	}

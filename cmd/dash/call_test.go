@@ -274,3 +274,34 @@ func TestHelperAnnounces(t *testing.T) {
 	_, _ = os.Stdout.WriteString("x")
 	time.Sleep(time.Minute)
 }
+
+// TestDoubtIsOfAnEarlierTry: what the last try says of itself is not said of one
+// whose answer was lost.
+func TestDoubtIsOfAnEarlierTry(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	f.patience = 600 * time.Millisecond
+	var tries atomic.Int32
+	f.mux.HandleFunc("POST /api/v1/tasks", func(w http.ResponseWriter, r *http.Request) {
+		if tries.Add(1) == 1 {
+			panic(http.ErrAbortHandler) // the answer is lost
+		}
+		w.WriteHeader(http.StatusServiceUnavailable)
+		_ = json.NewEncoder(w).Encode(problem(503, "unavailable", "the store is away; nothing was accepted", "wait"))
+	})
+	got := f.dash(t.Context(), "", "task", "submit", "--message", "x")
+	wantResult(t, got, exitUnavailable, "", "nobody knows whether it was done by an earlier try; the last one: the store is away; nothing was accepted")
+}
+
+// TestWhenA503EndsNobodyKnows: a node that stands by does so as long as the other works.
+func TestWhenA503EndsNobodyKnows(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	f.patience = 100 * time.Millisecond
+	f.answer("GET /api/v1/gateways", 503, problem(503, "unavailable", "this node stands by: node b does the work", "ask it"), "Retry-After", "1")
+	got := f.dash(t.Context(), "", "gateway", "list")
+	wantResult(t, got, exitUnavailable, "", "this node stands by: node b does the work")
+	if strings.Contains(got.err, "may succeed") {
+		t.Errorf("it promises an end: %s", got.err)
+	}
+}

@@ -213,7 +213,8 @@ func (c *client) refused(p *api.Error) error {
 	if p.Queue != nil {
 		f.what += fmt.Sprintf(" (%d of %d places taken)", p.Queue.Position, p.Queue.Limit)
 	}
-	if p.RetryAfter > 0 {
+	// Of a 503 nobody knows when it ends: that of a node that stands by may last for days.
+	if p.RetryAfter > 0 && p.Status == http.StatusTooManyRequests {
 		f.what += fmt.Sprintf("; it may succeed in %s", age(p.RetryAfter))
 	}
 	if p.Status == http.StatusUnauthorized && c.keyless != "" {

@@ -18,6 +18,7 @@ import (
 func run(ctx context.Context, args []string, t *terminal) int {
 	root := newRoot(t)
 	root.SetArgs(args)
+	strictCompletion(root)
 	cmd, err := root.ExecuteContextC(ctx)
 	err = asUsage(cmd, err)
 	wordsOf(cmd, err)
@@ -90,6 +91,18 @@ func helpCommand() *cobra.Command {
 			cmd.InitDefaultHelpFlag()
 			return cmd.Help()
 		},
+	}
+}
+
+// strictCompletion makes cobra's completion command refuse a shell that it does
+// not know, which it takes for a wish to read its help.
+func strictCompletion(root *cobra.Command) {
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		if c.Name() == "completion" {
+			c.Args = noArgs
+			c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
+		}
 	}
 }
 
