@@ -49,6 +49,7 @@ const (
 	CodeContextOverflow  Code = "context_overflow"
 	CodeModelUnknown     Code = "model_unknown"
 	CodeGatewayCrashed   Code = "gateway_crashed"
+	CodeGivenBack        Code = "given_back" // it came back too often without having run
 )
 
 // TaskCodes are the codes of failed attempts, for those who choose among them.
@@ -57,6 +58,7 @@ func TaskCodes() []string {
 		CodeProvider, CodeProviderRejected, CodeProviderAuth, CodeRunTimeout, CodeDeadline, CodeRunAborted, CodeRunLost,
 		CodeGatewayInvalid, CodeOutcomeUnknown, CodeReleasedFailed, CodeSessionFailed, CodeEmptyAnswer, CodeContentFilter,
 		CodeRefused, CodeContextOverflow, CodeModelUnknown, CodeGatewayCrashed,
+		CodeGivenBack,
 	}
 	names := make([]string, len(codes))
 	for i, c := range codes {

@@ -54,7 +54,7 @@ func givenBack(t messages.Task, now time.Time, why string) messages.Task {
 	case !often:
 		return requeued(t)
 	case burned >= max(1, t.Spec.GetMaxAttempts()):
-		return dead(t, now, messages.CodeUnavailable,
+		return dead(t, now, messages.CodeGivenBack,
 			fmt.Sprintf("it came back %d times without having run, the last time because %s", t.Trials.GetGivenBack(), why))
 	}
 	t = requeued(t)
