@@ -20,19 +20,30 @@ func (b *bench) rewrite(c *openclaw.Conn, change func(object)) (before openclaw.
 	if !before.Current() || before.Problem != "" {
 		b.Fatalf("before the change: %+v, want a configuration in force", before)
 	}
+	return before, b.change(change)
+}
+
+// change is rewrite that asks nothing.
+func (b *bench) change(change func(object)) (back func()) {
+	b.Helper()
 	old, err := os.ReadFile(b.ConfigPath)
 	b.ok("read the file", err)
 	var tree object
 	b.ok("decode the file", json.Unmarshal(old, &tree))
 	change(tree)
 	b.replace(tree)
-	return before, func() { b.ok("put the file back", os.WriteFile(b.ConfigPath, old, 0o600)) }
+	return func() { b.put(old) }
 }
 
 func (b *bench) replace(tree object) {
 	b.Helper()
 	raw, err := json.MarshalIndent(tree, "", "  ")
 	b.ok("encode the file", err)
+	b.put(raw)
+}
+
+func (b *bench) put(raw []byte) {
+	b.Helper()
 	b.ok("write the file", os.WriteFile(b.ConfigPath+".next", raw, 0o600))
 	b.ok("rename the file", os.Rename(b.ConfigPath+".next", b.ConfigPath))
 }
@@ -90,7 +101,6 @@ func testConfigHot(b *bench) {
 func testConfigRefused(b *bench) {
 	c, _ := b.dial()
 	before, back := b.rewrite(c, func(tree object) { tree["gateway"].(object)["nonsense"] = true })
-	defer back()
 	if strings.HasPrefix(b.Version, "2026.8.") {
 		b.never("the refused configuration is in force", b.Unit, func() bool {
 			now, err := c.ConfigState(b.ctx)
@@ -103,6 +113,13 @@ func testConfigRefused(b *bench) {
 		})
 	}
 	b.send(c, b.session(), runID(), "still at work").final()
+	// A change that can be seen shows that the gateway has found its way back. One
+	// that follows too soon may be taken for a part of the one before.
+	back()
+	back = b.change(func(tree object) { defaultsOf(tree)["maxConcurrent"] = b.MaxConcurrent + 1 })
+	b.until("a valid file is taken again", patience, func() bool { return b.lane(c) == b.MaxConcurrent+1 })
+	back()
+	b.until("the old file is taken again", patience, func() bool { return b.lane(c) == b.MaxConcurrent })
 }
 
 // testConfigRestart: for some keys the gateway restarts by itself, when its runs
@@ -119,7 +136,14 @@ func testConfigRestart(b *bench) {
 	if a := r.final(); !strings.Contains(a.Text, "ends before") {
 		b.Errorf("reply %q", a.Text)
 	}
-	<-c.Done()
+	b.until("the connection is closed", patience, func() bool {
+		select {
+		case <-c.Done():
+			return true
+		default:
+			return false
+		}
+	})
 	var closed *openclaw.ClosedError
 	if !errors.As(c.Err(), &closed) || closed.Code != openclaw.CloseRestart {
 		b.Errorf("close: %v, want 1012", c.Err())
