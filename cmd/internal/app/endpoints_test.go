@@ -67,7 +67,10 @@ func TestOneProcessIsOneGateway(t *testing.T) {
 			t.Errorf("%s: %v", url, err)
 		}
 	}
-	if err := add("f", "ws://127.0.0.1:1/", "default", "elsewhere"); err != nil {
+	if err := add("f", "ws://127.0.0.1:1/", "default", "elsewhere"); messages.CodeOf(err) != messages.CodeInvalid {
+		t.Errorf("loopback of a node that nobody knows: %v", err)
+	}
+	if _, err := c.add(t.Context(), messages.Gateway{ID: "f", Tenant: "default", Pool: "default", URL: "ws://127.0.0.1:1/", Token: "t", Node: "elsewhere", Weight: 1, MaxConcurrency: 1}); err != nil {
 		t.Errorf("loopback of another node: %v", err)
 	}
 	url, token := "ws://localhost:1", messages.Secret("t")
