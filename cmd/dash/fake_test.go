@@ -23,6 +23,7 @@ type fake struct {
 	mux *http.ServeMux
 
 	patience time.Duration // of the client; 0: the usual
+	beats    chan time.Time
 
 	mu   sync.Mutex
 	seen []string // "METHOD path?query body"
@@ -30,7 +31,7 @@ type fake struct {
 
 func newFake(t testing.TB) *fake {
 	t.Helper()
-	f := &fake{mux: http.NewServeMux()}
+	f := &fake{mux: http.NewServeMux(), beats: make(chan time.Time)}
 	f.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
@@ -84,7 +85,7 @@ type result struct {
 // dash runs one command line against the fake.
 func (f *fake) dash(ctx context.Context, stdin string, args ...string) result {
 	var out, errs bytes.Buffer
-	t := &terminal{patience: f.patience, in: strings.NewReader(stdin), out: &out, err: &errs, environ: []string{"DASH_URL=" + f.URL, "DASH_API_KEY=dash_k_0123456789abcdef"}}
+	t := &terminal{patience: f.patience, beats: f.beats, in: strings.NewReader(stdin), out: &out, err: &errs, environ: []string{"DASH_URL=" + f.URL, "DASH_API_KEY=dash_k_0123456789abcdef"}}
 	code := run(ctx, args, t)
 	return result{code, out.String(), errs.String()}
 }

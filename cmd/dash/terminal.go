@@ -26,6 +26,8 @@ type terminal struct {
 	asks bool
 	// patience bounds a call over the API; 0: the usual time.
 	patience time.Duration
+	// beats come once every reasonPause; nil: they do by the clock.
+	beats <-chan time.Time
 }
 
 func systemTerminal() *terminal {

@@ -71,6 +71,10 @@ var (
 func (w *watcher) tellReasons(ctx context.Context, c *client) {
 	t := time.NewTicker(reasonPause)
 	defer t.Stop()
+	beats := t.C
+	if w.t.beats != nil {
+		beats = w.t.beats
+	}
 	var said string
 	var p pace
 	var pause, left time.Duration
@@ -78,7 +82,7 @@ func (w *watcher) tellReasons(ctx context.Context, c *client) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-t.C:
+		case <-beats:
 		}
 		if now := w.pace(); now != p {
 			p, pause, left = now, now.first, now.first

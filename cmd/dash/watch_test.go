@@ -184,6 +184,35 @@ func TestWaitOutlivesAnOutage(t *testing.T) {
 	wantResult(t, f.dash(t.Context(), "", "task", "logs", id), exitUnavailable, "", "task "+id+" goes on", "`dash task logs "+id+"` attaches again")
 }
 
+// beat gives the wait n of its seconds; one that has ended takes no more.
+func (f *fake) beat(r *http.Request, n int) {
+	for range n {
+		select {
+		case f.beats <- time.Time{}:
+		case <-r.Context().Done():
+			return
+		}
+	}
+}
+
+// looks counts how often it was asked what keeps the task.
+func (f *fake) looks(id string) (n int) {
+	for _, r := range f.requests() {
+		if r == "GET /api/v1/tasks/"+id {
+			n++
+		}
+	}
+	return n
+}
+
+// firstLook gives the wait its seconds until it has looked once. The wait takes
+// the next one only after that.
+func (f *fake) firstLook(r *http.Request, id string) {
+	for f.looks(id) == 0 && r.Context().Err() == nil {
+		f.beat(r, 1)
+	}
+}
+
 // Events tell no reasons; the wait asks for them.
 func TestWaitSaysWhyTheTaskWaits(t *testing.T) {
 	t.Parallel()
@@ -197,7 +226,8 @@ func TestWaitSaysWhyTheTaskWaits(t *testing.T) {
 	f.answer("GET /api/v1/tasks/"+id, 200, queued)
 	f.runs(id, func(w http.ResponseWriter, r *http.Request) {
 		event(w, 0, "snapshot", api.RunSnapshot{Task: queued})
-		time.Sleep(2 * reasonPause)
+		f.firstLook(r, id)
+		f.beat(r, 1)
 		event(w, 0, "final", api.RunFinal{Task: fakeTask(id, api.TaskStateSucceeded)})
 	})
 	wantResult(t, f.dash(t.Context(), "", "task", "logs", id), 0, "", "waits: "+why)
@@ -232,7 +262,8 @@ func TestWaitSaysWhatKeepsARun(t *testing.T) {
 	f.answer("GET /api/v1/tasks/"+id, 200, kept)
 	f.runs(id, func(w http.ResponseWriter, r *http.Request) {
 		event(w, 0, "snapshot", api.RunSnapshot{Task: running})
-		time.Sleep(workingPace.first + reasonPause)
+		f.firstLook(r, id)
+		f.beat(r, 1)
 		event(w, 0, "final", api.RunFinal{Task: fakeTask(id, api.TaskStateSucceeded)})
 	})
 	wantResult(t, f.dash(t.Context(), "", "task", "logs", id), 0, "", "waits: "+why)
@@ -251,17 +282,12 @@ func TestWaitsLeaveTheKeyItsRate(t *testing.T) {
 	f.answer("GET /api/v1/tasks/"+id, 200, queued)
 	f.runs(id, func(w http.ResponseWriter, r *http.Request) {
 		event(w, 0, "snapshot", api.RunSnapshot{Task: queued})
-		time.Sleep(6 * reasonPause) // looks are due after 1, 3 and 7 of them
+		f.firstLook(r, id) // looks are due after 1, 3 and 7 seconds; one may have gone by with the first
+		f.beat(r, 4)
 		event(w, 0, "final", api.RunFinal{Task: fakeTask(id, api.TaskStateSucceeded)})
 	})
 	wantResult(t, f.dash(t.Context(), "", "task", "logs", id), 0, "")
-	looks := 0
-	for _, r := range f.requests() {
-		if r == "GET /api/v1/tasks/"+id {
-			looks++
-		}
-	}
-	if looks == 0 || looks > 2 {
-		t.Errorf("%d looks at a reason that does not change in 6 s, want at most 2", looks)
+	if n := f.looks(id); n != 2 {
+		t.Errorf("%d looks at a reason that does not change in 5 or 6 s, want 2", n)
 	}
 }
