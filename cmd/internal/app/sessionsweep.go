@@ -21,6 +21,10 @@ const (
 	sessionPause = 200 * time.Millisecond
 	sessionEvery = time.Minute
 	sessionLimit = 15 * time.Second // of reading a page, and of one pool's part of it
+	// sessionGrace is how long a node has been up before the time that it was off,
+	// or that a restored backup is old, counts as time in which nobody used a
+	// session: whoever comes back finds what was there.
+	sessionGrace = 24 * time.Hour
 )
 
 // sessionSweep walks over all sessions and hands those whose time is over to the
@@ -33,12 +37,13 @@ type sessionSweep struct {
 	retention, idle time.Duration // 0: for ever
 	retired         *prometheus.CounterVec
 	limit           time.Duration
+	began           time.Time // of the node
 	after           string
 	closed, removed int // of this walk
 }
 
 func newSessionSweep(a *App, registry prometheus.Registerer) *sessionSweep {
-	w := &sessionSweep{app: a, store: a.store, commands: newCommands(a), retention: a.cfg.SessionRetention, idle: a.cfg.SessionIdle, limit: sessionLimit}
+	w := &sessionSweep{app: a, store: a.store, commands: newCommands(a), retention: a.cfg.SessionRetention, idle: a.cfg.SessionIdle, limit: sessionLimit, began: time.Now()}
 	w.retired = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "dash_sessions_retired_total", Help: "Sessions that were closed because nobody used them (closed), and closed ones that were removed (removed).",
 	}, []string{"what"})
@@ -107,13 +112,7 @@ func (w *sessionSweep) page(ctx context.Context) (last bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	var due dispatch.RetireSessions
-	if d := w.retention; d > 0 {
-		due.ClosedSince = messages.Now().Add(-d)
-	}
-	if d := w.idle; d > 0 {
-		due.UnusedSince = messages.Now().Add(-d)
-	}
+	due := dispatch.RetireSessions{ClosedSince: w.since(w.retention), UnusedSince: w.since(w.idle)}
 	pools := map[string][]messages.Session{}
 	for _, s := range rows {
 		if due.Due(&s) {
@@ -129,6 +128,14 @@ func (w *sessionSweep) page(ctx context.Context) (last bool, err error) {
 	}
 	w.after = persistence.SessionPlace(rows[len(rows)-1])
 	return false, err
+}
+
+// since is before when the last use has to lie; zero: nobody's time is over.
+func (w *sessionSweep) since(d time.Duration) time.Time {
+	if d <= 0 || time.Since(w.began) < min(d, sessionGrace) {
+		return time.Time{}
+	}
+	return messages.Now().Add(-d)
 }
 
 // retire has one pool's owner do its part. A pool that has nothing but old
