@@ -44,6 +44,7 @@ type gateway struct {
 	link     Link
 	conn     session.Conn
 	linked   time.Time // when the present link came up
+	dropped  string    // why it was ended by this side
 	attempts int       // failed connects in a row
 	open     bool      // the link is settled: the window counts
 	loaded   bool      // claims of earlier lives are known

@@ -141,7 +141,7 @@ func (g *gateway) dialled(ctx actor.Context, m dialled) {
 		g.quarantine(ctx, "the process behind its URL is "+other+" already; each of the two would stop the other's runs", next.RemoveOneOfTwo)
 		return
 	}
-	g.link, g.linked = m.link, time.Now()
+	g.link, g.linked, g.dropped = m.link, time.Now(), ""
 	g.status.Version = hello.Version
 	old := g.status.BootID
 	g.status.BootID = hello.BootID
@@ -237,6 +237,7 @@ func (g *gateway) drop(reason string) {
 		return
 	}
 	g.cfg.Logger.Warn("connection dropped", slog.String("reason", reason))
+	g.dropped = reason
 	go g.link.Close()
 }
 
@@ -257,7 +258,10 @@ func (g *gateway) linkLost(ctx actor.Context, m linkLost) {
 		return
 	}
 	reason := "the connection to the gateway was lost"
-	if m.err != nil {
+	switch {
+	case g.dropped != "":
+		reason = "Dash closed the connection: " + g.dropped
+	case m.err != nil:
 		reason = m.err.Error()
 	}
 	if g.status.State == messages.GatewayQuarantined {
