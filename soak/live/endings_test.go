@@ -66,15 +66,7 @@ func endings(t *testing.T, f *fleet) {
 		t.Errorf("a command as text: %q of %q", task.Result.Text, task.Input.Message)
 	}
 
-	trouble := f.once("endings-5 [[fail=500]]", "")
-	f.asked("endings-5")
-	began := time.Now()
-	f.reason(trouble.Id, "the model provider fake fails (internal error")
-	t.Logf("the failing provider was told %s after the first call was seen", time.Since(began).Round(10*time.Millisecond))
-	if _, err := f.client.CancelTask(t.Context(), trouble.Id, api.CancelTask{}); err != nil {
-		t.Fatal(err)
-	}
-	f.terminal(trouble.Id, time.Minute)
+	failing(t, f)
 
 	spent := "spent/" + fakemodel.Model
 	for range gateways { // each one loses the provider
@@ -94,4 +86,34 @@ func endings(t *testing.T, f *fleet) {
 	if n := f.calls("endings-7"); n != 0 {
 		t.Errorf("%d model calls of a provider that is off", n)
 	}
+}
+
+// failing: a run whose provider fails says so while the gateway calls it again.
+// OpenClaw 2026.8.2 gives up after three calls within two seconds; its end says it.
+func failing(t *testing.T, f *fleet) {
+	trouble := f.once("endings-5 [[fail=500]]", "")
+	f.asked("endings-5")
+	began := time.Now()
+	var task *api.Task
+	within(t, turnLimit, "the reason of task "+trouble.Id, func() (why string) {
+		var err error
+		if task, err = f.client.GetTask(t.Context(), trouble.Id, 0); err != nil {
+			return err.Error()
+		}
+		if why = value(task.WaitingReason); task.State == api.TaskStateDeadLetter || strings.Contains(why, "the model provider fake fails (internal error") {
+			return ""
+		}
+		return string(task.State) + ": " + why
+	})
+	if task.State == api.TaskStateDeadLetter {
+		if n := f.calls("endings-5"); n > 3 || task.Error == nil || task.Error.Code != "provider_unavailable" {
+			t.Errorf("nothing was told during %d calls; the end is %+v", n, task.Error)
+		}
+		return
+	}
+	t.Logf("the failing provider was told %s after the first call was seen", time.Since(began).Round(10*time.Millisecond))
+	if _, err := f.client.CancelTask(t.Context(), trouble.Id, api.CancelTask{}); err != nil {
+		t.Fatal(err)
+	}
+	f.terminal(trouble.Id, time.Minute)
 }
