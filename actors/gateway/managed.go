@@ -27,7 +27,7 @@ type managed struct {
 	starts   []time.Time // inside the retry window; adoptions do not count
 
 	uptake    ConfigUptake
-	prior     ConfigUptake // while it is being given another: how it came to the one before
+	prior     ConfigUptake // how it came to the one that it runs with, while it is given another or refuses it
 	before    string       // its boot id when it became stale
 	given     given
 	reloading bool // it was given its configuration while it runs

@@ -59,7 +59,7 @@ func (g *gateway) refresh(ctx actor.Context) {
 	case !g.open:
 		return // once the connection is settled
 	}
-	if m.uptake != ConfigApplying {
+	if m.uptake != ConfigApplying && m.uptake != ConfigRefused {
 		m.prior = m.uptake
 	}
 	m.reloading, m.uptake = true, ConfigApplying

@@ -163,6 +163,17 @@ func TestRefusedConfigurationLeavesTheGatewayAtWork(t *testing.T) {
 	if starts, _, told := d.tried(); starts != 1 || !slices.Equal(told, []bool{false}) {
 		t.Errorf("%d starts, told %v: want the file put back and no start", starts, told)
 	}
+	// Back to the one that it runs with: there is nothing to refuse any more.
+	d.mu.Lock()
+	d.same = gateway.FileUnneeded
+	d.mu.Unlock()
+	gw.Managed = &messages.Managed{}
+	r.system.Root.Send(r.pid, gateway.Configure{Gateway: gw})
+	r.uptake(gateway.ConfigStarted)
+	r.until(messages.GatewayReady)
+	d.mu.Lock()
+	d.same = 0
+	d.mu.Unlock()
 	w.mu.Lock()
 	w.after = taken
 	w.mu.Unlock()
