@@ -42,7 +42,7 @@ func (l *Launcher) Rewrite(ctx context.Context, spec Spec) (Rewriting, error) {
 		return NeedsStart, err
 	}
 	switch {
-	case g.alive() == nil || !g.ready || g.rec.restarts(pl.prints):
+	case g.alive() == nil || !g.ready || g.rec.Start == "" || g.rec.restarts(pl.prints):
 		return NeedsStart, nil
 	case g.rec.Config == pl.prints.Config && g.rewritten == nil:
 		return Unneeded, nil

@@ -96,3 +96,29 @@ func TestRewriteOfWhatOnlyAStartBrings(t *testing.T) {
 		t.Error("a command that is not there was accepted")
 	}
 }
+
+// TestRewriteAfterAnUpgrade: of a process that a release without these
+// fingerprints started nobody knows its command and environment. It is left as
+// it is until something changes, and then only a start is sure to bring it.
+func TestRewriteAfterAnUpgrade(t *testing.T) {
+	t.Parallel()
+	l := setup(t, nil)
+	spec := Spec{ID: "gw"}
+	ep := mustEnsure(t, l.Launcher, spec)
+	dir := homeOf(t, l.Launcher, "gw")
+	l.Close()
+	rec, _, err := readRecord(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec.prints = prints{}
+	if err := rec.write(dir); err != nil {
+		t.Fatal(err)
+	}
+	next := again(t, l.dir, nil)
+	if got := mustEnsure(t, next, spec); got.PID != ep.PID || got.Stale {
+		t.Errorf("got %+v, want pid %d adopted and left as it is", got, ep.PID)
+	}
+	spec.Managed.Env = map[string]string{"A": "1"}
+	mustRewrite(t, next, spec, NeedsStart)
+}
