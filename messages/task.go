@@ -82,6 +82,9 @@ type Task struct {
 	Cancel Cancel
 	Result *TaskResult
 	Error  *TaskError
+	// Brief says that the task was read without its long texts, nil: it is whole.
+	// A store that is not asked for less always gives whole tasks.
+	Brief *Brief
 	// Trials is what it went through without burning an attempt, nil: nothing.
 	Trials *Trials
 
@@ -97,6 +100,12 @@ type Task struct {
 	ClaimedAt  time.Time
 	StartedAt  time.Time // the gateway accepted the current attempt, the first time
 	FinishedAt time.Time
+}
+
+// Brief is how many bytes the texts have that were not read; 0: none was left out.
+type Brief struct {
+	Message int64 // of the spec
+	Text    int64 // of the result
 }
 
 // RunID is the idempotency key of the task's current claim at a gateway:

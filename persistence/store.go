@@ -204,7 +204,14 @@ type TaskFilter struct {
 	// states only: those are few, so all of them are looked at.
 	IDBegin, IDEnd string
 	Within         time.Duration // 0: SearchTime
+	// Brief leaves long texts out, see messages.Brief: they are neither read nor
+	// do they count for the size of a page.
+	Brief bool
 }
+
+// PageBytes is where a page of tasks ends, in bytes of what is stored of them,
+// however many tasks were asked for. A longer task is a page of its own.
+const PageBytes = 4 << 20
 
 // SearchTime is how long one page looks for ids by their begin or end.
 const SearchTime = 500 * time.Millisecond
@@ -244,11 +251,13 @@ type Store interface {
 
 	// Task returns one task; an empty tenant means any. ErrNotFound.
 	Task(ctx context.Context, tenant, id string) (messages.Task, error)
+	// TaskBrief returns it without long texts, see messages.Brief.
+	TaskBrief(ctx context.Context, tenant, id string) (messages.Task, error)
 	// Tasks pages through the matching tasks, newest first: in falling order of
 	// their commit, so each task that was there at the start comes at most once
-	// whatever changes meanwhile. next is empty at the end. A page that ended
-	// early (see TaskFilter) has less than limit tasks and a next; SearchedTo
-	// says how far it looked. A cursor that the store did not give out is a
+	// whatever changes meanwhile. next is empty at the end. A page ends at limit
+	// tasks or PageBytes; one that ended early (see TaskFilter) has a next, too,
+	// and SearchedTo says how far it looked. A cursor that the store did not give out is a
 	// *messages.Error with CodeInvalid.
 	Tasks(ctx context.Context, f TaskFilter, cursor string, limit int) (tasks []messages.Task, next string, err error)
 	// CountTasks counts the matching tasks.
@@ -267,9 +276,11 @@ type Store interface {
 	// (empty: all) and pool (empty: all); after is the SessionPlace of the last
 	// one of the page before.
 	Sessions(ctx context.Context, tenant, pool, after string, limit int) ([]messages.Session, error)
-	// Transcript returns the succeeded tasks of a session in the order in
-	// which they ended, the newest limit of them.
-	Transcript(ctx context.Context, tenant, session string, limit int) ([]messages.Task, error)
+	// Transcript pages backwards through the succeeded tasks of a session in the
+	// order in which they ended: the newest limit of them, within PageBytes, that
+	// ended before the task with the id before (empty: all), oldest first. older
+	// says that some ended before those.
+	Transcript(ctx context.Context, tenant, session, before string, limit int) (tasks []messages.Task, older bool, err error)
 
 	// GatewayStatuses lists the last recorded status of every gateway.
 	GatewayStatuses(ctx context.Context) ([]messages.GatewayStatus, error)

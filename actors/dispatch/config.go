@@ -21,7 +21,7 @@ type Reader interface {
 	MaxSeq(ctx context.Context, pool string) (int64, error)
 	Session(ctx context.Context, tenant, id string) (messages.Session, error)
 	Sessions(ctx context.Context, tenant, pool, after string, limit int) ([]messages.Session, error)
-	Transcript(ctx context.Context, tenant, session string, limit int) ([]messages.Task, error)
+	Transcript(ctx context.Context, tenant, session, before string, limit int) (turns []messages.Task, older bool, err error)
 }
 
 // Config of one pool's owner. All fields are needed, except Budget, Metrics,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -37,7 +38,7 @@ func (b *broker) loadHistory(s *session) {
 	b.bind(s)
 	tenant, id, generation := s.row.Tenant, s.row.ID, s.row.Generation
 	b.s.read(b.self, func(ctx readContext) any {
-		turns, err := b.s.Store.Transcript(ctx, tenant, id, historyTurns)
+		turns, err := History(ctx, b.s.Store, tenant, id)
 		return again{func(ctx actor.Context) { b.historyRead(ctx, s, generation, turns, err) }}
 	})
 }
@@ -58,6 +59,30 @@ func (b *broker) historyRead(ctx actor.Context, s *session, generation int64, tu
 	}
 	b.bind(s)
 	b.sessionLater(ctx, s)
+}
+
+// Transcripts is where the turns of sessions are.
+type Transcripts interface {
+	Transcript(ctx context.Context, tenant, session, before string, limit int) (turns []messages.Task, older bool, err error)
+}
+
+// History reads the newest turns of a session, as many as are replayed. A page
+// of long turns holds few of them, of each of which little is replayed.
+func History(ctx context.Context, store Transcripts, tenant, session string) (turns []messages.Task, err error) {
+	for before, size := "", 0; size <= historyBytes && len(turns) < historyTurns; {
+		page, older, err := store.Transcript(ctx, tenant, session, before, historyTurns-len(turns))
+		if err != nil {
+			return nil, err
+		}
+		for i := range page {
+			size += len(clip(page[i].Spec.GetMessage())) + len(clip(page[i].Result.GetText()))
+		}
+		if turns = slices.Concat(page, turns); !older || len(page) == 0 {
+			break
+		}
+		before = page[0].ID
+	}
+	return turns, nil
 }
 
 // turnOver drops the history of a generation that has answered: it has it now.

@@ -236,12 +236,20 @@ func (m *memory) Sessions(_ context.Context, tenant, pool, after string, limit i
 	return out[:min(limit, len(out))], nil
 }
 
-func (m *memory) Transcript(_ context.Context, tenant, session string, limit int) ([]messages.Task, error) {
+func (m *memory) Transcript(_ context.Context, tenant, session, before string, limit int) ([]messages.Task, bool, error) {
 	rows := m.rows(func(t *messages.Task) bool {
 		return t.Tenant == tenant && t.Session == session && t.State == messages.Succeeded
 	})
 	slices.SortFunc(rows, func(a, b messages.Task) int { return a.FinishedAt.Compare(b.FinishedAt) })
-	return rows[max(0, len(rows)-limit):], nil
+	if i := slices.IndexFunc(rows, func(t messages.Task) bool { return t.ID == before }); i >= 0 {
+		rows = rows[:i]
+	}
+	for size, i := 0, len(rows)-1; i >= 0; i-- {
+		if size += len(rows[i].Spec.GetMessage()) + len(rows[i].Result.GetText()); size > persistence.PageBytes && i < len(rows)-1 {
+			return rows[i+1:], true, nil
+		}
+	}
+	return rows[max(0, len(rows)-limit):], len(rows) > limit, nil
 }
 
 func (m *memory) set(f func(*memory)) {

@@ -349,7 +349,7 @@ func (n *drillNode) call(ctx context.Context, method, path, body string, to any)
 func (n *drillNode) tasks(t *testing.T) map[string]drillTask {
 	t.Helper()
 	all := map[string]drillTask{}
-	for path := "/api/v1/tasks?limit=100"; ; {
+	for path := "/api/v1/tasks?include=bodies&limit=100"; ; {
 		var page struct {
 			Items []drillTask `json:"items"`
 			Next  string      `json:"next_cursor"`
@@ -364,7 +364,7 @@ func (n *drillNode) tasks(t *testing.T) map[string]drillTask {
 		if page.Next == "" {
 			return all
 		}
-		path = "/api/v1/tasks?limit=100&cursor=" + page.Next
+		path = "/api/v1/tasks?include=bodies&limit=100&cursor=" + page.Next
 	}
 }
 

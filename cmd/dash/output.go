@@ -21,6 +21,16 @@ type output struct {
 	noHeaders bool
 }
 
+// shows says whether any of the columns is in the output.
+func (o *output) shows(columns ...string) bool {
+	if o.format != "table" || len(o.columns) == 0 {
+		return o.format != "table" && o.format != "name"
+	}
+	return slices.ContainsFunc(o.columns, func(c string) bool {
+		return slices.ContainsFunc(columns, func(n string) bool { return strings.EqualFold(n, c) })
+	})
+}
+
 var formats = []string{"table", "wide", "json", "jsonl", "yaml", "name"}
 
 func (o *output) addFlags(c *cobra.Command) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -168,16 +169,15 @@ func sessionTranscriptCommand(t *terminal) *cobra.Command {
 		Use: "transcript ID", Short: "Print what was said in a session",
 		Example: "  dash session transcript s-1\n  dash session transcript s-1 --limit 5 -o json",
 	}, func(ctx context.Context, c *client, o output, id string, q url.Values) error {
-		q.Set("limit", fmt.Sprint(limit))
-		var tr api.Transcript
-		if err := c.call(ctx, get(sessionPath(id)+"/transcript", q), &tr); err != nil {
+		turns, err := transcript(ctx, c, id, q, limit)
+		if err != nil {
 			return err
 		}
 		if o.format != "table" && o.format != "wide" {
-			return printList(t, o, turnColumns, tr.Items)
+			return printList(t, o, turnColumns, turns)
 		}
 		var b strings.Builder
-		for _, turn := range tr.Items {
+		for _, turn := range turns {
 			if turn.Seam {
 				fmt.Fprintf(&b, "--- new generation %d on %s; the agent was given the history anew ---\n", turn.Generation, clean(deref(turn.Gateway)))
 			}
@@ -187,6 +187,22 @@ func sessionTranscriptCommand(t *terminal) *cobra.Command {
 	})
 	c.Flags().IntVar(&limit, "limit", 100, "at most this many of the newest turns")
 	return c
+}
+
+// transcript reads the newest turns, page by page: a page of long ones is short.
+func transcript(ctx context.Context, c *client, id string, q url.Values, limit int) (turns []api.Turn, err error) {
+	for {
+		q.Set("limit", fmt.Sprint(min(1000, limit-len(turns))))
+		var page api.Transcript
+		if err := c.call(ctx, get(sessionPath(id)+"/transcript", q), &page); err != nil {
+			return nil, err
+		}
+		turns = slices.Concat(page.Items, turns)
+		if next := deref(page.NextCursor); next == "" || len(page.Items) == 0 || len(turns) >= limit {
+			return turns, nil
+		}
+		q.Set("cursor", *page.NextCursor)
+	}
 }
 
 var turnColumns = []column[api.Turn]{{name: "TASK", value: func(v api.Turn) string { return v.Task }}}

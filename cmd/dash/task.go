@@ -55,6 +55,9 @@ var taskColumns = []column[api.Task]{
 	}},
 }
 
+// taskTexts are the columns that lists leave out unless they are asked for.
+var taskTexts = []string{"MESSAGE", "RESULT"}
+
 func took(v api.Task) string {
 	if v.StartedAt == nil {
 		return ""
@@ -138,6 +141,9 @@ func taskListCommand(t *terminal) *cobra.Command {
 		}
 		q := query("state", strings.Join(f.state, ","), "priority", f.priority, "session", f.session, "gateway", f.gateway,
 			"pool", f.pool, "tenant", f.tenant, "label", f.labelQuery())
+		if o.shows(taskTexts...) {
+			q.Set("include", string(api.ListTasksParamsIncludeBodies))
+		}
 		items, more, err := listAll[api.Task](ctx, c, "/tasks", q, limit)
 		if err != nil {
 			return err

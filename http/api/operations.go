@@ -20,6 +20,7 @@ type TaskQuery struct {
 	States                                []TaskState
 	Priority                              Priority
 	Session, Gateway, Pool, Tenant, Label string
+	Bodies                                bool // with the long texts
 	Page
 }
 
@@ -58,6 +59,9 @@ func (c *Client) SubmitTask(ctx context.Context, t SubmitTask, opts ...Option) (
 func (c *Client) ListTasks(ctx context.Context, q TaskQuery) (*TaskPage, error) {
 	v := query{}.set("state", names(q.States)).set("priority", string(q.Priority)).set("session", q.Session).
 		set("gateway", q.Gateway).set("pool", q.Pool).set("tenant", q.Tenant).set("label", q.Label)
+	if q.Bodies {
+		v.set("include", string(ListTasksParamsIncludeBodies))
+	}
 	return call[TaskPage](ctx, c, http.MethodGet, "/tasks", v.page(q.Page), nil, nil)
 }
 
@@ -165,9 +169,10 @@ func (c *Client) SendMessage(ctx context.Context, tenant, id string, in SendMess
 	return call[Task](ctx, c, http.MethodPost, "/sessions"+seg(id)+"/messages", tenantQuery(tenant), in, opts)
 }
 
-// GetTranscript returns the newest turns that succeeded; limit 0 means the server's default.
-func (c *Client) GetTranscript(ctx context.Context, tenant, id string, limit int) (*Transcript, error) {
-	q := query(tenantQuery(tenant)).page(Page{Limit: limit})
+// GetTranscript returns a page of the turns that succeeded, the newest first;
+// inside of a page the oldest comes first.
+func (c *Client) GetTranscript(ctx context.Context, tenant, id string, p Page) (*Transcript, error) {
+	q := query(tenantQuery(tenant)).page(p)
 	return call[Transcript](ctx, c, http.MethodGet, "/sessions"+seg(id)+"/transcript", q, nil, nil)
 }
 

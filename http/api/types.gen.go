@@ -434,6 +434,21 @@ func (e PutPoolParamsIfNoneMatch) Valid() bool {
 	}
 }
 
+// Defines values for ListTasksParamsInclude.
+const (
+	ListTasksParamsIncludeBodies ListTasksParamsInclude = "bodies"
+)
+
+// Valid indicates whether the value is a known member of the ListTasksParamsInclude enum.
+func (e ListTasksParamsInclude) Valid() bool {
+	switch e {
+	case ListTasksParamsIncludeBodies:
+		return true
+	default:
+		return false
+	}
+}
+
 // ApiKey defines model for ApiKey.
 type ApiKey struct {
 	// Active false: revoked
@@ -1295,7 +1310,8 @@ type TaskError struct {
 
 // TaskInput defines model for TaskInput.
 type TaskInput struct {
-	Message        string  `json:"message"`
+	// Message left out in lists, unless `include=bodies` asks for it
+	Message        string  `json:"message,omitempty"`
 	Model          *string `json:"model"`
 	TimeoutSeconds int64   `json:"timeout_seconds"`
 }
@@ -1320,8 +1336,8 @@ type TaskResult struct {
 	// Length of the whole answer, in bytes of UTF-8
 	Length int64 `json:"length"`
 
-	// Text at most 4 MiB of the answer; the rest of a longer one is not kept. What sub-agents of the run brought later stands behind it, each behind an empty line
-	Text string `json:"text"`
+	// Text left out in lists, unless `include=bodies` asks for it; at most 4 MiB of the answer; the rest of a longer one is not kept. What sub-agents of the run brought later stands behind it, each behind an empty line
+	Text string `json:"text,omitempty"`
 
 	// Truncated the answer was longer: text is its beginning, and ends between two characters
 	Truncated bool `json:"truncated"`
@@ -1352,8 +1368,11 @@ type TenantPage struct {
 
 // Transcript defines model for Transcript.
 type Transcript struct {
-	Items   []Turn `json:"items"`
-	Session string `json:"session"`
+	Items []Turn `json:"items"`
+
+	// NextCursor of the turns before these
+	NextCursor *string `json:"next_cursor"`
+	Session    string  `json:"session"`
 }
 
 // Turn defines model for Turn.
@@ -1714,7 +1733,8 @@ type ResumeSessionParams struct {
 
 // GetTranscriptParams defines parameters for GetTranscript.
 type GetTranscriptParams struct {
-	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
+	Limit  *int    `form:"limit,omitempty" json:"limit,omitempty"`
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
 
 	// Tenant whose session; a key that belongs to a tenant may leave it out, other keys mean `default`
 	Tenant *Tenant `form:"tenant,omitempty" json:"tenant,omitempty"`
@@ -1722,6 +1742,9 @@ type GetTranscriptParams struct {
 
 // ListTasksParams defines parameters for ListTasks.
 type ListTasksParams struct {
+	// Include `bodies`: with `input.message` and `result.text`
+	Include *[]ListTasksParamsInclude `form:"include,omitempty" json:"include,omitempty"`
+
 	// State one or several states, separated by commas
 	State    *[]TaskState `form:"state,omitempty" json:"state,omitempty"`
 	Priority *Priority    `form:"priority,omitempty" json:"priority,omitempty"`
@@ -1746,6 +1769,9 @@ type ListTasksParams struct {
 	Limit  *Limit  `form:"limit,omitempty" json:"limit,omitempty"`
 	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
+
+// ListTasksParamsInclude defines parameters for ListTasks.
+type ListTasksParamsInclude string
 
 // SubmitTaskParams defines parameters for SubmitTask.
 type SubmitTaskParams struct {

@@ -75,11 +75,29 @@ type KeyStore interface {
 // NewKey makes the text of a new key, shown once and never stored, with its
 // public id and the hash to store.
 func NewKey(cost int) (text messages.Secret, id string, hash []byte, err error) {
+	return NewKeyOnce(cost, "")
+}
+
+// OnceID is the public id of the key that is made for a wish.
+func OnceID(once string) string {
+	b := sha256.Sum256([]byte("dash.key\n" + once))
+	return keyID(b[:])
+}
+
+func keyID(b []byte) string {
+	return strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(b[:8]))[:keyIDLen]
+}
+
+// NewKeyOnce makes a key whose public id follows from the wish for it, or with an
+// empty one a key like any. The secret never does.
+func NewKeyOnce(cost int, once string) (text messages.Secret, id string, hash []byte, err error) {
 	var b [8 + 32]byte
 	if _, err := rand.Read(b[:]); err != nil {
 		return "", "", nil, fmt.Errorf("make key: %w", err)
 	}
-	id = strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(b[:8]))[:keyIDLen]
+	if id = keyID(b[:8]); once != "" {
+		id = OnceID(once)
+	}
 	plain := keyPrefix + id + "_" + base64.RawURLEncoding.EncodeToString(b[8:])
 	hash, err = bcrypt.GenerateFromPassword([]byte(plain), cost)
 	if err != nil {

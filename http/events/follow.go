@@ -28,6 +28,10 @@ type follower struct {
 	sub     Subscription  // nil while it reads the past
 	live    bool
 	placed  bool // last is known to be a position of this log
+	// pay counts a page of the past, beyond the first, and says how long to wait for
+	// it; nil: nobody counts.
+	pay   func(context.Context) time.Duration
+	pages int // of the past in a row
 }
 
 // next waits for events after last. It returns at most one of events and a
@@ -39,7 +43,23 @@ func (f *follower) next(ctx context.Context, tick <-chan time.Time, poke <-chan 
 		}
 	}
 	for !f.live {
+		if f.pages > 0 && f.pay != nil {
+			if wait := f.pay(ctx); wait > 0 {
+				select {
+				case <-time.After(wait):
+					continue
+				case <-ctx.Done():
+					return nil, nil, ctx.Err()
+				case <-tick:
+				case <-poke:
+				}
+				return nil, nil, nil
+			}
+		}
 		page, g, err := f.read(ctx)
+		if f.pages++; len(page) < pageSize {
+			f.pages = 0 // the end is near: what is left is no page of its own
+		}
 		switch {
 		case err != nil || g != nil || len(page) == pageSize:
 			return page, g, err
@@ -160,7 +180,7 @@ func (f *follower) read(ctx context.Context) ([]*messages.Event, *gap, error) {
 // seek continues after another position.
 func (f *follower) seek(since int64) {
 	f.close()
-	f.last, f.live, f.placed = since, false, false
+	f.last, f.live, f.placed, f.pages = since, false, false, 0
 }
 
 func (f *follower) close() {

@@ -2,6 +2,7 @@ package events
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"strings"
 	"sync"
@@ -17,10 +18,23 @@ type RunState struct {
 	Task     api.Task
 	Claim    int64
 	Terminal bool
+	// Sent is called when it is not needed any more: the task's texts may be long.
+	Sent func()
 }
 
-// maxReplay bounds how many entries of the log are searched for the past of one run.
-const maxReplay = 100_000
+func (s *RunState) sent() {
+	if s.Sent != nil {
+		s.Sent()
+	}
+	s.Task, s.Sent = api.Task{}, nil
+}
+
+const (
+	// maxReplay bounds the past of one run, in events. A task has a few of them.
+	maxReplay = 5_000
+	// indexWait bounds how long a stream waits for the index of the log.
+	indexWait = 30 * time.Second
+)
 
 // ServeRun streams one task until it is terminal: what is missing since the
 // given position, a snapshot, then changes and text as they come. It returns
@@ -39,6 +53,7 @@ func (s *Server) ServeRun(ctx context.Context, w http.ResponseWriter, v Viewer, 
 	if err != nil {
 		return err
 	}
+	defer state.sent()
 	begin := last
 	if since != nil {
 		begin = min(*since, last)
@@ -53,6 +68,7 @@ func (s *Server) ServeRun(ctx context.Context, w http.ResponseWriter, v Viewer, 
 	if err == nil {
 		err = r.snapshot(ctx, state)
 	}
+	state.sent()
 	if err == nil && !state.Terminal {
 		err = r.follow(ctx)
 	}
@@ -85,35 +101,60 @@ func (r *runStream) close() {
 	r.words.Close()
 }
 
-// replay sends the task's entries with since < seq <= to.
+// replay sends the task's entries with since < seq <= to. A gap says what may be
+// missing of them, unless the first one shows that the task began with it.
 func (r *runStream) replay(ctx context.Context, since, to int64) error {
-	f := r.s.follower(since)
-	for searched := 0; f.last < to; {
-		page, g, err := f.read(ctx)
+	if since >= to {
+		return nil
+	}
+	wait, cancel := context.WithTimeout(ctx, indexWait)
+	defer cancel()
+	seqs, from, err := r.s.index.find(wait, r.task, since, to)
+	if err != nil {
+		return fmt.Errorf("wait for the index of the log: %w", err)
+	}
+	var events []*messages.Event
+	for ; len(seqs) > 0 && len(events) < maxReplay; seqs = seqs[min(len(seqs), run(seqs)):] {
+		page, oldest, err := r.read(ctx, seqs[0], run(seqs))
 		if err != nil {
 			return err
 		}
-		if g == nil && len(page) == 0 {
-			break
-		}
-		if searched += len(page); searched > maxReplay {
-			g = &gap{from: f.last + 1, to: to, resume: to}
-			f.last, page = to, nil
-		}
-		if g != nil {
-			if err := r.out.gap(&gap{from: g.from, to: min(g.to, to), resume: min(g.to, to)}); err != nil {
-				return err
-			}
-		}
+		from = max(from, oldest-1) // the log may hold less by now
 		for _, e := range page {
-			if e.Seq <= to && e.Subject == r.task && e.GetTask() != nil {
-				if err := r.out.event(e); err != nil {
-					return err
-				}
+			if e.Subject == r.task && e.GetTask() != nil { // not only of the same hash
+				events = append(events, e)
 			}
 		}
 	}
+	if from = min(from, to); from > since && (len(events) == 0 || events[0].GetTask().From != "") {
+		if err := r.out.gap(&gap{from: since + 1, to: from, resume: from}); err != nil {
+			return err
+		}
+	}
+	for _, e := range events {
+		if err := r.out.event(e); err != nil {
+			return err
+		}
+	}
 	return r.out.flush(ctx)
+}
+
+// run is how many of the numbers follow each other.
+func run(seqs []int64) int {
+	n := 1
+	for n < len(seqs) && n < pageSize && seqs[n] == seqs[n-1]+1 {
+		n++
+	}
+	return n
+}
+
+func (r *runStream) read(ctx context.Context, first int64, n int) (page []*messages.Event, oldest int64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, r.s.cfg.ReadTimeout)
+	defer cancel()
+	if page, oldest, err = r.s.log.Events(ctx, first-1, n); err != nil {
+		return nil, 0, fmt.Errorf("read events: %w", err)
+	}
+	return page, oldest, nil
 }
 
 func (r *runStream) snapshot(ctx context.Context, state RunState) error {
@@ -122,7 +163,9 @@ func (r *runStream) snapshot(ctx context.Context, state RunState) error {
 		r.claim, r.sent = claim, whole(text)
 		data.Text = r.sent
 	}
-	if err := r.out.send(typeSnapshot, r.last, data); err != nil {
+	var l api.Long
+	l.Task(&data.Task)
+	if err := r.out.send(ctx, typeSnapshot, r.last, data, &l); err != nil {
 		return err
 	}
 	if state.Terminal {
@@ -132,7 +175,9 @@ func (r *runStream) snapshot(ctx context.Context, state RunState) error {
 }
 
 func (r *runStream) final(ctx context.Context, state RunState) error {
-	if err := r.out.send(typeFinal, r.last, api.RunFinal{Task: state.Task}); err != nil {
+	var l api.Long
+	l.Task(&state.Task)
+	if err := r.out.send(ctx, typeFinal, r.last, api.RunFinal{Task: state.Task}, &l); err != nil {
 		return err
 	}
 	return r.out.flush(ctx)
@@ -151,7 +196,7 @@ func (r *runStream) follow(ctx context.Context) error {
 			r.last = max(r.last, r.live.passed())
 			r.out.heartbeat(r.last)
 		case <-r.words.C():
-			err = r.delta()
+			err = r.delta(ctx)
 		case e, open := <-r.live.C():
 			if open {
 				done, err = r.change(ctx, e)
@@ -185,6 +230,7 @@ func (r *runStream) change(ctx context.Context, e *messages.Event) (done bool, e
 	if err != nil {
 		return false, err
 	}
+	defer now.sent()
 	return true, r.final(ctx, now)
 }
 
@@ -203,6 +249,7 @@ func (r *runStream) resync(ctx context.Context) (done bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	defer state.sent()
 	if err := r.replay(ctx, r.last, to); err != nil {
 		return false, err
 	}
@@ -214,7 +261,7 @@ func (r *runStream) resync(ctx context.Context) (done bool, err error) {
 }
 
 // delta sends what was added to the text, or all of it when it was replaced.
-func (r *runStream) delta() error {
+func (r *runStream) delta(ctx context.Context) error {
 	text, claim := r.words.Text()
 	text = whole(text)
 	if claim == 0 || claim < r.claim || (claim == r.claim && text == r.sent) || (text == "" && r.sent == "") {
@@ -230,7 +277,7 @@ func (r *runStream) delta() error {
 		d.Reset = false // the first text of the stream replaces nothing
 	}
 	r.claim, r.sent = claim, text
-	return r.out.send(typeDelta, 0, d)
+	return r.out.send(ctx, typeDelta, 0, d, &api.Long{})
 }
 
 // whole leaves out a last character that is cut in the middle.

@@ -48,7 +48,29 @@ type Viewer struct {
 	Principal *auth.Principal // nil: a WebSocket that has not said who it is
 	// Admit may refuse a WebSocket that has just said who it is; nil: nobody is.
 	Admit func(context.Context, *auth.Principal) error
+	// Count counts what a watcher asks for beyond its stream, and may refuse it: a
+	// further subscribe, a further page of the past. nil: nothing is.
+	Count func(context.Context, *auth.Principal) error
 }
+
+// pay counts one more page of the past and says how long it has to wait for it.
+func (v *Viewer) pay(ctx context.Context) time.Duration {
+	if v.Count == nil || v.Principal == nil {
+		return 0
+	}
+	err := v.Count(ctx, v.Principal)
+	var e *messages.Error
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &e):
+		return max(e.RetryAfter, minPay)
+	}
+	return minPay
+}
+
+// minPay keeps a watcher that has to wait from asking all the time.
+const minPay = 100 * time.Millisecond
 
 // Server serves streams. It is safe for concurrent use.
 type Server struct {
@@ -59,6 +81,7 @@ type Server struct {
 	logger *slog.Logger
 	ended  *prometheus.CounterVec
 	router *router
+	index  *index
 
 	mu     sync.Mutex
 	cancel context.CancelFunc
@@ -74,6 +97,7 @@ func NewServer(cfg Config, log Log, runs Runs, a auth.Authenticator, logger *slo
 			Help: "Streams that ended, by reason: left, done, slow, credential, crowded, error.",
 		}, []string{"reason"}),
 	}
+	s.index = newIndex(log, s.cfg.Buffer, s.cfg.ReadTimeout, indexed)
 	if r != nil {
 		if err := r.Register(s.ended); err != nil {
 			return nil, fmt.Errorf("register stream metrics: %w", err)
@@ -82,7 +106,8 @@ func NewServer(cfg Config, log Log, runs Runs, a auth.Authenticator, logger *slo
 	return s, nil
 }
 
-// Start begins to sort live events for the watchers of single runs. It is idempotent.
+// Start begins to sort live events for the watchers of single runs, and to know
+// past ones when somebody asks. It is idempotent.
 func (s *Server) Start(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -93,6 +118,9 @@ func (s *Server) Start(ctx context.Context) error {
 	s.done = make(chan struct{})
 	go func() {
 		defer close(s.done)
+		var both sync.WaitGroup
+		defer both.Wait()
+		both.Go(func() { s.index.run(ctx) })
 		s.router.run(ctx, s.log, s.cfg.Buffer)
 	}()
 	return nil
@@ -183,6 +211,7 @@ func (s *Server) ServeLog(ctx context.Context, w http.ResponseWriter, v Viewer, 
 		return err
 	}
 	f := s.follower(from)
+	f.pay = v.pay
 	defer f.close()
 	err = s.pump(ctx, out, v, topics, f)
 	s.count(ctx, p.reason(ctx, err))

@@ -146,9 +146,12 @@ func (k *socket) frame(ctx context.Context) (frame, error) {
 	if typ != websocket.MessageText {
 		return frame{}, fmt.Errorf("%w: frames are JSON text", errFrame)
 	}
+	return parseFrame(b)
+}
+
+func parseFrame(b []byte) (f frame, err error) {
 	dec := json.NewDecoder(bytes.NewReader(b))
 	dec.DisallowUnknownFields()
-	var f frame
 	if err := dec.Decode(&f); err != nil || dec.More() {
 		return f, fmt.Errorf("%w: a frame is {\"type\":\"auth\",…} or {\"type\":\"subscribe\",…}", errFrame)
 	}
@@ -253,6 +256,7 @@ func (k *socket) stream(ctx context.Context, since *int64) error {
 		return err
 	}
 	f := k.s.follower(from)
+	f.pay = k.v.pay
 	defer f.close()
 	select {
 	case <-k.poke:
@@ -267,6 +271,11 @@ func (k *socket) stream(ctx context.Context, since *int64) error {
 		}
 		if err := k.pump(ctx, f); err != nil {
 			return err
+		}
+		if k.v.Count != nil { // the first subscribe came with the connection
+			if err := k.v.Count(ctx, k.v.Principal); err != nil {
+				return fmt.Errorf("%w: %w", errNotNow, err)
+			}
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/dash-fleet/dash/http/api"
 	"github.com/dash-fleet/dash/messages"
 )
 
@@ -37,12 +38,33 @@ func newSSE(w http.ResponseWriter, timeout time.Duration, p *permit, at int64) (
 
 // message adds one message; flush sends it. id 0: none.
 func (s *sse) message(typ string, id int64, data []byte) {
+	s.begin(typ, id)
+	s.buf.Write(data) // JSON holds no line break
+	s.buf.WriteString("\n\n")
+}
+
+func (s *sse) begin(typ string, id int64) {
 	if id > 0 {
 		s.buf.WriteString("id: " + strconv.FormatInt(id, 10) + "\n")
 	}
 	s.buf.WriteString("event: " + typ + "\ndata: ")
-	s.buf.Write(data) // JSON holds no line break
-	s.buf.WriteString("\n\n")
+}
+
+// pushFrom is how much of one message is gathered before it is sent.
+const pushFrom = 64 << 10
+
+// pieces adds a long message a part at a time.
+type pieces struct {
+	s   *sse
+	ctx context.Context //nolint:containedctx // of the one call that writes it
+}
+
+func (p pieces) Write(b []byte) (int, error) {
+	p.s.buf.Write(b)
+	if p.s.buf.Len() < pushFrom {
+		return len(b), nil
+	}
+	return len(b), p.s.flush(p.ctx)
 }
 
 func (s *sse) event(e *messages.Event) error {
@@ -62,12 +84,18 @@ func (s *sse) gap(g *gap) error {
 	return err
 }
 
-func (s *sse) send(typ string, id int64, data any) error {
+// send adds a message with long texts, which are sent as they are written.
+func (s *sse) send(ctx context.Context, typ string, id int64, data any, l *api.Long) error {
 	b, err := encode(typ, 0, messages.Now(), data)
-	if err == nil {
-		s.message(typ, id, b)
+	if err != nil {
+		return err
 	}
-	return err
+	s.begin(typ, id)
+	if err := l.Write(pieces{s, ctx}, b); err != nil {
+		return err
+	}
+	s.buf.WriteString("\n\n")
+	return nil
 }
 
 // position moves the client's place without an event: an id without data.

@@ -104,7 +104,7 @@ func setupLog(t *testing.T, cfg events.Config, wrap func(events.Log) events.Log)
 	})
 	mux.HandleFunc("/run/{id}", func(w http.ResponseWriter, req *http.Request) {
 		load := func(ctx context.Context) (events.RunState, error) {
-			v, err := cmd.Tasks.Task(ctx, "", req.PathValue("id"))
+			v, err := cmd.Tasks.Task(ctx, "", req.PathValue("id"), true)
 			if err != nil {
 				return events.RunState{}, err
 			}
@@ -434,6 +434,42 @@ func TestRunStreamResumes(t *testing.T) {
 	}
 	if m := next(); m.Type != "final" {
 		t.Fatalf("%+v", m)
+	}
+}
+
+// TestRunStreamTellsOnlyOfAGapInItsTask: history that is gone is told, unless the
+// task began after it.
+func TestRunStreamTellsOnlyOfAGapInItsTask(t *testing.T) {
+	t.Parallel()
+	r := setup(t, events.Config{})
+	publish := func(task, from string) {
+		r.Publish(&messages.Event{TimeMicros: 1, Tenant: "default", Type: "task.state", Subject: task, Data: &messages.Event_Task{
+			Task: &messages.TaskChanged{Pool: "default", Class: "high", State: "queued", From: from},
+		}})
+	}
+	r.PutTask(task("old", messages.Queued))
+	for range 5 {
+		publish("old", "retry_wait")
+	}
+	r.Trim(3)
+	r.PutTask(task("new", messages.Queued))
+	publish("new", "")           // 6
+	publish("old", "retry_wait") // 7
+	next, stop := r.stream("/run/new?since=0")
+	defer stop()
+	if m := next(); m.Seq == nil || *m.Seq != 6 {
+		t.Fatalf("a task that is whole in the log: %+v", m)
+	}
+	stop()
+	next, stop = r.stream("/run/old?since=1")
+	defer stop()
+	if m := next(); m.Type != "gap" || *m.From != 2 || *m.To != 3 {
+		t.Fatalf("%+v", m)
+	}
+	for _, want := range []int64{4, 5, 7} {
+		if m := next(); m.Seq == nil || *m.Seq != want {
+			t.Fatalf("want %d: %+v", want, m)
+		}
 	}
 }
 

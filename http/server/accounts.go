@@ -35,7 +35,7 @@ func (s *Server) createKey(c *call) error {
 	if err != nil {
 		return err
 	}
-	k := Key{Name: b.Name, Tenant: tenant, RateLimit: defaultRateLimit}
+	k := Key{Name: b.Name, Tenant: tenant, RateLimit: defaultRateLimit, Once: c.onceID()}
 	if b.RateLimit != nil {
 		k.RateLimit = *b.RateLimit
 	}
@@ -55,8 +55,12 @@ func (s *Server) createKey(c *call) error {
 	if c.kept, err = json.Marshal(v); err != nil { // a repetition tells all but the text
 		return err
 	}
-	shown := text.Reveal()
-	v.Key = &shown
+	if text != "" {
+		shown := text.Reveal()
+		v.Key = &shown
+	} else { // it was made before, and its answer was forgotten
+		c.w.Header().Set("Idempotent-Replayed", "true")
+	}
 	return c.created(http.StatusCreated, prefix+"/keys/"+k.ID, v)
 }
 
@@ -68,25 +72,16 @@ func viewKey(k Key) api.ApiKey {
 }
 
 func (s *Server) listKeys(c *call) error {
+	h, err := c.weigh(weighList)
+	if err != nil {
+		return err
+	}
+	defer h.release()
 	all, err := s.cmd.Accounts.Keys(c.ctx(), c.tenant())
 	if err != nil {
 		return err
 	}
-	items, next, err := views(c, all, func(k Key) string { return k.ID }, viewKey)
-	if err != nil {
-		return err
-	}
-	return c.ok(http.StatusOK, api.ApiKeyPage{Items: items, NextCursor: next})
-}
-
-// views cuts a page out of a list and turns it into JSON.
-func views[T, V any](c *call, all []T, id func(T) string, view func(T) V) ([]V, *string, error) {
-	some, next, err := page(c, all, id)
-	items := make([]V, len(some))
-	for i, v := range some {
-		items[i] = view(v)
-	}
-	return items, next, err
+	return page(c, all, func(k Key) string { return k.ID }, viewKey)
 }
 
 func (s *Server) getKey(c *call) error {
@@ -127,15 +122,16 @@ func viewUser(u User) api.User {
 }
 
 func (s *Server) listUsers(c *call) error {
+	h, err := c.weigh(weighList)
+	if err != nil {
+		return err
+	}
+	defer h.release()
 	all, err := s.cmd.Accounts.Users(c.ctx(), c.tenant(), strings.ToLower(c.query.Get("email")))
 	if err != nil {
 		return err
 	}
-	items, next, err := views(c, all, func(u User) string { return u.ID }, viewUser)
-	if err != nil {
-		return err
-	}
-	return c.ok(http.StatusOK, api.UserPage{Items: items, NextCursor: next})
+	return page(c, all, func(u User) string { return u.ID }, viewUser)
 }
 
 func (s *Server) getUser(c *call) error {
@@ -209,6 +205,11 @@ func viewTenant(t Tenant) api.TenantEntry {
 }
 
 func (s *Server) listTenants(c *call) error {
+	h, err := c.weigh(weighList)
+	if err != nil {
+		return err
+	}
+	defer h.release()
 	all, err := s.cmd.Accounts.Tenants(c.ctx())
 	if err != nil {
 		return err
@@ -222,9 +223,5 @@ func (s *Server) listTenants(c *call) error {
 		}
 		all = mine
 	}
-	items, next, err := views(c, all, func(t Tenant) string { return t.ID }, viewTenant)
-	if err != nil {
-		return err
-	}
-	return c.ok(http.StatusOK, api.TenantPage{Items: items, NextCursor: next})
+	return page(c, all, func(t Tenant) string { return t.ID }, viewTenant)
 }

@@ -210,21 +210,22 @@ func (s *Server) listAudit(c *call) error {
 			return badCursor()
 		}
 	}
+	h, err := c.weigh(weighList)
+	if err != nil {
+		return err
+	}
+	defer h.release()
 	limit := c.limit()
 	rows, err := s.cmd.Audit.Rows(c.ctx(), c.tenant(), before, limit+1) // one more tells whether there is a next page
 	if err != nil {
 		return err
 	}
-	next := ""
-	if len(rows) > limit {
-		rows = rows[:limit]
-		next = strconv.FormatInt(rows[limit-1].Seq, 10)
-	}
-	page := api.AuditPage{Items: make([]api.AuditRow, len(rows)), NextCursor: c.next(next)}
-	for i, r := range rows {
-		page.Items[i] = viewAudit(r)
-	}
-	return c.ok(200, page)
+	return c.list(min(len(rows), limit), func(i int, _ *api.Long) any { return viewAudit(rows[i]) }, func(sent int) (end pageEnd) {
+		if sent < len(rows) {
+			end.NextCursor = c.next(strconv.FormatInt(rows[sent-1].Seq, 10))
+		}
+		return end
+	})
 }
 
 func viewAudit(r AuditRow) api.AuditRow {

@@ -47,6 +47,9 @@ type call struct {
 	kept       []byte        // what copy shall hold instead, when the answer is secret
 	made       string        // id of what was created
 	changes    bool          // its success goes into the audit log before it is answered
+	of         string        // its tenant, where the path does not tell it
+	again      handler       // shows what the operation changes, nil: nothing does
+	repeats    int           // the status of the answer that is given again, 0: this is none
 }
 
 func (c *call) ctx() context.Context { return c.r.Context() }
@@ -289,6 +292,9 @@ func (c *call) write(status int, media string, v any) {
 func (c *call) bytes(status int, media string, b []byte) {
 	if c.status != 0 {
 		return
+	}
+	if c.repeats != 0 {
+		status = c.repeats
 	}
 	c.status = status
 	c.recordChange()

@@ -78,6 +78,7 @@ type TaskFilter struct {
 	After      time.Time
 	IDBegin    string // the id begins with
 	IDEnd      string // the id ends with
+	Bodies     bool   // with long texts; else those may be left out, see messages.Brief
 }
 
 // TaskList is a page of tasks.
@@ -97,13 +98,14 @@ type Tasks interface {
 	// A full queue is CodeQueueFull with Position, Limit and RetryAfter. A session of another pool is CodeWrongPool. Calls of one
 	// key may run at once: exactly one task comes of them.
 	Submit(ctx context.Context, r SubmitRequest) (Submitted, error)
-	// Task returns one task. CodeNotFound.
-	Task(ctx context.Context, tenant, id string) (Task, error)
-	// Tasks pages through the matching tasks, newest first. A search by begin
+	// Task returns one task, without bodies perhaps not its long texts. CodeNotFound.
+	Task(ctx context.Context, tenant, id string, bodies bool) (Task, error)
+	// Tasks pages through the matching tasks, newest first. A page is bounded in
+	// bytes, too. A search by begin
 	// or end of ids may end a page early, but not one among open states only.
 	// An unusable cursor is CodeInvalid.
 	Tasks(ctx context.Context, f TaskFilter, cursor string, limit int) (TaskList, error)
-	// WaitTask returns the task as soon as it is terminal. When ctx ends first
+	// WaitTask returns the task as soon as it is terminal, perhaps without its long texts. When ctx ends first
 	// it returns ctx.Err(). It costs no thread or polling while it waits.
 	WaitTask(ctx context.Context, tenant, id string) (Task, error)
 	// Cancel makes the cancel flag durable and returns the task as it is then.
@@ -219,14 +221,16 @@ type SessionMove struct {
 type Sessions interface {
 	// Create opens a session with s.Tenant, ID, Pool and Labels set. CodeConflict.
 	Create(ctx context.Context, s messages.Session) (messages.Session, error)
-	// Sessions pages by id, then tenant; next is empty at the end.
+	// Sessions pages by id, then tenant; next is empty at the end. A page is bounded in bytes, too.
 	Sessions(ctx context.Context, f SessionFilter, cursor string, limit int) (sessions []messages.Session, next string, err error)
 	// Session returns one session. CodeNotFound.
 	Session(ctx context.Context, tenant, id string) (messages.Session, error)
 	// Close ends a session; with open tasks it is CodeWrongState.
 	Close(ctx context.Context, tenant, id string) error
-	// Transcript returns the newest limit tasks that succeeded, oldest first. CodeNotFound.
-	Transcript(ctx context.Context, tenant, id string, limit int) ([]messages.Task, error)
+	// Transcript returns the newest limit tasks that succeeded before the task
+	// with the id before (empty: all), oldest first, and whether there are older
+	// ones. It is bounded in bytes, too. CodeNotFound.
+	Transcript(ctx context.Context, tenant, id, before string, limit int) (turns []messages.Task, older bool, err error)
 	// Move starts a move. A gateway of another pool or unknown is CodeInvalid.
 	Move(ctx context.Context, tenant, id string, m SessionMove) (messages.Session, error)
 	// Resume lets a parked session try again. Any other state is CodeWrongState.
@@ -256,6 +260,9 @@ type Key struct {
 	ExpiresAt   time.Time // zero: never
 	LastUsedAt  time.Time // zero: not yet
 	Version     int64
+	// Once names the wish to make it: of all calls with the same one within a day
+	// only the first makes a key. Empty: each does.
+	Once string
 }
 
 // User is a person with a password, which is never told.
@@ -287,7 +294,8 @@ type Tenant struct {
 // does not exist is CodeInvalid.
 type Accounts interface {
 	// CreateKey makes a key with k's Name, Tenant, Permissions, RateLimit and
-	// ExpiresAt, and returns its text, which is kept nowhere.
+	// ExpiresAt, and returns its text, which is kept nowhere: it is empty for a key
+	// that was made Once before. Another wish under the same Once is CodeKeyReused.
 	CreateKey(ctx context.Context, k Key) (Key, messages.Secret, error)
 	// Keys returns all keys in the order of their ids.
 	Keys(ctx context.Context, tenant string) ([]Key, error)

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/dash-fleet/dash/http/api"
 	"github.com/dash-fleet/dash/messages"
 )
 
@@ -53,11 +54,11 @@ func (c *call) next(inner string) *string {
 	return &v
 }
 
-// page cuts a page out of a list that is sorted by id.
-func page[T any](c *call, all []T, id func(T) string) ([]T, *string, error) {
+// page answers with a part of a list that is sorted by id.
+func page[T, V any](c *call, all []T, id func(T) string, view func(T) V) error {
 	after, err := c.cursor()
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
 	if after != "" {
 		i := slices.IndexFunc(all, func(t T) bool { return id(t) > after })
@@ -66,8 +67,10 @@ func page[T any](c *call, all []T, id func(T) string) ([]T, *string, error) {
 		}
 		all = all[i:]
 	}
-	if n := c.limit(); len(all) > n {
-		return all[:n], c.next(id(all[n-1])), nil
-	}
-	return all, nil, nil
+	return c.list(min(len(all), c.limit()), func(i int, _ *api.Long) any { return view(all[i]) }, func(sent int) (end pageEnd) {
+		if sent < len(all) {
+			end.NextCursor = c.next(id(all[sent-1]))
+		}
+		return end
+	})
 }

@@ -139,6 +139,11 @@ func (s *Server) listGateways(c *call) error {
 	if err != nil {
 		return err
 	}
+	h, err := c.weigh(weighList)
+	if err != nil {
+		return err
+	}
+	defer h.release()
 	all, err := s.cmd.Gateways.List(c.ctx(), tenant)
 	if err != nil {
 		return err
@@ -148,15 +153,7 @@ func (s *Server) listGateways(c *call) error {
 		state := string(viewGateway(g).State)
 		return (pool != "" && g.Config.Pool != pool) || (states != "" && !slices.Contains(strings.Split(states, ","), state))
 	})
-	some, next, err := page(c, all, func(g Gateway) string { return g.Config.ID })
-	if err != nil {
-		return err
-	}
-	items := make([]api.Gateway, len(some))
-	for i, g := range some {
-		items[i] = viewGateway(g)
-	}
-	return c.ok(http.StatusOK, api.GatewayPage{Items: items, NextCursor: next})
+	return page(c, all, func(g Gateway) string { return g.Config.ID }, viewGateway)
 }
 
 func (s *Server) getGateway(c *call) error {

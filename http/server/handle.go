@@ -104,7 +104,7 @@ func notCanonical(r *http.Request) string {
 // serveRoute runs a route: who calls, may they, is the request in order, then the handler.
 func (s *Server) serveRoute(rt *route, w http.ResponseWriter, r *http.Request, param string) {
 	start := time.Now()
-	c := &call{s: s, w: w, r: r, op: rt.op, route: rt.template, param: param, id: w.Header()["X-Request-Id"][0]}
+	c := &call{s: s, w: w, r: r, op: rt.op, route: rt.template, param: param, again: rt.again, id: w.Header()["X-Request-Id"][0]}
 	defer func() {
 		if p := recover(); p != nil {
 			s.recovered(c, p)

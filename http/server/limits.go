@@ -25,7 +25,8 @@ func (c *call) charge() error {
 	return err
 }
 
-// admitWatcher counts a WebSocket that names its key in its first frame.
+// admitWatcher counts a WebSocket that names its key in its first frame, a
+// further subscribe, and each further page of the log's past.
 func (s *Server) admitWatcher(ctx context.Context, p *auth.Principal) error {
 	if p.RateLimit <= 0 {
 		return nil

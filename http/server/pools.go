@@ -9,19 +9,16 @@ import (
 )
 
 func (s *Server) listPools(c *call) error {
+	h, err := c.weigh(weighList)
+	if err != nil {
+		return err
+	}
+	defer h.release()
 	all, err := s.cmd.Pools.List(c.ctx(), c.tenant())
 	if err != nil {
 		return err
 	}
-	some, next, err := page(c, all, func(p messages.Pool) string { return p.ID })
-	if err != nil {
-		return err
-	}
-	items := make([]api.Pool, len(some))
-	for i, p := range some {
-		items[i] = viewPool(p)
-	}
-	return c.ok(http.StatusOK, api.PoolPage{Items: items, NextCursor: next})
+	return page(c, all, func(p messages.Pool) string { return p.ID }, viewPool)
 }
 
 func (s *Server) getPool(c *call) error {

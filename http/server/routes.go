@@ -42,6 +42,9 @@ type endpoint struct {
 	durable bool
 	// root: also served without a prefix.
 	root bool
+	// again shows what a write changed, for who repeats it with its Idempotency-Key
+	// when the answer was too long to be kept; nil: its answers are short.
+	again handler
 }
 
 // route is an endpoint at one path.
@@ -60,30 +63,30 @@ func (s *Server) endpoints() map[string]endpoint {
 		"submitTask":        {access: need(auth.TasksWrite), handler: s.submitTask, durable: true},
 		"listTasks":         {access: need(auth.TasksRead), handler: s.listTasks},
 		"getTask":           {access: need(auth.TasksRead), handler: s.getTask},
-		"cancelTask":        {access: need(auth.TasksWrite), handler: s.cancelTask},
-		"replayTask":        {access: need(auth.TasksWrite), handler: s.replayTask},
-		"releaseTask":       {access: need(auth.TasksWrite), handler: s.releaseTask},
+		"cancelTask":        {access: need(auth.TasksWrite), handler: s.cancelTask, again: s.getTask},
+		"replayTask":        {access: need(auth.TasksWrite), handler: s.replayTask, again: s.getTask},
+		"releaseTask":       {access: need(auth.TasksWrite), handler: s.releaseTask, again: s.getTask},
 		"streamTask":        {access: need(auth.TasksRead), handler: s.streamTask, kind: streaming},
 		"replayDeadLetters": {access: need(auth.TasksWrite), handler: s.replayDeadLetters},
 		"getQueue":          {access: need(auth.TasksRead), handler: s.getQueue},
 
-		"createGateway":  {access: need(auth.GatewaysWrite), handler: s.createGateway},
+		"createGateway":  {access: need(auth.GatewaysWrite), handler: s.createGateway, again: s.getGateway},
 		"listGateways":   {access: need(auth.GatewaysRead), handler: s.listGateways},
 		"getGateway":     {access: need(auth.GatewaysRead), handler: s.getGateway},
-		"updateGateway":  {access: need(auth.GatewaysWrite), handler: s.updateGateway},
+		"updateGateway":  {access: need(auth.GatewaysWrite), handler: s.updateGateway, again: s.getGateway},
 		"deleteGateway":  {access: need(auth.GatewaysWrite), handler: s.deleteGateway},
-		"drainGateway":   {access: need(auth.GatewaysWrite), handler: s.changeGateway(s.cmd.Gateways.Drain)},
-		"resumeGateway":  {access: need(auth.GatewaysWrite), handler: s.changeGateway(s.cmd.Gateways.Resume)},
-		"restartGateway": {access: need(auth.GatewaysWrite), handler: s.changeGateway(s.cmd.Gateways.Restart)},
+		"drainGateway":   {access: need(auth.GatewaysWrite), handler: s.changeGateway(s.cmd.Gateways.Drain), again: s.getGateway},
+		"resumeGateway":  {access: need(auth.GatewaysWrite), handler: s.changeGateway(s.cmd.Gateways.Resume), again: s.getGateway},
+		"restartGateway": {access: need(auth.GatewaysWrite), handler: s.changeGateway(s.cmd.Gateways.Restart), again: s.getGateway},
 
-		"createSession": {access: need(auth.SessionsWrite), handler: s.createSession},
+		"createSession": {access: need(auth.SessionsWrite), handler: s.createSession, again: s.getSession},
 		"listSessions":  {access: need(auth.SessionsRead), handler: s.listSessions},
 		"getSession":    {access: need(auth.SessionsRead), handler: s.getSession},
 		"closeSession":  {access: need(auth.SessionsWrite), handler: s.closeSession},
 		"sendMessage":   {access: need(auth.TasksWrite), handler: s.sendMessage, durable: true},
 		"getTranscript": {access: need(auth.SessionsRead), handler: s.getTranscript},
-		"moveSession":   {access: need(auth.SessionsWrite), handler: s.moveSession},
-		"resumeSession": {access: need(auth.SessionsWrite), handler: s.resumeSession},
+		"moveSession":   {access: need(auth.SessionsWrite), handler: s.moveSession, again: s.getSession},
+		"resumeSession": {access: need(auth.SessionsWrite), handler: s.resumeSession, again: s.getSession},
 
 		"listPools": {access: need(auth.PoolsRead), handler: s.listPools},
 		"getPool":   {access: need(auth.PoolsRead), handler: s.getPool},

@@ -51,9 +51,14 @@ type Config struct {
 	MaxWaits       int           // long-polls in flight; 10,000 and half of the connections, more get 503
 	MaxStreams     int           // SSE and WebSocket streams; 2,000 and an eighth of the connections, more get 503
 	MaxGuests      int           // WebSockets that have not said who they are, an eighth of them per address; 256, beyond them the oldest goes
-	MaxRemembered  int           // answers kept for Idempotency-Key of writes other than submits; 10,000
 	RememberFor    time.Duration // 24 h
 	EventHeartbeat time.Duration // of streams; 15 s
+	// MaxRemembered is what answers take that are kept for Idempotency-Key of writes
+	// other than submits, in bytes; 16 MiB.
+	MaxRemembered int64
+	// MaxPageBytes is what lists and long tasks hold in memory at once until they
+	// are sent, half of it those of one key; 128 MiB, more wait up to QueueTimeout.
+	MaxPageBytes int64
 }
 
 func (c Config) withDefaults() Config {
@@ -73,12 +78,18 @@ func (c Config) withDefaults() Config {
 	n := c.MaxConnections
 	ints := map[*int]int{
 		&c.MaxHeader: 16 << 10, &c.MaxRequests: min(1024, n/4+1), &c.MaxWaits: min(10_000, n/2+1), &c.MaxStreams: min(2_000, n/8+1),
-		&c.MaxGuests: 256, &c.MaxRemembered: 10_000,
+		&c.MaxGuests: 256,
 	}
 	for v, d := range ints {
 		if *v == 0 {
 			*v = d
 		}
+	}
+	if c.MaxRemembered == 0 {
+		c.MaxRemembered = 16 << 20
+	}
+	if c.MaxPageBytes == 0 {
+		c.MaxPageBytes = 128 << 20
 	}
 	if c.MaxBody == 0 {
 		c.MaxBody = 1 << 20
@@ -91,7 +102,7 @@ func (c Config) withDefaults() Config {
 
 // Validate says what is wrong with the configuration.
 func (c Config) Validate() error {
-	if c.MaxBody < 0 || c.MaxRequests < 0 || c.MaxWaits < 0 || c.MaxStreams < 0 || c.MaxGuests < 0 || c.MaxConnections < 0 || c.MaxRemembered < 0 {
+	if c.MaxBody < 0 || c.MaxRequests < 0 || c.MaxWaits < 0 || c.MaxStreams < 0 || c.MaxGuests < 0 || c.MaxConnections < 0 || c.MaxRemembered < 0 || c.MaxPageBytes < 0 {
 		return errors.New("limits of the server must not be negative")
 	}
 	return nil
@@ -128,6 +139,7 @@ type Server struct {
 	events  *events.Server
 	replies *replies
 	audit   *auditor
+	budget  *budget
 	refused refusals
 
 	requests, waits, streams *quota
@@ -172,7 +184,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		requests: newQuota(cfg.MaxRequests), waits: newQuota(cfg.MaxWaits), streams: newQuota(cfg.MaxStreams),
 		bodies: newWeights(maxBodyBytes), bodyWeight: maxBodyBytes / int64(min(2_048, cfg.MaxConnections/8+1)),
 		lobby: newLobby(cfg.MaxGuests), drains: make(chan struct{}, maxDrains), idPrefix: randomPrefix(),
-		replies: newReplies(cfg.MaxRemembered, cfg.RememberFor), fatal: make(chan error, 1),
+		replies: newReplies(cfg.MaxRemembered, cfg.RememberFor), budget: newBudget(cfg.MaxPageBytes, cfg.QueueTimeout), fatal: make(chan error, 1),
 	}
 	s.accept.connections = newConnections(cfg.MaxConnections, s.trusts)
 	s.ctx, s.cancel = context.WithCancel(context.Background()) // ends with Stop; requests have their own

@@ -602,7 +602,7 @@ func TestClient(t *testing.T) {
 	if s, err := c.GetSession(ctx, "", "s-1"); err != nil || *s.Reason != "failed 5 times" {
 		t.Errorf("%+v %v", s, err)
 	}
-	if tr, err := c.GetTranscript(ctx, "default", "s-1", 10); err != nil || len(tr.Items) != 1 || tr.Items[0].Text != "hello" {
+	if tr, err := c.GetTranscript(ctx, "default", "s-1", api.Page{Limit: 10}); err != nil || len(tr.Items) != 1 || tr.Items[0].Text != "hello" {
 		t.Errorf("%+v %v", tr, err)
 	}
 	if p, err := c.PutPool(ctx, "p2", api.PutPool{}, api.WithCreateOnly()); err != nil || p.Version != 1 {

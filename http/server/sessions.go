@@ -25,12 +25,18 @@ func (s *Server) createSession(c *call) error {
 	if err != nil {
 		return err
 	}
-	made, err := s.cmd.Sessions.Create(c.ctx(), messages.Session{
-		Tenant: tenant, ID: cmpOr(value(b.Id), messages.NewID()), Pool: or(b.Pool, messages.DefaultPool), Labels: value(b.Labels),
-	})
+	wanted := messages.Session{
+		Tenant: tenant, ID: cmpOr(value(b.Id), cmpOr(c.onceID(), messages.NewID())), Pool: or(b.Pool, messages.DefaultPool), Labels: value(b.Labels),
+	}
+	made, err := s.cmd.Sessions.Create(c.ctx(), wanted)
+	if b.Id == nil && messages.CodeOf(err) == messages.CodeConflict { // of the same Idempotency-Key, whose answer was forgotten
+		c.w.Header().Set("Idempotent-Replayed", "true")
+		made, err = s.cmd.Sessions.Session(c.ctx(), tenant, wanted.ID)
+	}
 	if err != nil {
 		return err
 	}
+	c.of = made.Tenant
 	return c.created(http.StatusCreated, prefix+"/sessions/"+made.ID, viewSession(made))
 }
 
@@ -44,15 +50,16 @@ func (s *Server) listSessions(c *call) error {
 		return err
 	}
 	f := SessionFilter{Tenant: tenant, Pool: c.query.Get("pool"), IDBegin: c.query.Get("id_begin")}
+	h, err := c.weigh(weighList)
+	if err != nil {
+		return err
+	}
+	defer h.release()
 	all, next, err := s.cmd.Sessions.Sessions(c.ctx(), f, cursor, c.limit())
 	if err != nil {
 		return err
 	}
-	items := make([]api.Session, len(all))
-	for i, v := range all {
-		items[i] = viewSession(v)
-	}
-	return c.ok(http.StatusOK, api.SessionPage{Items: items, NextCursor: c.next(next)})
+	return c.page(len(all), func(i int, _ *api.Long) any { return viewSession(all[i]) }, pageEnd{NextCursor: c.next(next)})
 }
 
 func (s *Server) getSession(c *call) error {
@@ -115,11 +122,28 @@ func (s *Server) getTranscript(c *call) error {
 	if err != nil {
 		return err
 	}
-	tasks, err := s.cmd.Sessions.Transcript(c.ctx(), tenant, c.param, c.limit())
+	before, err := c.cursor()
 	if err != nil {
 		return err
 	}
-	return c.ok(http.StatusOK, viewTranscript(c.param, tasks))
+	if before != "" && messages.CheckID(before) != nil {
+		return badCursor()
+	}
+	h, err := c.weigh(weighBodies)
+	if err != nil {
+		return err
+	}
+	defer h.release()
+	turns, older, err := s.cmd.Sessions.Transcript(c.ctx(), tenant, c.param, before, c.limit())
+	if err != nil {
+		return err
+	}
+	h.keep(taskBytes(turns))
+	end := pageEnd{Session: c.param}
+	if older && len(turns) > 0 {
+		end.NextCursor = c.next(turns[0].ID)
+	}
+	return c.page(len(turns), func(i int, l *api.Long) any { return viewTurn(turns, i, l) }, end)
 }
 
 func (s *Server) moveSession(c *call) error {

@@ -32,7 +32,7 @@ func (c *call) topics() events.Topics {
 // viewer is who watches, and how to ask again whether it still may.
 func (c *call) viewer(need auth.Permission) events.Viewer {
 	token, _ := auth.Token(c.r.Header) // it was read before
-	return events.Viewer{Token: token, Need: need, Principal: c.principal}
+	return events.Viewer{Token: token, Need: need, Principal: c.principal, Count: c.s.admitWatcher}
 }
 
 func (s *Server) streamEvents(c *call) error {
@@ -43,11 +43,15 @@ func (s *Server) streamEvents(c *call) error {
 
 func (s *Server) streamTask(c *call) error {
 	load := func(ctx context.Context) (events.RunState, error) {
-		t, err := s.cmd.Tasks.Task(ctx, c.tenant(), c.param)
+		t, err := s.cmd.Tasks.Task(ctx, c.tenant(), c.param, false)
 		if err != nil {
 			return events.RunState{}, err
 		}
-		return events.RunState{Task: viewTask(t), Claim: t.Claim, Terminal: t.State.Terminal()}, nil
+		t, h, err := c.whole(ctx, t)
+		if err != nil {
+			return events.RunState{}, err
+		}
+		return events.RunState{Task: viewTask(t, true), Claim: t.Claim, Terminal: t.State.Terminal(), Sent: h.release}, nil
 	}
 	return c.stream(func(ctx context.Context) error {
 		return s.events.ServeRun(ctx, c.w, c.viewer(auth.TasksRead), c.param, load, c.position())

@@ -50,7 +50,7 @@ func (s *Server) submit(c *call, req SubmitRequest) error {
 	if done.Replayed {
 		c.w.Header()["Idempotent-Replayed"] = []string{"true"}
 	}
-	return c.created(http.StatusAccepted, taskPath(done.Task.ID), viewTask(done.Task))
+	return c.created(http.StatusAccepted, taskPath(done.Task.ID), viewTask(done.Task, true))
 }
 
 // submitRequest checks what the schema cannot say and fills in the defaults.
@@ -185,18 +185,29 @@ func (s *Server) listTasks(c *call) error {
 	if err != nil {
 		return err
 	}
+	weight := int64(weighList)
+	if f.Bodies {
+		weight = weighBodies
+	}
+	h, err := c.weigh(weight)
+	if err != nil {
+		return err
+	}
+	defer h.release()
 	list, err := s.cmd.Tasks.Tasks(c.ctx(), f, cursor, c.limit())
 	if err != nil {
 		return err
 	}
-	page := api.TaskPage{Items: make([]api.Task, len(list.Tasks)), NextCursor: c.next(list.Next)}
-	for i, t := range list.Tasks {
-		page.Items[i] = viewTask(t)
+	held := int64(0)
+	for _, t := range list.Tasks {
+		held += taskBytes([]messages.Task{t.Task})
 	}
-	if to := list.SearchedTo; !to.IsZero() {
-		page.SearchedTo = &to
-	}
-	return c.ok(http.StatusOK, page)
+	h.keep(held)
+	return c.page(len(list.Tasks), func(i int, l *api.Long) any {
+		v := viewTask(list.Tasks[i], f.Bodies)
+		l.Task(&v)
+		return v
+	}, pageEnd{NextCursor: c.next(list.Next), SearchedTo: moment(list.SearchedTo)})
 }
 
 func (c *call) taskFilter() (f TaskFilter, err error) {
@@ -208,6 +219,7 @@ func (c *call) taskFilter() (f TaskFilter, err error) {
 	f.Code, f.IDBegin, f.IDEnd = q.Get("code"), q.Get("id_begin"), q.Get("id_end")
 	f.After, f.Before = c.queryTime("created_after"), c.queryTime("created_before")
 	f.LabelKey, f.LabelValue, _ = strings.Cut(q.Get("label"), ":")
+	f.Bodies = q.Get("include") == "bodies" // the document knows no other
 	if p := q.Get("priority"); p != "" {
 		if f.Class, err = messages.ParseClass(p); err != nil {
 			return f, invalid(messages.FieldError{Pointer: "query:priority", Detail: err.Error()})
@@ -241,11 +253,37 @@ func (s *Server) getTask(c *call) error {
 			return err
 		}
 	}
-	t, err := s.cmd.Tasks.Task(c.ctx(), c.tenant(), c.param)
+	t, err := s.cmd.Tasks.Task(c.ctx(), c.tenant(), c.param, false)
 	if err != nil {
 		return err
 	}
-	return c.ok(http.StatusOK, viewTask(t))
+	return s.showTask(c, t)
+}
+
+// showTask answers with a task and its texts. Long ones are weighed first.
+func (s *Server) showTask(c *call, t Task) error {
+	t, h, err := c.whole(c.ctx(), t)
+	if err != nil {
+		return err
+	}
+	defer h.release()
+	return c.task(http.StatusOK, t)
+}
+
+// whole reads a task with its texts, if it was read without them.
+func (c *call) whole(ctx context.Context, t Task) (Task, *held, error) {
+	if t.Brief == nil {
+		return t, nil, nil
+	}
+	h, err := c.s.budget.take(ctx, c.principal.ID, weighTask+2*(t.Brief.Message+t.Brief.Text))
+	if err != nil {
+		return t, nil, err
+	}
+	if t, err = c.s.cmd.Tasks.Task(ctx, c.tenant(), t.ID, true); err != nil {
+		h.release()
+		return t, nil, err
+	}
+	return t, h, nil
 }
 
 // waitTask answers when the task is terminal, or not at all: then the time is
@@ -272,7 +310,7 @@ func (s *Server) waitTask(c *call, d time.Duration) error {
 	if err := c.still(); err != nil || over {
 		return err
 	}
-	return c.ok(http.StatusOK, viewTask(t))
+	return s.showTask(c, t)
 }
 
 func (s *Server) cancelTask(c *call) error {
@@ -302,7 +340,7 @@ func (c *call) accepted(t Task, err error) error {
 	if err != nil {
 		return err
 	}
-	return c.ok(http.StatusAccepted, viewTask(t))
+	return c.ok(http.StatusAccepted, viewTask(t, true))
 }
 
 func (s *Server) replayDeadLetters(c *call) error {

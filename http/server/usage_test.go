@@ -24,7 +24,7 @@ func TestUnknownUsageIsNull(t *testing.T) {
 		{messages.Task{Error: &messages.TaskError{Code: "content_filter", Message: "m", Usage: &messages.Usage{Input: 9}}}, `"input_tokens":9`},
 		{messages.Task{Error: &messages.TaskError{Code: "provider_auth", Message: "m"}}, `"retryable":false,"usage":null`},
 	} {
-		b, err := json.Marshal(viewTask(Task{Task: tt.task}))
+		b, err := json.Marshal(viewTask(Task{Task: tt.task}, true))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -49,7 +49,8 @@ func list(s []string) []string {
 	return s
 }
 
-func viewTask(t Task) api.Task {
+// viewTask shows a task, with bodies with its long texts.
+func viewTask(t Task, bodies bool) api.Task {
 	spec := t.Spec
 	v := api.Task{
 		Id: t.ID, Priority: api.Priority(t.Class.String()), State: api.TaskState(t.State.String()),
@@ -57,11 +58,14 @@ func viewTask(t Task) api.Task {
 		Attempt: t.Attempt, Claim: t.Claim, Replays: t.Replays, Deaths: int32(len(t.Trials.GetDeaths())), PlannedStops: t.Trials.GetStops(), GivenBack: t.Trials.GetGivenBack(),
 		BlockedBy: text(t.BlockedBy), WaitingCode: (*api.TaskWaitingCode)(text(string(t.WaitingCode))), WaitingReason: text(t.WaitingReason),
 		Cancel:      viewCancel(t.Cancel),
-		Input:       api.TaskInput{Message: spec.GetMessage(), Model: text(spec.GetModel()), TimeoutSeconds: spec.GetTimeoutSeconds()},
+		Input:       api.TaskInput{Model: text(spec.GetModel()), TimeoutSeconds: spec.GetTimeoutSeconds()},
 		MaxAttempts: spec.GetMaxAttempts(), OnUnknown: api.OnUnknown(t.OnUnknown()), Labels: labels(spec.GetLabels()),
 		Requires:  api.TaskRequires{Capabilities: list(spec.GetCapabilities()), Region: text(spec.GetRegion())},
 		CreatedAt: t.CreatedAt.UTC(), DueAt: moment(t.DueAt), NotAfter: moment(t.NotAfter),
 		StartedAt: moment(t.StartedAt), FinishedAt: moment(t.FinishedAt),
+	}
+	if bodies {
+		v.Input.Message = spec.GetMessage()
 	}
 	if t.State == messages.Held {
 		v.DueAt = nil // that of a held task is the end of its wait for an answer
@@ -70,9 +74,14 @@ func viewTask(t Task) api.Task {
 		v.RunId = text(t.RunID())
 	}
 	if r := t.Result; r != nil {
-		cut := r.GetCutFrom()
-		v.Result = &api.TaskResult{Text: r.GetText(), Truncated: cut > 0, Length: max(cut, int64(len(r.GetText()))), Usage: viewUsage(r.Used()),
-			UnfinishedSubAgents: r.GetUnfinishedSubAgents()}
+		cut, length := r.GetCutFrom(), int64(len(r.GetText()))
+		if t.Brief != nil {
+			length = max(length, t.Brief.Text)
+		}
+		v.Result = &api.TaskResult{Truncated: cut > 0, Length: max(cut, length), Usage: viewUsage(r.Used()), UnfinishedSubAgents: r.GetUnfinishedSubAgents()}
+		if bodies {
+			v.Result.Text = r.GetText()
+		}
 	}
 	if e := t.Error; e != nil {
 		v.Error = &api.TaskError{Code: e.GetCode(), Message: e.GetMessage(), Retryable: e.GetRetryable(), Usage: viewUsage(e.GetUsage())}
@@ -143,17 +152,22 @@ func viewSession(s messages.Session) api.Session {
 	}
 }
 
-// viewTranscript marks where a new generation begins. The turn before the
-// first one shown is not known, so the first is never marked.
-func viewTranscript(session string, tasks []messages.Task) api.Transcript {
-	v := api.Transcript{Session: session, Items: make([]api.Turn, 0, len(tasks))}
-	for i, t := range tasks {
-		v.Items = append(v.Items, api.Turn{
-			Task: t.ID, Message: t.Spec.GetMessage(), Text: t.Result.GetText(), Gateway: text(t.Gateway),
-			Generation: t.Generation, Seam: i > 0 && tasks[i-1].Generation != t.Generation, FinishedAt: moment(t.FinishedAt),
-		})
+// viewTurn marks where a new generation begins. The turn before the first one
+// shown is not known, so the first is never marked.
+func viewTurn(turns []messages.Task, i int, l *api.Long) api.Turn {
+	t := &turns[i]
+	return api.Turn{
+		Task: t.ID, Message: l.Put(t.Spec.GetMessage()), Text: l.Put(t.Result.GetText()), Gateway: text(t.Gateway),
+		Generation: t.Generation, Seam: i > 0 && turns[i-1].Generation != t.Generation, FinishedAt: moment(t.FinishedAt),
 	}
-	return v
+}
+
+// taskBytes is about what tasks hold in memory.
+func taskBytes(tasks []messages.Task) (n int64) {
+	for i := range tasks {
+		n += weighTask + int64(len(tasks[i].Spec.GetMessage())+len(tasks[i].Result.GetText()))
+	}
+	return n
 }
 
 func viewPool(p messages.Pool) api.Pool {

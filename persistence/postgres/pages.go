@@ -20,7 +20,7 @@ func (db *DB) Tasks(ctx context.Context, f persistence.TaskFilter, cursor string
 	if f.ByID() {
 		return db.search(ctx, p, &f, before)
 	}
-	if err := db.fill(ctx, p, filter(&f), 0, before); err != nil {
+	if err := db.fill(ctx, p, filter(&f), f.Brief, 0, before); err != nil {
 		return nil, "", err
 	}
 	tasks, next := p.Cut()
@@ -28,13 +28,12 @@ func (db *DB) Tasks(ctx context.Context, f persistence.TaskFilter, cursor string
 }
 
 // fill adds what matches in from <= no < before, where 0 is no bound.
-func (db *DB) fill(ctx context.Context, p *rows.TaskPage, q *taskQuery, from, before int64) error {
+func (db *DB) fill(ctx context.Context, p *rows.TaskPage, q *taskQuery, brief bool, from, before int64) error {
 	q.between(from, before)
-	return db.rows(ctx, func(v [][]byte) error {
-		t, err := decodeTask(v)
-		p.Add(t, number(v[0]))
-		return err
-	}, `SELECT `+taskColumns+q.from()+` ORDER BY no DESC LIMIT `+strconv.Itoa(p.Missing()), q.args...)
+	if brief {
+		return db.readBrief(ctx, p, q.from()+` ORDER BY no DESC LIMIT `+strconv.Itoa(p.Missing()), q.args...)
+	}
+	return db.readPage(ctx, p, q, "no")
 }
 
 func (db *DB) search(ctx context.Context, p *rows.TaskPage, f *persistence.TaskFilter, before int64) ([]messages.Task, string, error) {
@@ -54,7 +53,7 @@ func (db *DB) search(ctx context.Context, p *rows.TaskPage, f *persistence.TaskF
 		if few && !f.OnlyOpen() {
 			q.byBegin(f)
 		}
-		return db.fill(ctx, p, q, from, before)
+		return db.fill(ctx, p, q, f.Brief, from, before)
 	})
 }
 

@@ -54,13 +54,17 @@ var recoverSource string
 //go:embed scripts/sweep.lua
 var sweepSource string
 
+//go:embed scripts/briefs.lua
+var briefsSource string
+
 // scripts holds all scripts under the names the server gives them.
-type scripts struct{ commit, init, settle, renew, take, release, sweep, recover script }
+type scripts struct{ commit, init, settle, renew, take, release, sweep, recover, briefs script }
 
 func newScripts() scripts {
 	return scripts{
 		commit: newScript(commitSource), init: newScript(initSource), settle: newScript(settleSource), renew: newScript(renewSource),
 		take: newScript(takeSource), release: newScript(releaseSource), sweep: newScript(sweepSource), recover: newScript(recoverSource),
+		briefs: newScript(briefsSource),
 	}
 }
 

@@ -1,8 +1,11 @@
 package redis
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -10,6 +13,7 @@ import (
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
 	"github.com/dash-fleet/dash/persistence/internal/rows"
+	goredis "github.com/redis/go-redis/v9"
 )
 
 // openScan is the largest number of open tasks that a filter by open states
@@ -34,7 +38,7 @@ func matches(f *persistence.TaskFilter, t *messages.Task) bool {
 // below before unless that is 0, until each returns false. A search for ids
 // ends early when it is past end (zero: never); to is then how far down it
 // looked, 0 otherwise.
-func (db *DB) matching(ctx context.Context, f *persistence.TaskFilter, before int64, end time.Time, each func(t messages.Task, no int64) bool) (to int64, err error) {
+func (db *DB) matching(ctx context.Context, f *persistence.TaskFilter, before int64, end time.Time, each func(t messages.Task, no int64, b *brief) bool) (to int64, err error) {
 	if f.OnlyOpen() && (f.ByID() || f.Session == "" && f.LabelKey == "" && f.Code == "") {
 		ids, few, err := db.openIDs(ctx, f)
 		if err != nil {
@@ -89,19 +93,11 @@ func (db *DB) walkDown(ctx context.Context, key, from, top string, n int) (ids [
 
 // matchIDs hands over the tasks among ids that match, in their order, until
 // each returns false.
-func (db *DB) matchIDs(ctx context.Context, f *persistence.TaskFilter, ids []string, each func(messages.Task, int64) bool) (more bool, err error) {
-	for chunk := range slices.Chunk(ids, walk) {
-		list, err := db.rows(ctx, chunk)
-		if err != nil {
-			return false, err
-		}
-		for i := range list {
-			if more, err := match(f, &list[i], each); err != nil || !more {
-				return false, err
-			}
-		}
-	}
-	return true, nil
+func (db *DB) matchIDs(ctx context.Context, f *persistence.TaskFilter, ids []string, each func(messages.Task, int64, *brief) bool) (more bool, err error) {
+	return db.briefs(ctx, ids, func(b *brief) (bool, error) {
+		t, no, err := db.decode(ctx, b)
+		return err == nil && (!matches(f, &t) || each(t, no, b)), err
+	})
 }
 
 // walkIndex is the narrowest index, ordered by no, that holds all that match.
@@ -116,14 +112,6 @@ func walkIndex(f *persistence.TaskFilter) string {
 		return "label:" + f.LabelKey
 	}
 	return "order"
-}
-
-func match(f *persistence.TaskFilter, r *row, each func(messages.Task, int64) bool) (bool, error) {
-	t, _, _, err := r.decode()
-	if err != nil {
-		return false, err
-	}
-	return !matches(f, &t) || each(t, r.no()), nil
 }
 
 // bounds are the scores between which a match must lie: created_at <= no <=
@@ -190,24 +178,27 @@ func (db *DB) openIDs(ctx context.Context, f *persistence.TaskFilter) (ids []str
 	return ids, true, nil
 }
 
-func (db *DB) matchOpen(ctx context.Context, f *persistence.TaskFilter, ids []string, before int64, each func(messages.Task, int64) bool) error {
-	var all []row
+// matchOpen takes open tasks in the order of lists. Only their places are kept.
+func (db *DB) matchOpen(ctx context.Context, f *persistence.TaskFilter, ids []string, before int64, each func(messages.Task, int64, *brief) bool) error {
+	places := make(map[string]int64, len(ids))
 	for chunk := range slices.Chunk(ids, walk) {
-		rows, err := db.rows(ctx, chunk)
-		if err != nil {
-			return err
+		scores := make([]*goredis.FloatCmd, len(chunk))
+		_, err := db.reader.Pipelined(ctx, func(p goredis.Pipeliner) error {
+			for i, id := range chunk {
+				scores[i] = p.ZScore(ctx, db.key("order"), id)
+			}
+			return nil
+		})
+		if err != nil && !errors.Is(err, goredis.Nil) {
+			return unavailable(ctx, "read the order of tasks", err)
 		}
-		all = append(all, rows...)
+		for i, id := range chunk {
+			if no := int64(scores[i].Val()); no > 0 && (before == 0 || no < before) {
+				places[id] = no
+			}
+		}
 	}
-	slices.SortFunc(all, func(a, b row) int { return int(max(-1, min(1, b.no()-a.no()))) })
-	for i := range all {
-		if before > 0 && all[i].no() >= before {
-			continue
-		}
-		more, err := match(f, &all[i], each)
-		if err != nil || !more {
-			return err
-		}
-	}
-	return nil
+	sorted := slices.SortedFunc(maps.Keys(places), func(a, b string) int { return cmp.Compare(places[b], places[a]) })
+	_, err := db.matchIDs(ctx, f, sorted, each)
+	return err
 }

@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -91,6 +92,24 @@ func (db *DB) Task(ctx context.Context, tenant, id string) (messages.Task, error
 	return list[0], nil
 }
 
+// TaskBrief returns one task without long texts.
+func (db *DB) TaskBrief(ctx context.Context, tenant, id string) (found messages.Task, err error) {
+	if err := ctx.Err(); err != nil {
+		return found, err
+	}
+	_, err = db.briefs(ctx, []string{id}, func(b *brief) (bool, error) {
+		found, _, err = db.decode(ctx, b)
+		return false, err
+	})
+	if err == nil && (found.ID == "" || (tenant != "" && found.Tenant != tenant)) {
+		err = fmt.Errorf("task %s: %w", id, persistence.ErrNotFound)
+	}
+	if err != nil {
+		return messages.Task{}, err
+	}
+	return found, nil
+}
+
 // Tasks pages through the matching tasks, newest first: in falling order of
 // their commit, which nothing changes later.
 func (db *DB) Tasks(ctx context.Context, f persistence.TaskFilter, cursor string, limit int) ([]messages.Task, string, error) {
@@ -102,14 +121,21 @@ func (db *DB) Tasks(ctx context.Context, f persistence.TaskFilter, cursor string
 		return nil, "", err
 	}
 	p := rows.NewTaskPage(page(limit))
-	to, err := db.matching(ctx, &f, before, f.SearchEnd(), func(t messages.Task, no int64) bool {
-		p.Add(t, no)
-		return p.Missing() > 0
+	to, err := db.matching(ctx, &f, before, f.SearchEnd(), func(t messages.Task, no int64, b *brief) bool {
+		if f.Brief {
+			return p.Add(t, no, b.size())
+		}
+		return p.Add(t, no, b.whole())
 	})
 	if err != nil {
 		return nil, "", err
 	}
 	tasks, next := p.Cut()
+	if !f.Brief {
+		if tasks, err = db.inFull(ctx, &f, tasks); err != nil {
+			return nil, "", err
+		}
+	}
 	if next == "" && to > 0 {
 		next = persistence.Cursor(to)
 	}
@@ -126,7 +152,7 @@ func (db *DB) CountTasks(ctx context.Context, f persistence.TaskFilter) (n int, 
 		res, err := db.reader.ZCard(ctx, db.key("order")).Result()
 		return int(res), unavailable(ctx, "count tasks", err)
 	}
-	_, err = db.matching(ctx, &f, 0, time.Time{}, func(messages.Task, int64) bool { n++; return true })
+	_, err = db.matching(ctx, &f, 0, time.Time{}, func(messages.Task, int64, *brief) bool { n++; return true })
 	return n, err
 }
 
@@ -191,16 +217,36 @@ func (db *DB) MaxSeq(ctx context.Context, pool string) (int64, error) {
 	return n, nil
 }
 
-// Transcript returns the succeeded tasks of a session in the order of their ends.
-func (db *DB) Transcript(ctx context.Context, tenant, session string, limit int) ([]messages.Task, error) {
+// Transcript pages backwards through the succeeded tasks of a session.
+func (db *DB) Transcript(ctx context.Context, tenant, session, before string, limit int) ([]messages.Task, bool, error) {
 	if session == "" {
-		return nil, nil
+		return nil, false, nil
 	}
-	ids, err := db.readTexts(ctx, "ZREVRANGE", db.key("ended:"+sessionField(tenant, session)), 0, page(limit)-1)
+	key := db.key("ended:" + sessionField(tenant, session))
+	var from int64
+	if before != "" {
+		rank, err := db.reader.ZRevRank(ctx, key, before).Result()
+		switch {
+		case errors.Is(err, goredis.Nil):
+			return nil, false, nil // swept, and all before it as well
+		case err != nil:
+			return nil, false, unavailable(ctx, "read transcript", err)
+		}
+		from = rank + 1
+	}
+	p := rows.NewTaskPage(page(limit))
+	ids, err := db.readTexts(ctx, "ZREVRANGE", key, from, from+int64(page(limit)))
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	slices.Reverse(ids)
-	list, err := db.decoded(ctx, ids)
-	return slices.DeleteFunc(list, func(t messages.Task) bool { return t.State != messages.Succeeded }), err
+	_, err = db.briefs(ctx, ids, func(b *brief) (bool, error) {
+		t, no, err := db.decode(ctx, b)
+		return err == nil && (t.State != messages.Succeeded || p.Add(t, no, b.whole())), err
+	})
+	if err != nil {
+		return nil, false, err
+	}
+	tasks, err := db.inFull(ctx, &persistence.TaskFilter{States: []messages.TaskState{messages.Succeeded}}, p.Tasks())
+	slices.Reverse(tasks)
+	return tasks, p.More(), err
 }

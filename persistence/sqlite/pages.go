@@ -21,7 +21,7 @@ func (db *DB) Tasks(ctx context.Context, f persistence.TaskFilter, cursor string
 	if f.ByID() {
 		return db.search(ctx, p, &f, before)
 	}
-	if err := db.fill(ctx, p, db.filter(&f), 0, before); err != nil {
+	if err := db.fill(ctx, p, db.filter(&f), f.Brief, 0, before); err != nil {
 		return nil, "", err
 	}
 	tasks, next := p.Cut()
@@ -29,9 +29,13 @@ func (db *DB) Tasks(ctx context.Context, f persistence.TaskFilter, cursor string
 }
 
 // fill adds what matches in from <= no < before, where 0 is no bound.
-func (db *DB) fill(ctx context.Context, p *rows.TaskPage, q *taskQuery, from, before int64) error {
+func (db *DB) fill(ctx context.Context, p *rows.TaskPage, q *taskQuery, brief bool, from, before int64) error {
 	q.between(from, before)
-	return db.readTasks(ctx, p.Add, `SELECT `+taskColumns+q.from()+` ORDER BY no DESC LIMIT `+strconv.Itoa(p.Missing()), q.args...)
+	list := q.from() + ` ORDER BY no DESC LIMIT ` + strconv.Itoa(p.Missing())
+	if brief {
+		return db.readBrief(ctx, p, list, q.args...)
+	}
+	return db.readPage(ctx, p, list, q.args...)
 }
 
 func (db *DB) search(ctx context.Context, p *rows.TaskPage, f *persistence.TaskFilter, before int64) ([]messages.Task, string, error) {
@@ -51,7 +55,7 @@ func (db *DB) search(ctx context.Context, p *rows.TaskPage, f *persistence.TaskF
 		if few && !f.OnlyOpen() {
 			q.byBegin(f)
 		}
-		return db.fill(ctx, p, q, from, before)
+		return db.fill(ctx, p, q, f.Brief, from, before)
 	})
 }
 

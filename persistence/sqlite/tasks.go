@@ -6,6 +6,8 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/dash-fleet/dash/messages"
@@ -20,15 +22,22 @@ const taskColumns = `no, id, tenant, pool, class, session, created_at, coalesce(
 
 const numTaskColumns = 16
 
+// briefColumns are taskColumns with the two ends of a long spec or run, whose
+// sizes and tails stand behind. SQLite reads no text for a length.
+var briefColumns = strings.NewReplacer("HEAD", strconv.Itoa(rows.BriefHead), "NEXT", strconv.Itoa(rows.BriefHead+1), "TAIL", strconv.Itoa(rows.BriefTail-1)).Replace(
+	`no, id, tenant, pool, class, session, created_at, coalesce(spec, (SELECT substr(s.spec, 1, HEAD) FROM task_specs s WHERE s.no = tasks.no)),
+ state, seq, claim, gateway, cancel_at, cancel_reason, finished_at, CASE WHEN length(run) > HEAD THEN substr(run, 1, HEAD) ELSE run END,
+ CASE WHEN spec IS NULL THEN (SELECT substr(s.spec, max(NEXT, length(s.spec) - TAIL)) FROM task_specs s WHERE s.no = tasks.no) END,
+ coalesce(length(spec), (SELECT length(s.spec) FROM task_specs s WHERE s.no = tasks.no)),
+ CASE WHEN length(run) > HEAD THEN substr(run, max(NEXT, length(run) - TAIL)) END, length(run)`)
+
+const numBriefColumns = 20
+
 // maxPage bounds one page of any list.
 const maxPage = 10_000
 
 func decodeTask(v []driver.Value) (messages.Task, error) {
-	t := messages.Task{
-		ID: text(v[1]), Tenant: text(v[2]), Pool: text(v[3]), Class: messages.Class(integer(v[4])), Session: text(v[5]), CreatedAt: fromMicros(integer(v[6])),
-		State: messages.TaskState(integer(v[8])), Seq: integer(v[9]), Claim: integer(v[10]), Gateway: text(v[11]),
-		Cancel: messages.Cancel{RequestedAt: fromMicros(integer(v[12])), Reason: text(v[13])}, FinishedAt: fromMicros(integer(v[14])),
-	}
+	t := taskHead(v)
 	if v[7] != nil {
 		t.Spec = &messages.TaskSpec{}
 		if err := proto.Unmarshal(blob(v[7]), t.Spec); err != nil {
@@ -41,17 +50,48 @@ func decodeTask(v []driver.Value) (messages.Task, error) {
 	return t, nil
 }
 
+// decodeBrief takes briefColumns. size is what was read of the task; ok is false
+// if it must be read in full.
+func decodeBrief(v []driver.Value) (t messages.Task, size int64, ok bool, err error) {
+	t = taskHead(v)
+	spec := rows.Cut{Head: blob(v[7]), Tail: blob(v[16]), Size: integer(v[17])}
+	run := rows.Cut{Head: blob(v[15]), Tail: blob(v[18]), Size: integer(v[19])}
+	ok, err = rows.DecodeBrief(&t, spec, run)
+	return t, int64(len(spec.Head) + len(spec.Tail) + len(run.Head) + len(run.Tail)), ok, err
+}
+
+func taskHead(v []driver.Value) messages.Task {
+	return messages.Task{
+		ID: text(v[1]), Tenant: text(v[2]), Pool: text(v[3]), Class: messages.Class(integer(v[4])), Session: text(v[5]), CreatedAt: fromMicros(integer(v[6])),
+		State: messages.TaskState(integer(v[8])), Seq: integer(v[9]), Claim: integer(v[10]), Gateway: text(v[11]),
+		Cancel: messages.Cancel{RequestedAt: fromMicros(integer(v[12])), Reason: text(v[13])}, FinishedAt: fromMicros(integer(v[14])),
+	}
+}
+
 // Task returns one task.
 func (db *DB) Task(ctx context.Context, tenant, id string) (messages.Task, error) {
 	var found []messages.Task
-	err := db.readTasks(ctx, func(t messages.Task, _ int64) { found = append(found, t) }, `SELECT `+taskColumns+` FROM tasks WHERE id = ?`, id)
+	err := db.readTasks(ctx, func(t messages.Task) { found = append(found, t) }, `SELECT `+taskColumns+` FROM tasks WHERE id = ?`, id)
 	if err != nil {
 		return messages.Task{}, err
 	}
+	return one(tenant, id, found)
+}
+
+func one(tenant, id string, found []messages.Task) (messages.Task, error) {
 	if len(found) == 0 || (tenant != "" && found[0].Tenant != tenant) {
 		return messages.Task{}, fmt.Errorf("task %s: %w", id, persistence.ErrNotFound)
 	}
 	return found[0], nil
+}
+
+// TaskBrief returns one task without long texts.
+func (db *DB) TaskBrief(ctx context.Context, tenant, id string) (messages.Task, error) {
+	p := rows.NewTaskPage(1)
+	if err := db.readBrief(ctx, p, ` FROM tasks WHERE id = ?`, id); err != nil {
+		return messages.Task{}, err
+	}
+	return one(tenant, id, p.Tasks())
 }
 
 // CountTasks counts the matching tasks.
@@ -63,7 +103,7 @@ func (db *DB) CountTasks(ctx context.Context, f persistence.TaskFilter) (n int, 
 
 // OpenTasks pages by id through the open tasks of a pool.
 func (db *DB) OpenTasks(ctx context.Context, pool, after string, limit int) (tasks []messages.Task, err error) {
-	err = db.readTasks(ctx, func(t messages.Task, _ int64) { tasks = append(tasks, t) },
+	err = db.readTasks(ctx, func(t messages.Task) { tasks = append(tasks, t) },
 		`SELECT `+taskColumns+` FROM tasks INDEXED BY tasks_open WHERE open = 1 AND pool = ? AND id > ? ORDER BY id LIMIT ?`, pool, after, page(limit))
 	return tasks, err
 }
@@ -89,27 +129,64 @@ func (db *DB) MaxSeq(ctx context.Context, pool string) (seq int64, err error) {
 	return seq, err
 }
 
-// Transcript returns the succeeded tasks of a session in the order of their ends.
-func (db *DB) Transcript(ctx context.Context, tenant, session string, limit int) (tasks []messages.Task, err error) {
+// Transcript pages backwards through the succeeded tasks of a session.
+func (db *DB) Transcript(ctx context.Context, tenant, session, before string, limit int) ([]messages.Task, bool, error) {
 	if session == "" {
-		return nil, nil
+		return nil, false, nil
 	}
-	err = db.readTasks(ctx, func(t messages.Task, _ int64) { tasks = append(tasks, t) },
-		`SELECT `+taskColumns+` FROM tasks INDEXED BY tasks_transcript
- WHERE session <> '' AND state = 9 AND session = ? AND (? = '' OR tenant = ?) ORDER BY ended DESC, finished_at DESC, no DESC LIMIT ?`, session, tenant, tenant, page(limit))
-	for i, j := 0, len(tasks)-1; i < j; i, j = i+1, j-1 {
-		tasks[i], tasks[j] = tasks[j], tasks[i]
+	where, args := `session <> '' AND state = 9 AND session = ? AND (? = '' OR tenant = ?)`, []any{session, tenant, tenant}
+	if before != "" {
+		where, args = where+` AND (ended, finished_at, no) < (SELECT b.ended, b.finished_at, b.no FROM tasks b WHERE b.id = ?)`, append(args, before)
 	}
-	return tasks, err
+	p := rows.NewTaskPage(page(limit))
+	err := db.readPage(ctx, p, ` FROM tasks INDEXED BY tasks_transcript WHERE `+where+` ORDER BY ended DESC, finished_at DESC, no DESC LIMIT `+strconv.Itoa(p.Missing()), args...)
+	tasks := p.Tasks()
+	slices.Reverse(tasks)
+	return tasks, p.More(), err
 }
 
-func (db *DB) readTasks(ctx context.Context, each func(t messages.Task, no int64), query string, args ...any) error {
+// readPage adds whole tasks to a page until it is full. A row is read when the
+// one before fitted: nothing else of a long page is in memory.
+func (db *DB) readPage(ctx context.Context, p *rows.TaskPage, from string, args ...any) error {
+	err := db.readRows(ctx, func(v []driver.Value) error {
+		t, err := decodeTask(v)
+		if err == nil && !p.Add(t, integer(v[0]), int64(len(blob(v[7]))+len(blob(v[15])))) {
+			err = errEnough
+		}
+		return err
+	}, numTaskColumns, `SELECT `+taskColumns+from, args...)
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
+	return err
+}
+
+// readBrief adds tasks without their long texts to a page until it is full.
+func (db *DB) readBrief(ctx context.Context, p *rows.TaskPage, from string, args ...any) error {
+	var odd []string // rows in which more is long than the text
+	err := db.readRows(ctx, func(v []driver.Value) error {
+		t, size, ok, err := decodeBrief(v)
+		if err == nil && !ok {
+			odd = append(odd, t.ID)
+		}
+		if err == nil && !p.Add(t, integer(v[0]), size) {
+			err = errEnough
+		}
+		return err
+	}, numBriefColumns, `SELECT `+briefColumns+from, args...)
+	if err != nil && !errors.Is(err, errEnough) {
+		return err
+	}
+	return p.Reread(odd, func(id string) (messages.Task, error) { return db.Task(ctx, "", id) })
+}
+
+func (db *DB) readTasks(ctx context.Context, each func(t messages.Task), query string, args ...any) error {
 	return db.readRows(ctx, func(v []driver.Value) error {
 		t, err := decodeTask(v)
 		if err != nil {
 			return err
 		}
-		each(t, integer(v[0]))
+		each(t)
 		return nil
 	}, numTaskColumns, query, args...)
 }

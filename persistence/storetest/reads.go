@@ -15,6 +15,8 @@ var readTests = map[string]func(*testing.T, Engine){
 	"paging is stable":          pagingStable,
 	"open tasks":                openTasks,
 	"open pools":                openPools,
+	"a page ends in bytes":      pageBytes,
+	"without long texts":        briefTasks,
 	"a wrong cursor is refused": wrongCursor,
 }
 

@@ -20,6 +20,7 @@ var sessionTests = map[string]func(*testing.T, Engine){
 	"tenants are apart":      sessionTenants,
 	"order over all tenants": sessionOrder,
 	"transcript":             transcript,
+	"long transcript":        longTranscript,
 	"removal":                sessionRemoval,
 	"removal in one batch":   sessionRemovalInBatch,
 	"removal or use":         removalRace,
@@ -203,17 +204,28 @@ func transcript(t *testing.T, e Engine) {
 		want = append(want, finish(tasks[i], messages.Succeeded))
 	}
 	finish(tasks[1], messages.DeadLetter)
-	got, err := e.Store().Transcript(t.Context(), "default", "s", 10)
+	got, older, err := e.Store().Transcript(t.Context(), "default", "s", "", 10)
 	if err != nil {
 		t.Fatal(err)
 	}
 	same(t, ids(got), ids(want))
-	got, err = e.Store().Transcript(t.Context(), "default", "s", 2) // the newest two
+	if older {
+		t.Error("a transcript that was told in full has older turns")
+	}
+	got, older, err = e.Store().Transcript(t.Context(), "default", "s", "", 2) // the newest two
 	if err != nil {
 		t.Fatal(err)
 	}
 	same(t, got, want[2:])
-	if none, err := e.Store().Transcript(t.Context(), "default", "", 10); err != nil || len(none) != 0 {
+	if !older {
+		t.Error("half a transcript has no older turns")
+	}
+	got, older, err = e.Store().Transcript(t.Context(), "default", "s", got[0].ID, 2) // and the two before
+	if err != nil || older {
+		t.Fatal(older, err)
+	}
+	same(t, got, want[:2])
+	if none, _, err := e.Store().Transcript(t.Context(), "default", "", "", 10); err != nil || len(none) != 0 {
 		t.Errorf("transcript without a session: %v, %v", ids(none), err)
 	}
 }

@@ -221,7 +221,7 @@ func (b *Bench) Judge(ctx context.Context) (*judge.History, *judge.Verdict, erro
 // while a gateway still reports the end of its last run.
 func (b *Bench) readRest(ctx context.Context, h *judge.History) error {
 	for cursor := ""; ; {
-		page, err := b.Client.ListTasks(ctx, api.TaskQuery{Page: api.Page{Limit: 1000, Cursor: cursor}})
+		page, err := b.Client.ListTasks(ctx, api.TaskQuery{Bodies: true, Page: api.Page{Limit: 1000, Cursor: cursor}})
 		if err != nil {
 			return fmt.Errorf("read tasks: %w", err)
 		}

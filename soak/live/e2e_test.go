@@ -373,7 +373,7 @@ func session(t *testing.T, f *fleet) {
 	if !strings.Contains(fourth.Result.Text, "ECHO(2): ") || strings.Count(f.model.Requests()[len(f.model.Requests())-1].Last, "Replayed conversation") != 0 {
 		t.Errorf("fourth turn answered %q: the history is replayed once", fourth.Result.Text)
 	}
-	tr, err := f.client.GetTranscript(t.Context(), "", id, 0)
+	tr, err := f.client.GetTranscript(t.Context(), "", id, api.Page{})
 	if err != nil {
 		t.Fatal(err)
 	}

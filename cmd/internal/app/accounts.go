@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/dash-fleet/dash/http/auth"
 	"github.com/dash-fleet/dash/http/server"
@@ -16,12 +17,28 @@ import (
 // accountCommands implements server.Accounts.
 type accountCommands struct{ *commands }
 
-// CreateKey implements server.Accounts.
+// onceFor is how long a repeated wish for a key gives the same one.
+const onceFor = 24 * time.Hour
+
+// CreateKey implements server.Accounts. The id of a key that is made once follows
+// from its wish, so that the store keeps a second one out.
 func (c accountCommands) CreateKey(ctx context.Context, k server.Key) (server.Key, messages.Secret, error) {
 	if err := c.tenantExists(ctx, k.Tenant); err != nil {
 		return k, "", err
 	}
-	text, id, hash, err := auth.NewKey(c.app.bcryptCost())
+	once := k.Once
+	if once != "" {
+		made, err := c.Key(ctx, "", auth.OnceID(once))
+		switch {
+		case err == nil && time.Since(made.CreatedAt) < onceFor:
+			return sameKey(made, k)
+		case err == nil:
+			once = "" // that was another day's
+		case messages.CodeOf(err) != messages.CodeNotFound:
+			return k, "", err
+		}
+	}
+	text, id, hash, err := auth.NewKeyOnce(c.app.bcryptCost(), once)
 	if err != nil {
 		return k, "", err
 	}
@@ -30,10 +47,28 @@ func (c accountCommands) CreateKey(ctx context.Context, k server.Key) (server.Ke
 		ID: id, Hash: hash, Digest: auth.Digest(text), Name: k.Name, Tenant: k.Tenant, Permissions: k.Permissions, RateLimit: k.RateLimit,
 		CreatedAt: k.CreatedAt, ExpiresAt: k.ExpiresAt, Active: true, Version: 1,
 	})
-	if err != nil {
+	switch {
+	case errors.Is(err, persistence.ErrExists) && once != "": // another call came first
+		made, err := c.Key(ctx, "", id)
+		if err != nil {
+			return k, "", err
+		}
+		return sameKey(made, k)
+	case err != nil:
 		return k, "", refused(err, "key", id)
 	}
 	return k, text, nil
+}
+
+// sameKey returns a key that was made before, if it is the one that is wanted.
+func sameKey(made, wanted server.Key) (server.Key, messages.Secret, error) {
+	if made.Name == wanted.Name && made.Tenant == wanted.Tenant && made.RateLimit == wanted.RateLimit &&
+		slices.Equal(made.Permissions, wanted.Permissions) && made.ExpiresAt.Sub(wanted.ExpiresAt).Abs() < time.Second {
+		return made, "", nil
+	}
+	return wanted, "", &messages.Error{
+		Code: messages.CodeKeyReused, Message: "this Idempotency-Key was used for another key", NextStep: next.UseNewKey,
+	}
 }
 
 func keyView(k persistence.Key) server.Key {

@@ -170,16 +170,13 @@ func (f *fleet) pool(id string) *actor.PID {
 	return pid
 }
 
-// historyTurns bounds a replay; dispatch bounds its size.
-const historyTurns = 200
-
 // history is what is replayed at the start of a session's new generation.
 func (f *fleet) history(ctx context.Context, tenant, session string) (string, error) {
 	s, err := f.app.store.Session(ctx, tenant, session)
 	if err != nil && !errors.Is(err, persistence.ErrNotFound) {
 		return "", err
 	}
-	tasks, err := f.app.store.Transcript(ctx, tenant, session, historyTurns)
+	tasks, err := dispatch.History(ctx, f.app.store, tenant, session)
 	if err != nil {
 		return "", err
 	}

@@ -54,7 +54,8 @@ func committed(ctx context.Context, a *App, ops ...persistence.Op) error {
 	return err
 }
 
-// lists has every operation of the document that takes a cursor.
+// lists has every operation of the document that takes a cursor, but for
+// getTranscript: that is the list of one session (persistence/storetest).
 var lists = map[string]aList{
 	"listTasks":    {path: "/tasks", make: putTask},
 	"listSessions": {path: "/sessions", make: putSession, same: true},
@@ -94,7 +95,7 @@ func TestEveryListIsWhole(t *testing.T) {
 	}
 	for _, item := range doc.Paths.Map() {
 		for _, op := range item.Operations() {
-			if op.Parameters.GetByInAndName("query", "cursor") != nil && lists[op.OperationID].path == "" {
+			if op.Parameters.GetByInAndName("query", "cursor") != nil && lists[op.OperationID].path == "" && op.OperationID != "getTranscript" {
 				t.Errorf("the list %s is not looked at", op.OperationID)
 			}
 		}

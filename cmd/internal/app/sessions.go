@@ -30,6 +30,16 @@ func (c sessionCommands) Create(ctx context.Context, s messages.Session) (messag
 	return row, err
 }
 
+// sessionsAtOnce is how many sessions are read before a look at their size.
+const sessionsAtOnce = 50
+
+func labelBytes(m map[string]string) (n int) {
+	for k, v := range m {
+		n += len(k) + len(v)
+	}
+	return n
+}
+
 // sessionName refuses what would be a throw-away session's at a gateway.
 func sessionName(id string) error {
 	if !messages.ReservedSession(id) {
@@ -43,9 +53,24 @@ func (c sessionCommands) Sessions(ctx context.Context, f server.SessionFilter, c
 	if cursor == "" && f.IDBegin != "" {
 		cursor = persistence.SessionPlace(messages.Session{ID: f.IDBegin}) // in front of whoever has this id
 	}
-	// One more than asked for tells whether there is a next page.
-	if rows, err = c.app.store.Sessions(ctx, f.Tenant, f.Pool, cursor, limit+1); err != nil {
-		return nil, "", refused(err, "session", "")
+	// One more than asked for tells whether there is a next page. A few at a time,
+	// as the labels of each may be long.
+	for size := 0; len(rows) <= limit; {
+		n := min(limit+1-len(rows), sessionsAtOnce)
+		some, err := c.app.store.Sessions(ctx, f.Tenant, f.Pool, cursor, n)
+		if err != nil {
+			return nil, "", refused(err, "session", "")
+		}
+		if rows = append(rows, some...); len(some) < n {
+			break
+		}
+		for i := range some {
+			size += labelBytes(some[i].Labels)
+		}
+		if size > persistence.PageBytes {
+			limit = len(rows) - 1
+		}
+		cursor = persistence.SessionPlace(rows[len(rows)-1])
 	}
 	if i := slices.IndexFunc(rows, func(s messages.Session) bool { return !strings.HasPrefix(s.ID, f.IDBegin) }); i >= 0 {
 		rows = rows[:i]
@@ -70,13 +95,14 @@ func (c sessionCommands) Close(ctx context.Context, tenant, id string) error {
 }
 
 // Transcript implements server.Sessions.
-func (c sessionCommands) Transcript(ctx context.Context, tenant, id string, limit int) ([]messages.Task, error) {
+func (c sessionCommands) Transcript(ctx context.Context, tenant, id, before string, limit int) ([]messages.Task, bool, error) {
 	s, err := c.Session(ctx, tenant, id)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	rows, err := c.app.store.Transcript(ctx, tenant, id, limit)
-	return s.Turns(rows), refused(err, "session", id)
+	rows, older, err := c.app.store.Transcript(ctx, tenant, id, before, limit)
+	turns := s.Turns(rows)
+	return turns, older && len(turns) == len(rows), refused(err, "session", id)
 }
 
 // Move implements server.Sessions.

@@ -56,8 +56,12 @@ func (c taskCommands) poolOf(ctx context.Context, r server.SubmitRequest) (strin
 }
 
 // Task implements server.Tasks.
-func (c taskCommands) Task(ctx context.Context, tenant, id string) (server.Task, error) {
-	t, err := c.app.store.Task(ctx, tenant, id)
+func (c taskCommands) Task(ctx context.Context, tenant, id string, bodies bool) (server.Task, error) {
+	read := c.app.store.TaskBrief
+	if bodies {
+		read = c.app.store.Task
+	}
+	t, err := read(ctx, tenant, id)
 	if err != nil {
 		return server.Task{}, refused(err, "task", id)
 	}
@@ -126,7 +130,7 @@ func filter(f server.TaskFilter) persistence.TaskFilter {
 	return persistence.TaskFilter{
 		Tenant: f.Tenant, States: f.States, Class: f.Class, Pool: f.Pool, Session: f.Session, Gateway: f.Gateway,
 		Code: f.Code, LabelKey: f.LabelKey, LabelVal: f.LabelValue, Before: f.Before, After: f.After,
-		IDBegin: f.IDBegin, IDEnd: f.IDEnd,
+		IDBegin: f.IDBegin, IDEnd: f.IDEnd, Brief: !f.Bodies,
 	}
 }
 
@@ -137,7 +141,7 @@ func (c taskCommands) Tasks(ctx context.Context, f server.TaskFilter, cursor str
 		return server.TaskList{}, refused(err, "task", "")
 	}
 	out := server.TaskList{Tasks: c.explained(ctx, rows), Next: next}
-	if next != "" && len(rows) < limit {
+	if next != "" && len(rows) < limit && f.IDBegin+f.IDEnd != "" {
 		out.SearchedTo = persistence.SearchedTo(next)
 	}
 	return out, nil
@@ -147,13 +151,13 @@ func (c taskCommands) Tasks(ctx context.Context, f server.TaskFilter, cursor str
 func (c taskCommands) WaitTask(ctx context.Context, tenant, id string) (server.Task, error) {
 	ended, stop := c.app.feed.AwaitEnd(id)
 	defer stop()
-	t, err := c.app.store.Task(ctx, tenant, id)
+	t, err := c.app.store.TaskBrief(ctx, tenant, id)
 	if err != nil || t.State.Terminal() {
 		return server.Task{Task: t}, refused(err, "task", id)
 	}
 	select {
 	case <-ended:
-		return c.Task(ctx, tenant, id)
+		return c.Task(ctx, tenant, id, false)
 	case <-ctx.Done():
 		return server.Task{Task: t}, ctx.Err()
 	}
@@ -167,7 +171,7 @@ func (c taskCommands) Cancel(ctx context.Context, tenant, id, reason string) (se
 	}
 	// The pool's owner does not hear of RUNNING, so its copy of a task that
 	// runs is older than what the store says.
-	if now, err := c.Task(ctx, tenant, id); err == nil {
+	if now, err := c.Task(ctx, tenant, id, true); err == nil {
 		return now, nil
 	}
 	return server.Task{Task: t}, nil

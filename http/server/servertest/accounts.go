@@ -35,6 +35,11 @@ func (f *accounts) CreateKey(ctx context.Context, k server.Key) (server.Key, mes
 	if err := f.knows(k.Tenant); err != nil {
 		return k, "", err
 	}
+	for _, made := range f.apiKeys {
+		if made.Once == k.Once && k.Once != "" {
+			return made, "", nil
+		}
+	}
 	k.ID, k.Active, k.CreatedAt, k.Version = fmt.Sprintf("key%09d", len(f.apiKeys)), true, messages.Now(), 1
 	f.apiKeys[k.ID] = k
 	return k, messages.Secret("dash_" + k.ID + "_text"), nil

@@ -88,20 +88,23 @@ func (f *sessions) Close(ctx context.Context, tenant, id string) error {
 	return err
 }
 
-func (f *sessions) Transcript(ctx context.Context, tenant, id string, limit int) ([]messages.Task, error) {
+func (f *sessions) Transcript(ctx context.Context, tenant, id, before string, limit int) ([]messages.Task, bool, error) {
 	if _, err := f.change(ctx, "Transcript", tenant, id, nil); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var out []messages.Task
 	for _, task := range f.order {
 		t := f.tasks[task]
+		if task == before {
+			break
+		}
 		if t.Tenant == tenant && t.Session == id && t.State == messages.Succeeded {
 			out = append(out, t.Task)
 		}
 	}
-	return out[max(0, len(out)-limit):], nil
+	return out[max(0, len(out)-limit):], len(out) > limit, nil
 }
 
 func (f *sessions) Move(ctx context.Context, tenant, id string, m server.SessionMove) (messages.Session, error) {

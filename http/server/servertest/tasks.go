@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/dash-fleet/dash/http/server"
 	"github.com/dash-fleet/dash/messages"
 )
@@ -58,7 +60,7 @@ func (f *tasks) find(tenant, id string) (*server.Task, error) {
 	return t, nil
 }
 
-func (f *tasks) Task(ctx context.Context, tenant, id string) (server.Task, error) {
+func (f *tasks) Task(ctx context.Context, tenant, id string, bodies bool) (server.Task, error) {
 	if err := (*Fake)(f).enter(ctx, "Task"); err != nil {
 		return server.Task{}, err
 	}
@@ -68,7 +70,23 @@ func (f *tasks) Task(ctx context.Context, tenant, id string) (server.Task, error
 	if err != nil {
 		return server.Task{}, err
 	}
-	return *t, nil
+	return short(*t, bodies), nil
+}
+
+// short leaves long texts out, as a store does.
+func short(t server.Task, bodies bool) server.Task {
+	message, text := len(t.Spec.GetMessage()), len(t.Result.GetText())
+	if bodies || message+text < 16<<10 {
+		return t
+	}
+	t.Brief = &messages.Brief{Message: int64(message), Text: int64(text)}
+	t.Spec = proto.CloneOf(t.Spec)
+	t.Spec.Message = ""
+	if t.Result != nil {
+		t.Result = proto.CloneOf(t.Result)
+		t.Result.Text = ""
+	}
+	return t
 }
 
 func matches(f server.TaskFilter, t *server.Task) bool {
@@ -102,7 +120,7 @@ func (f *tasks) Tasks(ctx context.Context, filter server.TaskFilter, cursor stri
 			if len(out) == limit {
 				return server.TaskList{Tasks: out, Next: out[limit-1].ID}, nil
 			}
-			out = append(out, *t)
+			out = append(out, short(*t, filter.Bodies))
 		}
 	}
 	return server.TaskList{Tasks: out}, nil
@@ -126,7 +144,7 @@ func (f *tasks) WaitTask(ctx context.Context, tenant, id string) (server.Task, e
 	f.mu.Unlock()
 	select {
 	case <-done:
-		return f.Task(ctx, tenant, id)
+		return f.Task(ctx, tenant, id, false)
 	case <-ctx.Done():
 		return server.Task{}, ctx.Err()
 	}

@@ -184,7 +184,7 @@ func newestEnd(t *testing.T, to Store, f persistence.Fence) {
 	if out, err := to.Store().Commit(t.Context(), []persistence.Op{end}); err != nil || out[0].Status != persistence.OK {
 		t.Fatalf("commit: %v %v", out, err)
 	}
-	list, err := to.Store().Transcript(t.Context(), "default", task.Session, 0)
+	list, _, err := to.Store().Transcript(t.Context(), "default", task.Session, "", 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -202,7 +202,7 @@ func viewTasks(t *testing.T, st persistence.Store, c *content) {
 	c.Events, _, errs[6] = st.Events(ctx, 0, 0)
 	c.LastSeq, errs[7] = st.LastSeq(ctx)
 	for i := range 3 {
-		list, err := st.Transcript(ctx, "default", fmt.Sprintf("s-%d", i), 0)
+		list, _, err := st.Transcript(ctx, "default", fmt.Sprintf("s-%d", i), "", 0)
 		if err != nil {
 			t.Fatalf("read transcript: %v", err)
 		}

@@ -1,6 +1,8 @@
 package rows
 
 import (
+	"errors"
+	"slices"
 	"time"
 
 	"github.com/dash-fleet/dash/messages"
@@ -15,30 +17,67 @@ const (
 	FewIDs = 5000
 )
 
-// TaskPage gathers a page and the first task behind it.
+// TaskPage gathers a page, which is bounded in tasks and in bytes, until it
+// knows whether another one follows.
 type TaskPage struct {
 	tasks  []messages.Task
 	places []int64
 	limit  int
+	bytes  int64
+	full   bool // the next task did not fit any more
 }
 
 // NewTaskPage begins a page of limit tasks.
 func NewTaskPage(limit int) *TaskPage { return &TaskPage{limit: limit} }
 
-// Add adds a task and its place.
-func (p *TaskPage) Add(t messages.Task, place int64) {
-	p.tasks, p.places = append(p.tasks, t), append(p.places, place)
+// Add adds a task with its place and size in bytes, unless that is too much for
+// the page, and says whether more may be added. One task always fits.
+func (p *TaskPage) Add(t messages.Task, place, size int64) (more bool) {
+	if p.full = len(p.tasks) > 0 && p.bytes+size > persistence.PageBytes; p.full {
+		return false
+	}
+	p.tasks, p.places, p.bytes = append(p.tasks, t), append(p.places, place), p.bytes+size
+	return p.Missing() > 0
 }
+
+// More says that the page is full and another one follows.
+func (p *TaskPage) More() bool { return p.full || len(p.tasks) > p.limit }
+
+// Tasks are those of the page; they may be changed in place.
+func (p *TaskPage) Tasks() []messages.Task { return p.tasks[:min(p.limit, len(p.tasks))] }
 
 // Missing is how many more tasks Cut needs to know whether this is all.
 func (p *TaskPage) Missing() int { return p.limit + 1 - len(p.tasks) }
 
+// Left is how many bytes the page has left.
+func (p *TaskPage) Left() int64 { return persistence.PageBytes - p.bytes }
+
 // Cut is the page and where the next one begins, empty at the end.
 func (p *TaskPage) Cut() (tasks []messages.Task, next string) {
-	if len(p.tasks) <= p.limit {
-		return p.tasks, ""
+	if tasks = p.Tasks(); !p.More() {
+		return tasks, ""
 	}
-	return p.tasks[:p.limit], persistence.Cursor(p.places[p.limit-1])
+	return tasks, persistence.Cursor(p.places[len(tasks)-1])
+}
+
+// Reread puts tasks in place of those with the given ids, each read in full and
+// then shortened. One that is gone meanwhile stays as it is.
+func (p *TaskPage) Reread(ids []string, read func(id string) (messages.Task, error)) error {
+	for i := range p.tasks {
+		if !slices.Contains(ids, p.tasks[i].ID) {
+			continue
+		}
+		t, err := read(p.tasks[i].ID)
+		switch {
+		case errors.Is(err, persistence.ErrNotFound):
+			continue
+		case err != nil:
+			return err
+		}
+		Shorten(&t)
+		p.tasks[i] = t
+	}
+	return nil
 }
 
 // Search walks the candidates below before (0: all) a step at a time, until the
