@@ -16,6 +16,7 @@ import (
 	"github.com/dash-fleet/dash/messages/next"
 	"github.com/dash-fleet/dash/persistence"
 	"github.com/dash-fleet/dash/persistence/backup"
+	"github.com/dash-fleet/dash/persistence/sealed"
 )
 
 // archiveView is an archive as printed.
@@ -28,6 +29,7 @@ type archiveView struct {
 	Rows      int64                         `json:"rows"`
 	Bytes     int64                         `json:"bytes"`
 	Encrypted bool                          `json:"encrypted"`
+	SignedBy  string                        `json:"signed_by,omitempty"`
 	SHA256    string                        `json:"content_sha256"`
 	Seconds   float64                       `json:"took_seconds"`
 	Sections  map[persistence.Section]int64 `json:"sections"`
@@ -41,6 +43,7 @@ var archiveColumns = []column[archiveView]{
 	{name: "TASKS", value: func(a archiveView) string { return fmt.Sprint(a.Sections[persistence.SectionTasks]) }},
 	{name: "BYTES", value: func(a archiveView) string { return fmt.Sprint(a.Bytes) }},
 	{name: "ENCRYPTED", value: func(a archiveView) string { return yesNo(a.Encrypted) }},
+	{name: "SIGNED", value: func(a archiveView) string { return yesNo(a.SignedBy != "") }},
 	{name: "TOOK", value: func(a archiveView) string { return age(seconds(a.Seconds)) }},
 }
 
@@ -48,7 +51,7 @@ func viewArchive(f *backup.File, sealed bool, took time.Duration) archiveView {
 	return archiveView{
 		File: f.Path, Engine: f.Source.Engine, Schema: f.Source.Schema,
 		MarkTime: f.Source.Mark.Time.UTC().Format(time.RFC3339Nano), MarkSeq: f.Source.Mark.Seq,
-		Rows: f.Rows(), Bytes: f.Bytes, Encrypted: sealed, SHA256: f.SHA256, Seconds: took.Seconds(), Sections: f.Counts,
+		Rows: f.Rows(), Bytes: f.Bytes, Encrypted: sealed, SignedBy: f.Signed.Key, SHA256: f.SHA256, Seconds: took.Seconds(), Sections: f.Counts,
 	}
 }
 
@@ -60,8 +63,10 @@ func backupCommand(t *terminal) *cobra.Command {
 		Use: "backup [FILE|FOLDER]", Short: "Copy the store into an archive, also while nodes run on it",
 		Long: "Copies everything that is in the store as of one moment, the mark, into a compressed\n" +
 			"archive with a checksum. Whatever was answered before the mark is in it. The archive\n" +
-			"is made beside running nodes and holds API key hashes and gateway tokens: keep it as you\n" +
-			"keep those, or encrypt it. Not in it: the folders of managed gateways, and key files.\n\n" +
+			"is made beside running nodes and holds API key hashes, messages and results: keep it as you\n" +
+			"keep those, or encrypt it. The tokens of gateways are in it as in the store, sealed where\n" +
+			"there is a --secret-key-file, which signs the archive, too. Not in it: the folders of\n" +
+			"managed gateways, and key files; a restored store needs the secret key file.\n\n" +
 			"A node makes backups by itself with `dash serve --backup-every 4h`.",
 		Example: "  dash backup --data /var/lib/dash\n  dash backup /mnt/backups --encrypt-to age1…\n" +
 			"  dash backup /mnt/dash.backup.zst.age --passphrase-file pass --store postgres --postgres-url postgres://dash@db/dash",
@@ -96,6 +101,10 @@ func backupCommand(t *terminal) *cobra.Command {
 }
 
 func runBackup(ctx context.Context, t *terminal, o output, l *config.Loaded, path string, recipients []backup.Recipient) (err error) {
+	sign, err := app.Signer(l.Config)
+	if err != nil {
+		return keyFailure(err)
+	}
 	src, err := app.OpenSource(ctx, l.Config)
 	if err != nil {
 		return storeFailure(l, err)
@@ -103,12 +112,24 @@ func runBackup(ctx context.Context, t *terminal, o output, l *config.Loaded, pat
 	defer func() { err = errors.Join(err, src.Close()) }()
 	begun := time.Now()
 	p := newProgress(t, "rows copied")
-	f, err := backup.Create(ctx, path, src, backup.Options{By: version, Recipients: recipients, Progress: p.show})
+	f, err := backup.Create(ctx, path, src, backup.Options{By: version, Recipients: recipients, Sign: sign, Progress: p.show})
 	p.end()
 	if err != nil {
 		return archiveFailure(path, err)
 	}
+	if f.Signed.Key == "" {
+		fmt.Fprintln(t.err, "the archive is not signed, as there is no --secret-key-file: whoever can write it can add API keys to it, and `dash restore` takes it with --accept-unsigned alone")
+	}
 	return printOne(t, o, archiveColumns, viewArchive(f, len(recipients) > 0, time.Since(begun)))
+}
+
+// keyFailure is a file of secret keys that cannot be used.
+func keyFailure(err error) error {
+	var file *sealed.FileError
+	if errors.As(err, &file) {
+		return &failure{code: exitFailed, what: file.Error(), next: file.NextStep(), err: err}
+	}
+	return err
 }
 
 // archivePath is where the archive goes: FILE, or a name with the time in it.
@@ -152,7 +173,10 @@ func recipientsFrom(keys []string, passphraseFile string) ([]backup.Recipient, e
 // archiveFailure puts what can go wrong with an archive into a user's words.
 func archiveFailure(path string, err error) error {
 	var broken *backup.CorruptError
+	var untrusted *app.UntrustedError
 	switch {
+	case errors.As(err, &untrusted):
+		return &failure{code: exitAuth, what: path + ": " + untrusted.Error(), next: untrusted.NextStep(), err: err}
 	case errors.Is(err, backup.ErrExists):
 		return &failure{code: exitConflict, what: err.Error(), next: next.OtherName, err: err}
 	case errors.As(err, &broken):

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/dash-fleet/dash/cmd/internal/app"
 	"github.com/dash-fleet/dash/cmd/internal/config"
@@ -40,7 +41,7 @@ var sectionColumns = []column[sectionView]{
 func restoreCommand(t *terminal) *cobra.Command {
 	var o output
 	var identities, passphrase string
-	var dryRun bool
+	var dryRun, unsigned bool
 	c := &cobra.Command{
 		Use: "restore FILE", Short: "Fill an empty store with an archive of `dash backup`",
 		Long: "Checks the archive to its end, fills the store in one step, counts what arrived, and prints\n" +
@@ -48,6 +49,9 @@ func restoreCommand(t *terminal) *cobra.Command {
 			"engine than the archive. Epochs grow, so a node that still runs on the old store cannot\n" +
 			"write to this one; stop it all the same before you start one here, or two nodes drive the\n" +
 			"same gateways. Runs that were in flight are settled by the next `dash serve`.\n\n" +
+			"An archive is signed with the secret key file of its node (<data>/secret.key, or\n" +
+			"--secret-key-file), which has to be at its place here first: it says that no one else made the\n" +
+			"archive, and opens the tokens of gateways. One that is not is refused unless --accept-unsigned.\n\n" +
 			"Keys, users and logins are as they were at the mark: revoke again what was revoked since.",
 		Example: "  dash restore dash-node-1-20261121T040000Z.backup.zst --data /var/lib/dash-new\n" +
 			"  dash restore dash-node-1-20261121T040000Z.backup.zst --store postgres --postgres-url postgres://dash@db/dash\n" +
@@ -71,7 +75,14 @@ func restoreCommand(t *terminal) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return runRestore(cmd.Context(), t, o, l, args[0], ids)
+			trust, err := app.Verifier(l.Config)
+			if err != nil {
+				return keyFailure(err)
+			}
+			if unsigned {
+				trust = nil
+			}
+			return runRestore(cmd.Context(), t, o, l, args[0], ids, trust)
 		},
 	}
 	storeFlags(c)
@@ -80,6 +91,7 @@ func restoreCommand(t *terminal) *cobra.Command {
 	c.Flags().StringVar(&passphrase, "passphrase-file", "", "file whose first line is the passphrase of the archive")
 	c.Flags().Duration("redis-accept-loss", 0, "restore to a Redis server that may lose this much in a crash, as for dash serve")
 	c.Flags().Bool("postgres-accept-loss", false, "restore to a PostgreSQL server whose fsync or full_page_writes is off, as for dash serve")
+	c.Flags().BoolVar(&unsigned, "accept-unsigned", false, "restore an archive that none of the secret keys has signed: its API keys and permissions count, whoever wrote them")
 	c.Flags().BoolVar(&dryRun, "dry-run", false, "only check the archive and say what it holds")
 	c.MarkFlagsMutuallyExclusive("identity-file", "passphrase-file")
 	return c
@@ -104,16 +116,21 @@ func identitiesFrom(file, passphraseFile string) ([]backup.Identity, error) {
 }
 
 func openArchive(path string) (*os.File, error) {
-	in, err := os.Open(path)
+	// A pipe must not hold the command, and could not be read twice.
+	in, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, &failure{code: exitNotFound, what: "there is no file " + path, next: next.GiveArchive, err: err}
 	}
 	if err != nil {
 		return nil, archiveFailure(path, err)
 	}
-	if info, err := in.Stat(); err == nil && info.IsDir() {
+	if info, err := in.Stat(); err == nil && !info.Mode().IsRegular() {
 		_ = in.Close() // nothing was read or written
-		return nil, usage(next.GiveBackupFile, "%s is a folder", path)
+		kind := "no file"
+		if info.IsDir() {
+			kind = "a folder"
+		}
+		return nil, usage(next.GiveBackupFile, "%s is %s", path, kind)
 	}
 	return in, nil
 }
@@ -137,7 +154,7 @@ func verifyArchive(ctx context.Context, t *terminal, o output, path string, ids 
 	return nil
 }
 
-func runRestore(ctx context.Context, t *terminal, o output, l *config.Loaded, path string, ids []backup.Identity) (err error) {
+func runRestore(ctx context.Context, t *terminal, o output, l *config.Loaded, path string, ids []backup.Identity, trust func(*backup.Manifest) error) (err error) {
 	in, err := openArchive(path)
 	if err != nil {
 		return err
@@ -146,7 +163,7 @@ func runRestore(ctx context.Context, t *terminal, o output, l *config.Loaded, pa
 	to := &lateTarget{cfg: l.Config}
 	defer func() { err = errors.Join(err, to.Close()) }()
 	p := newProgress(t, "rows restored")
-	m, err := backup.Restore(ctx, to, in, ids, p.show)
+	m, err := backup.Restore(ctx, to, in, ids, trust, p.show)
 	p.end()
 	if to.failed != nil {
 		return storeFailure(l, to.failed)

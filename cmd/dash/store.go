@@ -22,6 +22,7 @@ func storeFlags(c *cobra.Command) {
 	c.Flags().String("store", config.EngineSQLite, "storage engine: sqlite, postgres or redis")
 	c.Flags().String("postgres-url", "", "database of --store postgres and redis")
 	c.Flags().String("redis-url", "", "server of --store redis")
+	c.Flags().String("secret-key-file", "", "file of the keys that seal secrets and sign archives (default <data>/secret.key with --store sqlite)")
 	c.Flags().String(config.FileFlag, "", "YAML file with settings, as for dash serve")
 }
 

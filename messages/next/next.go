@@ -114,16 +114,27 @@ const (
 	StopGatewayFirst        = "stop the gateway first"
 )
 
+// ShutNode is for a node that is open to others.
+const ShutNode = "take the right to write to the data folder away from others (chmod o-w), and give --tls-cert and --tls-key, or --public-url where a proxy speaks TLS"
+
+// GiveLoopback is for a listener that asks for no key.
+const GiveLoopback = "give an address of this machine alone, such as 127.0.0.1:6060"
+
+// GiveMoment is for flags that take a time.
+const GiveMoment = "give a time such as 2026-11-21T04:00:00Z, or how long ago, such as 24h"
+
 // The keys that seal the gateways' secrets.
 const (
-	MakeSecretKey         = "name the file that the other nodes of the store have; for the first one: (umask 077; head -c 32 /dev/urandom | base64 > %s)"
-	LetReadSecretKey      = "give it to the user who runs Dash, with mode 0600"
-	CorrectSecretKey      = "correct the line, or bring the file back from your copy; a line is a key of 32 bytes in base64, clear, or lost and the id of a key"
-	BringSecretKey        = "bring the file %[1]s back from your copy or from another node, or name it with --secret-key-file; if that key is lost for good, add to the file a new key, if it has none, and the line: lost %[2]s; then give the gateways their tokens anew"
-	NameSecretKey         = "name the file that holds the key %s, as on the other nodes, with --secret-key-file"
-	RemoveTamperedGateway = "bring back the row of that gateway from a backup"
-	SealSecrets           = "give all nodes the same file with --secret-key-file"
-	ShutSecretKey         = "take the rights of others away: chmod 600 %s"
+	MakeSecretKey            = "name the file that the other nodes of the store have; for the first one: (umask 077; head -c 32 /dev/urandom | base64 > %s)"
+	LetReadSecretKey         = "give it to the user who runs Dash, with mode 0600"
+	CorrectSecretKey         = "correct the line, or bring the file back from your copy; a line is a key of 32 bytes in base64, clear, or lost and the id of a key"
+	BringSecretKey           = "bring the file %[1]s back from your copy or from another node, or name it with --secret-key-file; if that key is lost for good, add to the file a new key, if it has none, and the line: lost %[2]s; then give the gateways their tokens anew"
+	NameSecretKey            = "name the file that holds the key %s, as on the other nodes, with --secret-key-file"
+	RemoveTamperedGateway    = "bring back the row of that gateway from a backup"
+	BringKeyOrAcceptUnsigned = "bring the secret key file of the node that made it to %s, or name it with --secret-key-file; if you know where the archive comes from, give --accept-unsigned"
+	NameKeyOrAcceptUnsigned  = "name the file of the node that made it with --secret-key-file; if you know where the archive comes from, give --accept-unsigned"
+	SealSecrets              = "give all nodes the same file with --secret-key-file"
+	ShutSecretKey            = "take the rights of others away: chmod 600 %s"
 )
 
 // A gateway that refuses.

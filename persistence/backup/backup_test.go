@@ -106,7 +106,7 @@ func TestRoundTrip(t *testing.T) {
 		if bytes.Contains(b, []byte("top secret")) {
 			t.Errorf("%s: the archive is not even compressed", name)
 		}
-		m, err := backup.Restore(t.Context(), to, bytes.NewReader(b), c.ids, nil)
+		m, err := backup.Restore(t.Context(), to, bytes.NewReader(b), c.ids, nil, nil)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
@@ -184,7 +184,7 @@ func TestDamage(t *testing.T) {
 func refused(t *testing.T, archive []byte, what string, i int) {
 	t.Helper()
 	to := &memory{}
-	if _, err := backup.Restore(t.Context(), to, bytes.NewReader(archive), nil, nil); err == nil {
+	if _, err := backup.Restore(t.Context(), to, bytes.NewReader(archive), nil, nil, nil); err == nil {
 		t.Errorf("%s %d was not noticed", what, i)
 	}
 	if to.rows != nil || !to.mark.Time.IsZero() {
@@ -268,17 +268,17 @@ func TestRestoreDistrusts(t *testing.T) {
 	t.Parallel()
 	other := sample()
 	other.rows = other.rows[:3]
-	_, err := backup.Restore(t.Context(), &memory{}, &changing{Reader: bytes.NewReader(write(t, sample())), second: write(t, other)}, nil, nil)
+	_, err := backup.Restore(t.Context(), &memory{}, &changing{Reader: bytes.NewReader(write(t, sample())), second: write(t, other)}, nil, nil, nil)
 	if err == nil || !strings.Contains(err.Error(), "changed while") {
 		t.Errorf("an archive that changes: %v", err)
 	}
-	_, err = backup.Restore(t.Context(), &memory{lose: true}, bytes.NewReader(write(t, sample())), nil, nil)
+	_, err = backup.Restore(t.Context(), &memory{lose: true}, bytes.NewReader(write(t, sample())), nil, nil, nil)
 	if err == nil || !strings.Contains(err.Error(), "tasks has 1 rows and not 2") {
 		t.Errorf("a store that loses a row: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := backup.Restore(ctx, &memory{}, bytes.NewReader(write(t, sample())), nil, nil); !errors.Is(err, context.Canceled) {
+	if _, err := backup.Restore(ctx, &memory{}, bytes.NewReader(write(t, sample())), nil, nil, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("after a cancel: %v", err)
 	}
 }

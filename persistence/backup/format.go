@@ -14,7 +14,7 @@ import (
 )
 
 // formatVersion is the newest archive format that this binary writes and reads.
-const formatVersion = 2
+const formatVersion = 3
 
 // magic begins what is inside the compression.
 const magic = "DASHBKP\n"
@@ -30,11 +30,13 @@ const (
 	kindRow     byte = 3
 	kindCounts  byte = 4 // JSON of the rows per section
 	kindSum     byte = 5 // SHA-256 of every byte before this record
+	kindSigned  byte = 6 // JSON of Signature, of an archive that is signed
 )
 
 // header opens an archive.
 type header struct {
-	// Format: 2 since keys have digests, and gateways and nodes homes.
+	// Format: 2 since keys have digests, and gateways and nodes homes; 3 since
+	// archives are signed and the secrets of gateways may be sealed.
 	Format int       `json:"format"`
 	Engine string    `json:"engine"`
 	Schema int64     `json:"schema"`
@@ -53,7 +55,17 @@ type Manifest struct {
 	By     string    // version of dash that made it
 	Counts map[persistence.Section]int64
 	SHA256 string // of the content, in hex
+	Signed Signature
 }
+
+// Signature says who vouches for the sum of an archive. The zero value: nobody.
+type Signature struct {
+	Key string `json:"key"` // id of the key
+	MAC []byte `json:"mac"`
+}
+
+// maxSignature bounds its record.
+const maxSignature = 4 << 10
 
 // Rows is the number of rows over all sections.
 func (m *Manifest) Rows() (n int64) {

@@ -222,10 +222,31 @@ func (a *reader) end(payload []byte) (*Manifest, error) {
 	case kind != kindSum || !bytes.Equal(sum, want):
 		return nil, corrupt(nil, "its checksum is wrong")
 	}
+	m := a.manifest()
+	m.SHA256 = hex.EncodeToString(want)
+	if m.Signed, err = a.signature(); err != nil {
+		return nil, err
+	}
 	if _, err := a.buf.ReadByte(); !errors.Is(err, io.EOF) {
 		return nil, corrupt(nil, "something follows its end")
 	}
-	m := a.manifest()
-	m.SHA256 = hex.EncodeToString(want)
 	return m, nil
+}
+
+// signature reads the last record, which an archive that nobody signed lacks.
+func (a *reader) signature() (s Signature, err error) {
+	if _, err := a.buf.Peek(1); err != nil || a.header.Format < 3 {
+		return s, nil // whatever follows is found by the caller
+	}
+	kind, payload, err := a.record()
+	switch {
+	case err != nil:
+		return s, err
+	case kind != kindSigned || len(payload) > maxSignature:
+		return s, corrupt(nil, "something follows its end")
+	}
+	if err := strict(payload, &s); err != nil || s.Key == "" {
+		return s, corrupt(err, "its signature cannot be read")
+	}
+	return s, nil
 }

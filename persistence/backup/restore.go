@@ -43,14 +43,21 @@ func watched(ctx context.Context, progress func(int64), each func(any) error) fu
 // Restore fills the empty store to with an archive. It reads the archive
 // twice: first it verifies it without touching the store. What it returns was
 // counted in the store. Epochs of ownerships grow by one and owners are
-// emptied, so that whoever held one before the backup stays fenced.
-func Restore(ctx context.Context, to persistence.Restorer, archive io.ReadSeeker, ids []age.Identity, progress func(rows int64)) (*Manifest, error) {
+// emptied, so that whoever held one before the backup stays fenced. trust
+// refuses an archive by its manifest before the store is touched: a checksum
+// says that it is whole, and not who made it. nil trusts everybody.
+func Restore(ctx context.Context, to persistence.Restorer, archive io.ReadSeeker, ids []age.Identity, trust func(*Manifest) error, progress func(rows int64)) (*Manifest, error) {
 	if _, err := archive.Seek(0, io.SeekStart); err != nil {
 		return nil, fmt.Errorf("read archive: %w", err)
 	}
 	m, err := Verify(ctx, archive, ids, nil)
 	if err != nil {
 		return nil, err
+	}
+	if trust != nil {
+		if err := trust(m); err != nil {
+			return nil, err
+		}
 	}
 	if _, err := archive.Seek(0, io.SeekStart); err != nil {
 		return nil, fmt.Errorf("read archive again: %w", err)

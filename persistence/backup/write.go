@@ -24,6 +24,8 @@ type Options struct {
 	By string
 	// Recipients are who can read the archive; empty: everybody who has the file.
 	Recipients []age.Recipient
+	// Sign vouches for the sum of the archive; nil, or an empty key: nobody does.
+	Sign func(sum []byte) Signature
 	// Progress is called now and then with the rows written so far; may be nil.
 	Progress func(rows int64)
 }
@@ -107,7 +109,13 @@ func (a *archive) write(ctx context.Context, s persistence.Snapshot) (*Manifest,
 	if a.o.Progress != nil {
 		a.o.Progress(a.rows)
 	}
-	return m, a.record(kindSum, sum)
+	if err := a.record(kindSum, sum); err != nil || a.o.Sign == nil {
+		return m, err
+	}
+	if m.Signed = a.o.Sign(sum); m.Signed.Key == "" {
+		return m, nil
+	}
+	return m, a.json(kindSigned, m.Signed)
 }
 
 func (a *archive) row(row any) error {

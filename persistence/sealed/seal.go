@@ -105,7 +105,7 @@ func (k *key) cipher() (cipher.AEAD, error) {
 	return c, nil
 }
 
-// Sign authenticates the checksum of an archive; an empty id: there is no key.
+// Sign vouches for the checksum of an archive; an empty id: there is no key.
 func (k *Keys) Sign(sum []byte) (id string, mac []byte) {
 	if len(k.keys) == 0 {
 		return "", nil

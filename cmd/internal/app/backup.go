@@ -27,6 +27,7 @@ type backups struct {
 	series     string // the node's name
 	by         string
 	recipients []age.Recipient
+	sign       func(sum []byte) backup.Signature // nil: nobody
 	open       func(context.Context) (persistence.Snapshotter, error)
 	logger     *slog.Logger
 	metrics    backupMetrics
@@ -64,7 +65,7 @@ func (a *App) startBackups() error {
 		return fmt.Errorf("backup-encrypt-to: %w", err)
 	}
 	b := &backups{
-		every: a.cfg.BackupEvery, keep: a.cfg.BackupKeep, dir: a.cfg.BackupDir, series: a.cfg.Node, by: a.deps.Version, recipients: recipients,
+		every: a.cfg.BackupEvery, keep: a.cfg.BackupKeep, dir: a.cfg.BackupDir, series: a.cfg.Node, by: a.deps.Version, recipients: recipients, sign: signWith(a.signer),
 		open:   func(ctx context.Context) (persistence.Snapshotter, error) { return OpenSource(ctx, a.cfg) },
 		logger: a.logger, metrics: newBackupMetrics(a.deps.Registry),
 	}
@@ -179,7 +180,7 @@ func (b *backups) make(ctx context.Context, at time.Time) (f *backup.File, err e
 	}
 	defer func() { err = errors.Join(err, src.Close()) }()
 	path := filepath.Join(b.dir, backup.Name(b.series, at, len(b.recipients) > 0))
-	return backup.Create(ctx, path, src, backup.Options{By: b.by, Recipients: b.recipients})
+	return backup.Create(ctx, path, src, backup.Options{By: b.by, Recipients: b.recipients, Sign: b.sign})
 }
 
 // check tells of backups on /health. It never fails: a node without a fresh

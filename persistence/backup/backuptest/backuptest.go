@@ -82,7 +82,7 @@ func restore(t *testing.T, to Blank, a *bytes.Reader) *backup.Manifest {
 	t.Helper()
 	target := to.Target(t)
 	defer closes(t, target)
-	m, err := backup.Restore(t.Context(), target, a, nil, nil)
+	m, err := backup.Restore(t.Context(), target, a, nil, nil, nil)
 	if err != nil {
 		t.Fatalf("restore: %v", err)
 	}
@@ -215,7 +215,7 @@ func notEmpty(t *testing.T, e Engine) {
 	blank := e.Blank(t)
 	restore(t, blank, a)
 	target := blank.Target(t)
-	_, err := backup.Restore(t.Context(), target, a, nil, nil)
+	_, err := backup.Restore(t.Context(), target, a, nil, nil, nil)
 	closes(t, target)
 	var not *persistence.NotEmptyError
 	if !errors.As(err, &not) || !errors.Is(err, persistence.ErrNotEmpty) || len(not.Holds) == 0 {
