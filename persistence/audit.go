@@ -37,9 +37,41 @@ type AuditHead struct {
 
 // AuditFilter selects rows; zero fields select everything.
 type AuditFilter struct {
-	Tenant string
-	Before int64 // only rows with a smaller Seq
-	Limit  int   // 0 or more than 1,000: 1,000
+	Tenant, Actor, Action, Target string
+	Since, Until                  time.Time // from Since on, before Until
+	Before                        int64     // only rows with a smaller Seq
+	Limit                         int       // 0 or more than MaxAuditPage: MaxAuditPage
+}
+
+// auditedKey finds an audited change in a context.
+type auditedKey struct{}
+
+// audited is a row that goes into the transaction of the change it tells of.
+type audited struct {
+	entry AuditEntry
+	done  func()
+}
+
+// WithAudit makes the next change of a repository that gets the context append
+// the row in its own transaction: both are kept or neither. done is called when
+// they are. A call that changes nothing appends nothing.
+func WithAudit(ctx context.Context, e AuditEntry, done func()) context.Context {
+	return context.WithValue(ctx, auditedKey{}, &audited{entry: e, done: done})
+}
+
+// WithoutAudit is for a read that follows a change with the same context.
+func WithoutAudit(ctx context.Context) context.Context {
+	return context.WithValue(ctx, auditedKey{}, (*audited)(nil))
+}
+
+// AuditOf returns the row that a change with this context is to append, and
+// what to call when it is durable.
+func AuditOf(ctx context.Context) (e AuditEntry, done func(), is bool) {
+	a, _ := ctx.Value(auditedKey{}).(*audited)
+	if a == nil {
+		return AuditEntry{}, nil, false
+	}
+	return a.entry, a.done, true
 }
 
 // Audit is the log of changes. Rows are never changed or removed: triggers of

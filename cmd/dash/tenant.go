@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/url"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -79,11 +81,23 @@ var auditColumns = []column[api.AuditRow]{
 
 func auditListCommand(t *terminal) *cobra.Command {
 	var limit int
+	var actor, action, target, since, until string
 	c := verb(t, &cobra.Command{
-		Use: "list", Short: "List changes, newest first",
-		Example: "  dash audit list\n  dash audit list --limit 0 -o jsonl",
+		Use: "list", Short: "List changes and refused requests, newest first",
+		Example: "  dash audit list\n  dash audit list --action updateGateway --target gw-1 --since 24h -o wide\n  dash audit list --limit 0 -o jsonl",
 	}, auditColumns, func(ctx context.Context, c *client, o output, _ []string) error {
-		items, more, err := listAll[api.AuditRow](ctx, c, "/audit", nil, limit)
+		q := url.Values{}
+		for name, v := range map[string]string{"actor": actor, "action": action, "target": target} {
+			if v != "" {
+				q.Set(name, v)
+			}
+		}
+		for name, v := range map[string]string{"since": since, "until": until} {
+			if err := setMoment(q, name, v); err != nil {
+				return err
+			}
+		}
+		items, more, err := listAll[api.AuditRow](ctx, c, "/audit", q, limit)
 		if err != nil {
 			return err
 		}
@@ -96,7 +110,29 @@ func auditListCommand(t *terminal) *cobra.Command {
 		return nil
 	})
 	c.Flags().IntVar(&limit, "limit", 50, "at most this many; 0 for all")
+	c.Flags().StringVar(&actor, "actor", "", "only of this one, such as key:ID, user:ID or anonymous")
+	c.Flags().StringVar(&action, "action", "", "only this operation of the API, such as updateGateway")
+	c.Flags().StringVar(&target, "target", "", "only about the thing of this id")
+	c.Flags().StringVar(&since, "since", "", "from this time on: 2026-11-21T04:00:00Z, or how long ago, such as 24h")
+	c.Flags().StringVar(&until, "until", "", "before this time")
 	return c
+}
+
+// setMoment puts a time into a query: a time, or how long ago it was.
+func setMoment(q url.Values, name, v string) error {
+	if v == "" {
+		return nil
+	}
+	at, err := time.Parse(time.RFC3339, v)
+	if err != nil {
+		ago, derr := time.ParseDuration(v)
+		if derr != nil || ago < 0 {
+			return usage(next.GiveMoment, "--%s %q is no time", name, v)
+		}
+		at = time.Now().Add(-ago)
+	}
+	q.Set(name, at.UTC().Format(time.RFC3339Nano))
+	return nil
 }
 
 var verificationColumns = []column[api.AuditVerification]{

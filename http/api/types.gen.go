@@ -492,10 +492,10 @@ type AuditRow struct {
 	// Action operationId of this document
 	Action string `json:"action"`
 
-	// Actor `key:<id>`, `user:<id>` or `system`
+	// Actor `key:<id>`, `user:<id>`, `system`, or `anonymous` for who was not let in
 	Actor string `json:"actor"`
 
-	// Detail what was asked for; of a field whose value is not kept only the name, with null
+	// Detail what was asked for; of a field whose value is not kept only the name, with null; `before` and `after` where a thing was changed; `refused` where nothing was done
 	Detail map[string]interface{} `json:"detail"`
 
 	// Hash SHA-256 in hexadecimal digits
@@ -1546,8 +1546,22 @@ type Full = Problem
 
 // ListAuditParams defines parameters for ListAudit.
 type ListAuditParams struct {
-	Limit  *Limit  `form:"limit,omitempty" json:"limit,omitempty"`
-	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+	// Actor such as `key:<id>`
+	Actor *string `form:"actor,omitempty" json:"actor,omitempty"`
+
+	// Action operationId of this document
+	Action *string `form:"action,omitempty" json:"action,omitempty"`
+
+	// Target id of what was changed
+	Target *string `form:"target,omitempty" json:"target,omitempty"`
+
+	// Since from this time on
+	Since *time.Time `form:"since,omitempty" json:"since,omitempty"`
+
+	// Until before this time
+	Until  *time.Time `form:"until,omitempty" json:"until,omitempty"`
+	Limit  *Limit     `form:"limit,omitempty" json:"limit,omitempty"`
+	Cursor *Cursor    `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
 
 // ReplayDeadLettersParams defines parameters for ReplayDeadLetters.

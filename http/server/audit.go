@@ -12,7 +12,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/dash-fleet/dash/http/api"
-	"github.com/dash-fleet/dash/messages"
 )
 
 const (
@@ -36,6 +35,8 @@ type auditor struct {
 	log    Audit
 	logger *slog.Logger
 	lost   prometheus.Counter
+
+	refused refusedLog
 
 	mu      sync.Mutex
 	pending []AuditRow
@@ -71,6 +72,7 @@ func (a *auditor) stop(ctx context.Context) {
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), auditStop)
 	defer cancel()
 	a.retry(last)
+	a.recordRefused(last, a.refused.due(time.Now(), true))
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.ended = true
@@ -119,8 +121,23 @@ func (a *auditor) retryLoop() {
 		select {
 		case <-a.quit:
 			return
-		case <-t.C:
+		case now := <-t.C:
 			a.retry(context.Background())
+			a.recordRefused(context.Background(), a.refused.due(now, false))
+		}
+	}
+}
+
+// recordRefused writes rows about refusals. One that fails is lost but for a
+// line in the log: they are not worth the room of changes.
+func (a *auditor) recordRefused(ctx context.Context, rows []AuditRow) {
+	for _, r := range rows {
+		brief, cancel := context.WithTimeout(ctx, auditTimeout)
+		err := a.log.Record(brief, r)
+		cancel()
+		if err != nil {
+			a.logger.Warn("refused requests are missing in the audit log", slog.Int("rows", len(rows)), slog.Any("err", err))
+			return
 		}
 	}
 }
@@ -147,52 +164,8 @@ func (a *auditor) retry(ctx context.Context) {
 	}
 }
 
-// audited makes the success of a handler go into the audit log.
-func (c *call) audited(h handler) handler {
-	return func(c *call) error {
-		c.changes = true
-		return h(c)
-	}
-}
-
-// recordChange is called once per answer, before it leaves.
-func (c *call) recordChange() {
-	if !c.changes || c.status >= 300 {
-		return
-	}
-	target := cmpOr(c.param, c.made)
-	c.s.audit.record(c.ctx(), AuditRow{
-		Time: messages.Now(), Tenant: c.tenant(), Actor: c.principal.ID, Action: c.op.id, Target: target,
-		RequestID: c.id, Detail: c.auditDetail(),
-	})
-}
-
-// auditDetail is the query and the body, without the values of fields that the
-// document does not name as fit to be kept.
-func (c *call) auditDetail() string {
-	detail := map[string]any{}
-	for name := range c.query {
-		detail[name] = c.query.Get(name)
-	}
-	tree, err := parse(c.raw)
-	body, _ := tree.(map[string]any)
-	if err == nil {
-		for name, v := range body {
-			detail[name] = nil
-			if slices.Contains(c.op.kept, name) && short(v) {
-				detail[name] = v
-			}
-		}
-	}
-	if len(detail) == 0 {
-		return ""
-	}
-	b, err := json.Marshal(detail)
-	if err != nil {
-		return "" // of JSON values, which always encode
-	}
-	return string(b)
-}
+// kept says whether the value of a body's field may be recorded.
+func kept(op *operation, name string) bool { return slices.Contains(op.kept, name) }
 
 func short(v any) bool {
 	b, err := json.Marshal(v)
@@ -216,7 +189,11 @@ func (s *Server) listAudit(c *call) error {
 	}
 	defer h.release()
 	limit := c.limit()
-	rows, err := s.cmd.Audit.Rows(c.ctx(), c.tenant(), before, limit+1) // one more tells whether there is a next page
+	filter := AuditFilter{
+		Tenant: c.tenant(), Actor: c.query.Get("actor"), Action: c.query.Get("action"), Target: c.query.Get("target"),
+		Since: c.queryTime("since"), Until: c.queryTime("until"), Before: before, Limit: limit + 1,
+	}
+	rows, err := s.cmd.Audit.Rows(c.ctx(), filter) // one more tells whether there is a next page
 	if err != nil {
 		return err
 	}

@@ -46,7 +46,7 @@ type call struct {
 	copy       *bytes.Buffer // the answer is copied here too, see replies.go
 	kept       []byte        // what copy shall hold instead, when the answer is secret
 	made       string        // id of what was created
-	changes    bool          // its success goes into the audit log before it is answered
+	change     *Change       // its success goes into the audit log before it is answered; nil: it changes nothing
 	of         string        // its tenant, where the path does not tell it
 	again      handler       // shows what the operation changes, nil: nothing does
 	repeats    int           // the status of the answer that is given again, 0: this is none

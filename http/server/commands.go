@@ -338,6 +338,14 @@ type AuditRow struct {
 	Hash      string // hexadecimal, given by the log
 }
 
+// AuditFilter selects rows; zero fields select everything.
+type AuditFilter struct {
+	Tenant, Actor, Action, Target string
+	Since, Until                  time.Time // from Since on, before Until
+	Before                        int64     // rows with a smaller Seq
+	Limit                         int
+}
+
 // AuditState is what a walk over the whole log found.
 type AuditState struct {
 	Rows     int64  // that fit
@@ -350,8 +358,8 @@ type AuditState struct {
 type Audit interface {
 	// Record adds a row. An error leaves open whether it was added.
 	Record(ctx context.Context, r AuditRow) error
-	// Rows returns rows with a smaller Seq than before (0: any), newest first.
-	Rows(ctx context.Context, tenant string, before int64, limit int) ([]AuditRow, error)
+	// Rows returns the rows that fit, newest first.
+	Rows(ctx context.Context, f AuditFilter) ([]AuditRow, error)
 	// Verify walks the whole log.
 	Verify(ctx context.Context) (AuditState, error)
 }

@@ -5,6 +5,8 @@ import (
 	"io"
 	"log/slog"
 	"time"
+
+	"github.com/dash-fleet/dash/messages"
 )
 
 // Refusals bounds the lines about refused requests.
@@ -37,3 +39,14 @@ func (t TestAuditor) Stop(ctx context.Context) {
 	t.a.quit = make(chan struct{})
 	t.a.stop(ctx)
 }
+
+// RefusedLog is what collects refused requests for the audit log.
+type RefusedLog struct{ l refusedLog }
+
+// Note counts a refusal of an address.
+func (r *RefusedLog) Note(address string, status int, code messages.Code, now time.Time) {
+	r.l.note(refusedKind{actor: "anonymous", action: "listTasks", address: address, status: status}, code, AuditRow{Time: now})
+}
+
+// Due is that of the server.
+func (r *RefusedLog) Due(now time.Time, last bool) []AuditRow { return r.l.due(now, last) }

@@ -110,6 +110,7 @@ func (s *Server) serveRoute(rt *route, w http.ResponseWriter, r *http.Request, p
 			s.recovered(c, p)
 		}
 		s.metrics.observe(rt.template, r.Method, c.status, time.Since(start))
+		c.logAccess(time.Since(start))
 	}()
 	if rt.alias {
 		h := w.Header()

@@ -109,6 +109,7 @@ func (c *call) problem(err error) {
 		cause = err
 	}
 	c.logRefusal(e, m.status, cause)
+	c.recordRefusal(m.status, e.Code)
 	p := api.Problem{
 		Type: c.s.link(docsPath(e.Code)), Title: m.title, Status: m.status, Detail: e.Message,
 		Code: string(e.Code), RequestId: c.id,

@@ -47,6 +47,21 @@ func (r *refusals) allow(status int, now time.Time) (ok bool, hidden uint64) {
 	return true, hidden
 }
 
+// logAccess tells of every request at the level debug. The route stands in place
+// of the path, and the query is left out: it may hold anything.
+func (c *call) logAccess(took time.Duration) {
+	ctx := context.WithoutCancel(c.ctx())
+	if !c.s.logger.Enabled(ctx, slog.LevelDebug) {
+		return
+	}
+	caller := ""
+	if c.principal != nil {
+		caller = c.principal.ID
+	}
+	c.s.logger.LogAttrs(ctx, slog.LevelDebug, "request answered", slog.String("request_id", c.id), slog.String("method", c.r.Method),
+		slog.String("route", c.route), slog.String("target", c.param), slog.Int("status", c.status), slog.Duration("took", took), slog.String("caller", caller))
+}
+
 // logRefusal makes the request id that an error shows lead to a line of the log.
 // A defect is always logged.
 func (c *call) logRefusal(e *messages.Error, status int, cause error) {

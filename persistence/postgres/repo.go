@@ -43,12 +43,9 @@ func rowsOf[T any](ctx context.Context, db *DB, step string, read pgx.RowToFunc[
 func rowsFrom[T any](ctx context.Context, pool *pgxpool.Pool, step string, read pgx.RowToFunc[T], query string, args ...any) ([]T, error) {
 	pause := repoPause
 	for try := 1; ; try++ {
-		rows, err := pool.Query(ctx, query, args...)
+		list, err := rowsOnce(ctx, pool, read, query, args)
 		if err == nil {
-			var list []T
-			if list, err = pgx.CollectRows(rows, read); err == nil {
-				return list, nil
-			}
+			return list, nil
 		}
 		if try == repoTries || !harmless(err) {
 			return nil, repoError(ctx, step, err)
@@ -60,6 +57,17 @@ func rowsFrom[T any](ctx context.Context, pool *pgxpool.Pool, step string, read 
 		}
 		pause *= 2
 	}
+}
+
+func rowsOnce[T any](ctx context.Context, pool *pgxpool.Pool, read pgx.RowToFunc[T], query string, args []any) ([]T, error) {
+	if _, _, is := persistence.AuditOf(ctx); is {
+		return audited(ctx, pool, read, query, args)
+	}
+	rows, err := pool.Query(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, read)
 }
 
 // harmless says that nothing of the statement was kept and a repetition may fare better.
@@ -110,7 +118,7 @@ func change[T any](ctx context.Context, db *DB, kind, table, id string, read pgx
 	if !errors.Is(err, persistence.ErrNotFound) {
 		return row, err
 	}
-	n, cerr := db.exec(ctx, "read "+kind, `SELECT 1 FROM `+table+` WHERE id = $1`, id)
+	n, cerr := db.exec(persistence.WithoutAudit(ctx), "read "+kind, `SELECT 1 FROM `+table+` WHERE id = $1`, id)
 	switch {
 	case cerr != nil:
 		return row, cerr

@@ -122,6 +122,7 @@ func (r keys) Versions(ctx context.Context, ids []string) (map[string]int64, err
 // Revoke makes the key inactive. A second time changes nothing more. The lock
 // of the table lets one caller at a time look at the other keys.
 func (r keys) Revoke(ctx context.Context, id string) error {
+	done := func() {}
 	err := pgx.BeginFunc(ctx, r.db.pool, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, lockKeys); err != nil {
 			return err
@@ -141,6 +142,9 @@ func (r keys) Revoke(ctx context.Context, id string) error {
 		if err == nil && tag.RowsAffected() == 0 {
 			err = persistence.ErrNotFound
 		}
+		if err == nil {
+			done, err = appendIn(ctx, tx)
+		}
 		return err
 	})
 	if errors.Is(err, persistence.ErrLastAdmin) || errors.Is(err, persistence.ErrNotFound) {
@@ -149,6 +153,7 @@ func (r keys) Revoke(ctx context.Context, id string) error {
 	if err != nil {
 		return repoError(ctx, "revoke key "+id, err)
 	}
+	done()
 	return nil
 }
 

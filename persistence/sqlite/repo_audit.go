@@ -14,23 +14,29 @@ const auditColumns = `seq, time, tenant, actor, action, target, request_id, deta
 // Append adds a row: reading the end of the chain and writing after it are one
 // transaction of the only writer.
 func (r audit) Append(ctx context.Context, e persistence.AuditEntry) (persistence.AuditEntry, error) {
-	e.Time = fromMicros(micros(e.Time))
-	err := r.db.w.transact(ctx, func(c *conn) error {
-		var head persistence.AuditHead
-		err := c.query(auditHead, func(v []driver.Value) error { readHead(&head, v); return nil })
-		if err != nil {
-			return err
-		}
-		e.Seq = head.Seq + 1
-		e.Hash = head.Hash.Next(e.Seq, e.Content())
-		err = c.text(`INSERT INTO audit (`+auditColumns+`) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)`,
-			e.Seq, micros(e.Time), e.Tenant, e.Actor, e.Action, e.Target, e.RequestID, e.Detail, e.Hash[:])
-		if err != nil {
-			return err
-		}
-		return c.text(`UPDATE audit_head SET seq = ?1, hash = ?2`, e.Seq, e.Hash[:])
+	err := r.db.w.transact(persistence.WithoutAudit(ctx), func(c *conn) (err error) {
+		e, err = appendAudit(c, e)
+		return err
 	})
 	return e, err
+}
+
+// appendAudit adds a row inside a transaction.
+func appendAudit(c *conn, e persistence.AuditEntry) (persistence.AuditEntry, error) {
+	e.Time = fromMicros(micros(e.Time))
+	var head persistence.AuditHead
+	err := c.query(auditHead, func(v []driver.Value) error { readHead(&head, v); return nil })
+	if err != nil {
+		return e, err
+	}
+	e.Seq = head.Seq + 1
+	e.Hash = head.Hash.Next(e.Seq, e.Content())
+	err = c.text(`INSERT INTO audit (`+auditColumns+`) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)`,
+		e.Seq, micros(e.Time), e.Tenant, e.Actor, e.Action, e.Target, e.RequestID, e.Detail, e.Hash[:])
+	if err != nil {
+		return e, err
+	}
+	return e, c.text(`UPDATE audit_head SET seq = ?1, hash = ?2`, e.Seq, e.Hash[:])
 }
 
 const auditHead = `SELECT seq, hash FROM audit_head`
@@ -43,8 +49,16 @@ func readHead(h *persistence.AuditHead, v []driver.Value) {
 // List returns rows, newest first.
 func (r audit) List(ctx context.Context, f persistence.AuditFilter) ([]persistence.AuditEntry, error) {
 	where, args := ` WHERE 1`, []any{}
-	if f.Tenant != "" {
-		where, args = where+` AND tenant = ?`, append(args, f.Tenant)
+	for _, c := range []struct{ column, value string }{{"tenant", f.Tenant}, {"actor", f.Actor}, {"action", f.Action}, {"target", f.Target}} {
+		if c.value != "" {
+			where, args = where+` AND `+c.column+` = ?`, append(args, c.value)
+		}
+	}
+	if !f.Since.IsZero() {
+		where, args = where+` AND time >= ?`, append(args, micros(f.Since))
+	}
+	if !f.Until.IsZero() {
+		where, args = where+` AND time < ?`, append(args, micros(f.Until))
 	}
 	if f.Before > 0 {
 		where, args = where+` AND seq < ?`, append(args, f.Before)

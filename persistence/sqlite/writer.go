@@ -183,13 +183,30 @@ func (w *writer) ensure(ctx context.Context) error {
 
 // transact runs do inside one durable transaction and, if it fails, leaves
 // nothing of it. The caller must not hold the writer.
+// A row of the audit log that ctx brings goes into it, too.
 func (w *writer) transact(ctx context.Context, do func(*conn) error) error {
 	if err := w.acquire(ctx); err != nil {
 		return err
 	}
 	defer w.release()
-	return w.transactHeld(ctx, do, func() (int64, int64) { return w.seq, w.drift })
+	e, done, audited := persistence.AuditOf(ctx)
+	if !audited {
+		return w.transactHeld(ctx, do, w.counters)
+	}
+	err := w.transactHeld(ctx, func(c *conn) error {
+		if err := do(c); err != nil {
+			return err
+		}
+		_, err := appendAudit(c, e)
+		return err
+	}, w.counters)
+	if err == nil {
+		done()
+	}
+	return err
 }
+
+func (w *writer) counters() (seq, drift int64) { return w.seq, w.drift }
 
 // transactHeld is transact for the holder of sem. after gives the counters as
 // they are to be once do has run.

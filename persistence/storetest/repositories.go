@@ -29,6 +29,8 @@ var repositoryTests = map[string]func(*testing.T, Engine){
 	"tenants":              tenantRepo,
 	"audit":                auditRepo,
 	"audit race":           auditRace,
+	"audit in one step":    auditInOneStep,
+	"audit filters":        auditFilters,
 	"audit pages":          auditPages,
 }
 

@@ -43,7 +43,7 @@ func (c accountCommands) CreateKey(ctx context.Context, k server.Key) (server.Ke
 		return k, "", err
 	}
 	k.ID, k.Active, k.CreatedAt, k.Version = id, true, messages.Now(), 1
-	err = c.app.repos.Keys.Create(ctx, persistence.Key{
+	err = c.app.repos.Keys.Create(auditing(ctx, id, nil, recordedKey(k)), persistence.Key{
 		ID: id, Hash: hash, Digest: auth.Digest(text), Name: k.Name, Tenant: k.Tenant, Permissions: k.Permissions, RateLimit: k.RateLimit,
 		CreatedAt: k.CreatedAt, ExpiresAt: k.ExpiresAt, Active: true, Version: 1,
 	})
@@ -109,7 +109,9 @@ func (c accountCommands) RevokeKey(ctx context.Context, tenant, id string) (serv
 	if err != nil || !k.Active {
 		return k, err
 	}
-	err = c.app.repos.Keys.Revoke(ctx, id)
+	ended := k
+	ended.Active = false
+	err = c.app.repos.Keys.Revoke(auditing(ctx, id, recordedKey(k), recordedKey(ended)), id)
 	if errors.Is(err, persistence.ErrLastAdmin) {
 		return k, keepAdmin()
 	}
@@ -141,9 +143,10 @@ func (c accountCommands) CreateUser(ctx context.Context, u server.User, password
 	if err != nil {
 		return u, err
 	}
-	made, err := c.app.repos.Users.Create(ctx, persistence.User{
+	row := persistence.User{
 		ID: messages.NewID(), Email: u.Email, PasswordHash: hash, Role: u.Role, Tenant: u.Tenant, CreatedAt: messages.Now(),
-	})
+	}
+	made, err := c.app.repos.Users.Create(auditing(ctx, row.ID, nil, recordedUser(row)), row)
 	return userView(made), refused(err, "user", u.Email)
 }
 
@@ -192,6 +195,7 @@ func (c accountCommands) UpdateUser(ctx context.Context, tenant, id string, ch s
 	if version != 0 && version != u.Version {
 		return userView(u), refused(persistence.ErrVersion, "user", id)
 	}
+	before := u
 	if ch.Tenant != nil {
 		if err := c.tenantExists(ctx, *ch.Tenant); err != nil {
 			return userView(u), err
@@ -204,21 +208,22 @@ func (c accountCommands) UpdateUser(ctx context.Context, tenant, id string, ch s
 	if hash != nil {
 		u.PasswordHash = hash
 	}
-	stored, err := c.app.repos.Users.Update(ctx, u)
+	stored, err := c.app.repos.Users.Update(auditing(ctx, id, recordedUser(before), recordedUser(u)), u)
 	return userView(stored), refused(err, "user", id)
 }
 
 // DeleteUser implements server.Accounts.
 func (c accountCommands) DeleteUser(ctx context.Context, tenant, id string) error {
-	if _, err := c.user(ctx, tenant, id); err != nil {
+	u, err := c.user(ctx, tenant, id)
+	if err != nil {
 		return err
 	}
-	return refused(c.app.repos.Users.Delete(ctx, id), "user", id)
+	return refused(c.app.repos.Users.Delete(auditing(ctx, id, recordedUser(u), nil), id), "user", id)
 }
 
 // CreateTenant implements server.Accounts.
 func (c accountCommands) CreateTenant(ctx context.Context, t server.Tenant) (server.Tenant, error) {
-	made, err := c.app.repos.Tenants.Create(ctx, persistence.Tenant{ID: t.ID, Name: t.Name, CreatedAt: messages.Now()})
+	made, err := c.app.repos.Tenants.Create(auditing(ctx, t.ID, nil, map[string]any{"name": t.Name}), persistence.Tenant{ID: t.ID, Name: t.Name, CreatedAt: messages.Now()})
 	return server.Tenant(made), refused(err, "tenant", t.ID)
 }
 
@@ -237,15 +242,13 @@ type auditCommands struct{ *commands }
 
 // Record implements server.Audit.
 func (c auditCommands) Record(ctx context.Context, r server.AuditRow) error {
-	_, err := c.app.repos.Audit.Append(ctx, persistence.AuditEntry{
-		Time: r.Time, Tenant: r.Tenant, Actor: r.Actor, Action: r.Action, Target: r.Target, RequestID: r.RequestID, Detail: r.Detail,
-	})
+	_, err := c.app.repos.Audit.Append(ctx, auditEntry(r))
 	return err
 }
 
 // Rows implements server.Audit.
-func (c auditCommands) Rows(ctx context.Context, tenant string, before int64, limit int) ([]server.AuditRow, error) {
-	rows, err := c.app.repos.Audit.List(ctx, persistence.AuditFilter{Tenant: tenant, Before: before, Limit: limit})
+func (c auditCommands) Rows(ctx context.Context, f server.AuditFilter) ([]server.AuditRow, error) {
+	rows, err := c.app.repos.Audit.List(ctx, persistence.AuditFilter(f))
 	list := make([]server.AuditRow, len(rows))
 	for i, r := range rows {
 		list[i] = server.AuditRow{

@@ -180,7 +180,15 @@ func auditOf(t *testing.T, admin *api.Client) {
 	t.Helper()
 	var actions []string
 	for _, r := range must(admin.ListAudit(t.Context(), api.Page{}))(t).Items {
+		if _, refused := r.Detail["refused"]; refused { // and so on record, too, within a second
+			continue
+		}
 		actions = append(actions, r.Action)
+		_, before := r.Detail["before"]
+		_, after := r.Detail["after"]
+		if r.Actor != "system" && (before != (r.Action[:6] != "create") || after != (r.Action != "deleteUser")) && r.Action != "updateUser" {
+			t.Errorf("%s: before and after are %v", r.Action, r.Detail)
+		}
 	}
 	want := []string{"createKey", "revokeKey", "deleteUser", "updateUser", "createUser", "createKey", "createKey"}
 	if len(actions) != len(want) {
@@ -191,7 +199,7 @@ func auditOf(t *testing.T, admin *api.Client) {
 			t.Errorf("%v, want %v", actions, want)
 		}
 	}
-	if v := must(admin.VerifyAudit(t.Context()))(t); !v.Intact || v.Rows != int64(len(want)) {
+	if v := must(admin.VerifyAudit(t.Context()))(t); !v.Intact || v.Rows < int64(len(want)) {
 		t.Errorf("%+v", v)
 	}
 }

@@ -100,7 +100,7 @@ func (c gatewayCommands) add(ctx context.Context, g messages.Gateway) (messages.
 	if err := c.exclusive(ctx, &g); err != nil {
 		return g, err
 	}
-	made, err := c.app.repos.Gateways.Create(ctx, g)
+	made, err := c.app.repos.Gateways.Create(auditing(ctx, g.ID, nil, recordedGateway(g)), g)
 	return made, refused(err, "gateway", g.ID)
 }
 
@@ -205,6 +205,7 @@ func (c gatewayCommands) Update(ctx context.Context, tenant, id string, ch serve
 			NextStep: next.TokenForURL, Fields: []messages.FieldError{{Pointer: "/token", Detail: "is needed with a new url"}},
 		}
 	}
+	before := g
 	if version != 0 {
 		g.Version = version
 	}
@@ -249,7 +250,7 @@ func (c gatewayCommands) Update(ctx context.Context, tenant, id string, ch serve
 			return server.Gateway{}, err
 		}
 	}
-	return c.store(ctx, g, gateway.Configure{Gateway: g})
+	return c.store(ctx, before, g, gateway.Configure{Gateway: g})
 }
 
 func set[T any](field *T, v *T) {
@@ -259,8 +260,8 @@ func set[T any](field *T, v *T) {
 }
 
 // store writes a changed configuration and tells the owner.
-func (c gatewayCommands) store(ctx context.Context, g messages.Gateway, tell ...any) (server.Gateway, error) {
-	stored, err := c.app.repos.Gateways.Update(ctx, g)
+func (c gatewayCommands) store(ctx context.Context, before, g messages.Gateway, tell ...any) (server.Gateway, error) {
+	stored, err := c.app.repos.Gateways.Update(auditing(ctx, g.ID, recordedGateway(before), recordedGateway(g)), g)
 	if err != nil {
 		return server.Gateway{}, refused(err, "gateway", g.ID)
 	}
@@ -297,7 +298,7 @@ func (c gatewayCommands) Delete(ctx context.Context, tenant, id string, force bo
 	if away, _ := c.app.fleet.elsewhere(g); g.Managed != nil && away != "" {
 		left = leftBehind(g)
 	}
-	if err := c.app.repos.Gateways.Delete(ctx, id); err != nil {
+	if err := c.app.repos.Gateways.Delete(auditing(ctx, id, recordedGateway(g), nil), id); err != nil {
 		return "", refused(err, "gateway", id)
 	}
 	if pid, ok := c.app.node.Gateway(id); ok {
@@ -312,8 +313,9 @@ func (c gatewayCommands) Drain(ctx context.Context, tenant, id string) (server.G
 	if err != nil {
 		return server.Gateway{}, err
 	}
+	before := g
 	g.Drained = true
-	return c.store(ctx, g, gateway.Drain{})
+	return c.store(ctx, before, g, gateway.Drain{})
 }
 
 // Resume implements server.Gateways.
@@ -322,12 +324,13 @@ func (c gatewayCommands) Resume(ctx context.Context, tenant, id string) (server.
 	if err != nil {
 		return server.Gateway{}, err
 	}
+	before := g
 	g.Drained = false
 	tell := []any{gateway.Resume{}}
 	if c.shown(ctx, g).Status.State == messages.GatewayQuarantined {
 		tell = append(tell, gateway.Restart{})
 	}
-	return c.store(ctx, g, tell...)
+	return c.store(ctx, before, g, tell...)
 }
 
 // Restart implements server.Gateways. A gateway whose owner gave up gets a new one.

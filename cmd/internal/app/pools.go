@@ -69,7 +69,11 @@ func (c poolCommands) Put(ctx context.Context, p messages.Pool) (messages.Pool, 
 	if p.CreatedAt.IsZero() {
 		p.CreatedAt = messages.Now()
 	}
-	stored, err := c.app.repos.Pools.Put(ctx, p)
+	var before map[string]any
+	if err == nil {
+		before = recordedPool(old)
+	}
+	stored, err := c.app.repos.Pools.Put(auditing(ctx, p.ID, before, recordedPool(p)), p)
 	if err != nil {
 		return p, refused(err, "pool", p.ID)
 	}

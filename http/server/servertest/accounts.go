@@ -190,18 +190,24 @@ func (f *auditLog) Record(ctx context.Context, r server.AuditRow) error {
 	return nil
 }
 
-func (f *auditLog) Rows(ctx context.Context, tenant string, before int64, limit int) (rows []server.AuditRow, err error) {
+func (f *auditLog) Rows(ctx context.Context, q server.AuditFilter) (rows []server.AuditRow, err error) {
 	if err := (*Fake)(f).enter(ctx, "AuditRows"); err != nil {
 		return nil, err
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, r := range slices.Backward(f.audit) {
-		if (before == 0 || r.Seq < before) && (tenant == "" || r.Tenant == tenant) && len(rows) < limit {
+		if fits(q, r) && len(rows) < q.Limit {
 			rows = append(rows, r)
 		}
 	}
 	return rows, nil
+}
+
+func fits(q server.AuditFilter, r server.AuditRow) bool {
+	is := func(want, got string) bool { return want == "" || want == got }
+	return (q.Before == 0 || r.Seq < q.Before) && is(q.Tenant, r.Tenant) && is(q.Actor, r.Actor) && is(q.Action, r.Action) && is(q.Target, r.Target) &&
+		!r.Time.Before(q.Since) && (q.Until.IsZero() || r.Time.Before(q.Until))
 }
 
 func (f *auditLog) Verify(ctx context.Context) (server.AuditState, error) {

@@ -1,0 +1,62 @@
+package app
+
+import (
+	"context"
+	"maps"
+	"slices"
+
+	"github.com/dash-fleet/dash/http/server"
+	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/persistence"
+)
+
+func auditEntry(r server.AuditRow) persistence.AuditEntry {
+	return persistence.AuditEntry{
+		Time: r.Time, Tenant: r.Tenant, Actor: r.Actor, Action: r.Action, Target: r.Target, RequestID: r.RequestID, Detail: r.Detail,
+	}
+}
+
+// auditing gives the write of a change its row of the audit log: both are kept
+// or neither. before and after hold no secret; nil is a thing that is not there.
+func auditing(ctx context.Context, target string, before, after map[string]any) context.Context {
+	ch := server.ChangeOf(ctx)
+	if ch == nil {
+		return ctx
+	}
+	return persistence.WithAudit(ctx, auditEntry(ch.Row(target, before, after)), ch.Keep)
+}
+
+// recordedGateway shows what runs, and of a secret only that there is one.
+func recordedGateway(g messages.Gateway) map[string]any {
+	fields := map[string]any{
+		"tenant": g.Tenant, "pool": g.Pool, "node": g.Node, "region": g.Region, "url": g.URL, "token": !g.Token.Empty(), "max_concurrency": g.MaxConcurrency,
+		"weight": g.Weight, "capabilities": g.Capabilities, "labels": g.Labels, "drained": g.Drained,
+	}
+	if m := g.Managed; m != nil {
+		fields["managed"] = map[string]any{
+			"command": m.Command, "state_dir": m.StateDir, "env": slices.Sorted(maps.Keys(m.Env)), "config": slices.Sorted(maps.Keys(m.Config)),
+		}
+	}
+	return fields
+}
+
+func recordedPool(p messages.Pool) map[string]any {
+	limits, reserved := map[string]messages.ClassLimit{}, map[string]int{}
+	for _, c := range messages.Classes {
+		limits[c.String()], reserved[c.String()] = p.Limit(c), p.Reserved[c]
+	}
+	return map[string]any{
+		"tenant": p.Tenant, "max_concurrency": p.MaxConcurrency, "limits": limits, "reserved": reserved,
+		"aging_seconds": p.AgingSeconds, "away_seconds": int(p.Away().Seconds()),
+	}
+}
+
+func recordedKey(k server.Key) map[string]any {
+	return map[string]any{
+		"name": k.Name, "tenant": k.Tenant, "permissions": k.Permissions, "rate_limit": k.RateLimit, "active": k.Active, "expires_at": k.ExpiresAt,
+	}
+}
+
+func recordedUser(u persistence.User) map[string]any {
+	return map[string]any{"email": u.Email, "role": u.Role, "tenant": u.Tenant}
+}
