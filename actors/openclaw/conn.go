@@ -169,7 +169,7 @@ func (c *Conn) watch(window time.Duration) {
 // enqueue takes a request into the outgoing queue, in call order. On an error
 // nothing was or will be written.
 func (c *Conn) enqueue(p *pending, params []byte) error {
-	size := len(params) + len(p.method) + 64
+	size := len(params) + len(p.method) + frameRoom
 	if int64(size) > c.hello.Policy.MaxPayload {
 		return &RPCError{Method: p.method, Code: "TOO_LARGE", Message: "the request is larger than the gateway takes; shorten the message"}
 	}
@@ -183,7 +183,11 @@ func (c *Conn) enqueue(p *pending, params []byte) error {
 	}
 	c.nextID++
 	p.id = c.nextID
-	p.frame = appendRequest(p.id, p.method, params)
+	trace := ""
+	if p.on != nil {
+		trace = traceParent(p.runID)
+	}
+	p.frame = appendRequest(p.id, p.method, trace, params)
 	c.pending[p.id] = p
 	if p.on != nil {
 		c.runs[p.runID] = p

@@ -124,7 +124,7 @@ func (c *Conn) handshake(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("encode connect: %w", err)
 	}
-	req := appendRequest(1, "connect", params)
+	req := appendRequest(1, "connect", "", params)
 	if err := c.ws.Write(ctx, websocket.MessageText, req); err != nil {
 		return err
 	}

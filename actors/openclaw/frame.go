@@ -2,8 +2,12 @@ package openclaw
 
 import (
 	"errors"
+	"fmt"
 	"strconv"
+	"strings"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 // frame is one incoming frame. payload and err alias the read buffer.
@@ -66,16 +70,36 @@ func requestID(s string) (uint64, bool) {
 	return n, err == nil
 }
 
-// appendRequest builds a request frame around encoded params.
-func appendRequest(id uint64, method string, params []byte) []byte {
-	b := make([]byte, 0, len(params)+len(method)+64)
+// appendRequest builds a request frame around encoded params. An empty trace is none.
+func appendRequest(id uint64, method, trace string, params []byte) []byte {
+	b := make([]byte, 0, len(params)+len(method)+frameRoom)
 	b = append(b, `{"type":"req","id":"`...)
 	b = strconv.AppendUint(b, id, 10)
 	b = append(b, `","method":"`...)
 	b = append(b, method...)
+	if trace != "" {
+		b = append(b, `","traceparent":"`...)
+		b = append(b, trace...)
+	}
 	b = append(b, `","params":`...)
 	b = append(b, params...)
 	return append(b, '}')
+}
+
+// frameRoom is what a request frame takes beside its method and params.
+const frameRoom = 160
+
+// traceParent names a run to whoever watches the calls that it makes: the trace
+// is the task, the span its claim. Every model call of the run carries that trace.
+// A run id of another form has none.
+func traceParent(runID string) string {
+	task, claim, is := strings.Cut(runID, ".")
+	id, err := uuid.Parse(task)
+	n, nerr := strconv.ParseUint(claim, 10, 64)
+	if !is || err != nil || nerr != nil || n == 0 || id == uuid.Nil {
+		return ""
+	}
+	return fmt.Sprintf("00-%x-%016x-01", id[:], n)
 }
 
 // maxRetryAfter bounds what a gateway may ask us to wait.

@@ -58,6 +58,7 @@ type request struct {
 	ID     string          `json:"id"`
 	Method string          `json:"method"`
 	Params json.RawMessage `json:"params"`
+	Trace  string          `json:"traceparent"`
 }
 
 func (p *peer) send(frames ...string) {
