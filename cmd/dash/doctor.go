@@ -123,6 +123,7 @@ func failedCheck(check string, err error) finding {
 // warningSteps are the next steps of checks that warn and take no work away.
 var warningSteps = map[string]string{
 	"certificate": next.RenewCertificate, "keys": next.MakeSuccessors, "descriptors": next.RaiseDescriptors, "backup": next.LookAtNodeLog,
+	"exposure": next.ShutNode,
 }
 
 func (c *client) readiness(ctx context.Context) []finding {

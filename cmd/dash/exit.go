@@ -142,11 +142,39 @@ func clean(s string) string {
 		switch {
 		case r == '\n' || r == '\t':
 			return r
-		case r < ' ' || r == 0x7f || (r >= 0x80 && r < 0xa0):
+		case r < ' ' || steers(r):
 			return '�'
 		}
 		return r
 	}, s)
+}
+
+// steers reports characters beyond ASCII's controls that move the cursor, change
+// colours or show a text in another order than it has: DEL, C1, and those for
+// bidirectional text.
+func steers(r rune) bool {
+	switch {
+	case r >= 0x7f && r < 0xa0, r == 0x061c, r == 0x200e, r == 0x200f, r >= 0x202a && r <= 0x202e, r >= 0x2066 && r <= 0x2069:
+		return true
+	}
+	return false
+}
+
+// escaped writes such characters as JSON and YAML do in double quotes: whoever
+// parses it gets the same text.
+func escaped(s string) string {
+	if !strings.ContainsFunc(s, steers) {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		if steers(r) {
+			fmt.Fprintf(&b, `\u%04x`, r)
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
 }
 
 // prefixed names the speaker, once.

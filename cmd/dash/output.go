@@ -177,7 +177,7 @@ func encode(t *terminal, indent string, values ...any) error {
 			return fmt.Errorf("encode the answer: %w", err)
 		}
 	}
-	return write(t, b.String())
+	return write(t, escaped(b.String()))
 }
 
 // printYAML prints the JSON form as YAML, so that both have the same keys.
@@ -187,7 +187,7 @@ func printYAML(t *terminal, v any) error {
 		return fmt.Errorf("encode the answer: %w", err)
 	}
 	var node yaml.Node
-	if err := yaml.Unmarshal(raw, &node); err != nil { // JSON is YAML; a node keeps the order of keys
+	if err := yaml.Unmarshal([]byte(escaped(string(raw))), &node); err != nil { // JSON is YAML; a node keeps the order of keys
 		return fmt.Errorf("encode the answer: %w", err)
 	}
 	block(&node)
@@ -195,12 +195,16 @@ func printYAML(t *terminal, v any) error {
 	if err != nil {
 		return fmt.Errorf("encode the answer: %w", err)
 	}
-	return write(t, string(text))
+	return write(t, escaped(string(text)))
 }
 
-// block turns JSON's flow style and quotes into YAML's usual ones.
+// block turns JSON's flow style and quotes into YAML's usual ones. A text that
+// has to be escaped needs double quotes.
 func block(n *yaml.Node) {
 	n.Style = 0
+	if strings.ContainsFunc(n.Value, steers) {
+		n.Style = yaml.DoubleQuotedStyle
+	}
 	for _, c := range n.Content {
 		block(c)
 	}

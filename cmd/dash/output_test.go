@@ -2,8 +2,11 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"strings"
 	"testing"
+
+	"go.yaml.in/yaml/v3"
 
 	"github.com/dash-fleet/dash/http/api"
 )
@@ -43,6 +46,43 @@ func TestOutputFormats(t *testing.T) {
 	var b bytes.Buffer
 	if err := printList(&terminal{out: &b}, output{format: "json"}, columns, nil); err != nil || b.String() != "[]\n" {
 		t.Errorf("no items: %q, %v; want an empty list", b.String(), err)
+	}
+}
+
+// TestNoFormatSteersTheTerminal: what moves the cursor or turns a text around is
+// escaped where a format can, and the text that is parsed is the same.
+func TestNoFormatSteersTheTerminal(t *testing.T) {
+	t.Parallel()
+	type thing struct {
+		Name string `json:"name"`
+	}
+	columns := []column[thing]{{name: "NAME", value: func(v thing) string { return v.Name }}}
+	hostile := "a\u0085b\u009b31mc\x7fd\u202ee\u2066f\u200fg\u061ch <ü>"
+	items := []thing{{hostile}, {"plain"}}
+	for _, format := range []string{"json", "jsonl", "yaml", "name", "table"} {
+		var b bytes.Buffer
+		if err := printList(&terminal{out: &b, screen: true}, output{format: format}, columns, items); err != nil {
+			t.Fatalf("%s: %v", format, err)
+		}
+		if strings.ContainsFunc(b.String(), steers) {
+			t.Errorf("%s lets it through: %q", format, b.String())
+		}
+		var got []thing
+		switch format {
+		case "json":
+			if err := json.Unmarshal(b.Bytes(), &got); err != nil {
+				t.Fatal(err)
+			}
+		case "yaml":
+			if err := yaml.Unmarshal(b.Bytes(), &got); err != nil {
+				t.Fatal(err)
+			}
+		default:
+			continue
+		}
+		if len(got) != 2 || got[0].Name != hostile || got[1].Name != "plain" {
+			t.Errorf("%s changes the text: %q", format, got)
+		}
 	}
 }
 

@@ -97,7 +97,10 @@ func serveOnce(ctx context.Context, t *terminal, l *config.Loaded, r *reloader, 
 	if err != nil {
 		logger.Warn("clients on this machine need DASH_API_KEY", "err", err)
 	}
-	in := introduction{l: l, url: node.URL(), public: node.PublicURL(), data: node.Data(), standby: node.Standby(), key: key.Reveal(), keyFile: keyFile}
+	in := introduction{l: l, url: node.URL(), public: node.PublicURL(), data: node.Data(), standby: node.Standby(), keyFile: keyFile}
+	if t.screen || l.Dev { // of a file or a journal others may be readers
+		in.key = key.Reveal()
+	}
 	if !first {
 		logger.Info("serving again", "url", node.URL())
 	} else if err := write(t, in.banner(t.self())); err != nil {
@@ -169,7 +172,7 @@ type introduction struct {
 	url, data string
 	public    string // where clients reach it, often url
 	standby   string // why it only stands by; empty: it works
-	key       string // only at the start that made it
+	key       string // only at the start that made it, and only for a screen or a playground
 	keyFile   string
 }
 

@@ -120,6 +120,7 @@ func (a *App) setup(ctx context.Context) error {
 	if err := a.prepareData(); err != nil {
 		return err
 	}
+	a.watchExposure()
 	a.nodeID = a.cfg.Node + "-" + messages.NewID()[24:]
 
 	// The store: truth.
@@ -187,6 +188,10 @@ func (a *App) setup(ctx context.Context) error {
 	}
 	a.watchLoss()
 	if err := a.startBackups(); err != nil {
+		return err
+	}
+
+	if err := a.startPprof(ctx); err != nil {
 		return err
 	}
 

@@ -45,6 +45,7 @@ func (h *healthChecks) Checks(ctx context.Context) []server.Check {
 		h.checks = append(h.checks, h.app.backups.check())
 	}
 	h.checks = append(h.checks, h.app.edgeChecks()...)
+	h.checks = append(h.checks, h.app.exposureCheck())
 	h.at = time.Now()
 	return h.checks
 }

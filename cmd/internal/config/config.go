@@ -34,6 +34,8 @@ type Config struct {
 	// TrustedProxies are the networks of proxies in front of the API, as CIDR;
 	// see Proxies.
 	TrustedProxies []string `key:"trusted-proxies" help:"networks of the proxies in front of the API, such as 10.0.0.0/8: only they are believed about where a request comes from (X-Forwarded-For)"`
+	// PprofListen is an address on this machine that serves profiles; see checkPprof.
+	PprofListen string `key:"pprof-listen" help:"loopback address that serves Go's profiles at /debug/pprof/, without a key; empty: nowhere"`
 	// MetricsPublic serves /metrics without a credential.
 	MetricsPublic bool `key:"metrics-public" help:"serve /metrics without an API key"`
 

@@ -147,6 +147,8 @@ func TestRefusals(t *testing.T) {
 		{"wrong duration", nil, "", []string{"DASH_RETENTION=soon"}, "not a duration"},
 		{"listen", []string{"--listen=7373"}, "", nil, "not an address"},
 		{"listen port", []string{"--listen=:77777"}, "", nil, "not an address"},
+		{"pprof for everybody", []string{"--pprof-listen=:6060"}, "", nil, "not a loopback address"},
+		{"pprof by name", []string{"--pprof-listen=localhost:6060"}, "", nil, "not a loopback address"},
 		{"half tls", []string{"--tls-cert=c"}, "", nil, "go together"},
 		{"postgres without a url", []string{"--store=postgres"}, "", nil, "postgres-url: is not set, and the engine postgres needs it"},
 		{"postgres with another url", []string{"--store=postgres", "--postgres-url=mysql://u:secret@h/db"}, "", nil, "begins with postgres://"},

@@ -43,6 +43,12 @@ func (c Config) checkServer() *messages.Error {
 	if _, port, err := net.SplitHostPort(c.Listen); err != nil || !validPort(port) {
 		return invalid("listen", fmt.Sprintf("listen: %q is not an address", c.Listen), next.GiveHostPort)
 	}
+	if c.PprofListen != "" {
+		host, port, err := net.SplitHostPort(c.PprofListen)
+		if ip := net.ParseIP(host); err != nil || !validPort(port) || ip == nil || !ip.IsLoopback() {
+			return invalid("pprof-listen", fmt.Sprintf("pprof-listen: %q is not a loopback address with a port", c.PprofListen), next.GiveLoopback)
+		}
+	}
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		return invalid("tls-cert", "tls-cert and tls-key go together, but only one is set", next.BothOrNone)
 	}
