@@ -21,12 +21,14 @@ type Key struct {
 	ExpiresAt   time.Time // zero: never
 	LastUsedAt  time.Time
 	Active      bool
-	Version     int64 // grows with every change but Touch
+	Version     int64  // grows with every change but Touch
+	Parent      string `json:",omitempty"` // the key that made it; empty: none did
 }
 
 // Keys is the repository of API keys.
 type Keys interface {
-	// Create stores a new key. ErrExists.
+	// Create stores a new key. ErrExists; ErrNotFound when its parent is no
+	// active key at the moment of the write.
 	Create(ctx context.Context, k Key) error
 	// CreateFirst stores k only if there is no key at all and says whether it
 	// did: of many callers at once exactly one succeeds.
@@ -36,11 +38,13 @@ type Keys interface {
 	List(ctx context.Context) ([]Key, error)
 	// Versions returns the present versions of those keys that exist, in one query.
 	Versions(ctx context.Context, ids []string) (map[string]int64, error)
-	// Revoke makes the key inactive and raises its version. ErrNotFound.
-	// ErrLastAdmin when it may do everything and no other key does so without
-	// an end: the look and the write are one step, so of many calls at once
-	// one is refused.
-	Revoke(ctx context.Context, id string) error
+	// Revoke makes the key and all that it made, and those made in turn,
+	// inactive, raises their versions and returns their ids, its own first; with
+	// keep those that it made stay, as children of its parent. ErrNotFound.
+	// ErrLastAdmin when one of them may do everything and no key that is left
+	// does so without an end: the look and the write are one step, so of many
+	// calls at once one is refused.
+	Revoke(ctx context.Context, id string, keep bool) (ended []string, err error)
 	// Learn keeps the digest of a key that has none; the version stays. Nothing
 	// happens to another key, and to none.
 	Learn(ctx context.Context, id string, digest []byte) error
@@ -56,23 +60,23 @@ func (k *Key) rules(at time.Time) bool {
 	return k.Active && k.Tenant == "" && slices.Contains(k.Permissions, AdminPermission) && (k.ExpiresAt.IsZero() || k.ExpiresAt.After(at))
 }
 
-// MayRevoke refuses to end a key that may do everything while no other one does
-// so for good: one that ends by itself would lock everybody out a little later.
+// MayRevoke refuses to end keys of which one may do everything while no other one
+// does so for good: one that ends by itself would lock everybody out a little later.
 // all holds at least the keys of all tenants, as they are at the moment of the write.
-func MayRevoke(all []Key, id string, at time.Time) error {
+func MayRevoke(all []Key, ids []string, at time.Time) error {
 	itself, others := false, false
 	for i := range all {
 		k := &all[i]
 		switch {
 		case !k.rules(at):
-		case k.ID == id:
+		case slices.Contains(ids, k.ID):
 			itself = true
 		case k.ExpiresAt.IsZero():
 			others = true
 		}
 	}
 	if itself && !others {
-		return fmt.Errorf("key %s: %w", id, ErrLastAdmin)
+		return fmt.Errorf("key %s: %w", ids[0], ErrLastAdmin)
 	}
 	return nil
 }

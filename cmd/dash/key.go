@@ -32,6 +32,7 @@ var keyColumns = []column[api.ApiKey]{
 	}},
 	{name: "EXPIRES", value: func(v api.ApiKey) string { return when(v.ExpiresAt) }},
 	{name: "RATE", value: keyRate},
+	{name: "PARENT", wide: true, value: func(v api.ApiKey) string { return deref(v.Parent) }},
 	{name: "CREATED", wide: true, value: func(v api.ApiKey) string { return when(&v.CreatedAt) }},
 	{name: "KEY", wide: true, value: func(v api.ApiKey) string { return deref(v.Key) }},
 }
@@ -190,10 +191,10 @@ func keyShowCommand(t *terminal) *cobra.Command {
 }
 
 func keyRevokeCommand(t *terminal) *cobra.Command {
-	var yes, dryRun bool
+	var yes, dryRun, keep bool
 	c := verb(t, &cobra.Command{
-		Use: "revoke ID", Short: "End an API key for good", Args: exactArgs("a key id"), ValidArgsFunction: completeKeys(t),
-		Long:    "Every node refuses the key within a second. This cannot be undone: make a new one.",
+		Use: "revoke ID", Short: "End an API key, and those that it made, for good", Args: exactArgs("a key id"), ValidArgsFunction: completeKeys(t),
+		Long:    "Every node refuses the key within a second, and all keys that were made with it. With\n--keep-children these stay and belong to the key that made it. This cannot be undone:\nmake a new one.",
 		Example: "  dash key revoke mfzwizltoq2d\n  dash key revoke mfzw --dry-run\n  dash key revoke mfzwizltoq2d --yes",
 	}, keyColumns, func(ctx context.Context, c *client, o output, args []string) error {
 		id, err := keyID(ctx, c, args[0])
@@ -205,18 +206,44 @@ func keyRevokeCommand(t *terminal) *cobra.Command {
 			return err
 		}
 		plan := fmt.Sprintf("key %s (%s, %s, %s) will be refused from now on", k.Id, k.Name, strings.Join(k.Permissions, ","), keyState(k))
+		all, _, err := listAll[api.ApiKey](ctx, c, "/keys", nil, 0)
+		if err != nil {
+			return err
+		}
+		if made := descendants(all, k.Id, map[string]bool{}); len(made) > 0 && !keep {
+			plan += fmt.Sprintf(", and so will %d that it made: %s", len(made), strings.Join(made, ", "))
+		}
+		query := url.Values{}
+		if keep {
+			query.Set("keep_children", "true")
+		}
 		if dryRun {
 			return write(t, clean(plan)+"\n")
 		}
 		if err := confirm(ctx, t, yes, plan, k.Id); err != nil {
 			return err
 		}
-		if err := c.call(ctx, request{method: http.MethodDelete, path: keyPath(id), header: post("", nil).header}, &k); err != nil {
+		if err := c.call(ctx, request{method: http.MethodDelete, path: keyPath(id), query: query, header: post("", nil).header}, &k); err != nil {
 			return err
 		}
 		return printOne(t, o, keyColumns, k)
 	})
 	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	c.Flags().BoolVar(&dryRun, "dry-run", false, "only say what would happen")
+	c.Flags().BoolVar(&keep, "keep-children", false, "leave the keys that it made")
 	return c
+}
+
+// descendants are the active keys that a key made, and those that these made.
+func descendants(all []api.ApiKey, id string, seen map[string]bool) (made []string) {
+	seen[id] = true
+	for _, k := range all {
+		if deref(k.Parent) == id && !seen[k.Id] {
+			if keyState(k) == "active" {
+				made = append(made, k.Id)
+			}
+			made = append(made, descendants(all, k.Id, seen)...)
+		}
+	}
+	return made
 }

@@ -272,7 +272,8 @@ func followAccounts(t *testing.T, p *person) {
 	first := strings.Split(p.node.key, "_")[1]
 	said = p.types(t, exitConflict, "key", "revoke", first).err
 	made := p.types(t, exitOK, p.line(t, stepAt{"MakeOtherAdminKey", 0}, said, []string{"NAME", "second"}, "-o", "json")...)
-	p.types(t, exitOK, "key", "revoke", first)
+	p.types(t, exitConflict, "key", "revoke", first) // the new one would end with it
+	p.types(t, exitOK, p.line(t, stepAt{"MakeOtherAdminKey", 1}, said, []string{"ID", first})...)
 	p.node.key = keyOf(t, made.out)
 	p.types(t, exitOK, "audit", "verify")
 

@@ -463,9 +463,12 @@ type ApiKey struct {
 	Key *string `json:"key,omitempty"`
 
 	// LastUsedAt up to a minute late
-	LastUsedAt  *time.Time `json:"last_used_at"`
-	Name        string     `json:"name"`
-	Permissions []string   `json:"permissions"`
+	LastUsedAt *time.Time `json:"last_used_at"`
+	Name       string     `json:"name"`
+
+	// Parent the key that made it, and is not revoked without it; null: none
+	Parent      *string  `json:"parent"`
+	Permissions []string `json:"permissions"`
 
 	// RateLimit requests per minute, over all nodes; 0: no limit
 	RateLimit int `json:"rate_limit"`
@@ -1656,6 +1659,8 @@ type CreateKeyParams struct {
 
 // RevokeKeyParams defines parameters for RevokeKey.
 type RevokeKeyParams struct {
+	KeepChildren *bool `form:"keep_children,omitempty" json:"keep_children,omitempty"`
+
 	// IdempotencyKey 1 to 255 printable ASCII characters, chosen by the client
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }

@@ -195,7 +195,8 @@ func Missing() *messages.Error {
 	}
 }
 
-func wrong() *messages.Error {
+// Wrong is the refusal of a credential that does not hold.
+func Wrong() *messages.Error {
 	return &messages.Error{
 		Code: messages.CodeUnauthorized, Message: "the API key is wrong, revoked or expired",
 		NextStep: next.CheckKey,

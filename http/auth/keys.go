@@ -32,7 +32,8 @@ type KeysConfig struct {
 	MaxRemembered int
 	// Checks is how many bcrypt comparisons run at once. 0: half the CPUs.
 	Checks int
-	// MaxWaiting bounds the checks that wait, per key id 8, else 503. 0: 256.
+	// MaxWaiting bounds the checks that wait, per key id 2, and 1 where a wrong
+	// text cannot be told without a check; else 503. 0: 256.
 	MaxWaiting int
 	// TouchEvery is how often times of last use are written. 0: 1 minute.
 	TouchEvery time.Duration
@@ -58,9 +59,11 @@ func (c KeysConfig) withDefaults() KeysConfig {
 }
 
 const (
-	maxWaitingPerKey = 8
-	checkTimeout     = 10 * time.Second
-	touchTimeout     = 5 * time.Second
+	// failPause is how long a key id without digest is left alone after a wrong
+	// text, so that it takes the checks from nobody else.
+	failPause    = 5 * time.Second
+	checkTimeout = 10 * time.Second
+	touchTimeout = 5 * time.Second
 )
 
 type mac [sha256.Size]byte
@@ -83,12 +86,14 @@ type Keys struct {
 	hmacKey []byte
 	flight  singleflight.Group
 	slots   chan struct{} // one per bcrypt comparison under way
+	again   chan struct{} // the same for keys that passed before: attacks on others do not keep them waiting
 	results *prometheus.CounterVec
 
 	mu      sync.Mutex
 	passed  map[string]remembered // by key id
 	wrong   map[mac]time.Time     // until when a wrong text is known as such
 	waiting map[string]int        // checks under way, by key id
+	failed  map[string]time.Time  // until when key ids without digest are left alone
 	total   int
 	used    map[string]time.Time
 
@@ -102,9 +107,9 @@ func NewKeys(cfg KeysConfig, store KeyStore, logger *slog.Logger, r prometheus.R
 	cfg = cfg.withDefaults()
 	k := &Keys{
 		cfg: cfg, store: store, logger: logger, hmacKey: make([]byte, 32),
-		slots:  make(chan struct{}, cfg.Checks),
+		slots: make(chan struct{}, cfg.Checks), again: make(chan struct{}, 1),
 		passed: map[string]remembered{}, wrong: map[mac]time.Time{},
-		waiting: map[string]int{}, used: map[string]time.Time{},
+		waiting: map[string]int{}, failed: map[string]time.Time{}, used: map[string]time.Time{},
 		results: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "dash_auth_checks_total",
 			Help: "Checks of API keys by result: remembered, passed, wrong, busy, error; stale counts those of the first two that the store did not confirm in time.",
@@ -159,7 +164,7 @@ func (k *Keys) Stop(ctx context.Context) error {
 func (k *Keys) Authenticate(ctx context.Context, token string) (*Principal, error) {
 	id, ok := parseKey(token)
 	if !ok {
-		return nil, k.refuse("wrong", wrong())
+		return nil, k.refuse("wrong", Wrong())
 	}
 	state, err := k.store.State(ctx, id)
 	if err != nil {
@@ -194,9 +199,12 @@ func (k *Keys) authenticate(ctx context.Context, id, token string, state KeyStat
 	k.mu.Unlock()
 	other := len(digest) > 0 && !hmac.Equal(digest, Digest(messages.Secret(token)))
 	if other || known && now.Before(until) {
-		return nil, k.refuse("wrong", wrong())
+		return nil, k.refuse("wrong", Wrong())
 	}
-	return k.verify(ctx, id, token, m, version)
+	return k.verify(ctx, id, token, m, version, func() (func(), chan struct{}, bool) {
+		leave, ok := k.enter(id, len(digest) > 0, now)
+		return leave, k.slots, ok
+	})
 }
 
 // recall finds a key that passed before. Beyond its fresh time it starts one
@@ -223,7 +231,7 @@ func (k *Keys) recall(id, token string, m mac, version int64, now time.Time) *Pr
 // recheck proves a remembered key again. One that does not pass is forgotten;
 // one that could not be checked may be tried again until it is stale.
 func (k *Keys) recheck(ctx context.Context, id, token string, m mac, version int64) {
-	_, err := k.verify(ctx, id, token, m, version)
+	_, err := k.verify(ctx, id, token, m, version, func() (func(), chan struct{}, bool) { return func() {}, k.again, true })
 	if err == nil {
 		return
 	}
@@ -242,12 +250,18 @@ func (k *Keys) recheck(ctx context.Context, id, token string, m mac, version int
 
 // verify compares with bcrypt; equal texts share one comparison, but not with
 // one that began before the key's row changed.
-func (k *Keys) verify(ctx context.Context, id, token string, m mac, version int64) (*Principal, error) {
+// enter gives the slots that it waits for, unless it may not wait.
+func (k *Keys) verify(ctx context.Context, id, token string, m mac, version int64, enter func() (leave func(), slots chan struct{}, ok bool)) (*Principal, error) {
 	flight := string(binary.BigEndian.AppendUint64(m[:], uint64(version)))
 	ch := k.flight.DoChan(flight, func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), checkTimeout)
 		defer cancel()
-		return k.check(ctx, id, token, m)
+		leave, slots, ok := enter()
+		if !ok {
+			return nil, k.refuse("busy", busy(nil))
+		}
+		defer leave()
+		return k.check(ctx, id, token, m, slots)
 	})
 	select {
 	case <-ctx.Done():
@@ -260,30 +274,29 @@ func (k *Keys) verify(ctx context.Context, id, token string, m mac, version int6
 	}
 }
 
-func (k *Keys) check(ctx context.Context, id, token string, m mac) (*Principal, error) {
-	if !k.enter(id) {
-		return nil, k.refuse("busy", busy(nil))
-	}
-	defer k.leave(id)
+func (k *Keys) check(ctx context.Context, id, token string, m mac, slots chan struct{}) (*Principal, error) {
 	key, err := k.store.Key(ctx, id)
 	if err != nil {
 		return nil, k.storeError(err)
 	}
 	if key.ended(time.Now()) {
-		return nil, k.refuse("wrong", wrong())
+		return nil, k.refuse("wrong", Wrong())
 	}
 	select {
-	case k.slots <- struct{}{}:
+	case slots <- struct{}{}:
 	case <-ctx.Done():
 		return nil, k.refuse("busy", busy(ctx.Err()))
 	}
 	err = bcrypt.CompareHashAndPassword(key.Hash, []byte(token))
-	<-k.slots
+	<-slots
 	if err != nil {
 		k.mu.Lock()
 		keep(k.wrong, m, time.Now().Add(k.cfg.Remember), k.cfg.MaxRemembered)
+		if len(key.Digest) == 0 {
+			keep(k.failed, id, time.Now().Add(failPause), k.cfg.MaxRemembered)
+		}
 		k.mu.Unlock()
-		return nil, k.refuse("wrong", wrong())
+		return nil, k.refuse("wrong", Wrong())
 	}
 	// The comparison took a while, and so did the wait for it: what counts is
 	// what the key is now.
@@ -292,7 +305,7 @@ func (k *Keys) check(ctx context.Context, id, token string, m mac) (*Principal, 
 	}
 	now := time.Now()
 	if key.ended(now) {
-		return nil, k.refuse("wrong", wrong())
+		return nil, k.refuse("wrong", Wrong())
 	}
 	p := principal(key)
 	k.mu.Lock()
@@ -329,16 +342,23 @@ func principal(key Key) *Principal {
 }
 
 // enter counts a check of the key, unless too many wait: the attacked key id
-// is refused long before the others are.
-func (k *Keys) enter(id string) bool {
+// is refused long before the others are. Only the right text of a key with a
+// digest comes so far, perhaps for two versions of its row.
+func (k *Keys) enter(id string, digest bool, now time.Time) (leave func(), ok bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.waiting[id] >= maxWaitingPerKey || k.total >= k.cfg.MaxWaiting {
-		return false
+	most := 1
+	if digest {
+		most = 2
+	} else if now.Before(k.failed[id]) {
+		return nil, false
+	}
+	if k.waiting[id] >= most || k.total >= k.cfg.MaxWaiting {
+		return nil, false
 	}
 	k.waiting[id]++
 	k.total++
-	return true
+	return func() { k.leave(id) }, true
 }
 
 func (k *Keys) leave(id string) {
@@ -364,7 +384,7 @@ func (k *Keys) refuse(result string, err *messages.Error) error {
 
 func (k *Keys) storeError(err error) error {
 	if messages.CodeOf(err) == messages.CodeNotFound {
-		return k.refuse("wrong", wrong())
+		return k.refuse("wrong", Wrong())
 	}
 	return k.refuse("error", &messages.Error{
 		Code: messages.CodeUnavailable, Message: "the key store does not answer",

@@ -192,6 +192,7 @@ func TestChangedKeyIsNotCheckedWithTheOldOne(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		k, s, text, id := setup(t, KeysConfig{})
+		s.change(id, func(k *Key) { k.Digest = Digest(messages.Secret(text)) })
 		block := make(chan struct{})
 		s.block = block
 		first := make(chan error, 1)
@@ -281,8 +282,8 @@ func TestWrongKeysHurtNobodyElse(t *testing.T) {
 			results <- messages.CodeOf(err)
 		})
 	}
-	// All but the few that may wait are refused at once.
-	for range 100 - maxWaitingPerKey {
+	// All but the one that may wait are refused at once.
+	for range 100 - 1 {
 		if code := <-results; code != messages.CodeUnavailable {
 			t.Errorf("refused with %s", code)
 		}
@@ -295,11 +296,41 @@ func TestWrongKeysHurtNobodyElse(t *testing.T) {
 		t.Errorf("a new key of another id is refused: %v", err)
 	}
 	wg.Wait()
-	for range maxWaitingPerKey {
-		if code := <-results; code != messages.CodeUnauthorized {
-			t.Errorf("a waiting wrong key ends with %s", code)
-		}
+	if code := <-results; code != messages.CodeUnauthorized {
+		t.Errorf("a waiting wrong key ends with %s", code)
 	}
+	if _, err := k.Authenticate(t.Context(), fmt.Sprintf("dash_%s_%043d", id, 100)); messages.CodeOf(err) != messages.CodeUnavailable {
+		t.Errorf("the next wrong text of the key: %v, want a pause", err)
+	}
+}
+
+// TestAKeyInUseOutlivesAnAttack: whoever takes all checks does not keep a key
+// that passed from being proved again.
+func TestAKeyInUseOutlivesAnAttack(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		k, _, text, id := setup(t, KeysConfig{Remember: time.Minute, Checks: 1, MaxWaiting: 1})
+		if err := k.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := k.Authenticate(t.Context(), text); err != nil {
+			t.Fatal(err)
+		}
+		k.slots <- struct{}{} // somebody else's check, and a queue
+		k.mu.Lock()
+		k.waiting[id], k.total = 2, 1
+		k.mu.Unlock()
+		for range 50 { // 5 times as long as it is remembered
+			time.Sleep(6 * time.Second)
+			if _, err := k.Authenticate(t.Context(), text); err != nil {
+				t.Fatalf("a key in constant use: %v", err)
+			}
+			synctest.Wait()
+		}
+		if err := k.Stop(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // TestWrongKeysCostNoCheck: once the digest of a key is known, which the first

@@ -3,11 +3,14 @@ package server
 import (
 	"encoding/json"
 	"net/http"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/dash-fleet/dash/http/api"
 	"github.com/dash-fleet/dash/http/auth"
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
 )
 
 const defaultRateLimit = 100 // per minute
@@ -47,6 +50,9 @@ func (s *Server) createKey(c *call) error {
 			return invalid(messages.FieldError{Pointer: "/expires_at", Detail: "is over already"})
 		}
 	}
+	if err := inherit(&k, c.principal, b.RateLimit != nil); err != nil {
+		return err
+	}
 	k, text, err := s.cmd.Accounts.CreateKey(c.ctx(), k)
 	if err != nil {
 		return err
@@ -64,9 +70,55 @@ func (s *Server) createKey(c *call) error {
 	return c.created(http.StatusCreated, prefix+"/keys/"+k.ID, v)
 }
 
+// inherit makes a key no stronger than its maker: what was not asked for ends and
+// is limited with it, and what was asked for is refused beyond that.
+func inherit(k *Key, maker *auth.Principal, rateAsked bool) error {
+	var wrong []messages.FieldError
+	k.Parent, _ = strings.CutPrefix(maker.ID, "key:")
+	if end := maker.ExpiresAt; !end.IsZero() {
+		if k.ExpiresAt.IsZero() {
+			k.ExpiresAt = end
+		} else if k.ExpiresAt.After(end) {
+			wrong = append(wrong, messages.FieldError{Pointer: "/expires_at", Detail: "must not be later than the end of the key that makes it, " + end.UTC().Format(time.RFC3339)})
+		}
+	}
+	if most := maker.RateLimit; most > 0 {
+		if !rateAsked {
+			k.RateLimit = min(k.RateLimit, most)
+		} else if k.RateLimit == 0 || k.RateLimit > most {
+			wrong = append(wrong, messages.FieldError{Pointer: "/rate_limit", Detail: "must be 1 to " + strconv.Itoa(most) + ", the limit of the key that makes it"})
+		}
+	}
+	for i, p := range k.Permissions {
+		for _, one := range auth.Expand([]auth.Permission{auth.Permission(p)}) {
+			if !maker.May(one) {
+				wrong = append(wrong, messages.FieldError{Pointer: "/permissions/" + strconv.Itoa(i), Detail: "the key that makes it lacks " + string(one)})
+				break
+			}
+		}
+	}
+	if len(wrong) == 0 {
+		return nil
+	}
+	return &messages.Error{
+		Code: messages.CodeForbidden, Message: "a key makes none that is stronger than itself", NextStep: next.AskForLess, Fields: wrong,
+	}
+}
+
+// lasting refuses to let a key that ends make what does not.
+func (c *call) lasting() error {
+	if c.principal.ExpiresAt.IsZero() {
+		return nil
+	}
+	return &messages.Error{
+		Code: messages.CodeForbidden, Message: "this key ends at " + c.principal.ExpiresAt.UTC().Format(time.RFC3339) + ", and users do not: it makes and changes none",
+		NextStep: next.UseLastingKey,
+	}
+}
+
 func viewKey(k Key) api.ApiKey {
 	return api.ApiKey{
-		Id: k.ID, Name: k.Name, Tenant: text(k.Tenant), Permissions: list(k.Permissions), RateLimit: k.RateLimit, Active: k.Active,
+		Id: k.ID, Parent: text(k.Parent), Name: k.Name, Tenant: text(k.Tenant), Permissions: list(k.Permissions), RateLimit: k.RateLimit, Active: k.Active,
 		CreatedAt: k.CreatedAt.UTC(), ExpiresAt: moment(k.ExpiresAt), LastUsedAt: moment(k.LastUsedAt), Version: k.Version,
 	}
 }
@@ -93,7 +145,7 @@ func (s *Server) getKey(c *call) error {
 }
 
 func (s *Server) revokeKey(c *call) error {
-	k, err := s.cmd.Accounts.RevokeKey(c.ctx(), c.tenant(), c.param)
+	k, err := s.cmd.Accounts.RevokeKey(c.ctx(), c.tenant(), c.param, c.query.Get("keep_children") == "true")
 	if err != nil {
 		return err
 	}
@@ -101,6 +153,9 @@ func (s *Server) revokeKey(c *call) error {
 }
 
 func (s *Server) createUser(c *call) error {
+	if err := c.lasting(); err != nil {
+		return err
+	}
 	var b api.CreateUser
 	if err := c.body(&b); err != nil {
 		return err
@@ -144,6 +199,9 @@ func (s *Server) getUser(c *call) error {
 }
 
 func (s *Server) updateUser(c *call) error {
+	if err := c.lasting(); err != nil {
+		return err
+	}
 	var b api.UpdateUser
 	if err := c.body(&b); err != nil {
 		return err

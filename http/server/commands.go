@@ -251,6 +251,7 @@ type Pools interface {
 // Key is an API key without its text and hash.
 type Key struct {
 	ID          string
+	Parent      string // the key that made it; empty: none did
 	Name        string
 	Tenant      string // empty: all tenants
 	Permissions []string
@@ -304,7 +305,7 @@ type Accounts interface {
 	// RevokeKey ends a key: at once here, within a second everywhere.
 	// Repeatable. The last active key with the permission admin over all
 	// tenants is CodeWrongState.
-	RevokeKey(ctx context.Context, tenant, id string) (Key, error)
+	RevokeKey(ctx context.Context, tenant, id string, keep bool) (Key, error)
 
 	// CreateUser makes a user with u's Email, Role and Tenant. A taken email
 	// is CodeConflict, a password that bcrypt cannot take CodeInvalid.

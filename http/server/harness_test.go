@@ -44,6 +44,7 @@ const (
 )
 
 type tokens struct {
+	mu      sync.Mutex
 	by      map[string]*auth.Principal
 	ended   sync.Map    // of those that were revoked
 	cut     atomic.Bool // nothing confirms them
@@ -51,6 +52,13 @@ type tokens struct {
 }
 
 func (t *tokens) Changed() <-chan struct{} { return t.changed.Next() }
+
+// add makes a token.
+func (t *tokens) add(token string, p auth.Principal) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.by[token] = &p
+}
 
 // revoke ends a token and says so.
 func (t *tokens) revoke(token string) {
@@ -62,7 +70,9 @@ func (t *tokens) Authenticate(_ context.Context, token string) (*auth.Principal,
 	if token == busy {
 		return nil, &messages.Error{Code: messages.CodeUnavailable, Message: "busy", RetryAfter: time.Second}
 	}
+	t.mu.Lock()
 	p, ok := t.by[token]
+	t.mu.Unlock()
 	if _, over := t.ended.Load(token); !ok || over {
 		return nil, &messages.Error{Code: messages.CodeUnauthorized, Message: "wrong key"}
 	}

@@ -277,7 +277,7 @@ const (
 
 // The registry and its accounts.
 const (
-	MakeOtherAdminKey   = "make another one first: `dash key create NAME --permission admin --all-tenants`"
+	MakeOtherAdminKey   = "make another one first: `dash key create NAME --permission admin --all-tenants`, then `dash key revoke ID --keep-children`, as the new one is a child of this one"
 	MakeTenant          = "make it with `dash tenant create %s`, or choose one of `dash tenant list`"
 	ReadAndRepeat       = "read it again and repeat the change"
 	OtherIDOrChange     = "choose another id, or change the existing one"
@@ -318,6 +318,8 @@ const (
 	GiveSessionIdle      = "give at least 1m, or 0 to close no session by itself"
 	UseLogLevel          = "use debug, info, warn or error"
 	GiveProgramPath      = "give the full path of the program, for example /usr/bin/openclaw, or set --openclaw-probe-names"
+	AskForLess           = "ask for no more than this key has, or use a stronger one"
+	UseLastingKey        = "use a key without an end"
 	GiveNetworks         = "give networks such as 10.1.0.0/16 or fd00::/8, with blanks between them"
 	GiveDataFolder       = "give --data /var/lib/dash"
 	GiveBackupDir        = "give --backup-dir, or --data"

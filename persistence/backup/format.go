@@ -36,7 +36,7 @@ const (
 // header opens an archive.
 type header struct {
 	// Format: 2 since keys have digests, and gateways and nodes homes; 3 since
-	// archives are signed and the secrets of gateways may be sealed.
+	// keys have parents, archives are signed and the secrets of gateways may be sealed.
 	Format int       `json:"format"`
 	Engine string    `json:"engine"`
 	Schema int64     `json:"schema"`

@@ -17,8 +17,8 @@ type keys struct{ db *DB }
 var _ persistence.KeyWatcher = keys{}
 
 const (
-	keyColumns = `key_id, key_hash, name, tenant, permissions::text, rate_limit, created_at, expires_at, last_used_at, is_active, version, key_digest`
-	insertKey  = `INSERT INTO api_keys (key_id, key_hash, name, tenant, permissions, rate_limit, created_at, expires_at, last_used_at, is_active, version, key_digest) `
+	keyColumns = `key_id, key_hash, name, tenant, permissions::text, rate_limit, created_at, expires_at, last_used_at, is_active, version, key_digest, parent`
+	insertKey  = `INSERT INTO api_keys (key_id, key_hash, name, tenant, permissions, rate_limit, created_at, expires_at, last_used_at, is_active, version, key_digest, parent) `
 )
 
 func keyArgs(k *persistence.Key) ([]any, error) {
@@ -27,14 +27,26 @@ func keyArgs(k *persistence.Key) ([]any, error) {
 		return nil, fmt.Errorf("encode permissions: %w", err)
 	}
 	return []any{k.ID, string(k.Hash), k.Name, k.Tenant, string(permissions), k.RateLimit, k.CreatedAt,
-		orNull(k.ExpiresAt), orNull(k.LastUsedAt), k.Active, max(k.Version, 1), append([]byte{}, k.Digest...)}, nil
+		orNull(k.ExpiresAt), orNull(k.LastUsedAt), k.Active, max(k.Version, 1), append([]byte{}, k.Digest...), k.Parent}, nil
 }
 
 // Create stores a new key.
 func (r keys) Create(ctx context.Context, k persistence.Key) error {
-	_, err := r.insert(ctx, &k, insertKey+`VALUES ($1, $2, $3, $4, $5::jsonb, $6, $7, $8, $9, $10, $11, $12) RETURNING 1`)
+	if k.Parent == "" {
+		_, err := r.insert(ctx, &k, insertKey+`VALUES ($1, $2, $3, $4, $5::jsonb, $6, $7, $8, $9, $10, $11, $12, $13) RETURNING 1`)
+		return err
+	}
+	// The lock of the parent's row waits for whoever revokes it meanwhile.
+	n, err := r.insert(ctx, &k, `WITH parent AS (SELECT 1 FROM api_keys WHERE key_id = $13 AND is_active FOR SHARE) `+
+		insertKey+insertValues+` FROM parent RETURNING 1`)
+	if err == nil && n == 0 {
+		err = fmt.Errorf("key %s, parent of %s: %w", k.Parent, k.ID, persistence.ErrNotFound)
+	}
 	return err
 }
+
+// insertValues are typed where a SELECT cannot guess.
+const insertValues = `SELECT $1, $2, $3, $4, $5::jsonb, $6::integer, $7::timestamptz, $8::timestamptz, $9::timestamptz, $10::boolean, $11::bigint, $12::bytea, $13`
 
 // lockKeys lets one writer at a time look and write; it conflicts with no reader.
 const lockKeys = `LOCK TABLE api_keys IN SHARE ROW EXCLUSIVE MODE`
@@ -50,7 +62,7 @@ func (r keys) CreateFirst(ctx context.Context, k persistence.Key) (made bool, er
 		if _, err := tx.Exec(ctx, lockKeys); err != nil {
 			return err
 		}
-		tag, err := tx.Exec(ctx, insertKey+`SELECT $1, $2, $3, $4, $5::jsonb, $6::integer, $7::timestamptz, $8::timestamptz, $9::timestamptz, $10::boolean, $11::bigint, $12::bytea
+		tag, err := tx.Exec(ctx, insertKey+insertValues+`
  WHERE NOT EXISTS (SELECT 1 FROM api_keys)`, args...)
 		made = tag.RowsAffected() == 1
 		return err
@@ -74,7 +86,7 @@ const selectKeys = `SELECT ` + keyColumns + ` FROM api_keys`
 func readKey(row pgx.CollectableRow) (k persistence.Key, err error) {
 	var hash, permissions string
 	var expires, used *time.Time
-	err = row.Scan(&k.ID, &hash, &k.Name, &k.Tenant, &permissions, &k.RateLimit, &k.CreatedAt, &expires, &used, &k.Active, &k.Version, &k.Digest)
+	err = row.Scan(&k.ID, &hash, &k.Name, &k.Tenant, &permissions, &k.RateLimit, &k.CreatedAt, &expires, &used, &k.Active, &k.Version, &k.Digest, &k.Parent)
 	if err != nil {
 		return k, err
 	}
@@ -119,42 +131,64 @@ func (r keys) Versions(ctx context.Context, ids []string) (map[string]int64, err
 	return versions, err
 }
 
-// Revoke makes the key inactive. A second time changes nothing more. The lock
-// of the table lets one caller at a time look at the other keys.
-func (r keys) Revoke(ctx context.Context, id string) error {
+// keyFamily is a key and all that it made, and those made in turn.
+const keyFamily = `WITH RECURSIVE family (key_id) AS (
+  SELECT $1::text COLLATE "C" UNION SELECT k.key_id FROM api_keys k JOIN family f ON k.parent = f.key_id AND k.parent <> '')
+ SELECT key_id FROM family ORDER BY key_id <> $1`
+
+// Revoke makes keys inactive. A second time changes nothing more. The lock of
+// the table lets one caller at a time look at the other keys.
+func (r keys) Revoke(ctx context.Context, id string, keep bool) (ended []string, err error) {
 	done := func() {}
-	err := pgx.BeginFunc(ctx, r.db.pool, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, lockKeys); err != nil {
-			return err
-		}
-		rows, err := tx.Query(ctx, selectKeys+` WHERE is_active AND tenant = ''`)
-		if err != nil {
-			return err
-		}
-		rulers, err := pgx.CollectRows(rows, readKey)
-		if err != nil {
-			return err
-		}
-		if err := persistence.MayRevoke(rulers, id, time.Now()); err != nil {
-			return err
-		}
-		tag, err := tx.Exec(ctx, `UPDATE api_keys SET version = version + is_active::int, is_active = false WHERE key_id = $1`, id)
-		if err == nil && tag.RowsAffected() == 0 {
-			err = persistence.ErrNotFound
-		}
-		if err == nil {
+	err = pgx.BeginFunc(ctx, r.db.pool, func(tx pgx.Tx) (err error) {
+		if ended, err = revoke(ctx, tx, id, keep); err == nil {
 			done, err = appendIn(ctx, tx)
 		}
 		return err
 	})
 	if errors.Is(err, persistence.ErrLastAdmin) || errors.Is(err, persistence.ErrNotFound) {
-		return fmt.Errorf("revoke key %s: %w", id, err)
+		return nil, fmt.Errorf("revoke key %s: %w", id, err)
 	}
 	if err != nil {
-		return repoError(ctx, "revoke key "+id, err)
+		return nil, repoError(ctx, "revoke key "+id, err)
 	}
 	done()
-	return nil
+	return ended, nil
+}
+
+func revoke(ctx context.Context, tx pgx.Tx, id string, keep bool) (ended []string, err error) {
+	if _, err := tx.Exec(ctx, lockKeys); err != nil {
+		return nil, err
+	}
+	ended = []string{id}
+	if !keep {
+		rows, err := tx.Query(ctx, keyFamily, id)
+		if err != nil {
+			return nil, err
+		}
+		if ended, err = pgx.CollectRows(rows, pgx.RowTo[string]); err != nil {
+			return nil, err
+		}
+	}
+	rows, err := tx.Query(ctx, selectKeys+` WHERE is_active AND tenant = ''`)
+	if err != nil {
+		return nil, err
+	}
+	rulers, err := pgx.CollectRows(rows, readKey)
+	if err != nil {
+		return nil, err
+	}
+	if err := persistence.MayRevoke(rulers, ended, time.Now()); err != nil {
+		return nil, err
+	}
+	tag, err := tx.Exec(ctx, `UPDATE api_keys SET version = version + is_active::int, is_active = false WHERE key_id = ANY($1)`, ended)
+	if err == nil && tag.RowsAffected() == 0 {
+		err = persistence.ErrNotFound
+	}
+	if err == nil && keep {
+		_, err = tx.Exec(ctx, `UPDATE api_keys SET parent = (SELECT parent FROM api_keys WHERE key_id = $1) WHERE parent = $1`, id)
+	}
+	return ended, err
 }
 
 // Learn keeps the digest of a key that has none.

@@ -14,8 +14,8 @@ import (
 type keys struct{ db *DB }
 
 const (
-	keyColumns = `key_id, key_hash, name, tenant, permissions, rate_limit, created_at, expires_at, last_used_at, is_active, version, key_digest`
-	keyWidth   = 12
+	keyColumns = `key_id, key_hash, name, tenant, permissions, rate_limit, created_at, expires_at, last_used_at, is_active, version, key_digest, parent`
+	keyWidth   = 13
 	insertKey  = `INSERT INTO api_keys (` + keyColumns + `)`
 )
 
@@ -29,7 +29,7 @@ func keyArgs(k *persistence.Key) ([]driver.Value, error) {
 		active = 1
 	}
 	return []driver.Value{k.ID, string(k.Hash), k.Name, k.Tenant, string(permissions), int64(k.RateLimit), micros(k.CreatedAt),
-		nullTime(k.ExpiresAt), nullTime(k.LastUsedAt), active, max(k.Version, 1), append([]byte{}, k.Digest...)}, nil
+		nullTime(k.ExpiresAt), nullTime(k.LastUsedAt), active, max(k.Version, 1), append([]byte{}, k.Digest...), k.Parent}, nil
 }
 
 // nullTime stores "never" as NULL, as the table has it.
@@ -42,14 +42,18 @@ func nullTime(t time.Time) driver.Value {
 
 // Create stores a new key.
 func (r keys) Create(ctx context.Context, k persistence.Key) error {
-	_, err := r.insert(ctx, &k, insertKey+` VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)`)
+	n, err := r.insert(ctx, &k, insertKey+` SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13
+ WHERE ?13 = '' OR EXISTS (SELECT 1 FROM api_keys WHERE key_id = ?13 AND is_active = 1)`)
+	if err == nil && n == 0 {
+		err = fmt.Errorf("key %s, parent of %s: %w", k.Parent, k.ID, persistence.ErrNotFound)
+	}
 	return err
 }
 
 // CreateFirst stores k only if there is no key at all: the test and the insert
 // are one statement of the only writer.
 func (r keys) CreateFirst(ctx context.Context, k persistence.Key) (bool, error) {
-	n, err := r.insert(ctx, &k, insertKey+` SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12 WHERE NOT EXISTS (SELECT 1 FROM api_keys)`)
+	n, err := r.insert(ctx, &k, insertKey+` SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13 WHERE NOT EXISTS (SELECT 1 FROM api_keys)`)
 	return n == 1, err
 }
 
@@ -99,6 +103,7 @@ func decodeKey(v []driver.Value) (persistence.Key, error) {
 	if len(k.Permissions) == 0 {
 		k.Permissions = nil
 	}
+	k.Parent = text(v[12])
 	if d, _ := v[11].([]byte); len(d) > 0 {
 		k.Digest = slices.Clone(d)
 	}
@@ -119,10 +124,22 @@ func (r keys) Versions(ctx context.Context, ids []string) (map[string]int64, err
 	return versions, err
 }
 
-// Revoke makes the key inactive. A second time changes nothing more. Nobody
-// else writes between the look at the other keys and the update.
-func (r keys) Revoke(ctx context.Context, id string) error {
-	return r.db.w.transact(ctx, func(c *conn) error {
+// keyFamily is a key and all that it made, and those made in turn.
+const keyFamily = `WITH RECURSIVE family (key_id) AS (
+  SELECT ?1 UNION SELECT k.key_id FROM api_keys k JOIN family f ON k.parent = f.key_id AND k.parent <> '')
+ SELECT key_id FROM family ORDER BY key_id <> ?1`
+
+// Revoke makes keys inactive. A second time changes nothing more. Nobody else
+// writes between the look at the other keys and the update.
+func (r keys) Revoke(ctx context.Context, id string, keep bool) (ended []string, err error) {
+	err = r.db.w.transact(ctx, func(c *conn) error {
+		ended = []string{id}
+		if !keep {
+			ended = nil
+			if err := c.query(keyFamily, func(v []driver.Value) error { ended = append(ended, text(v[0])); return nil }, id); err != nil {
+				return err
+			}
+		}
 		var rulers []persistence.Key
 		err := c.query(`SELECT `+keyColumns+` FROM api_keys WHERE is_active = 1 AND tenant = ''`, func(v []driver.Value) error {
 			k, err := decodeKey(v)
@@ -132,15 +149,24 @@ func (r keys) Revoke(ctx context.Context, id string) error {
 		if err != nil {
 			return err
 		}
-		if err := persistence.MayRevoke(rulers, id, time.Now()); err != nil {
+		if err := persistence.MayRevoke(rulers, ended, time.Now()); err != nil {
 			return &opError{err}
 		}
-		n, err := c.exec(`UPDATE api_keys SET version = version + is_active, is_active = 0 WHERE key_id = ?1`, id)
-		if err == nil && n == 0 {
-			return &opError{fmt.Errorf("key %s: %w", id, persistence.ErrNotFound)}
+		for i, one := range ended {
+			n, err := c.exec(`UPDATE api_keys SET version = version + is_active, is_active = 0 WHERE key_id = ?1`, one)
+			if err != nil {
+				return err
+			}
+			if n == 0 && i == 0 {
+				return &opError{fmt.Errorf("key %s: %w", id, persistence.ErrNotFound)}
+			}
 		}
-		return err
+		if !keep {
+			return nil
+		}
+		return c.text(`UPDATE api_keys SET parent = (SELECT parent FROM api_keys WHERE key_id = ?1) WHERE parent = ?1`, id)
 	})
+	return ended, err
 }
 
 // Learn keeps the digest of a key that has none.

@@ -230,7 +230,7 @@ func keyVersions(t *testing.T, e Engine) {
 			t.Fatal(err)
 		}
 	}
-	if err := r.Revoke(ctx, "b"); err != nil {
+	if _, err := r.Revoke(ctx, "b", false); err != nil {
 		t.Fatal(err)
 	}
 	if err := r.Touch(ctx, map[string]time.Time{"a": messages.Now()}); err != nil {
@@ -255,7 +255,7 @@ func keyRace(t *testing.T, e Engine) {
 	var wg sync.WaitGroup
 	for range 16 {
 		wg.Go(func() {
-			if err := r.Revoke(t.Context(), "a"); err != nil {
+			if _, err := r.Revoke(t.Context(), "a", false); err != nil {
 				t.Errorf("revoke: %v", err)
 			}
 		})
@@ -300,6 +300,104 @@ func adminKey(id string, life time.Duration) persistence.Key {
 	return k
 }
 
+// keyFamilies: a key is revoked with the one that made it, or is kept as a child
+// of that one's maker; nothing is made by a key that was revoked.
+func keyFamilies(t *testing.T, e Engine) {
+	ctx, r := t.Context(), e.Repositories().Keys
+	for _, k := range [][2]string{{"a", ""}, {"b", "a"}, {"c", "b"}, {"d", "c"}, {"e", "a"}, {"x", ""}} {
+		made := key(k[0])
+		made.Parent = k[1]
+		if err := r.Create(ctx, made); err != nil {
+			t.Fatal(err)
+		}
+		got, err := r.Get(ctx, made.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		same(t, got, made)
+	}
+	state := func(want string) {
+		t.Helper()
+		list, err := r.List(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := ""
+		for _, k := range list {
+			got += fmt.Sprintf("%s<%s v%d %v, ", k.ID, k.Parent, k.Version, k.Active)
+		}
+		same(t, got, want)
+	}
+	ended, err := r.Revoke(ctx, "b", true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, ended, []string{"b"})
+	state("a< v1 true, b<a v2 false, c<a v1 true, d<c v1 true, e<a v1 true, x< v1 true, ")
+	if ended, err = r.Revoke(ctx, "a", false); err != nil || len(ended) != 5 || ended[0] != "a" {
+		t.Errorf("revoked %v, %v; want a and four others", ended, err)
+	}
+	state("a< v2 false, b<a v2 false, c<a v2 false, d<c v2 false, e<a v2 false, x< v1 true, ")
+	orphan := key("f")
+	for _, parent := range []string{"a", "nobody"} {
+		orphan.Parent = parent
+		if err := r.Create(ctx, orphan); !errors.Is(err, persistence.ErrNotFound) {
+			t.Errorf("a key made by %s: %v, want ErrNotFound", parent, err)
+		}
+	}
+	// Another ruler that would end with it is none that stays.
+	if err := r.Create(ctx, adminKey("p", 0)); err != nil {
+		t.Fatal(err)
+	}
+	child := adminKey("q", 0)
+	child.Parent = "p"
+	if err := r.Create(ctx, child); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Revoke(ctx, "p", false); !errors.Is(err, persistence.ErrLastAdmin) {
+		t.Errorf("revoke the last admin key with its child: %v, want ErrLastAdmin", err)
+	}
+	if _, err := r.Revoke(ctx, "p", true); err != nil {
+		t.Errorf("revoke an admin key whose child stays: %v", err)
+	}
+}
+
+// keyFamilyRace: whatever is made while its maker is revoked ends with it.
+func keyFamilyRace(t *testing.T, e Engine) {
+	ctx, r := t.Context(), e.Repositories().Keys
+	for round := range 8 {
+		maker := key(fmt.Sprintf("maker%d", round))
+		if err := r.Create(ctx, maker); err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		for i := range 8 {
+			wg.Go(func() {
+				k := key(fmt.Sprintf("%s-%d", maker.ID, i))
+				k.Parent = maker.ID
+				if err := r.Create(ctx, k); err != nil && !errors.Is(err, persistence.ErrNotFound) {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Go(func() {
+			if _, err := r.Revoke(ctx, maker.ID, false); err != nil {
+				t.Error(err)
+			}
+		})
+		wg.Wait()
+	}
+	list, err := r.List(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range list {
+		if k.Active {
+			t.Errorf("%s outlived its maker", k.ID)
+		}
+	}
+}
+
 // lastAdmin: the last key without an end that may do everything stays. One that
 // ends, one of a tenant and one that was revoked do not take its place.
 func lastAdmin(t *testing.T, e Engine) {
@@ -311,7 +409,7 @@ func lastAdmin(t *testing.T, e Engine) {
 			t.Fatal(err)
 		}
 	}
-	if err := r.Revoke(ctx, "p"); !errors.Is(err, persistence.ErrLastAdmin) {
+	if _, err := r.Revoke(ctx, "p", false); !errors.Is(err, persistence.ErrLastAdmin) {
 		t.Errorf("revoke the last admin key: %v, want ErrLastAdmin", err)
 	}
 	if k, err := r.Get(ctx, "p"); err != nil || !k.Active || k.Version != 1 {
@@ -321,11 +419,11 @@ func lastAdmin(t *testing.T, e Engine) {
 		t.Fatal(err)
 	}
 	for _, id := range []string{"p", "p", "ends", "over", "tenant", "revoked"} {
-		if err := r.Revoke(ctx, id); err != nil {
+		if _, err := r.Revoke(ctx, id, false); err != nil {
 			t.Errorf("revoke %s while another admin key stays: %v", id, err)
 		}
 	}
-	if err := r.Revoke(ctx, "q"); !errors.Is(err, persistence.ErrLastAdmin) {
+	if _, err := r.Revoke(ctx, "q", false); !errors.Is(err, persistence.ErrLastAdmin) {
 		t.Errorf("revoke the last admin key: %v, want ErrLastAdmin", err)
 	}
 }
@@ -346,7 +444,7 @@ func lastAdminRace(t *testing.T, e Engine) {
 		var refused atomic.Int32
 		for _, id := range active {
 			wg.Go(func() {
-				err := r.Revoke(ctx, id)
+				_, err := r.Revoke(ctx, id, false)
 				if errors.Is(err, persistence.ErrLastAdmin) {
 					refused.Add(1)
 				} else if err != nil {

@@ -36,8 +36,8 @@ func auditInOneStep(t *testing.T, e Engine) {
 			return err
 		}, nil},
 		{"key", func(ctx context.Context) error { return r.Keys.Create(ctx, key) }, nil},
-		{"revoke", func(ctx context.Context) error { return r.Keys.Revoke(ctx, "k") }, nil},
-		{"revoke nothing", func(ctx context.Context) error { return r.Keys.Revoke(ctx, "none") }, persistence.ErrNotFound},
+		{"revoke", func(ctx context.Context) error { _, err := r.Keys.Revoke(ctx, "k", false); return err }, nil},
+		{"revoke nothing", func(ctx context.Context) error { _, err := r.Keys.Revoke(ctx, "none", false); return err }, persistence.ErrNotFound},
 		{"tenant", func(ctx context.Context) error {
 			_, err := r.Tenants.Create(ctx, persistence.Tenant{ID: "acme"})
 			return err

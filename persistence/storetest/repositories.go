@@ -21,6 +21,8 @@ var repositoryTests = map[string]func(*testing.T, Engine){
 	"key revoke race":      keyRace,
 	"the first key is one": firstKey,
 	"the last admin key":   lastAdmin,
+	"key families":         keyFamilies,
+	"key family race":      keyFamilyRace,
 	"last admin race":      lastAdminRace,
 	"users":                userRepo,
 	"user race":            userRace,
@@ -197,7 +199,7 @@ func keyRepo(t *testing.T, e Engine) {
 	} else {
 		same(t, got, b)
 	}
-	if err := r.Revoke(ctx, "a"); err != nil {
+	if _, err := r.Revoke(ctx, "a", false); err != nil {
 		t.Fatal(err)
 	}
 	a.LastUsedAt, a.Active, a.Version = at, false, 2
@@ -207,11 +209,11 @@ func keyRepo(t *testing.T, e Engine) {
 			t.Fatal(err)
 		}
 		same(t, got, a)
-		if err := r.Revoke(ctx, "a"); err != nil {
+		if _, err := r.Revoke(ctx, "a", false); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := r.Revoke(ctx, "none"); !errors.Is(err, persistence.ErrNotFound) {
+	if _, err := r.Revoke(ctx, "none", false); !errors.Is(err, persistence.ErrNotFound) {
 		t.Errorf("revoke nothing: %v", err)
 	}
 	if _, err := r.Get(ctx, "none"); !errors.Is(err, persistence.ErrNotFound) {

@@ -44,7 +44,7 @@ func (c accountCommands) CreateKey(ctx context.Context, k server.Key) (server.Ke
 	}
 	k.ID, k.Active, k.CreatedAt, k.Version = id, true, messages.Now(), 1
 	err = c.app.repos.Keys.Create(auditing(ctx, id, nil, recordedKey(k)), persistence.Key{
-		ID: id, Hash: hash, Digest: auth.Digest(text), Name: k.Name, Tenant: k.Tenant, Permissions: k.Permissions, RateLimit: k.RateLimit,
+		ID: id, Hash: hash, Digest: auth.Digest(text), Parent: k.Parent, Name: k.Name, Tenant: k.Tenant, Permissions: k.Permissions, RateLimit: k.RateLimit,
 		CreatedAt: k.CreatedAt, ExpiresAt: k.ExpiresAt, Active: true, Version: 1,
 	})
 	switch {
@@ -54,6 +54,8 @@ func (c accountCommands) CreateKey(ctx context.Context, k server.Key) (server.Ke
 			return k, "", err
 		}
 		return sameKey(made, k)
+	case errors.Is(err, persistence.ErrNotFound): // its maker was revoked meanwhile
+		return k, "", auth.Wrong()
 	case err != nil:
 		return k, "", refused(err, "key", id)
 	}
@@ -73,7 +75,7 @@ func sameKey(made, wanted server.Key) (server.Key, messages.Secret, error) {
 
 func keyView(k persistence.Key) server.Key {
 	return server.Key{
-		ID: k.ID, Name: k.Name, Tenant: k.Tenant, Permissions: k.Permissions, RateLimit: k.RateLimit, Active: k.Active,
+		ID: k.ID, Parent: k.Parent, Name: k.Name, Tenant: k.Tenant, Permissions: k.Permissions, RateLimit: k.RateLimit, Active: k.Active,
 		CreatedAt: k.CreatedAt, ExpiresAt: k.ExpiresAt, LastUsedAt: k.LastUsedAt, Version: k.Version,
 	}
 }
@@ -84,11 +86,19 @@ func (c accountCommands) Keys(ctx context.Context, tenant string) ([]server.Key,
 	if err != nil {
 		return nil, refused(err, "key", "")
 	}
+	own := map[string]bool{"": true}
+	for _, k := range rows {
+		own[k.ID] = tenant == "" || k.Tenant == tenant
+	}
 	var list []server.Key
 	for _, k := range rows {
-		if tenant == "" || k.Tenant == tenant {
-			list = append(list, keyView(k))
+		if !own[k.ID] {
+			continue
 		}
+		if !own[k.Parent] {
+			k.Parent = "" // a key of all tenants, which is not theirs to know
+		}
+		list = append(list, keyView(k))
 	}
 	slices.SortFunc(list, func(a, b server.Key) int { return strings.Compare(a.ID, b.ID) })
 	return list, nil
@@ -100,25 +110,32 @@ func (c accountCommands) Key(ctx context.Context, tenant, id string) (server.Key
 	if err == nil && tenant != "" && k.Tenant != tenant {
 		err = persistence.ErrNotFound
 	}
+	if err == nil && tenant != "" && k.Parent != "" {
+		if p, err := c.app.repos.Keys.Get(ctx, k.Parent); err != nil || p.Tenant != tenant {
+			k.Parent = "" // see Keys
+		}
+	}
 	return keyView(k), refused(err, "key", id)
 }
 
 // RevokeKey implements server.Accounts.
-func (c accountCommands) RevokeKey(ctx context.Context, tenant, id string) (server.Key, error) {
+func (c accountCommands) RevokeKey(ctx context.Context, tenant, id string, keep bool) (server.Key, error) {
 	k, err := c.Key(ctx, tenant, id)
-	if err != nil || !k.Active {
+	if err != nil {
 		return k, err
 	}
-	ended := k
-	ended.Active = false
-	err = c.app.repos.Keys.Revoke(auditing(ctx, id, recordedKey(k), recordedKey(ended)), id)
+	after := k
+	after.Active = false
+	ended, err := c.app.repos.Keys.Revoke(auditing(ctx, id, recordedKey(k), recordedKey(after)), id, keep)
 	if errors.Is(err, persistence.ErrLastAdmin) {
 		return k, keepAdmin()
 	}
 	if err != nil {
 		return k, refused(err, "key", id)
 	}
-	c.app.keys.forget(id)
+	for _, one := range ended {
+		c.app.keys.forget(one)
+	}
 	return c.Key(ctx, tenant, id)
 }
 

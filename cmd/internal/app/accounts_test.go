@@ -280,7 +280,7 @@ func TestKeysOutliveTheirStore(t *testing.T) {
 	if err := server.Start(context.WithoutCancel(t.Context())); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.repo.Revoke(t.Context(), id); err != nil {
+	if _, err := p.repo.Revoke(t.Context(), id, false); err != nil {
 		t.Fatal(err)
 	}
 	revoked := time.Now()

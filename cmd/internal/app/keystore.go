@@ -46,6 +46,7 @@ const (
 type keyStore struct {
 	repo   persistence.Keys
 	logger *slog.Logger
+	lookup keyLookup
 	flight singleflight.Group
 	reads  chan struct{}
 
@@ -68,7 +69,7 @@ type knownKey struct {
 }
 
 func newKeyStore(repo persistence.Keys, logger *slog.Logger) *keyStore {
-	return &keyStore{repo: repo, logger: logger, reads: make(chan struct{}, maxKeyReads), known: map[string]*knownKey{}}
+	return &keyStore{repo: repo, lookup: keyLookup{repo: repo}, logger: logger, reads: make(chan struct{}, maxKeyReads), known: map[string]*knownKey{}}
 }
 
 // Changed implements auth.KeyStore.
@@ -87,6 +88,7 @@ func (k *keyStore) start(ctx context.Context) {
 func (k *keyStore) stop() {
 	k.cancel()
 	k.run.Wait()
+	k.lookup.run.Wait()
 }
 
 // State implements auth.KeyStore.
@@ -105,6 +107,11 @@ func (k *keyStore) State(ctx context.Context, id string) (s auth.KeyState, err e
 	k.mu.RUnlock()
 	if e != nil && (age <= keyFresh || failing && age <= keyGrace) {
 		return s, nil
+	}
+	if e == nil {
+		if err := k.lookup.exists(ctx, id); err != nil {
+			return s, err
+		}
 	}
 	if e == nil || age > keyGrace {
 		key, err := k.read(ctx, id)
@@ -173,7 +180,7 @@ func (k *keyStore) fetch(ctx context.Context, id string) (auth.Key, error) {
 			k.changed.Ring()
 		}
 		k.mu.Unlock()
-		return auth.Key{}, &messages.Error{Code: messages.CodeNotFound, Message: "there is no such key"}
+		return auth.Key{}, noSuchKey()
 	}
 	k.answered(err)
 	if err != nil {

@@ -69,18 +69,35 @@ func (f *accounts) Key(ctx context.Context, tenant, id string) (server.Key, erro
 	return k, nil
 }
 
-func (f *accounts) RevokeKey(ctx context.Context, tenant, id string) (server.Key, error) {
+func (f *accounts) RevokeKey(ctx context.Context, tenant, id string, keep bool) (server.Key, error) {
 	k, err := f.Key(ctx, tenant, id)
 	if err != nil {
 		return k, err
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.revoke(id, keep)
+	return f.apiKeys[id], nil
+}
+
+// revoke ends a key and, unless they are kept, those that it made. The fake is locked.
+func (f *accounts) revoke(id string, keep bool) {
+	k := f.apiKeys[id]
 	if k.Active {
 		k.Active, k.Version = false, k.Version+1
 		f.apiKeys[id] = k
 	}
-	return k, nil
+	for _, child := range sorted(f.apiKeys) {
+		if child.Parent != id {
+			continue
+		}
+		if keep {
+			child.Parent = k.Parent
+			f.apiKeys[child.ID] = child
+		} else {
+			f.revoke(child.ID, false)
+		}
+	}
 }
 
 func (f *accounts) CreateUser(ctx context.Context, u server.User, _ messages.Secret) (server.User, error) {

@@ -41,8 +41,9 @@ func fill(t *testing.T, s Store) {
 	check(err)
 	check(r.LoginSessions.Create(ctx, persistence.LoginSession{ID: "l1", UserID: "u1", TokenHash: sha256.Sum256([]byte("t")), ExpiresAt: at.Add(time.Hour), CreatedAt: at}))
 	check(r.Keys.Create(ctx, persistence.Key{ID: "k1", Hash: []byte("$2a$12$y"), Digest: []byte("digest"), Name: "one", Permissions: []string{"tasks:read"}, RateLimit: 7, CreatedAt: at, ExpiresAt: at.Add(time.Hour), Active: true}))
-	check(r.Keys.Create(ctx, persistence.Key{ID: "k0", Hash: []byte("$2a$12$z"), Name: "two", Tenant: "acme", RateLimit: 100, CreatedAt: at, Active: true}))
-	check(r.Keys.Revoke(ctx, "k0"))
+	check(r.Keys.Create(ctx, persistence.Key{ID: "k0", Hash: []byte("$2a$12$z"), Name: "two", Parent: "k1", Tenant: "acme", RateLimit: 100, CreatedAt: at, Active: true}))
+	_, err = r.Keys.Revoke(ctx, "k0", false)
+	check(err)
 	for range 3 {
 		_, err = r.Audit.Append(ctx, persistence.AuditEntry{Time: at, Actor: "key:k1", Action: "createTask", Target: "x", Detail: `{"a":1}`})
 		check(err)
