@@ -4,14 +4,19 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"math/big"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/coder/websocket"
 
 	"github.com/dash-fleet/dash/http/server"
 )
@@ -90,5 +95,55 @@ func TestCertificateOnDisk(t *testing.T) {
 	}
 	if k := c.Check(); !k.OK || !strings.HasPrefix(k.Detail, "warning: ends at") {
 		t.Errorf("one that ends in two days: %+v", k)
+	}
+}
+
+// TestHTTP2 is offered over TLS, bounded, beside WebSockets over HTTP/1.1.
+func TestHTTP2(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	certFile, keyFile := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	onDisk(t, certFile, keyFile, -time.Hour, time.Hour)
+	cert, err := server.OpenCertificate(certFile, keyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := start(t, server.Config{Certificate: cert})
+	trusting := &tls.Config{InsecureSkipVerify: true} //nolint:gosec // the test made it
+	tr := &http.Transport{TLSClientConfig: trusting, ForceAttemptHTTP2: true}
+	defer tr.CloseIdleConnections()
+	c := &http.Client{Transport: tr, Timeout: 10 * time.Second}
+	at := "https://" + n.srv.Addr().String()
+	var wg sync.WaitGroup
+	for range 150 { // more than one connection may have at once
+		wg.Go(func() {
+			req, err := http.NewRequestWithContext(t.Context(), "POST", at+"/api/v1/tasks", strings.NewReader(`{"priority":"low","input":{"message":"x"}}`))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			req.Header.Set("Authorization", "Bearer "+admin)
+			req.Header.Set("Content-Type", "application/json")
+			resp, err := c.Do(req)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer resp.Body.Close()
+			if resp.ProtoMajor != 2 || resp.StatusCode != 202 || resp.Header.Get("Strict-Transport-Security") == "" {
+				t.Errorf("%s %d %v", resp.Proto, resp.StatusCode, resp.Header)
+			}
+		})
+	}
+	wg.Wait()
+	conn, _, err := websocket.Dial(t.Context(), "wss://"+n.srv.Addr().String()+"/events?since=0", &websocket.DialOptions{
+		HTTPClient: c, HTTPHeader: http.Header{"Authorization": {"Bearer " + admin}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.CloseNow() //nolint:errcheck // the test is over
+	if err := greeted(t.Context(), conn); err != nil {
+		t.Error(err)
 	}
 }

@@ -241,6 +241,9 @@ func Listen(ctx context.Context, cfg Config) (net.Listener, error) {
 	return l, nil
 }
 
+// maxStreamsPerConnection bounds the requests of one HTTP/2 connection at once.
+const maxStreamsPerConnection = 100
+
 // Start listens and begins to answer. It is idempotent.
 func (s *Server) Start(ctx context.Context) error {
 	s.mu.Lock()
@@ -267,6 +270,10 @@ func (s *Server) Start(ctx context.Context) error {
 		Handler: s, ReadHeaderTimeout: s.cfg.HeaderTimeout, IdleTimeout: s.cfg.IdleTimeout,
 		MaxHeaderBytes: s.cfg.MaxHeader, ErrorLog: slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug),
 		DisableGeneralOptionsHandler: true, ConnContext: withConnection,
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams: maxStreamsPerConnection, MaxReceiveBufferPerConnection: int(s.cfg.MaxBody) + 64<<10,
+			SendPingTimeout: s.cfg.IdleTimeout / 4, PingTimeout: s.cfg.IdleTimeout / 8, WriteByteTimeout: s.cfg.WriteTimeout,
+		},
 	}
 	s.audit.start()
 	go s.serve(s.http, s.listener)

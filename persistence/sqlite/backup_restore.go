@@ -161,7 +161,7 @@ func (f *filling) put(row any) error {
 		if err != nil {
 			return err
 		}
-		return c.text(insertKey+` VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)`, args...)
+		return c.text(insertKey+` VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)`, args...)
 	}
 	return f.account(row)
 }

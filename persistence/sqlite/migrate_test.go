@@ -42,7 +42,7 @@ func TestMigrate(t *testing.T) {
 	t.Parallel()
 	ctx, dir := t.Context(), t.TempDir()
 	steps, err := Migrate(ctx, dir, Up, 0, true)
-	names := []string{"0001_init.sql", "0010_accounts.sql", "0030_home.sql", "0050_key_digest.sql"}
+	names := []string{"0001_init.sql", "0010_accounts.sql", "0030_home.sql", "0050_key_digest.sql", "0110_key_parent.sql"}
 	if err != nil || !slices.EqualFunc(steps, names, func(s Step, name string) bool { return s.Name == name }) {
 		t.Fatalf("plan %v, %v", steps, err)
 	}
@@ -54,13 +54,13 @@ func TestMigrate(t *testing.T) {
 	}
 	first := schema(t, dir)
 	list, current, err := Status(ctx, dir)
-	if err != nil || current != 50 || len(list) != len(names) || list[0].AppliedAt.IsZero() {
+	if err != nil || current != 110 || len(list) != len(names) || list[0].AppliedAt.IsZero() {
 		t.Fatalf("status %v at %d, %v", list, current, err)
 	}
 	for _, bad := range []struct {
 		d  Direction
 		to int64
-	}{{Up, 99}, {Down, 99}, {"sideways", 0}, {Up, -1}} {
+	}{{Up, 999}, {Down, 999}, {"sideways", 0}, {Up, -1}} {
 		if _, err := Migrate(ctx, dir, bad.d, bad.to, false); err == nil {
 			t.Errorf("%s to %d was accepted", bad.d, bad.to)
 		}
@@ -89,10 +89,10 @@ func TestNewerSchema(t *testing.T) {
 		}
 	}
 	// A newer dash added to the schema only: this one still runs on it.
-	exec(`INSERT INTO schema_migrations (version_id, is_applied) VALUES (99, 1)`)
-	exec(`UPDATE schema_compat SET min_binary = 99`)
+	exec(`INSERT INTO schema_migrations (version_id, is_applied) VALUES (999, 1)`)
+	exec(`UPDATE schema_compat SET min_binary = 999`)
 	_, err := Open(t.Context(), Config{Dir: dir})
-	if err == nil || !strings.Contains(err.Error(), "needs a dash that knows version 99") || !strings.Contains(err.Error(), "newer dash") {
+	if err == nil || !strings.Contains(err.Error(), "needs a dash that knows version 999") || !strings.Contains(err.Error(), "newer dash") {
 		t.Fatalf("open of a newer store: %v", err)
 	}
 	if steps, err := Migrate(t.Context(), dir, Down, 1, false); err == nil || len(steps) > 0 || !strings.Contains(err.Error(), "only a dash that knows it can take it back") {
