@@ -3,6 +3,7 @@
 //
 //	soak --dash bin/dash --profile 50 --duration 2m --out soak/out
 //	soak chaos --dash bin/dash --rounds 50 --out chaos/out
+//	soak attack --dash bin/dash --only keys,slow,sockets
 //	soak hostile --dash bin/dash --duration 10m
 //
 // Exit codes: 0 all gates passed, 1 a gate failed, 2 usage, 130 interrupted.
@@ -35,6 +36,8 @@ func main() {
 			run, args = chaosMain, args[1:]
 		case "hostile":
 			run, args = hostileMain, args[1:]
+		case "attack":
+			run, args = attackMain, args[1:]
 		}
 	}
 	err := run(ctx, args)
