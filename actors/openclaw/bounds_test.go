@@ -36,7 +36,7 @@ func TestManyElementsCostNothing(t *testing.T) {
 		"hello": func(b []byte) error { return second(decodeHello(b)) },
 		"event": func(b []byte) error { c.agentEvent(b); c.chatEvent(b); c.taskEvent(b); return errNoObject },
 		"wait":  func(b []byte) error { return second(c.decodeRunStatus(b)) },
-		"error": func(b []byte) error { decodeError("x", b, 64, c.clean); return errNoObject },
+		"error": func(b []byte) error { _ = decodeError("x", b, 64, c.clean); return errNoObject },
 	} {
 		member := map[string]string{"sessions.list": "sessions", "chat.history": "messages", "tasks.list": "tasks", "lanes": "lanes", "payloads": "payloads", "spawns": "acceptedSessionSpawns"}[name]
 		for _, element := range []string{"{}", "[]", `""`, "1", `{"role":"user","content":[{},{}]}`} {

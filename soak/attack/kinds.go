@@ -160,7 +160,7 @@ func sockets(ctx context.Context, t Target, r *Result) (func(), error) {
 		if err != nil {
 			return stop, err
 		}
-		defer c.Close()
+		defer func() { _ = c.Close() }()
 		_ = c.SetDeadline(time.Now().Add(10 * time.Second))
 		_, _ = io.WriteString(c, upgrade+"Authorization: Bearer "+t.Key+"\r\n\r\n")
 		resp, err := http.ReadResponse(bufio.NewReader(c), nil)

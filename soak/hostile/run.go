@@ -122,7 +122,7 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer fake.Close()
+	defer func() { _ = fake.Close() }()
 	a := &attack{cfg: cfg, bench: b, fake: fake, report: &Report{}}
 	if err := a.run(ctx); err != nil {
 		return a.report, err

@@ -32,7 +32,7 @@ func hostileMain(ctx context.Context, args []string) error {
 	if cfg.Dir, err = os.MkdirTemp("", "dash-hostile-"); err != nil {
 		return err
 	}
-	defer os.RemoveAll(cfg.Dir)
+	defer func() { _ = os.RemoveAll(cfg.Dir) }()
 	cfg.Warm, cfg.Rounds = time.Minute, 1
 	cfg.Window = max(*duration/time.Duration(2*len(hostile.Modes())), time.Second)
 	cfg.Before = cfg.Window
