@@ -91,7 +91,8 @@ func FuzzFrame(f *testing.F) {
 				t.Errorf("failure %+v", a.Failure)
 			}
 		}}
-		call := &pending{id: 3, method: "x", written: true, answer: make(chan callAnswer, 1)}
+		call := &pending{id: 3, method: "x", written: true, answer: make(chan callAnswer, 1), limit: maxSmall,
+			decode: func(b []byte) (any, error) { return decodeHistory(b, DefaultMaxDepth, 100, 64) }}
 		c.nextID = 3
 		c.pending[2], c.pending[3], c.runs["r"] = agent, call, agent
 		for range 3 {
