@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"runtime"
+	"sync/atomic"
 
 	"github.com/coder/websocket"
 
@@ -56,13 +57,17 @@ func Dial(ctx context.Context, cfg Config, handler Handler) (*Conn, error) {
 // open does TCP, the upgrade and the handshake.
 func (c *Conn) open(ctx context.Context) error {
 	dialer := &net.Dialer{Control: c.cfg.control}
+	// The transport goes on dialling after a deadline, and closes what it then gets.
+	var dialled atomic.Pointer[net.Conn]
 	transport := &http.Transport{
 		Proxy:                  nil, // a gateway is reached directly, whatever the environment says
 		DisableKeepAlives:      true,
 		MaxResponseHeaderBytes: 64 << 10,
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			raw, err := dialer.DialContext(ctx, network, addr)
-			c.raw = raw
+			if err == nil {
+				dialled.Store(&raw)
+			}
 			return raw, err
 		},
 	}
@@ -73,6 +78,9 @@ func (c *Conn) open(ctx context.Context) error {
 		},
 		CompressionMode: websocket.CompressionDisabled,
 	})
+	if raw := dialled.Load(); raw != nil {
+		c.raw = *raw
+	}
 	if err != nil {
 		if resp != nil && resp.StatusCode != http.StatusSwitchingProtocols {
 			return refuseHTTP(resp.StatusCode)
