@@ -88,7 +88,8 @@ type socket struct {
 func (k *socket) run(ctx context.Context, cancel context.CancelCauseFunc, since *int64) error {
 	// The library drops the connection, without a code, when the context of a
 	// read ends: this one does not end, close ends the read.
-	go func() { defer close(k.done); k.read(context.WithoutCancel(ctx), cancel) }()
+	endless := context.WithoutCancel(ctx)
+	go func() { defer close(k.done); k.read(endless, cancel) }()
 	if k.v.Principal == nil {
 		if err := k.authenticate(ctx); err != nil {
 			return err
