@@ -16,6 +16,22 @@ import (
 	"github.com/dash-fleet/dash/soak/judge"
 )
 
+// untilTaken repeats a submit while the node has no place for it, as clients do.
+func untilTaken(ctx context.Context, submit func() (*api.Task, error)) (*api.Task, error) {
+	for {
+		t, err := submit()
+		var refusal *api.Error
+		if !errors.As(err, &refusal) || refusal.Status != http.StatusServiceUnavailable {
+			return t, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
 func oneKey(ctx context.Context, e *Env) (err error) {
 	b, err := e.bench(ctx, harness.Config{RunTime: 50 * time.Millisecond})
 	if err != nil {
@@ -35,7 +51,7 @@ func oneKey(ctx context.Context, e *Env) (err error) {
 	for range 1000 {
 		g.Go(func() error {
 			<-start
-			t, err := b.Client.SubmitTask(ctx, body, api.WithIdempotencyKey("same"))
+			t, err := untilTaken(ctx, func() (*api.Task, error) { return b.Client.SubmitTask(ctx, body, api.WithIdempotencyKey("same")) })
 			if err != nil {
 				return err
 			}
