@@ -42,22 +42,21 @@ func nullTime(t time.Time) driver.Value {
 
 // Create stores a new key.
 func (r keys) Create(ctx context.Context, k persistence.Key) error {
-	n, err := r.insert(ctx, &k, insertKey+` SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13
+	_, err := r.insert(ctx, &k, fmt.Errorf("key %s, parent of %s: %w", k.Parent, k.ID, persistence.ErrNotFound),
+		insertKey+` SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13
  WHERE ?13 = '' OR EXISTS (SELECT 1 FROM api_keys WHERE key_id = ?13 AND is_active = 1)`)
-	if err == nil && n == 0 {
-		err = fmt.Errorf("key %s, parent of %s: %w", k.Parent, k.ID, persistence.ErrNotFound)
-	}
 	return err
 }
 
 // CreateFirst stores k only if there is no key at all: the test and the insert
 // are one statement of the only writer.
 func (r keys) CreateFirst(ctx context.Context, k persistence.Key) (bool, error) {
-	n, err := r.insert(ctx, &k, insertKey+` SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13 WHERE NOT EXISTS (SELECT 1 FROM api_keys)`)
+	n, err := r.insert(ctx, &k, nil, insertKey+` SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13 WHERE NOT EXISTS (SELECT 1 FROM api_keys)`)
 	return n == 1, err
 }
 
-func (r keys) insert(ctx context.Context, k *persistence.Key, query string) (n int64, err error) {
+// insert fails with none, which may be nil, when the query inserts nothing.
+func (r keys) insert(ctx context.Context, k *persistence.Key, none error, query string) (n int64, err error) {
 	args, err := keyArgs(k)
 	if err != nil {
 		return 0, err
@@ -65,6 +64,9 @@ func (r keys) insert(ctx context.Context, k *persistence.Key, query string) (n i
 	err = r.db.w.transact(ctx, func(c *conn) error {
 		if n, err = c.exec(query, args...); isUnique(err) {
 			return &opError{fmt.Errorf("key %s: %w", k.ID, persistence.ErrExists)}
+		}
+		if err == nil && n == 0 && none != nil {
+			return &opError{none}
 		}
 		return err
 	})

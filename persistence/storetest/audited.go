@@ -38,6 +38,11 @@ func auditInOneStep(t *testing.T, e Engine) {
 		{"key", func(ctx context.Context) error { return r.Keys.Create(ctx, key) }, nil},
 		{"revoke", func(ctx context.Context) error { _, err := r.Keys.Revoke(ctx, "k", false); return err }, nil},
 		{"revoke nothing", func(ctx context.Context) error { _, err := r.Keys.Revoke(ctx, "none", false); return err }, persistence.ErrNotFound},
+		{"key of nobody", func(ctx context.Context) error {
+			child := key
+			child.ID, child.Parent = "child", "k"
+			return r.Keys.Create(ctx, child)
+		}, persistence.ErrNotFound},
 		{"tenant", func(ctx context.Context) error {
 			_, err := r.Tenants.Create(ctx, persistence.Tenant{ID: "acme"})
 			return err

@@ -121,7 +121,7 @@ func (c accountCommands) Key(ctx context.Context, tenant, id string) (server.Key
 // RevokeKey implements server.Accounts.
 func (c accountCommands) RevokeKey(ctx context.Context, tenant, id string, keep bool) (server.Key, error) {
 	k, err := c.Key(ctx, tenant, id)
-	if err != nil {
+	if err != nil || !k.Active {
 		return k, err
 	}
 	after := k
