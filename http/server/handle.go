@@ -240,7 +240,7 @@ func (s *Server) authenticate(c *call, rt *route) error {
 	if err := c.fresh(token); err != nil {
 		return err
 	}
-	if rt.kind != probing && c.principal.RateLimit > 0 {
+	if rt.kind != probing {
 		if err := c.charge(); err != nil {
 			return err
 		}

@@ -39,6 +39,7 @@ const (
 	tenant = "tenant-token" // everything, of the tenant t1
 	busy   = "busy-token"   // cannot be checked now
 	twice  = "twice-token"  // everything, 2 requests a minute
+	twin   = "twin-token"   // like tenant, 3 requests a minute
 	paced  = "paced-token"  // events:read, 60 requests a minute
 	keeper = "keeper-token" // gateways:write
 )
@@ -132,6 +133,7 @@ func start(t testing.TB, cfg server.Config) *node {
 		reader: {ID: "key:reader", Permissions: []auth.Permission{auth.TasksRead}},
 		tenant: {ID: "key:tenant", Tenant: "t1", Permissions: []auth.Permission{auth.Admin}},
 		twice:  {ID: "key:twice", Permissions: []auth.Permission{auth.Admin}, RateLimit: 2},
+		twin:   {ID: "key:twin", Tenant: "t1", Permissions: []auth.Permission{auth.Admin}, RateLimit: 3},
 		paced:  {ID: "key:paced", Permissions: []auth.Permission{auth.EventsRead}, RateLimit: 60},
 	}}
 	srv, err := server.New(cfg, server.Deps{

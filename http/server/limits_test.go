@@ -43,6 +43,34 @@ func TestKeyLimit(t *testing.T) {
 	}
 }
 
+// TestTenantLimit: the keys of a tenant share a limit, also one that has none of
+// its own; what a key has too many takes nothing from the others; keys of all
+// tenants are not under it.
+func TestTenantLimit(t *testing.T) {
+	t.Parallel()
+	n := start(t, server.Config{TenantRateLimit: 5})
+	for i, want := range []int{200, 200, 200, 429, 429, 429} {
+		resp, body := n.call("GET", "/api/v1/pools", twin, "")
+		if resp.StatusCode != want || (want == 429) != strings.Contains(string(body), "this key has used up the 3 requests per minute") {
+			t.Fatalf("request %d of the key with a limit: %d %s", i, resp.StatusCode, body)
+		}
+	}
+	for i, want := range []string{`"tenant";r=1;t=`, `"tenant";r=0;t=`} {
+		resp, body := n.call("GET", "/api/v1/pools", tenant, "")
+		if resp.StatusCode != 200 || resp.Header.Get("RateLimit-Policy") != `"tenant";q=5;w=60` || !strings.HasPrefix(resp.Header.Get("RateLimit"), want) {
+			t.Fatalf("request %d of the key without: %d %v %s", i, resp.StatusCode, resp.Header, body)
+		}
+	}
+	resp, body := n.call("GET", "/api/v1/pools", tenant, "")
+	p := read[api.Problem](t, body)
+	if after, err := strconv.Atoi(resp.Header.Get("Retry-After")); resp.StatusCode != 429 || p.Code != "rate_limited" || err != nil || after < 1 || after > 12 {
+		t.Errorf("one too many of the tenant: %d %s, Retry-After %q", resp.StatusCode, body, resp.Header.Get("Retry-After"))
+	}
+	if resp, _ := n.call("GET", "/api/v1/pools", admin, ""); resp.StatusCode != 200 || resp.Header.Get("RateLimit") != "" {
+		t.Errorf("a key of all tenants: %d %v", resp.StatusCode, resp.Header)
+	}
+}
+
 // TestRetryAfterIsTrue: whoever waits as told passes.
 func TestRetryAfterIsTrue(t *testing.T) {
 	t.Parallel()

@@ -38,7 +38,7 @@ func newMetrics(r prometheus.Registerer, s *Server) (*metrics, error) {
 			Buckets: []float64{.0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 5, 30},
 		}, []string{"route", "method", "status"}),
 		panics:    prometheus.NewCounter(prometheus.CounterOpts{Name: "dash_http_panics_total", Help: "Handlers that panicked."}),
-		limited:   prometheus.NewCounter(prometheus.CounterOpts{Name: "dash_http_rate_limited_total", Help: "Requests refused because their key had used up its limit per minute."}),
+		limited:   prometheus.NewCounter(prometheus.CounterOpts{Name: "dash_http_rate_limited_total", Help: "Requests refused because their key, or all keys of its tenant, had used up the limit per minute."}),
 		undrained: prometheus.NewCounter(prometheus.CounterOpts{Name: "dash_http_bodies_cut_total", Help: "Refused requests whose body was too long or too slow to be read to its end; their clients may see a broken connection in place of the refusal."}),
 	}
 	if r == nil {

@@ -53,7 +53,7 @@ var meanings = map[messages.Code]meaning{
 	codeNeedUpgrade:            {426, "Upgrade required", "This path speaks WebSocket only. `GET /api/v1/events` tells the same as server-sent events."},
 	codeNeedVersion:            {428, "Precondition required", "Send `If-Match` with the version you read, or `If-None-Match: *` to create."},
 	messages.CodeQueueFull:     {429, "The queue is full", "Wait for `Retry-After` seconds and repeat the request with the same Idempotency-Key. `queue` tells the position it would have had and the limit."},
-	codeRateLimited:            {429, "The key has used up its requests", "A key may make `rate_limit` requests a minute, over all nodes; what is used comes back evenly. Wait for `Retry-After` seconds and repeat the request, or use a key with a higher limit."},
+	codeRateLimited:            {429, "The key or its tenant has used up its requests", "A key may make `rate_limit` requests a minute, over all nodes, and the operator may bound what all keys of a tenant make together; `detail` says which it was. What is used comes back evenly. Wait for `Retry-After` seconds and repeat the request, or use a key with a higher limit."},
 	messages.CodeInternal:      {500, "Internal error", "A defect of Dash. The log has an entry with this `request_id`."},
 	messages.CodeUnavailable:   {503, "Unavailable", "The store or a part of Dash does not answer now. Repeat the request after `Retry-After` seconds."},
 	messages.CodeShuttingDown:  {503, "Shutting down", "This node is stopping. Repeat the request, at another node if there is one."},

@@ -34,6 +34,10 @@ type Config struct {
 	// TrustedProxies may say in X-Forwarded-For where a request comes from.
 	TrustedProxies []netip.Prefix
 
+	// TenantRateLimit is how many requests per minute all keys of a tenant may
+	// make together; 0: no limit.
+	TenantRateLimit int
+
 	// PublicMetrics serves /metrics without a credential. Meant for a server
 	// that listens on loopback; the default asks for metrics:read.
 	PublicMetrics bool
@@ -102,7 +106,7 @@ func (c Config) withDefaults() Config {
 
 // Validate says what is wrong with the configuration.
 func (c Config) Validate() error {
-	if c.MaxBody < 0 || c.MaxRequests < 0 || c.MaxWaits < 0 || c.MaxStreams < 0 || c.MaxGuests < 0 || c.MaxConnections < 0 || c.MaxRemembered < 0 || c.MaxPageBytes < 0 {
+	if c.MaxBody < 0 || c.MaxRequests < 0 || c.MaxWaits < 0 || c.MaxStreams < 0 || c.MaxGuests < 0 || c.MaxConnections < 0 || c.MaxRemembered < 0 || c.MaxPageBytes < 0 || c.TenantRateLimit < 0 {
 		return errors.New("limits of the server must not be negative")
 	}
 	return nil

@@ -254,7 +254,7 @@ func (a *App) serverConfig() server.Config {
 	public, _ := a.cfg.Public() // it was valid when the configuration was read
 	proxies, _ := a.cfg.Proxies()
 	return server.Config{
-		PublicURL: public, TrustedProxies: proxies,
+		PublicURL: public, TrustedProxies: proxies, TenantRateLimit: a.cfg.TenantRateLimit,
 		Listen: a.cfg.Listen, Certificate: a.certificate, Version: a.deps.Version,
 		PublicMetrics: a.cfg.MetricsPublic,
 	}

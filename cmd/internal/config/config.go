@@ -36,6 +36,8 @@ type Config struct {
 	TrustedProxies []string `key:"trusted-proxies" help:"networks of the proxies in front of the API, such as 10.0.0.0/8: only they are believed about where a request comes from (X-Forwarded-For)"`
 	// PprofListen is an address on this machine that serves profiles; see checkPprof.
 	PprofListen string `key:"pprof-listen" help:"loopback address that serves Go's profiles at /debug/pprof/, without a key; empty: nowhere"`
+	// TenantRateLimit bounds the requests of all keys of a tenant; 0 does not.
+	TenantRateLimit int `key:"tenant-rate-limit" help:"requests per minute that all keys of a tenant may make together, besides the limit of each key; 0: no limit. Counted over all nodes where they share a Redis server"`
 	// MetricsPublic serves /metrics without a credential.
 	MetricsPublic bool `key:"metrics-public" help:"serve /metrics without an API key"`
 

@@ -21,6 +21,10 @@ import (
 // the soak profiles ask for.
 const maxSimGateways = 1000
 
+// maxTenantRateLimit is a million requests per second; the rule of package
+// ratelimit counts in microseconds.
+const maxTenantRateLimit = 60_000_000
+
 func invalid(key, what, next string) *messages.Error {
 	e := &messages.Error{Code: messages.CodeInvalid, Message: what, NextStep: next}
 	if key != "" {
@@ -195,6 +199,9 @@ func (c Config) checkNode() *messages.Error {
 	}
 	if _, err := c.Proxies(); err != nil {
 		return invalid("trusted-proxies", "trusted-proxies: "+err.Error(), next.GiveNetworks)
+	}
+	if c.TenantRateLimit < 0 || c.TenantRateLimit > maxTenantRateLimit {
+		return invalid("tenant-rate-limit", fmt.Sprintf("tenant-rate-limit: %d is out of range", c.TenantRateLimit), fmt.Sprintf(next.GiveFromZero, maxTenantRateLimit))
 	}
 	if c.SimGateways < 0 || c.SimGateways > maxSimGateways {
 		return invalid("sim-gateways", fmt.Sprintf("sim-gateways: %d is out of range", c.SimGateways), fmt.Sprintf(next.GiveFromZero, maxSimGateways))
