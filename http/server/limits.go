@@ -72,13 +72,13 @@ func (s *Server) take(ctx context.Context, p *auth.Principal, taken func(rate, r
 }
 
 func usedUp(r rate, d ratelimit.Decision) error {
-	who := "this key has"
+	who, step := "this key has", next.RepeatAfter
 	if r.of == "tenant" {
-		who = "the keys of this tenant have together"
+		who, step = "the keys of this tenant have together", next.RepeatTenantAfter
 	}
 	return &messages.Error{
 		Code: codeRateLimited, Message: fmt.Sprintf("%s used up the %d requests per minute", who, r.perMinute),
-		NextStep: fmt.Sprintf(next.RepeatAfter, strconv.Itoa(max(1, seconds(d.Retry)))), RetryAfter: d.Retry,
+		NextStep: fmt.Sprintf(step, strconv.Itoa(max(1, seconds(d.Retry)))), RetryAfter: d.Retry,
 	}
 }
 

@@ -357,6 +357,7 @@ const (
 	RepeatLater        = "repeat it later"
 	SendPlainPath      = "send the path in its plain form, as the document writes it"
 	RepeatAfter        = "repeat it after %s s, call less often, or ask for a key with a higher rate limit"
+	RepeatTenantAfter  = "repeat it after %s s, call less often, or have the operator raise --tenant-rate-limit"
 	SendMatchHeader    = "send `If-None-Match: *` to create, or `If-Match` with the pool's version to replace"
 	RepeatSameKey      = "repeat it with the same Idempotency-Key"
 	SeeAllow           = "see the header Allow"
