@@ -141,6 +141,10 @@ func followDrain(t *testing.T, p *person) {
 	p.follow(t, "ResumeOne", 0, said, "ID", "gw-1")
 	p.until(t, "state +running", "task", "show", id)
 	p.types(t, exitOK, "gateway", "drain", "gw-1")
+	// The last task ends by its cancel and not before, however slow the machine.
+	if err := sim.SetFaults(openclawtest.Faults{HangRate: 1}); err != nil {
+		t.Fatal(err)
+	}
 	id = submitNext(t, p, "--pool", "slow")
 	said = p.types(t, exitConflict, "gateway", "restart", "gw-1").err
 	p.follow(t, "ResumeManaged", 0, said)
