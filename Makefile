@@ -23,7 +23,7 @@ COMPARE  ?= 3
 # Packages tested at once, and tests of one package: two fit two cores.
 JOBS     ?= 2
 
-.PHONY: help build run test check format-check vet lint generate generated-check tidy-check mutants-check mutants mutate live soak chaos hostile fuzz bench bench-compare clean
+.PHONY: help build run test check format-check vet lint generate generated-check tidy-check mutants-check mutants mutate live soak chaos hostile attack fuzz bench bench-compare clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -92,6 +92,10 @@ chaos: build ## crash and fault tests at full counts, resumable: ROUNDS=50 ONLY=
 hostile: build ## a gateway that attacks its node, and what that costs: DURATION=10m
 	CGO_ENABLED=0 go build -trimpath -o bin/soak ./soak/cmd/soak
 	bin/soak hostile --dash bin/dash --duration $(if $(findstring file,$(origin DURATION)),10m,$(DURATION))
+
+attack: build ## clients that attack a node, and what honest ones notice: DURATION=1m ROUNDS=3
+	CGO_ENABLED=0 go build -trimpath -o bin/soak ./soak/cmd/soak
+	bin/soak attack --dash bin/dash --steady 1000 --duration $(if $(findstring file,$(origin DURATION)),1m,$(DURATION)) --rounds $(if $(findstring file,$(origin ROUNDS)),3,$(ROUNDS))
 
 fuzz: ## run every fuzz target for TIME=2m each
 	@.ci/fuzz $(TIME)

@@ -113,14 +113,14 @@ func (t Target) dial(ctx context.Context, n int, text func(i int) string) (func(
 // slow holds connections with slow headers, slow bodies, and answers that nobody reads.
 func slow(ctx context.Context, t Target, _ *Result) (func(), error) {
 	head := " HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + t.Key + "\r\n"
-	kinds := []string{
+	texts := []string{
 		"GET /api/v1/pools HTTP/1.1\r\nHost: x\r\nX-Slow: ",
 		"POST /api/v1/tasks" + head + "Content-Type: application/json\r\nContent-Length: 1000\r\n\r\n{",
 		strings.Repeat("GET /api/v1/openapi.json"+head+"\r\n", 20),
 	}
 	again := time.NewTicker(4 * time.Second) // headers are cut after 5 s, and come back
 	var stops []func()
-	stop, err := t.dial(ctx, slowConns, func(i int) string { return kinds[i%len(kinds)] })
+	stop, err := t.dial(ctx, slowConns, func(i int) string { return texts[i%len(texts)] })
 	stops = append(stops, stop)
 	done := make(chan struct{})
 	go func() {
@@ -132,7 +132,7 @@ func slow(ctx context.Context, t Target, _ *Result) (func(), error) {
 				return
 			case <-again.C:
 			}
-			more, err := t.dial(ctx, slowConns/len(kinds), func(int) string { return kinds[0] })
+			more, err := t.dial(ctx, slowConns/len(texts), func(int) string { return texts[0] })
 			stops = append(stops, more)
 			if err != nil && ctx.Err() == nil {
 				t.Logf("more slow headers: %v", err)
