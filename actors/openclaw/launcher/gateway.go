@@ -69,6 +69,7 @@ type gateway struct {
 	asked     bool // Stop or Kill was sent
 	forgotten bool
 	rewritten *rewritten // the configuration file that the living process was given
+	replaced  *os.File   // the one that was replaced last, see replaceConfig
 	lastExit  *Exit
 	exits     chan Exit
 }
@@ -165,8 +166,9 @@ func (g *gateway) open(dir folder) error {
 	return nil
 }
 
-// release frees the pidfds and the lock; the process lives on.
+// release frees the pidfds, the lock and the replaced file; the process lives on.
 func (g *gateway) release() {
+	g.keep(nil)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, p := range []*process{g.proc, g.wrapper} {

@@ -3,6 +3,8 @@ package launcher
 import (
 	"bytes"
 	"context"
+	"errors"
+	"os"
 
 	"github.com/dash-fleet/dash/messages/next"
 )
@@ -62,7 +64,7 @@ func (l *Launcher) Rewrite(ctx context.Context, spec Spec) (Rewriting, error) {
 	if bytes.Equal(old, content) {
 		return Present, nil
 	}
-	if err := writeFile(g.dir.config(), content); err != nil {
+	if err := g.replaceConfig(content); err != nil {
 		return NeedsStart, retryable(err, next.CheckDataRightsSpace, "write the gateway's configuration")
 	}
 	return Written, nil
@@ -87,7 +89,7 @@ func (l *Launcher) Rewritten(ctx context.Context, id string, taken bool) error {
 	}
 	g.rewritten = nil
 	if !taken {
-		if err := writeFile(g.dir.config(), r.old); err != nil {
+		if err := g.replaceConfig(r.old); err != nil {
 			return retryable(err, next.CheckDataRightsSpace, "put the gateway's configuration back")
 		}
 		return nil
@@ -101,4 +103,31 @@ func (l *Launcher) Rewritten(ctx context.Context, id string, taken bool) error {
 	g.rec = rec
 	g.mu.Unlock()
 	return nil
+}
+
+// replaceConfig writes the configuration file under a living daemon. The daemon
+// may tell by the number of the inode alone that its file was replaced (chokidar
+// does, and otherwise goes on watching the one that is gone), so the one before
+// keeps its number until the next: two writes in a row never end on the number
+// from which the daemon began.
+func (g *gateway) replaceConfig(content []byte) error {
+	old, err := os.Open(g.dir.config())
+	if err != nil {
+		return err
+	}
+	if err := writeFile(g.dir.config(), content); err != nil {
+		return errors.Join(err, old.Close())
+	}
+	g.keep(old)
+	return nil
+}
+
+// keep holds a replaced file open in place of the one before; nil: none.
+func (g *gateway) keep(file *os.File) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.replaced != nil {
+		_ = g.replaced.Close() // it was only read
+	}
+	g.replaced = file
 }

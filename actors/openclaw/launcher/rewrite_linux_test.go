@@ -5,6 +5,8 @@ import (
 	"os"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/dash-fleet/dash/messages"
 )
 
@@ -81,6 +83,33 @@ func TestRewriteThatIsRefused(t *testing.T) {
 		t.Error("the process runs with the one before, and nothing is said to be stale")
 	}
 	mustRewrite(t, l.Launcher, spec, Unneeded)
+}
+
+// TestRewritesInARowAreSeen: the daemon tells by the inode's number that its
+// file was replaced, also when it looks only after the second time.
+func TestRewritesInARowAreSeen(t *testing.T) {
+	t.Parallel()
+	l := setup(t, nil)
+	spec := Spec{ID: "gw"}
+	mustEnsure(t, l.Launcher, spec)
+	path := homeOf(t, l.Launcher, "gw").config()
+	inode := func() uint64 {
+		var stat unix.Stat_t
+		if err := unix.Stat(path, &stat); err != nil {
+			t.Fatal(err)
+		}
+		return stat.Ino
+	}
+	for i := range 20 {
+		mustRewrite(t, l.Launcher, spec.configured(map[string]any{"refused": i}), Written)
+		before := inode()
+		mustEnd(t, l.Launcher, "gw", false)
+		mustRewrite(t, l.Launcher, spec.configured(map[string]any{"follows": i}), Written)
+		if inode() == before {
+			t.Fatalf("round %d: the file that follows has the inode of the one that was refused", i)
+		}
+		mustEnd(t, l.Launcher, "gw", false)
+	}
 }
 
 // TestRewriteOfWhatOnlyAStartBrings writes no file.
