@@ -5,117 +5,151 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/dash-fleet/dash/messages"
 )
 
-// budget bounds what answers hold in memory at once, in bytes, and what those of
-// one key do: a page is weighed before it is read and until it was sent. Who
-// finds no room waits a little, in the order of coming, and is refused then.
+// budget bounds a sum of bytes in memory, and the part of each holder in it, such
+// as a key or an address, to half of that.
 type budget struct {
 	total, share int64
-	wait         time.Duration
+	wait         time.Duration // of take
 
 	mu      sync.Mutex
-	held    int64
+	sum     int64
 	by      map[string]int64
-	queue   []*held
-	refused uint64
+	queue   []*waiter
+	refused uint64 // by take
 }
 
-// held is what one answer holds.
+// held is what one request holds, in the name of each of its holders.
 type held struct {
-	w     *budget
-	who   string
+	of    *budget
+	who   []string
 	bytes int64
-	ready chan struct{} // closed when it is held
+}
+
+// waiter waits until it may hold so many bytes.
+type waiter struct {
+	held
+	wants int64
+	ready chan struct{} // closed when it holds them
 }
 
 func newBudget(total int64, wait time.Duration) *budget {
 	return &budget{total: total, share: total / 2, wait: wait, by: map[string]int64{}}
 }
 
-// take waits for room for so many bytes.
-func (w *budget) take(ctx context.Context, who string, bytes int64) (*held, error) {
-	h := &held{w: w, who: who, bytes: min(bytes, w.share), ready: make(chan struct{})}
-	w.mu.Lock()
-	w.queue = append(w.queue, h)
-	w.grant()
-	w.mu.Unlock()
-	select {
-	case <-h.ready:
-		return h, nil
-	default:
+// grow takes so many more bytes at once; false when there is no room for them.
+func (h *held) grow(bytes int64) bool {
+	h.of.mu.Lock()
+	defer h.of.mu.Unlock()
+	if !h.inShare(bytes) || h.of.sum+bytes > h.of.total {
+		return false
 	}
-	t := time.NewTimer(w.wait)
-	defer t.Stop()
-	var err error
-	select {
-	case <-h.ready:
-		return h, nil
-	case <-t.C:
-		err = full()
-	case <-ctx.Done():
-		err = ctx.Err()
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	i := slices.Index(w.queue, h)
-	if i < 0 {
-		return h, nil // it came at the last moment
-	}
-	w.queue = slices.Delete(w.queue, i, i+1)
-	w.grant() // who stood behind it may fit
-	w.refused++
-	return nil, err
+	h.add(bytes)
+	return true
 }
 
-// grant lets in who fits, in the order of coming: nobody passes one who waits for
-// the total, only those who wait for a share of their own. w.mu is held.
-func (w *budget) grant() {
-	w.queue = slices.DeleteFunc(w.queue, func() func(*held) bool {
-		blocked := false
-		return func(h *held) bool {
-			if blocked || w.by[h.who]+h.bytes > w.share {
-				return false
-			}
-			if blocked = w.held+h.bytes > w.total; blocked {
-				return false
-			}
-			w.held += h.bytes
-			w.by[h.who] += h.bytes
-			close(h.ready)
-			return true
+// inShare reports whether no holder gets more than half. h.of.mu is held.
+func (h *held) inShare(bytes int64) bool {
+	return !slices.ContainsFunc(h.who, func(who string) bool { return h.of.by[who]+bytes > h.of.share })
+}
+
+// add takes bytes, or gives them back. h.of.mu is held.
+func (h *held) add(bytes int64) {
+	h.bytes += bytes
+	h.of.sum += bytes
+	for _, who := range h.who {
+		if h.of.by[who] += bytes; h.of.by[who] == 0 {
+			delete(h.of.by, who)
 		}
-	}())
+	}
 }
 
 // keep gives back all but so many bytes. On nil it does nothing.
 func (h *held) keep(bytes int64) {
-	if h == nil {
+	if h == nil || h.bytes <= bytes {
 		return
 	}
-	h.w.mu.Lock()
-	defer h.w.mu.Unlock()
-	back := h.bytes - min(bytes, h.bytes)
-	h.bytes -= back
-	h.w.held -= back
-	if h.w.by[h.who] -= back; h.w.by[h.who] == 0 {
-		delete(h.w.by, h.who)
-	}
-	h.w.grant()
+	h.of.mu.Lock()
+	defer h.of.mu.Unlock()
+	h.add(bytes - h.bytes)
+	h.of.grant()
 }
 
 func (h *held) release() { h.keep(0) }
 
-func (w *budget) now() float64 {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return float64(w.held)
+// take takes so many bytes, a share at most. Who finds no room waits a little, in
+// the order of coming, and is refused then.
+func (b *budget) take(ctx context.Context, who string, bytes int64) (*held, error) {
+	w := &waiter{held: held{of: b, who: []string{who}}, wants: min(bytes, b.share), ready: make(chan struct{})}
+	b.mu.Lock()
+	b.queue = append(b.queue, w)
+	b.grant()
+	b.mu.Unlock()
+	select {
+	case <-w.ready:
+		return &w.held, nil
+	default:
+	}
+	late := time.NewTimer(b.wait)
+	defer late.Stop()
+	var err error
+	select {
+	case <-w.ready:
+		return &w.held, nil
+	case <-late.C:
+		err = full()
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	return b.giveUp(w, err)
 }
 
-func (w *budget) refusals() float64 {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return float64(w.refused)
+// giveUp ends a wait that did not come to its end at the last moment.
+func (b *budget) giveUp(w *waiter, why error) (*held, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	i := slices.Index(b.queue, w)
+	if i < 0 {
+		return &w.held, nil
+	}
+	b.queue = slices.Delete(b.queue, i, i+1)
+	b.grant()                                     // who stood behind it may fit
+	if messages.CodeOf(why) == codeTooManyCalls { // else it left by itself
+		b.refused++
+	}
+	return nil, why
+}
+
+// grant lets in who fits, in the order of coming: nobody passes one who waits for
+// the total, only those who wait for a share of their own. b.mu is held.
+func (b *budget) grant() {
+	blocked := false
+	b.queue = slices.DeleteFunc(b.queue, func(w *waiter) bool {
+		if blocked || !w.inShare(w.wants) {
+			return false
+		}
+		if blocked = b.sum+w.wants > b.total; blocked {
+			return false
+		}
+		w.add(w.wants)
+		close(w.ready)
+		return true
+	})
+}
+
+func (b *budget) taken() float64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return float64(b.sum)
+}
+
+func (b *budget) refusals() float64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return float64(b.refused)
 }
 
 // What answers are weighed with before they are read: a page of tasks with their
@@ -128,5 +162,5 @@ const (
 
 // weigh makes room for an answer; release it when it was sent.
 func (c *call) weigh(bytes int64) (*held, error) {
-	return c.s.budget.take(c.ctx(), c.principal.ID, bytes)
+	return c.s.answers.take(c.ctx(), c.principal.ID, bytes)
 }

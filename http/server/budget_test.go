@@ -47,13 +47,13 @@ func TestBudget(t *testing.T) {
 		h.release()
 		h.release()
 	}
-	if w.held != 0 || len(w.by) != 0 || len(w.queue) != 0 || w.refused != 1 {
-		t.Errorf("held %d, %v, %d wait, %d refused", w.held, w.by, len(w.queue), w.refused)
+	if w.sum != 0 || len(w.by) != 0 || len(w.queue) != 0 || w.refused != 0 {
+		t.Errorf("held %d, %v, %d wait, %d refused", w.sum, w.by, len(w.queue), w.refused)
 	}
 	w.wait = 0
 	full := take("a", 50)
 	defer full.release()
-	if _, err := w.take(t.Context(), "a", 1); messages.CodeOf(err) != codeTooManyCalls {
-		t.Errorf("beyond the wait: %v", err)
+	if _, err := w.take(t.Context(), "a", 1); messages.CodeOf(err) != codeTooManyCalls || w.refused != 1 {
+		t.Errorf("beyond the wait: %v, %d refused", err, w.refused)
 	}
 }

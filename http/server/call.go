@@ -42,7 +42,7 @@ type call struct {
 	leaveLobby func()        // of a WebSocket that has not said who it is
 	status     int           // answered, 0: not yet
 	raw        []byte        // the body, once read
-	load       *load         // what it takes of the room for bodies
+	load       *held         // what it takes of the room for bodies
 	copy       *bytes.Buffer // the answer is copied here too, see replies.go
 	kept       []byte        // what copy shall hold instead, when the answer is secret
 	made       string        // id of what was created

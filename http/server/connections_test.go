@@ -90,27 +90,27 @@ func TestConnectionsMakeRoom(t *testing.T) {
 // TestBodiesAreBounded: in all, and for each holder to half; what was taken is given back.
 func TestBodiesAreBounded(t *testing.T) {
 	t.Parallel()
-	w := newWeights(100)
-	a := &load{of: w, holders: [2]string{"a", "x"}}
-	other := &load{of: w, holders: [2]string{"b", "x"}}
-	far := &load{of: w, holders: [2]string{"c", "y"}}
-	late := &load{of: w, holders: [2]string{"d", "z"}}
+	w := newBudget(100, 0)
+	a := &held{of: w, who: []string{"a", "x"}}
+	other := &held{of: w, who: []string{"b", "x"}}
+	far := &held{of: w, who: []string{"c", "y"}}
+	late := &held{of: w, who: []string{"d", "z"}}
 	for _, c := range []struct {
-		l    *load
+		l    *held
 		n    int64
 		want bool
 	}{
 		{a, 30, true}, {a, 21, false}, {other, 21, false}, {other, 20, true}, {far, 50, true}, {late, 1, false},
 	} {
 		if got := c.l.grow(c.n); got != c.want {
-			t.Errorf("%v takes %d of 100 with %d taken: %v", c.l.holders, c.n, w.taken, got)
+			t.Errorf("%v takes %d of 100 with %d taken: %v", c.l.who, c.n, w.sum, got)
 		}
 	}
-	for _, l := range []*load{a, other, far, late, nil} {
+	for _, l := range []*held{a, other, far, late, nil} {
 		l.release()
 		l.release()
 	}
-	if w.sum() != 0 || len(w.by) != 0 {
-		t.Errorf("%d is left, of %v", w.sum(), w.by)
+	if w.sum != 0 || len(w.by) != 0 {
+		t.Errorf("%d is left, of %v", w.sum, w.by)
 	}
 }

@@ -51,12 +51,12 @@ func newMetrics(r prometheus.Registerer, s *Server) (*metrics, error) {
 	}, func() float64 { return float64(s.accept.failed.Load()) })}
 	all = append(all, s.lobby.crowded, s.accept.connections.dropped, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "dash_http_body_bytes", Help: "Memory taken by bodies that arrive or are worked on.",
-	}, func() float64 { return float64(s.bodies.sum()) }))
+	}, s.bodies.taken))
 	all = append(all, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "dash_http_page_bytes", Help: "What lists and long tasks hold in memory until they are sent, or are going to be read into, in bytes.",
-	}, s.budget.now), prometheus.NewCounterFunc(prometheus.CounterOpts{
+	}, s.answers.taken), prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "dash_http_pages_refused_total", Help: "Lists and long tasks refused with 503 because others held the memory for them.",
-	}, s.budget.refusals))
+	}, s.answers.refusals))
 	all = append(all, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "dash_http_remembered_bytes", Help: "What the answers take that are kept for a repetition of their Idempotency-Key.",
 	}, func() float64 { n, _ := s.replies.state(); return float64(n) }), prometheus.NewCounterFunc(prometheus.CounterOpts{

@@ -143,12 +143,12 @@ type Server struct {
 	events  *events.Server
 	replies *replies
 	audit   *auditor
-	budget  *budget
+	answers *budget
 	refused refusals
 
 	requests, waits, streams *quota
 	lobby                    *lobby
-	bodies                   *weights
+	bodies                   *budget
 	bodyWeight               int64 // of a body before anything of it has arrived
 	drains                   chan struct{}
 
@@ -186,9 +186,9 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	s := &Server{
 		accept: &accepting{logger: deps.Logger}, refused: refusals{bound: maxRefusals}, given: deps.Listener, cfg: cfg, cmd: deps.Commands, auth: deps.Auth, limits: deps.Limits, logger: deps.Logger, gather: deps.Gatherer, doc: doc,
 		requests: newQuota(cfg.MaxRequests), waits: newQuota(cfg.MaxWaits), streams: newQuota(cfg.MaxStreams),
-		bodies: newWeights(maxBodyBytes), bodyWeight: maxBodyBytes / int64(min(2_048, cfg.MaxConnections/8+1)),
+		bodies: newBudget(maxBodyBytes, 0), bodyWeight: maxBodyBytes / int64(min(2_048, cfg.MaxConnections/8+1)),
 		lobby: newLobby(cfg.MaxGuests), drains: make(chan struct{}, maxDrains), idPrefix: randomPrefix(),
-		replies: newReplies(cfg.MaxRemembered, cfg.RememberFor), budget: newBudget(cfg.MaxPageBytes, cfg.QueueTimeout), fatal: make(chan error, 1),
+		replies: newReplies(cfg.MaxRemembered, cfg.RememberFor), answers: newBudget(cfg.MaxPageBytes, cfg.QueueTimeout), fatal: make(chan error, 1),
 	}
 	s.accept.connections = newConnections(cfg.MaxConnections, s.trusts)
 	s.ctx, s.cancel = context.WithCancel(context.Background()) // ends with Stop; requests have their own
