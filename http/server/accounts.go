@@ -65,7 +65,7 @@ func (s *Server) createKey(c *call) error {
 		shown := text.Reveal()
 		v.Key = &shown
 	} else { // it was made before, and its answer was forgotten
-		c.w.Header().Set("Idempotent-Replayed", "true")
+		c.repeated()
 	}
 	return c.created(http.StatusCreated, prefix+"/keys/"+k.ID, v)
 }

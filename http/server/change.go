@@ -36,8 +36,13 @@ func (ch *Change) Row(target string, before, after map[string]any) AuditRow {
 	return ch.row()
 }
 
-// Keep says that the row is in the log.
-func (ch *Change) Keep() { ch.kept.Store(true) }
+// Keep says that the row is in the log, or that nothing was changed. On nil it
+// does nothing.
+func (ch *Change) Keep() {
+	if ch != nil {
+		ch.kept.Store(true)
+	}
+}
 
 func (ch *Change) row() AuditRow {
 	c := ch.c

@@ -265,20 +265,19 @@ const staleHeader = "Dash-Stale"
 // fresh marks what is read while the store does not confirm credentials. A
 // change waits a moment for that, and is refused.
 func (c *call) fresh(token string) error {
-	read := c.r.Method == http.MethodGet || c.r.Method == http.MethodHead
+	if c.principal.Stale.IsZero() {
+		return nil
+	}
+	if c.r.Method == http.MethodGet || c.r.Method == http.MethodHead {
+		c.w.Header()[staleHeader] = []string{strconv.Itoa(seconds(time.Since(c.principal.Stale)))}
+		return nil
+	}
 	late := time.NewTimer(c.s.cfg.QueueTimeout)
 	defer late.Stop()
-	for !c.principal.Stale.IsZero() {
-		if read {
-			c.w.Header()[staleHeader] = []string{strconv.Itoa(seconds(time.Since(c.principal.Stale)))}
-			return nil
-		}
-		changed := c.s.auth.Changed()
-		if err := c.prove(token); err != nil {
+	for {
+		changed := c.s.auth.Changed() // before the look: what changes after it is seen
+		if err := c.prove(token); err != nil || c.principal.Stale.IsZero() {
 			return err
-		}
-		if c.principal.Stale.IsZero() {
-			break
 		}
 		select {
 		case <-changed:
@@ -291,7 +290,6 @@ func (c *call) fresh(token string) error {
 			}
 		}
 	}
-	return nil
 }
 
 // provenFor is how long a caller may be on its way to its handler, in a queue or

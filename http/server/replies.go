@@ -85,15 +85,19 @@ func (r *replies) begin(tenant, name string, hash [sha256.Size]byte, now time.Ti
 		r.known[mine.key()] = mine
 		return mine, nil, nil
 	case e.hash != hash:
-		return nil, nil, &messages.Error{
-			Code: messages.CodeKeyReused, Message: "this Idempotency-Key was used for another request", NextStep: next.UseNewKey,
-		}
+		return nil, nil, keyReused()
 	case !e.done:
 		return nil, nil, &messages.Error{
 			Code: codeInFlight, Message: "a request with this Idempotency-Key is under way", NextStep: next.RepeatLater, RetryAfter: time.Second,
 		}
 	}
 	return nil, e, nil
+}
+
+func keyReused() error {
+	return &messages.Error{
+		Code: messages.CodeKeyReused, Message: "this Idempotency-Key was used for another request", NextStep: next.UseNewKey,
+	}
 }
 
 // end keeps the answer, or with keep false lets the key be used again.
@@ -218,7 +222,7 @@ func (c *call) answerAgain(e *reply) error {
 	for k, v := range e.header {
 		c.w.Header()[k] = v
 	}
-	c.w.Header().Set("Idempotent-Replayed", "true")
+	c.repeated()
 	switch {
 	case e.body != nil:
 		c.bytes(e.status, e.header.Get("Content-Type"), e.body)
@@ -232,6 +236,13 @@ func (c *call) answerAgain(e *reply) error {
 		return c.again(c)
 	}
 	return nil
+}
+
+// repeated says that what was asked for was done before, by a request with the
+// same Idempotency-Key: this one changes nothing.
+func (c *call) repeated() {
+	c.w.Header().Set("Idempotent-Replayed", "true")
+	c.change.Keep()
 }
 
 // noContent answers without a body.

@@ -33,7 +33,7 @@ func TestAnswersOfAnotherTenantAreNotPushedOut(t *testing.T) {
 	}
 }
 
-func metric(t *testing.T, text, name string) (v float64) {
+func metric(t testing.TB, text, name string) (v float64) {
 	t.Helper()
 	_, line, ok := strings.Cut(text, "\n"+name+" ")
 	if _, err := fmt.Sscan(line, &v); !ok || err != nil {
@@ -66,6 +66,31 @@ func TestARepeatedWishMakesOneKey(t *testing.T) {
 	}
 	if len(made) != 2 {
 		t.Errorf("made %v", made)
+	}
+	told := map[string]int{}
+	for _, r := range n.Audit() {
+		if r.Actor == "key:admin" {
+			told[r.Action]++
+		}
+	}
+	if told["createKey"] != 1 || told["createSession"] != 1 {
+		t.Errorf("rows of the audit log: %v, want one for each that was made", told)
+	}
+}
+
+// TestAnotherWishUnderOneKeyIsRefused, also when the answer to the first was
+// forgotten.
+func TestAnotherWishUnderOneKeyIsRefused(t *testing.T) {
+	t.Parallel()
+	n := start(t, server.Config{MaxRemembered: 1}) // forgets at once
+	for i, body := range []string{`{"labels":{"of":"a"}}`, `{"labels":{"of":"b"}}`, `{"pool":"batch"}`, `{}`} {
+		want := 422
+		if i == 0 {
+			want = 201
+		}
+		if resp, b := n.call("POST", "/api/v1/sessions", admin, body, "Idempotency-Key", "once"); resp.StatusCode != want {
+			t.Errorf("%s: %d %s, want %d", body, resp.StatusCode, b, want)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"maps"
 	"net/http"
 
 	"github.com/dash-fleet/dash/http/api"
@@ -30,8 +31,11 @@ func (s *Server) createSession(c *call) error {
 	}
 	made, err := s.cmd.Sessions.Create(c.ctx(), wanted)
 	if b.Id == nil && messages.CodeOf(err) == messages.CodeConflict { // of the same Idempotency-Key, whose answer was forgotten
-		c.w.Header().Set("Idempotent-Replayed", "true")
+		c.repeated()
 		made, err = s.cmd.Sessions.Session(c.ctx(), tenant, wanted.ID)
+		if err == nil && (made.Pool != wanted.Pool || !maps.Equal(made.Labels, wanted.Labels)) {
+			err = keyReused()
+		}
 	}
 	if err != nil {
 		return err

@@ -48,7 +48,7 @@ func (s *Server) submit(c *call, req SubmitRequest) error {
 		return err
 	}
 	if done.Replayed {
-		c.w.Header()["Idempotent-Replayed"] = []string{"true"}
+		c.repeated()
 	}
 	return c.created(http.StatusAccepted, taskPath(done.Task.ID), viewTask(done.Task, true))
 }

@@ -121,8 +121,12 @@ func (c accountCommands) Key(ctx context.Context, tenant, id string) (server.Key
 // RevokeKey implements server.Accounts.
 func (c accountCommands) RevokeKey(ctx context.Context, tenant, id string, keep bool) (server.Key, error) {
 	k, err := c.Key(ctx, tenant, id)
-	if err != nil || !k.Active {
+	if err != nil {
 		return k, err
+	}
+	if !k.Active {
+		server.ChangeOf(ctx).Keep()
+		return k, nil
 	}
 	after := k
 	after.Active = false
