@@ -45,11 +45,14 @@ const (
 )
 
 type tokens struct {
-	mu      sync.Mutex
-	by      map[string]*auth.Principal
-	ended   sync.Map    // of those that were revoked
-	cut     atomic.Bool // nothing confirms them
-	changed auth.Signal
+	mu    sync.Mutex
+	by    map[string]*auth.Principal
+	ended sync.Map    // of those that were revoked
+	cut   atomic.Bool // nothing confirms them
+	// unconfirmed gets a value for each look at a token that nothing confirms;
+	// nil: nobody counts.
+	unconfirmed chan struct{}
+	changed     auth.Signal
 }
 
 func (t *tokens) Changed() <-chan struct{} { return t.changed.Next() }
@@ -80,6 +83,9 @@ func (t *tokens) Authenticate(_ context.Context, token string) (*auth.Principal,
 	if t.cut.Load() {
 		stale := *p
 		stale.Stale = time.Now().Add(-3 * time.Second)
+		if t.unconfirmed != nil {
+			t.unconfirmed <- struct{}{}
+		}
 		return &stale, nil
 	}
 	return p, nil

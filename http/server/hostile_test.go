@@ -190,8 +190,11 @@ func TestANodeThatIsCutOffOnlyReads(t *testing.T) {
 		}
 	}
 	cut := n.auth.Changed()
+	n.auth.unconfirmed = make(chan struct{}, 8)
 	go func() {
-		time.Sleep(20 * time.Millisecond)
+		for range 2 { // it was asked, and again before it waits
+			<-n.auth.unconfirmed
+		}
 		n.auth.cut.Store(false)
 		n.auth.changed.Ring()
 	}()

@@ -43,14 +43,28 @@ func answer(t testing.TB, conn net.Conn) *http.Response {
 	return resp
 }
 
+// awaitBodies waits until so many bodies are on their way, of as many as there is
+// room for.
+func (n *node) awaitBodies(many, room int) {
+	n.t.Helper()
+	held := 0.0
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
+		_, metrics := n.call("GET", "/metrics", admin, "")
+		if held = metric(n.t, metrics, "dash_http_body_bytes"); held >= float64(many*((64<<20)/room)) {
+			return
+		}
+	}
+	n.t.Fatalf("bodies hold %.0f bytes, want those of %d", held, many)
+}
+
 // TestSlowBodiesTakeNobodysPlace: a request has its body before it has a place.
 func TestSlowBodiesTakeNobodysPlace(t *testing.T) {
 	t.Parallel()
-	n := start(t, server.Config{MaxRequests: 2, QueueTimeout: 50 * time.Millisecond})
+	n := start(t, server.Config{MaxRequests: 2, QueueTimeout: 50 * time.Millisecond, MaxConnections: 8 * 99})
 	for range 20 {
 		n.raw(slowBody(admin))
 	}
-	time.Sleep(50 * time.Millisecond) // they are on their way
+	n.awaitBodies(20, 100)
 	for range 5 {
 		if resp, body := n.call("GET", "/api/v1/pools", admin, ""); resp.StatusCode != 200 {
 			t.Fatalf("beside 20 slow bodies: %d %s", resp.StatusCode, body)
@@ -82,7 +96,6 @@ func TestIdleConnectionsKeepNobodyOut(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatalf("with all connections at work: %d, close %v", resp.StatusCode, resp.Close)
 		}
-		time.Sleep(5 * time.Millisecond)
 	}
 	for range 3 {
 		if resp := answer(t, n.raw("GET /health HTTP/1.1\r\nHost: x\r\n\r\n")); resp.StatusCode != 200 {
@@ -101,7 +114,7 @@ func TestBodiesOfOneKeyLeaveRoom(t *testing.T) {
 	for i := range 8 {
 		n.raw(from(fmt.Sprintf("192.0.2.%d", i+1), slowBody(admin)))
 	}
-	time.Sleep(100 * time.Millisecond)
+	n.awaitBodies(4, 9)
 	if resp := answer(t, n.raw(from("192.0.2.99", slowBody(admin)))); resp.StatusCode != 503 {
 		t.Errorf("a ninth slow body of a key: %d, want 503", resp.StatusCode)
 	}
