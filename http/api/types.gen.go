@@ -562,7 +562,7 @@ type CreateGateway struct {
 	// Labels names match `^[A-Za-z0-9._/-]{1,63}$`
 	Labels *Labels `json:"labels,omitempty"`
 
-	// Managed a gateway process that Dash starts and keeps alive
+	// Managed a gateway process that Dash starts and keeps alive. command, state_dir, config and env need the permission admin over all tenants
 	Managed        *CreateManaged `json:"managed,omitempty"`
 	MaxConcurrency *int           `json:"max_concurrency,omitempty"`
 
@@ -602,21 +602,21 @@ type CreateKey struct {
 	Tenant *Id `json:"tenant,omitempty"`
 }
 
-// CreateManaged a gateway process that Dash starts and keeps alive
+// CreateManaged a gateway process that Dash starts and keeps alive. command, state_dir, config and env need the permission admin over all tenants
 type CreateManaged struct {
-	// Command absolute program and arguments; the node's default command unless given
+	// Command absolute program and arguments, as a whole the node's own or one of its --managed-commands; the node's own unless given
 	Command *[]string `json:"command,omitempty"`
 
 	// Config merged over the configuration that Dash writes; never given out again
 	Config *map[string]interface{} `json:"config,omitempty"`
 
-	// Env values are never given out again
+	// Env credentials and addresses of providers, and no other variable: *_API_KEY, *_TOKEN, *_BASE_URL (but none that begins with OPENCLAW_ or DASH_), AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_DEFAULT_REGION, GOOGLE_CLOUD_PROJECT, GOOGLE_CLOUD_LOCATION, HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY (also in small letters), UV_THREADPOOL_SIZE, DASH_SIM_*. Values are never given out again
 	Env *map[string]string `json:"env,omitempty"`
 
 	// Port chosen by Dash unless given
 	Port *int `json:"port,omitempty"`
 
-	// StateDir absolute; a folder of its own unless given
+	// StateDir absolute and in its shortest form, neither in Dash's own folders nor above them; a folder of its own unless given
 	StateDir *string `json:"state_dir,omitempty"`
 }
 
@@ -1418,13 +1418,13 @@ type UpdateGateway struct {
 
 // UpdateManaged of a gateway that Dash starts; needs the permission admin over all tenants. Its process takes a new config while it runs, as far as OpenClaw can; for the rest, and for command and env, Dash restarts it when its runs have ended. One that it refuses leaves it at work with the one before, degraded, with the reason
 type UpdateManaged struct {
-	// Command absolute program and arguments
+	// Command as when the gateway is made
 	Command *[]string `json:"command,omitempty"`
 
 	// Config in place of the one given before; merged over the configuration that Dash writes; never given out again
 	Config *map[string]interface{} `json:"config,omitempty"`
 
-	// Env in place of the one given before; values are never given out again
+	// Env in place of the one given before; the same names as when the gateway is made; values are never given out again
 	Env *map[string]string `json:"env,omitempty"`
 }
 

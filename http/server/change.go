@@ -3,8 +3,11 @@ package server
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
+	"fmt"
 	"reflect"
+	"strings"
 	"sync/atomic"
 
 	"github.com/dash-fleet/dash/messages"
@@ -52,20 +55,25 @@ func (ch *Change) row() AuditRow {
 	}
 }
 
-// differing are the entries of a that b does not have. A value that is too long
-// to be kept is null.
+// differing are the entries of a that b does not have.
 func differing(a, b map[string]any) map[string]any {
 	out := map[string]any{}
 	for k, v := range a {
 		if other, there := b[k]; there && reflect.DeepEqual(v, other) {
 			continue
 		}
-		if !short(v) {
-			v = nil
-		}
-		out[k] = v
+		out[k] = shortened(v)
 	}
 	return out
+}
+
+// shortened is what is kept of a value: all of it, or its beginning and a digest.
+func shortened(v any) any {
+	b, err := json.Marshal(v)
+	if err != nil || len(b) <= maxAuditText {
+		return v
+	}
+	return map[string]any{"begins": strings.ToValidUTF8(string(b[:maxAuditText]), ""), "sha256": fmt.Sprintf("%x", sha256.Sum256(b))}
 }
 
 // audited makes the success of a handler go into the audit log.

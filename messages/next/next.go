@@ -76,7 +76,9 @@ const (
 const (
 	RemoveArgument          = "remove it; Dash sets port, address and token in the configuration file"
 	CorrectEnv              = "correct the gateway's env"
-	RemoveFromEnv           = "remove it from the gateway's env"
+	LeaveVariableOut        = "leave it out; whoever runs the node can set it in a command of --managed-commands, by way of /usr/bin/env"
+	PermitCommand           = "leave the command out for the node's own; or whoever runs the node adds the whole command to --managed-commands and restarts the node"
+	FolderApart             = "give a folder apart from Dash's own, or none: then Dash makes one"
 	InstallOpenClaw         = "install openclaw, or give its full path with --openclaw-command"
 	InstallOrCorrectCommand = "install it, or correct the command"
 	FullPathOpenClaw        = "give the full path with --openclaw-command"
@@ -318,6 +320,7 @@ const (
 	GiveSessionIdle      = "give at least 1m, or 0 to close no session by itself"
 	UseLogLevel          = "use debug, info, warn or error"
 	GiveProgramPath      = "give the full path of the program, for example /usr/bin/openclaw, or set --openclaw-probe-names"
+	GiveWholeCommands    = "give whole commands with full paths, for example '/usr/bin/openclaw gateway run; /opt/openclaw/bin/openclaw gateway run'"
 	AskForLess           = "ask for no more than this key has, or use a stronger one"
 	UseLastingKey        = "use a key without an end"
 	GiveNetworks         = "give networks such as 10.1.0.0/16 or fd00::/8, with blanks between them"

@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -117,8 +116,6 @@ func withHeapFlags(argv []string) []string {
 // sees: Dash's holds database URLs and keys.
 var inherited = []string{"LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "USER", "LOGNAME", "SHELL", "SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS"}
 
-var envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
-
 // environment returns the daemon's environment without its launch id, sorted.
 func (l *Launcher) environment(dir folder, program string, own map[string]string) ([]string, error) {
 	env := map[string]string{
@@ -142,13 +139,9 @@ func (l *Launcher) environment(dir folder, program string, own map[string]string
 		// the gateway alive.
 		"OPENCLAW_NO_RESPAWN": "1", "OPENCLAW_PACKAGED_COMPILE_CACHE_RESPAWNED": "1",
 	}
-	for name, v := range own {
-		_, taken := fixed[name]
-		if taken || name == envLaunchID || strings.HasPrefix(name, "OPENCLAW_GATEWAY_") {
-			return nil, permanent(next.RemoveFromEnv, "the environment variable %s is set by Dash", name)
-		}
-		if !envName.MatchString(name) || strings.IndexByte(v, 0) >= 0 {
-			return nil, permanent(next.CorrectEnv, "%q is not an environment variable that can be set", name)
+	for name, v := range own { // the names were permitted, and fixed is none of them
+		if strings.IndexByte(v, 0) >= 0 {
+			return nil, permanent(next.CorrectEnv, "the value of the variable %s holds a zero byte", name)
 		}
 	}
 	maps.Copy(env, own)

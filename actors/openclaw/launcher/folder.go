@@ -30,10 +30,10 @@ func (f folder) lock() string      { return filepath.Join(f.base, "lock") }
 // not a folder name: a leading dot is written %2E, and ids hold no "%".
 func (l *Launcher) folderOf(id, own string) (folder, error) {
 	if own != "" {
-		if !filepath.IsAbs(own) {
-			return folder{}, permanent(next.FullPath, "the state folder %q is not an absolute path", own)
+		if r := l.folderRefused(own); r != nil {
+			return folder{}, r.err()
 		}
-		return folder{filepath.Clean(own)}, nil
+		return folder{own}, nil
 	}
 	if rest, ok := strings.CutPrefix(id, "."); ok {
 		id = "%2E" + rest

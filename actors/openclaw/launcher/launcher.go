@@ -25,6 +25,10 @@ type Config struct {
 	// Command starts a gateway that names no command of its own: an absolute
 	// program and all of its arguments. openclaw given alone gets "gateway run".
 	Command []string
+	// Commands are those that a gateway may name in place of Command, each whole.
+	Commands [][]string
+	// Reserved are paths besides Dir that no gateway's folder may be in or above.
+	Reserved []string
 	// ProbeNames looks for openclaws, openclaw and openclawd on PATH when there
 	// is no command. What was found is logged with its absolute path.
 	ProbeNames bool

@@ -38,7 +38,9 @@ func setup(t *testing.T, change func(*Config)) *bundle {
 // again returns another launcher over dir, as the next Dash process has one.
 func again(t *testing.T, dir string, change func(*Config)) *Launcher {
 	t.Helper()
-	cfg := Config{Dir: dir, Command: command(argStandIn), BootSlots: 2, StartupTimeout: 20 * time.Second}
+	cfg := Config{Dir: dir, Command: command(argStandIn), BootSlots: 2, StartupTimeout: 20 * time.Second, Commands: [][]string{
+		command(argWrapper), {"/nonexistent"}, {"openclaw"}, command(argStandIn, "--token=abc"),
+	}}
 	if change != nil {
 		change(&cfg)
 	}
@@ -235,7 +237,7 @@ func TestStartErrors(t *testing.T) {
 		{name: "never ready", managed: with(behaviour{ReadyMillis: -1, Leak: true}), code: -1, want: "503 (startup)",
 			change: func(c *Config) { c.StartupTimeout = 5 * time.Second }},
 		{name: "unknown key", managed: messages.Managed{Config: map[string]any{"unknownKey": 1}}, permanent: true, code: 78, want: "exit code 78"},
-		{name: "missing program", managed: messages.Managed{Command: []string{"/nonexistent/openclaw"}}, permanent: true, code: -1, want: "cannot be started"},
+		{name: "missing program", managed: messages.Managed{Command: []string{"/nonexistent"}}, permanent: true, code: -1, want: "cannot be started"},
 		{name: "relative program", managed: messages.Managed{Command: []string{"openclaw"}}, permanent: true, code: -1, want: "absolute"},
 		{name: "no command", change: func(c *Config) { c.Command = nil }, permanent: true, code: -1, want: "no command"},
 		{name: "port in config", managed: messages.Managed{Config: map[string]any{"gateway": map[string]any{"port": 1}}}, permanent: true, code: -1, want: "gateway.port"},
@@ -245,6 +247,8 @@ func TestStartErrors(t *testing.T) {
 		{name: "token argument", managed: messages.Managed{Command: command(argStandIn, "--token=abc")}, permanent: true, code: -1, want: "--token"},
 		{name: "reserved variable", managed: messages.Managed{Env: map[string]string{"HOME": "/"}}, permanent: true, code: -1, want: "HOME"},
 		{name: "bad variable", managed: messages.Managed{Env: map[string]string{"A=B": "/"}}, permanent: true, code: -1, want: "A=B"},
+		{name: "zero byte", managed: messages.Managed{Env: map[string]string{"OPENAI_API_KEY": "a\x00b"}}, permanent: true, code: -1, want: "zero byte"},
+		{name: "command that is not permitted", managed: messages.Managed{Command: command(argStandIn, "--more")}, permanent: true, code: -1, want: "--managed-commands"},
 		{name: "relative folder", managed: messages.Managed{StateDir: "x"}, permanent: true, code: -1, want: "absolute"},
 	}
 	for _, tt := range tests {

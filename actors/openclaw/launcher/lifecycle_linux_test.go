@@ -422,7 +422,9 @@ func TestForget(t *testing.T) {
 func TestForgetInAChosenFolder(t *testing.T) {
 	t.Parallel()
 	l := setup(t, nil)
-	own := filepath.Join(l.dir, "gateways", "chosen", "folder") // where the clean-up of processes looks
+	apart := t.TempDir()
+	t.Cleanup(func() { killAll(t, apart) })
+	own := filepath.Join(apart, "gateways", "chosen", "folder") // where the clean-up of processes looks
 	spec := Spec{ID: "gw", Managed: messages.Managed{StateDir: filepath.Dir(own)}}
 	if err := os.MkdirAll(own, 0o700); err != nil {
 		t.Fatal(err)
@@ -523,7 +525,7 @@ func TestOutputIsKeptAndBounded(t *testing.T) {
 func TestFolderOthersCanWriteTo(t *testing.T) {
 	t.Parallel()
 	l := setup(t, nil)
-	own := filepath.Join(l.dir, "open")
+	own := filepath.Join(t.TempDir(), "open")
 	if err := os.Mkdir(own, 0o700); err != nil {
 		t.Fatal(err)
 	}

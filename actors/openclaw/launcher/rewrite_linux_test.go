@@ -116,9 +116,9 @@ func TestRewritesInARowAreSeen(t *testing.T) {
 func TestRewriteOfWhatOnlyAStartBrings(t *testing.T) {
 	t.Parallel()
 	l := setup(t, nil)
-	spec := Spec{ID: "gw", Managed: messages.Managed{Env: map[string]string{"A": "1"}}}
+	spec := Spec{ID: "gw", Managed: messages.Managed{Env: map[string]string{"A_TOKEN": "1"}}}
 	mustEnsure(t, l.Launcher, spec)
-	spec.Managed.Env = map[string]string{"A": "2"}
+	spec.Managed.Env = map[string]string{"A_TOKEN": "2"}
 	mustRewrite(t, l.Launcher, spec.configured(map[string]any{"hooks": nil}), NeedsStart)
 	spec.Managed.Command = []string{"/nonexistent"}
 	if _, err := l.Rewrite(t.Context(), spec); err == nil {
@@ -148,6 +148,6 @@ func TestRewriteAfterAnUpgrade(t *testing.T) {
 	if got := mustEnsure(t, next, spec); got.PID != ep.PID || got.Stale {
 		t.Errorf("got %+v, want pid %d adopted and left as it is", got, ep.PID)
 	}
-	spec.Managed.Env = map[string]string{"A": "1"}
+	spec.Managed.Env = map[string]string{"A_TOKEN": "1"}
 	mustRewrite(t, next, spec, NeedsStart)
 }

@@ -35,6 +35,9 @@ type plan struct {
 
 // prepare checks spec. Its errors are permanent.
 func (l *Launcher) prepare(dir folder, spec Spec) (*plan, error) {
+	if refused := l.Refusals(spec.Managed); len(refused) > 0 {
+		return nil, refused[0].err()
+	}
 	argv, err := l.commandFor(spec.Managed.Command)
 	if err != nil {
 		return nil, err

@@ -228,6 +228,7 @@ func (a *App) prepareData() error {
 func (a *App) startFleet(ctx context.Context) error {
 	launch, err := launcher.New(launcher.Config{
 		Dir: a.cfg.Data, Command: a.cfg.OpenClawCommand, ProbeNames: a.cfg.OpenClawProbeNames,
+		Commands: a.cfg.ManagedCommands, Reserved: a.ownPaths(),
 		StartupTimeout: a.cfg.OpenClawStartupTimeout, ProbeInterval: a.cfg.OpenClawProbeInterval,
 		RetryWindow: a.cfg.OpenClawRetryWindow, Logger: a.logger, Registerer: a.deps.Registry,
 	})
@@ -248,6 +249,19 @@ func (a *App) startFleet(ctx context.Context) error {
 	}
 	a.watchStrays()
 	return nil
+}
+
+// ownPaths are the files and folders that no gateway's process is to write to.
+func (a *App) ownPaths() (paths []string) {
+	for _, path := range []string{a.cfg.KeyFile(), a.cfg.SecretKeyPath(), a.cfg.TLSCert, a.cfg.TLSKey, a.cfg.BackupDir} {
+		if path == "" {
+			continue
+		}
+		if abs, err := filepath.Abs(path); err == nil {
+			paths = append(paths, abs)
+		}
+	}
+	return paths
 }
 
 func (a *App) serverConfig() server.Config {

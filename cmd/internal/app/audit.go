@@ -2,6 +2,9 @@ package app
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
 
@@ -32,12 +35,22 @@ func recordedGateway(g messages.Gateway) map[string]any {
 		"tenant": g.Tenant, "pool": g.Pool, "node": g.Node, "region": g.Region, "url": g.URL, "token": !g.Token.Empty(), "max_concurrency": g.MaxConcurrency,
 		"weight": g.Weight, "capabilities": g.Capabilities, "labels": g.Labels, "drained": g.Drained,
 	}
-	if m := g.Managed; m != nil {
-		fields["managed"] = map[string]any{
-			"command": m.Command, "state_dir": m.StateDir, "env": slices.Sorted(maps.Keys(m.Env)), "config": slices.Sorted(maps.Keys(m.Config)),
-		}
+	if m := g.Managed; m != nil { // each on its own, so that a long one hides no other
+		maps.Copy(fields, map[string]any{
+			"managed_command": m.Command, "managed_port": m.Port, "managed_state_dir": m.StateDir,
+			"managed_env": slices.Sorted(maps.Keys(m.Env)), "managed_config_sha256": digest(m.Config),
+		})
 	}
 	return fields
+}
+
+// digest tells one configuration from another; empty for none.
+func digest(config map[string]any) string {
+	raw, err := json.Marshal(config)
+	if err != nil || len(config) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%x", sha256.Sum256(raw))
 }
 
 func recordedPool(p messages.Pool) map[string]any {

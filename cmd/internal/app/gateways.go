@@ -37,6 +37,9 @@ func (c gatewayCommands) Create(ctx context.Context, g messages.Gateway) (server
 			NextStep: next.AutoStartOrRegister,
 		}
 	}
+	if err := c.permitted(g.Managed); err != nil {
+		return server.Gateway{}, err
+	}
 	if g.MaxConcurrency == 0 {
 		g.MaxConcurrency = defaultConcurrency
 	}
@@ -58,6 +61,30 @@ func (c gatewayCommands) Create(ctx context.Context, g messages.Gateway) (server
 	}
 	return c.shown(ctx, g), nil
 }
+
+// permitted refuses what this node does not run, whoever asks for it. Its home
+// decides again when it starts the process.
+func (c gatewayCommands) permitted(m *messages.Managed) error {
+	if m == nil {
+		return nil
+	}
+	refused := c.app.fleet.launcher.Refusals(*m)
+	if len(refused) == 0 {
+		return nil
+	}
+	e := &messages.Error{Code: messages.CodeInvalid, Message: refused[0].Reason, NextStep: refused[0].NextStep}
+	for _, r := range refused {
+		pointer := "/managed"
+		for _, name := range r.Field {
+			pointer += "/" + escaped.Replace(name)
+		}
+		e.Fields = append(e.Fields, messages.FieldError{Pointer: pointer, Detail: r.Reason})
+	}
+	return e
+}
+
+// escaped is a name in a JSON pointer.
+var escaped = strings.NewReplacer("~", "~0", "/", "~1")
 
 // settleAt gives a new gateway the home that was asked for, which has to live:
 // a name with a slip of the pen would never be anybody's.
@@ -221,6 +248,9 @@ func (c gatewayCommands) Update(ctx context.Context, tenant, id string, ch serve
 		set(&managed.Config, m.Config)
 		set(&managed.Env, m.Env)
 		g.Managed = &managed
+		if err := c.permitted(g.Managed); err != nil {
+			return server.Gateway{}, err
+		}
 	}
 	set(&g.URL, ch.URL)
 	if !was && g.HomeBound() { // a loopback address is meant as this node sees it

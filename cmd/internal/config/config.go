@@ -97,6 +97,9 @@ type Config struct {
 	// OpenClawCommand is the program and its arguments for managed gateways
 	// that name none; the program is an absolute path.
 	OpenClawCommand []string `key:"openclaw-command" help:"program (absolute path) and arguments that start a managed gateway"`
+	// ManagedCommands are what a gateway may name as its command besides
+	// OpenClawCommand, each whole: a gateway's command runs as the node's user.
+	ManagedCommands Commands `key:"managed-commands" help:"whole commands that a managed gateway may name in place of the node's own, with ; between them; repeatable. None: it may name no other"`
 	// OpenClawStartupTimeout is how long a gateway may take from its start to
 	// answering. Boots measured on two busy cores took up to 90 s.
 	OpenClawStartupTimeout time.Duration `key:"openclaw-startup-timeout" help:"how long a managed gateway may take to become ready"`

@@ -83,13 +83,16 @@ func TestEveryTypeFromEverySource(t *testing.T) {
 	want.Dev, want.Data, want.Node, want.SimGateways = true, "/d", "n", 7
 	want.OpenClawProbeInterval = 90 * time.Second
 	want.OpenClawCommand = []string{"/opt/open claw", "gateway", "run"}
+	want.ManagedCommands = config.Commands{{"/opt/open claw", "gateway", "run"}, {"/bin/b", "x;y", "it's", ""}}
 	sources := map[string]config.Sources{
 		"flags": {Flags: flags(t, "--dev", "--data=/d", "--node=n", "--sim-gateways=7", "--metrics-public=false",
-			"--openclaw-probe-interval=1m30s", `--openclaw-command='/opt/open claw' gateway run`)},
+			"--openclaw-probe-interval=1m30s", `--openclaw-command='/opt/open claw' gateway run`,
+			`--managed-commands='/opt/open claw' gateway run`, `--managed-commands=/bin/b x\;y "it's" ''`)},
 		"environment": {Environ: []string{"DASH_DEV=true", "DASH_DATA=/d", "DASH_NODE=n", "DASH_SIM_GATEWAYS=7", "DASH_METRICS_PUBLIC=false",
-			"DASH_OPENCLAW_PROBE_INTERVAL=90", `DASH_OPENCLAW_COMMAND="/opt/open claw" gateway run`}},
+			"DASH_OPENCLAW_PROBE_INTERVAL=90", `DASH_OPENCLAW_COMMAND="/opt/open claw" gateway run`,
+			`DASH_MANAGED_COMMANDS='/opt/open claw' gateway run; /bin/b 'x;y' "it's" '';`}},
 		"file": {Flags: flags(t, "--config", writeFile(t, "dev: true\ndata: /d\nnode: n\nsim_gateways: 7\nmetrics-public: false\n"+
-			"openclaw-probe-interval: 90\nopenclaw_command: [/opt/open claw, gateway, run]\n"))},
+			"openclaw-probe-interval: 90\nopenclaw_command: [/opt/open claw, gateway, run]\nmanaged_commands:\n- \"'/opt/open claw' gateway run\"\n- /bin/b 'x;y' \"it's\" ''\n"))},
 	}
 	for name, src := range sources {
 		t.Run(name, func(t *testing.T) {
@@ -168,6 +171,8 @@ func TestRefusals(t *testing.T) {
 		{"proxies", []string{"--trusted-proxies=10.0.0.1"}, "", nil, `trusted-proxies: "10.0.0.1" is not a network`},
 		{"sim gateways", []string{"--sim-gateways=-1"}, "", nil, "out of range"},
 		{"relative command", []string{"--openclaw-command=openclaw gateway"}, "", nil, "not an absolute path"},
+		{"relative managed command", []string{"--managed-commands=/bin/a; openclaw gateway"}, "", nil, "not an absolute path"},
+		{"open quotation in a managed command", nil, "managed-commands: [\"'/x\"]\n", nil, "inside a quotation"},
 		{"open quotation", []string{"--openclaw-command='/x"}, "", nil, "inside a quotation"},
 		{"startup timeout", []string{"--openclaw-startup-timeout=0s"}, "", nil, "out of range"},
 		{"retention", []string{"--retention=1s"}, "", nil, "too short"},

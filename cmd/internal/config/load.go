@@ -305,6 +305,8 @@ func (l *Loaded) Effective() []Effective {
 		switch v := fields.Field(s.index).Interface().(type) {
 		case []string:
 			e.Value = strings.Join(v, " ")
+		case Commands:
+			e.Value = v.String()
 		case messages.Secret:
 			if !v.Empty() {
 				e.Value = v.String()

@@ -56,6 +56,8 @@ func AddFlags(fs *pflag.FlagSet) {
 			fs.Duration(s.key, v, s.help)
 		case []string:
 			fs.String(s.key, strings.Join(v, " "), s.help)
+		case Commands:
+			fs.Var(new(Commands), s.key, s.help)
 		case messages.Secret:
 			fs.String(s.key, "", s.help) // printed, a Secret's default looks as if there were one
 		default:
@@ -97,6 +99,12 @@ func assign(field reflect.Value, raw any) error {
 			return err
 		}
 		field.Set(reflect.ValueOf(words))
+	case Commands:
+		all, err := parseCommands(raw, text, isText)
+		if err != nil {
+			return err
+		}
+		field.Set(reflect.ValueOf(all))
 	case messages.Secret, string:
 		return assignString(field, raw, text, isText)
 	default:
@@ -165,49 +173,6 @@ func parseWords(raw any, text string, isText bool) ([]string, error) {
 		default:
 			return nil, fmt.Errorf("a list of texts is expected, but it holds %T", v)
 		}
-	}
-	return words, nil
-}
-
-// SplitWords splits a command line at blanks. Single and double quotes keep
-// blanks; a backslash keeps the next character except inside single quotes.
-// Nothing is expanded, and no shell is involved.
-func SplitWords(s string) ([]string, error) {
-	var words []string
-	var word strings.Builder
-	var quote rune
-	inWord, escaped := false, false
-	for _, r := range s {
-		switch {
-		case escaped:
-			word.WriteRune(r)
-			escaped = false
-		case r == '\\' && quote != '\'':
-			escaped, inWord = true, true
-		case quote != 0:
-			if r == quote {
-				quote = 0
-			} else {
-				word.WriteRune(r)
-			}
-		case r == '\'' || r == '"':
-			quote, inWord = r, true
-		case r == ' ' || r == '\t' || r == '\n':
-			if inWord {
-				words = append(words, word.String())
-				word.Reset()
-				inWord = false
-			}
-		default:
-			word.WriteRune(r)
-			inWord = true
-		}
-	}
-	if quote != 0 || escaped {
-		return nil, fmt.Errorf("the command %q ends inside a quotation", s)
-	}
-	if inWord {
-		words = append(words, word.String())
 	}
 	return words, nil
 }

@@ -237,6 +237,11 @@ func (c Config) checkOpenClaw() *messages.Error {
 		return invalid("openclaw-command", fmt.Sprintf("openclaw-command: %q is not an absolute path, so it would depend on PATH and on the working folder", c.OpenClawCommand[0]),
 			next.GiveProgramPath)
 	}
+	for _, command := range c.ManagedCommands {
+		if !filepath.IsAbs(command[0]) {
+			return invalid("managed-commands", fmt.Sprintf("managed-commands: %q is not an absolute path, so it would depend on PATH and on the working folder", command[0]), next.GiveWholeCommands)
+		}
+	}
 	for _, d := range []struct {
 		key         string
 		value       time.Duration
