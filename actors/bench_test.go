@@ -159,7 +159,10 @@ func freeNode(tb testing.TB, gateways, slots int, ended func()) *dispatch.Client
 			tb.Fatal(err)
 		}
 	}
-	return &dispatch.Client{Send: node.Root(), Pool: pool, Store: store}
+	return &dispatch.Client{
+		Send: node.Root(), Pool: pool, Store: store,
+		Entry: func(ctx context.Context, _, id string) (*actor.PID, error) { return pool(ctx, id) },
+	}
 }
 
 // BenchmarkActorsNoStore: submit and complete through the actors alone. The

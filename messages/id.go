@@ -33,8 +33,12 @@ func IDChar(c byte) bool {
 	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == ':' || c == '-'
 }
 
-// DefaultTenant and DefaultPool own what names no tenant or pool.
+// DefaultTenant owns what names no tenant; DefaultPool is its own pool.
 const (
 	DefaultTenant = "default"
-	DefaultPool   = "default"
+	DefaultPool   = DefaultTenant
 )
+
+// OwnPool is the pool that a tenant has without making it, for what names no
+// pool. It has the tenant's name, and nobody else can have a pool of that name.
+func OwnPool(tenant string) string { return tenant }

@@ -21,6 +21,9 @@ type Client struct {
 	Send *actor.RootContext
 	// Pool returns the root actor of a pool; its error goes to the caller.
 	Pool func(ctx context.Context, id string) (*actor.PID, error)
+	// Entry is Pool for what a tenant brings: new work and sessions, and dead
+	// letters that go back. It refuses a pool that is not the tenant's.
+	Entry func(ctx context.Context, tenant, id string) (*actor.PID, error)
 	// Store finds the pool and the row of a task.
 	Store Reader
 	// InDoubt is closed while nobody knows whether the store has taken what it
@@ -62,7 +65,7 @@ func answer[T any](ctx context.Context, c *Client, ch <-chan T) (T, error) {
 // durable and in the order; existing says that an earlier request with the same
 // idempotency key made it.
 func (c *Client) Submit(ctx context.Context, pool string, m Submit) (task messages.Task, existing bool, err error) {
-	r, err := ask(ctx, c, pool, func(ch chan SubmitReply) any { m.Reply = ch; return &m })
+	r, err := bring(ctx, c, m.Task.Tenant, pool, func(ch chan SubmitReply) any { m.Reply = ch; return &m })
 	if err != nil {
 		return messages.Task{}, false, err
 	}
@@ -99,7 +102,7 @@ func (c *Client) Replay(ctx context.Context, tenant, id string) (messages.Task, 
 }
 
 func (c *Client) replay(ctx context.Context, t messages.Task) (messages.Task, error) {
-	r, err := ask(ctx, c, t.Pool, func(ch chan SubmitReply) any { return Replay{Task: t, Reply: ch} })
+	r, err := bring(ctx, c, t.Tenant, t.Pool, func(ch chan SubmitReply) any { return Replay{Task: t, Reply: ch} })
 	return r.Task, first(err, r.Err)
 }
 
@@ -124,13 +127,16 @@ func (c *Client) ReplayAll(ctx context.Context, f persistence.TaskFilter, dryRun
 			if !t.NotAfter.IsZero() && !t.NotAfter.After(now) {
 				continue // it would only expire
 			}
+			pid, err := c.Entry(ctx, t.Tenant, t.Pool)
+			if messages.CodeOf(err) == messages.CodeInvalid {
+				continue // its pool is gone, or somebody else's by now
+			}
+			if err != nil {
+				return matched, done, err
+			}
 			matched++
 			if dryRun {
 				continue
-			}
-			pid, err := c.Pool(ctx, t.Pool)
-			if err != nil {
-				return matched, done, err
 			}
 			c.Send.Send(pid, Replay{Task: t, Reply: answers})
 			sent++
@@ -164,7 +170,7 @@ func (c *Client) collect(ctx context.Context, answers <-chan SubmitReply, sent i
 
 // OpenSession creates a session in a pool, or returns it when the pool has it.
 func (c *Client) OpenSession(ctx context.Context, pool, tenant, id string, labels map[string]string) (messages.Session, bool, error) {
-	r, err := ask(ctx, c, pool, func(ch chan SessionReply) any {
+	r, err := bring(ctx, c, tenant, pool, func(ch chan SessionReply) any {
 		return OpenSession{Tenant: tenant, Session: id, Labels: labels, Reply: ch}
 	})
 	return r.Session, r.Created, first(err, r.Err)
@@ -251,9 +257,19 @@ func (c *Client) find(ctx context.Context, tenant, id string) (messages.Task, er
 
 // ask sends one command and waits for its answer.
 func ask[T any](ctx context.Context, c *Client, pool string, m func(chan T) any) (T, error) {
-	var zero T
 	pid, err := c.Pool(ctx, pool)
+	return tell(ctx, c, pid, err, m)
+}
+
+// bring is ask for what a tenant brings.
+func bring[T any](ctx context.Context, c *Client, tenant, pool string, m func(chan T) any) (T, error) {
+	pid, err := c.Entry(ctx, tenant, pool)
+	return tell(ctx, c, pid, err, m)
+}
+
+func tell[T any](ctx context.Context, c *Client, pid *actor.PID, err error, m func(chan T) any) (T, error) {
 	if err != nil {
+		var zero T
 		return zero, err
 	}
 	ch := make(chan T, 1)

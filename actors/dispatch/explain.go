@@ -204,7 +204,7 @@ func (b *broker) misfit(k bucketKey, session string) string {
 		}
 	}
 	if len(known) == 0 {
-		return "the pool " + b.pool.ID + " has no gateway: " + fmt.Sprintf(next.AddGatewayToPool, b.pool.ID)
+		return "the pool " + b.pool.ID + " has no gateway: " + fmt.Sprintf(next.AddGatewayToPool, b.pool.ID, b.pool.Tenant)
 	}
 	if k.At != "" {
 		return "its session is at gateway " + k.At + ", which does not fit what the task requires: " + fmt.Sprintf(next.MoveSession, session)

@@ -14,7 +14,7 @@ func TestExplainSaysWhyATaskWaits(t *testing.T) {
 	play(t, nil, func(t *testing.T, b *bench) {
 		why := b.why
 		plain := b.submit(newTask(messages.Low, ""))
-		why(plain.ID, "no_gateway", "the pool default has no gateway: add one with `dash gateway add ID --url ws://HOST:PORT --token-file FILE --pool default`")
+		why(plain.ID, "no_gateway", "the pool default has no gateway: add one with `dash gateway add ID --url ws://HOST:PORT --token-file FILE --pool default --tenant default`")
 
 		needs := func(change func(*messages.Task)) messages.Task {
 			task := newTask(messages.Low, "")
@@ -158,7 +158,7 @@ func TestExplainBlocked(t *testing.T) {
 		first := b.submit(newTask(messages.Low, "s"))
 		second := b.submit(newTask(messages.Low, "s"))
 		b.why(second.ID, "blocked", "an earlier task of the same session has not ended")
-		b.why(first.ID, "no_gateway", "the pool default has no gateway: add one with `dash gateway add ID --url ws://HOST:PORT --token-file FILE --pool default`")
+		b.why(first.ID, "no_gateway", "the pool default has no gateway: add one with `dash gateway add ID --url ws://HOST:PORT --token-file FILE --pool default --tenant default`")
 	})
 }
 

@@ -98,7 +98,8 @@ func openBench(tb testing.TB, store *memory, change func(*Config), other ...data
 		Kind: "pool", Initial: 5 * time.Millisecond, Max: 50 * time.Millisecond, Window: time.Second, Logger: quiet(),
 	}))))
 	b.pool = <-up
-	b.client = &Client{Send: system.Root, Store: data, Pool: func(context.Context, string) (*actor.PID, error) { return b.pool, nil }, InDoubt: commits.InDoubt}
+	b.client = &Client{Send: system.Root, Store: data, Pool: func(context.Context, string) (*actor.PID, error) { return b.pool, nil },
+		Entry: func(context.Context, string, string) (*actor.PID, error) { return b.pool, nil }, InDoubt: commits.InDoubt}
 	tb.Cleanup(func() {
 		_ = system.Root.StopFuture(parent).Wait()
 		_ = system.Root.StopFuture(b.committer).Wait()

@@ -191,15 +191,16 @@ func (c *client) gatewayFindings(ctx context.Context, q api.Queue) []finding {
 
 // emptyPools are pools whose tasks wait for a gateway that nobody has added.
 func emptyPools(q api.Queue, served map[string]bool) (found []finding) {
-	waiting := map[string]int{}
+	waiting, tenant := map[string]int{}, map[string]string{}
 	for _, class := range q.Items {
 		waiting[class.Pool] += class.Depth
+		tenant[class.Pool] = class.Tenant
 	}
 	for _, pool := range sortedKeys(waiting) {
 		if served[pool] {
 			continue
 		}
-		f := finding{Check: "pool " + pool, Result: "warn", Detail: "it has no gateway", Next: fmt.Sprintf(next.AddGatewayToPool, pool)}
+		f := finding{Check: "pool " + pool, Result: "warn", Detail: "it has no gateway", Next: fmt.Sprintf(next.AddGatewayToPool, pool, tenant[pool])}
 		if n := waiting[pool]; n > 0 {
 			f.Result, f.code, f.Detail = "fail", exitFailed, fmt.Sprintf("it has no gateway, and %d tasks wait for one", n)
 		}
@@ -244,7 +245,7 @@ func unservedTasks(newest []api.Task) (found []finding) {
 	count := map[string]int{}
 	for _, t := range newest {
 		reason := deref(t.WaitingReason)
-		if deref(t.WaitingCode) == api.TaskWaitingCodeNoGateway && !strings.HasSuffix(reason, fmt.Sprintf(next.AddGatewayToPool, t.Pool)) {
+		if deref(t.WaitingCode) == api.TaskWaitingCodeNoGateway && !strings.HasSuffix(reason, fmt.Sprintf(next.AddGatewayToPool, t.Pool, t.Tenant)) {
 			count[reason]++
 		}
 	}

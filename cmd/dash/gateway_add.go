@@ -67,7 +67,7 @@ func gatewayAddCommand(t *terminal) *cobra.Command {
 	fs.StringArrayVar(&a.env, "env", nil, "managed: variable as NAME=value, such as a provider's key; repeatable")
 	fs.IntVar(&a.maxConcurrency, "max-concurrency", 0, "runs it may hold at once (default 4)")
 	fs.IntVar(&a.weight, "weight", 0, "share of the work among equals (default 1)")
-	fs.StringVar(&a.pool, "pool", "", "pool it belongs to")
+	fs.StringVar(&a.pool, "pool", "", "pool it belongs to; left out: its tenant's own")
 	fs.StringVar(&a.tenant, "tenant", "", "tenant it belongs to")
 	fs.StringVar(&a.node, "node", "", "home node of a loopback URL (default the node asked)")
 	fs.StringVar(&a.region, "region", "", "region it is in")

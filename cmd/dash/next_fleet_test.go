@@ -182,8 +182,14 @@ func followPools(t *testing.T, p *person) {
 	if !strings.Contains(said, next.AddFittingGateway) || strings.Contains(said, "pool batch: it") {
 		t.Errorf("the doctor advises\n%s", said)
 	}
-	p.types(t, exitOK, "task", "cancel", picky)
+	sim = simulator(t, openclawtest.Config{Token: "t"})
+	p.types(t, exitOK, p.line(t, stepAt{"AddFittingGateway", 0}, said, nil, "gw-c", "--url", sim.URL(), "--token-file", secretIn(t, "t"), "--pool", "batch", "--capability", "gpu")...)
+	p.until(t, "state +succeeded", "task", "show", picky)
 	p.types(t, exitOK, "gateway", "remove", "gw-b")
+	p.types(t, exitOK, "gateway", "remove", "gw-c")
+
+	// It would be a new tenant's own.
+	p.follow(t, "OtherIDOrPool", 0, p.types(t, exitConflict, "tenant", "create", "batch").err)
 
 	// It is full.
 	p.types(t, exitOK, "pool", "set", "batch", "--limit", "low=1")
@@ -338,7 +344,7 @@ func followParked(t *testing.T, p *person, data string) {
 	p.follow(t, "ResumeSession", 0, p.types(t, exitConflict, append(send, "s-4", "--tenant", "acme")...).err)
 	id := strings.TrimSpace(p.types(t, exitOK, append(send, "s-4", "--tenant", "acme", "-o", "name")...).out)
 	sim := simulator(t, openclawtest.Config{Token: "t"})
-	add := p.line(t, stepAt{"AddFittingGateway", 0}, p.types(t, exitOK, "task", "show", id).out, nil, "gw-a", "--url", sim.URL(), "--token-file", secretIn(t, "t"), "--tenant", "acme")
+	add := p.line(t, stepAt{"AddGatewayToPool", 0}, p.types(t, exitOK, "task", "show", id).out, []string{"ID", "gw-a", "ws://HOST:PORT", sim.URL(), "FILE", secretIn(t, "t")})
 	p.types(t, exitOK, add...)
 	p.until(t, "state +succeeded", "task", "show", id)
 	p.node.end(t)

@@ -176,7 +176,7 @@ func (p poolChange) merge(ctx context.Context, c *client, id string, given func(
 	var f *failure
 	switch {
 	case err == nil:
-		if old.Version == 0 { // the default pool, before anybody set it
+		if old.Version == 0 { // an own pool of a tenant, before anybody set it
 			header.Set("If-None-Match", "*")
 		} else {
 			header.Set("If-Match", strconv.Quote(fmt.Sprint(old.Version)))

@@ -65,7 +65,7 @@ func sessionCreateCommand(t *terminal) *cobra.Command {
 		}
 		return printList(t, o, sessionColumns, []api.Session{s})
 	})
-	c.Flags().StringVar(&pool, "pool", "", "pool the session belongs to")
+	c.Flags().StringVar(&pool, "pool", "", "pool the session belongs to; left out: its tenant's own")
 	c.Flags().StringArrayVar(&given, "label", nil, "label as name=value; repeatable")
 	tenantFlag(c, &tenant)
 	completeFlags(c, map[string]cobra.CompletionFunc{"pool": completePools(t)})

@@ -46,7 +46,7 @@ func submitCommand(t *terminal) *cobra.Command {
 	fs.StringVar(&s.message, "message", "", "what the agent is told; - or nothing reads stdin")
 	fs.StringVar(&s.priority, "priority", "medium", "critical, high, medium or low")
 	fs.StringVar(&s.session, "session", "", "session whose next turn this is")
-	fs.StringVar(&s.pool, "pool", "", "pool of gateways that may run it")
+	fs.StringVar(&s.pool, "pool", "", "pool of gateways that may run it; left out: that of the session, else its tenant's own")
 	fs.StringVar(&s.tenant, "tenant", "", "tenant it belongs to")
 	fs.StringVar(&s.model, "model", "", "model to use, as the gateway names it")
 	fs.DurationVar(&s.timeout, "timeout", 0, "run deadline of one attempt, in whole seconds (default 10m)")

@@ -31,7 +31,7 @@ type Commands struct {
 // SubmitRequest is a checked wish for a new task.
 type SubmitRequest struct {
 	Tenant  string // never empty
-	Pool    string // empty: the session's pool, else messages.DefaultPool
+	Pool    string // empty: the session's pool, else the tenant's own
 	Class   messages.Class
 	Session string // empty: a throw-away session
 	// Spec has every default filled in except Backoff, which stays nil unless given.
@@ -95,6 +95,7 @@ type Tasks interface {
 	// Submit returns when the task is durable and in the order. The same
 	// (tenant, IdemKey) returns the task it named before; another IdemHash is
 	// CodeKeyReused; both come before what the queue and the session say.
+	// A pool that is not the tenant's is CodeInvalid, as one that is not there.
 	// A full queue is CodeQueueFull with Position, Limit and RetryAfter. A session of another pool is CodeWrongPool. Calls of one
 	// key may run at once: exactly one task comes of them.
 	Submit(ctx context.Context, r SubmitRequest) (Submitted, error)
@@ -120,7 +121,8 @@ type Tasks interface {
 	// ignored. matched is the true count, replayed how many were queued; with
 	// dryRun none. It stops without error when the queue is full.
 	ReplayDeadLetters(ctx context.Context, f TaskFilter, dryRun bool) (matched, replayed int, err error)
-	// Queue lists every class of every pool, pools by id, classes in order of service.
+	// Queue lists every class of every pool, pools by id, classes in order of
+	// service. A tenant's own pool that nobody has used is there when it is named.
 	Queue(ctx context.Context, tenant, pool string) ([]QueueClass, error)
 }
 
@@ -179,8 +181,8 @@ type ManagedChange struct {
 // Gateways are the commands about gateways. A change is durable when its
 // method returns and takes effect at the gateway soon after.
 type Gateways interface {
-	// Create registers a gateway. A taken id is CodeConflict. Tenant and Pool
-	// are never empty; an empty Node means this node. The URL was not checked
+	// Create registers a gateway. A taken id is CodeConflict, a pool that is not
+	// the tenant's CodeInvalid. Tenant and Pool are never empty; an empty Node means this node. The URL was not checked
 	// beyond its form: which networks are allowed is for the implementation,
 	// which refuses others as CodeInvalid, also in Update.
 	Create(ctx context.Context, g messages.Gateway) (Gateway, error)
@@ -245,7 +247,9 @@ type Pools interface {
 	Get(ctx context.Context, tenant, id string) (messages.Pool, error)
 	// Put creates the pool (Version 0; existing: CodeVersionClash) or replaces
 	// the one whose Version is p.Version (another: CodeVersionClash, none: CodeNotFound).
-	Put(ctx context.Context, p messages.Pool) (messages.Pool, error)
+	// tenant is the caller's: a pool of another one is not there, but its id is
+	// taken (CodeConflict).
+	Put(ctx context.Context, tenant string, p messages.Pool) (messages.Pool, error)
 }
 
 // Key is an API key without its text and hash.

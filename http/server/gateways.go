@@ -33,7 +33,7 @@ func (s *Server) createGateway(c *call) error {
 		return err
 	}
 	g := messages.Gateway{
-		ID: b.Id, Tenant: tenant, Pool: or(b.Pool, messages.DefaultPool), Node: value(b.Node), Region: value(b.Region),
+		ID: b.Id, Tenant: tenant, Pool: or(b.Pool, messages.OwnPool(tenant)), Node: value(b.Node), Region: value(b.Region),
 		URL: value(b.Url), Token: messages.Secret(value(b.Token)), MaxConcurrency: or(b.MaxConcurrency, defaultConcurrency),
 		Weight: or(b.Weight, defaultWeight), Capabilities: value(b.Capabilities), Labels: value(b.Labels),
 	}

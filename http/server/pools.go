@@ -47,7 +47,7 @@ func (s *Server) putPool(c *call) error {
 	if err != nil {
 		return err
 	}
-	p, err := s.cmd.Pools.Put(c.ctx(), messages.Pool{
+	p, err := s.cmd.Pools.Put(c.ctx(), c.tenant(), messages.Pool{
 		ID: c.param, Tenant: tenant, MaxConcurrency: value(b.MaxConcurrency), Limits: poolLimits(b.Limits),
 		Reserved: poolReserved(b.Reserved), AgingSeconds: value(b.AgingSeconds), AwaySeconds: value(b.AwaySeconds), Version: version,
 	})

@@ -27,7 +27,7 @@ func (s *Server) createSession(c *call) error {
 		return err
 	}
 	wanted := messages.Session{
-		Tenant: tenant, ID: cmpOr(value(b.Id), cmpOr(c.onceID(), messages.NewID())), Pool: or(b.Pool, messages.DefaultPool), Labels: value(b.Labels),
+		Tenant: tenant, ID: cmpOr(value(b.Id), cmpOr(c.onceID(), messages.NewID())), Pool: or(b.Pool, messages.OwnPool(tenant)), Labels: value(b.Labels),
 	}
 	made, err := s.cmd.Sessions.Create(c.ctx(), wanted)
 	if b.Id == nil && messages.CodeOf(err) == messages.CodeConflict { // of the same Idempotency-Key, whose answer was forgotten

@@ -3,9 +3,11 @@ package server
 import (
 	"fmt"
 	"net/http"
+	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	dto "github.com/prometheus/client_model/go"
 
 	"github.com/dash-fleet/dash/http/api"
 	"github.com/dash-fleet/dash/http/auth"
@@ -20,6 +22,9 @@ func (s *Server) listNodes(c *call) error {
 	}
 	items := make([]api.Node, len(nodes))
 	for i, n := range nodes {
+		if c.tenant() != "" {
+			n.Addr = "" // the operator's affair
+		}
 		items[i] = viewNode(n)
 	}
 	return c.ok(http.StatusOK, api.NodeList{Items: items})
@@ -29,8 +34,8 @@ func (s *Server) getLive(c *call) error {
 	return c.ok(http.StatusOK, api.Health{Status: api.HealthStatusOk, Version: s.cfg.Version})
 }
 
-// getReady answers readiness. What a check found is told only to callers who
-// proved who they are: it may name hosts and paths.
+// getReady answers readiness. What a check found is told only to callers of all
+// tenants, who proved who they are: it may name hosts, paths and things of any tenant.
 func (s *Server) getReady(c *call) error {
 	checks := s.cmd.Health.Checks(c.ctx())
 	if s.stopping.Load() {
@@ -56,14 +61,15 @@ func (s *Server) getReady(c *call) error {
 	return c.ok(status, h)
 }
 
-// knows reports whether the caller of a public route sent a valid credential.
+// knows reports whether the caller of a public route sent a valid credential of
+// all tenants.
 func (s *Server) knows(c *call) bool {
 	token, err := auth.Token(c.r.Header)
 	if err != nil || token == "" {
 		return false
 	}
-	_, err = s.auth.Authenticate(c.ctx(), token)
-	return err == nil
+	p, err := s.auth.Authenticate(c.ctx(), token)
+	return err == nil && p.Tenant == ""
 }
 
 func (s *Server) getMetrics(c *call) error {
@@ -71,9 +77,54 @@ func (s *Server) getMetrics(c *call) error {
 	if gather == nil {
 		gather = prometheus.NewRegistry()
 	}
+	if c.principal != nil && c.tenant() != "" {
+		var err error
+		if gather, err = s.ownMetrics(c, gather); err != nil {
+			return err
+		}
+	}
 	c.status = http.StatusOK
 	promhttp.HandlerFor(gather, promhttp.HandlerOpts{}).ServeHTTP(c.w, c.r)
 	return nil
+}
+
+// ownMetrics are the series of the caller's pools and gateways: what is counted
+// over all tenants is not a tenant's to know.
+func (s *Server) ownMetrics(c *call, all prometheus.Gatherer) (prometheus.Gatherer, error) {
+	own := map[string]map[string]bool{"pool": {}, "gateway": {}}
+	pools, err := s.cmd.Pools.List(c.ctx(), c.tenant())
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range pools {
+		own["pool"][p.ID] = true
+	}
+	gateways, err := s.cmd.Gateways.List(c.ctx(), c.tenant())
+	if err != nil {
+		return nil, err
+	}
+	for _, g := range gateways {
+		own["gateway"][g.Config.ID] = true
+	}
+	foreign := func(m *dto.Metric) bool {
+		named := false
+		for _, l := range m.GetLabel() {
+			if ids, ok := own[l.GetName()]; ok {
+				if !ids[l.GetValue()] {
+					return true
+				}
+				named = true
+			}
+		}
+		return !named
+	}
+	return prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
+		families, err := all.Gather()
+		for _, f := range families {
+			f.Metric = slices.DeleteFunc(f.Metric, foreign)
+		}
+		return slices.DeleteFunc(families, func(f *dto.MetricFamily) bool { return len(f.Metric) == 0 }), err
+	}), nil
 }
 
 func (s *Server) getOpenAPI(c *call) error {

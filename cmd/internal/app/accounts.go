@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -168,6 +169,9 @@ func (c accountCommands) CreateUser(ctx context.Context, u server.User, password
 		ID: messages.NewID(), Email: u.Email, PasswordHash: hash, Role: u.Role, Tenant: u.Tenant, CreatedAt: messages.Now(),
 	}
 	made, err := c.app.repos.Users.Create(auditing(ctx, row.ID, nil, recordedUser(row)), row)
+	if errors.Is(err, persistence.ErrExists) {
+		return u, taken(u.Email) // of whichever tenant: it is one name space
+	}
 	return userView(made), refused(err, "user", u.Email)
 }
 
@@ -244,8 +248,26 @@ func (c accountCommands) DeleteUser(ctx context.Context, tenant, id string) erro
 
 // CreateTenant implements server.Accounts.
 func (c accountCommands) CreateTenant(ctx context.Context, t server.Tenant) (server.Tenant, error) {
+	if err := c.poolIsFree(ctx, t.ID); err != nil {
+		return t, err
+	}
 	made, err := c.app.repos.Tenants.Create(auditing(ctx, t.ID, nil, map[string]any{"name": t.Name}), persistence.Tenant{ID: t.ID, Name: t.Name, CreatedAt: messages.Now()})
 	return server.Tenant(made), refused(err, "tenant", t.ID)
+}
+
+// poolIsFree refuses a tenant whose own pool would be one that others have.
+func (c accountCommands) poolIsFree(ctx context.Context, id string) error {
+	p, there, err := c.app.fleet.poolConfig(ctx, messages.OwnPool(id))
+	if err != nil {
+		return refused(err, "pool", id)
+	}
+	if !there || p.Tenant == id {
+		return nil
+	}
+	return &messages.Error{
+		Code: messages.CodeConflict, Message: "tenant " + p.Tenant + " has a pool of this name, which would be the new tenant's own",
+		NextStep: fmt.Sprintf(next.OtherIDOrPool, p.ID),
+	}
 }
 
 // Tenants implements server.Accounts.

@@ -25,7 +25,7 @@ type commands struct {
 
 func newCommands(a *App) *commands {
 	c := &commands{app: a}
-	c.owners = &dispatch.Client{Send: a.node.Root(), Pool: c.pool, Store: a.store, InDoubt: a.commits.InDoubt}
+	c.owners = &dispatch.Client{Send: a.node.Root(), Pool: c.pool, Entry: c.entry, Store: a.store, InDoubt: a.commits.InDoubt}
 	return c
 }
 
@@ -36,13 +36,38 @@ func (c *commands) pool(_ context.Context, id string) (*actor.PID, error) {
 	}
 	pid, ok := c.app.node.Pool(id)
 	if !ok {
-		return nil, &messages.Error{
-			Code: messages.CodeInvalid, Message: fmt.Sprintf("there is no pool %q", id),
-			NextStep: fmt.Sprintf(next.MakePool, id),
-			Fields:   []messages.FieldError{{Pointer: "/pool", Detail: "unknown pool"}},
-		}
+		return nil, noPool(messages.DefaultTenant, id)
 	}
 	return pid, nil
+}
+
+// entry returns the owner of a pool that a tenant may give work, sessions and
+// gateways to. To others it is as if there was none.
+func (c *commands) entry(ctx context.Context, tenant, id string) (*actor.PID, error) {
+	if err := c.app.onDuty(); err != nil {
+		return nil, err
+	}
+	if !c.app.fleet.poolOf(tenant, id) {
+		return nil, noPool(tenant, id)
+	}
+	if _, runs := c.app.node.Pool(id); !runs {
+		if err := c.app.fleet.ensurePool(ctx, id); err != nil {
+			return nil, err
+		}
+	}
+	return c.pool(ctx, id)
+}
+
+func noPool(tenant, id string) *messages.Error {
+	e := &messages.Error{
+		Code: messages.CodeInvalid, Message: fmt.Sprintf("tenant %s has no pool %q", tenant, id),
+		NextStep: fmt.Sprintf(next.MakePool, id, tenant, messages.OwnPool(tenant)),
+		Fields:   []messages.FieldError{{Pointer: "/pool", Detail: "unknown pool"}},
+	}
+	if id == messages.DefaultPool { // which nobody else can make
+		e.NextStep = fmt.Sprintf(next.LeavePoolOut, messages.OwnPool(tenant))
+	}
+	return e
 }
 
 func notFound(what, id string) *messages.Error {

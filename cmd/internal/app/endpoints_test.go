@@ -45,7 +45,7 @@ func TestOneProcessIsOneGateway(t *testing.T) {
 	t.Parallel()
 	c := gatewayCommands{newCommands(benchNode(t, t.TempDir(), 0, 1, nil))}
 	add := func(id, url, tenant, node string) error {
-		_, err := c.Create(t.Context(), messages.Gateway{ID: id, Tenant: tenant, Pool: "default", URL: url, Token: "t", Node: node, Weight: 1})
+		_, err := c.Create(t.Context(), messages.Gateway{ID: id, Tenant: tenant, Pool: messages.OwnPool(tenant), URL: url, Token: "t", Node: node, Weight: 1})
 		return err
 	}
 	if err := add("a", "ws://127.0.0.1:1/", "default", ""); err != nil {
@@ -90,7 +90,7 @@ func TestARefusalNamesWhatItRefuses(t *testing.T) {
 	c := newCommands(benchNode(t, t.TempDir(), 1, 1, nil))
 	for what, do := range map[string]func() error{
 		`the pool "default" was changed meanwhile`: func() error {
-			_, err := poolCommands{c}.Put(t.Context(), messages.Pool{ID: "default", Tenant: "default", Version: 99})
+			_, err := poolCommands{c}.Put(t.Context(), "", messages.Pool{ID: "default", Tenant: "default", Version: 99})
 			return err
 		},
 		`the gateway "gw-0" was changed meanwhile`: func() error {

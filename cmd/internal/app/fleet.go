@@ -17,6 +17,7 @@ import (
 	"github.com/dash-fleet/dash/actors/openclaw"
 	"github.com/dash-fleet/dash/actors/openclaw/launcher"
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/next"
 	"github.com/dash-fleet/dash/persistence"
 )
 
@@ -34,7 +35,8 @@ type fleet struct {
 	networks  []netip.Prefix // that gateways may be in besides this machine
 	endpoints sync.Mutex     // held while a gateway's URL is compared with the others' and written
 
-	mu sync.Mutex // one start of a pool at a time
+	mu          sync.Mutex // one start of a pool at a time
+	poolTenants sync.Map   // whose each pool is that has its owner here
 }
 
 // takeUp starts everything that the store knows: pools before gateways, so
@@ -46,6 +48,9 @@ func (f *fleet) takeUp(ctx context.Context) error {
 	gateways, err := f.app.repos.Gateways.List(ctx)
 	if err != nil {
 		return fmt.Errorf("list gateways: %w", err)
+	}
+	if err := f.adoptPools(ctx, gateways); err != nil {
+		return err
 	}
 	pools, err := f.app.repos.Pools.List(ctx)
 	if err != nil {
@@ -95,13 +100,37 @@ func (f *fleet) takeUp(ctx context.Context) error {
 	return nil
 }
 
-// poolConfig is a pool as configured, or with defaults when nobody did.
-func (f *fleet) poolConfig(ctx context.Context, id string) (messages.Pool, error) {
-	p, err := f.app.repos.Pools.Get(ctx, id)
-	if errors.Is(err, persistence.ErrNotFound) {
-		return messages.Pool{ID: id, Tenant: messages.DefaultTenant}, nil
+// poolConfig is a pool as configured, with defaults when it is only in use or a
+// tenant's own; there is false when it is none of these. A pool of a tenant's
+// name is that tenant's, whatever the row says.
+func (f *fleet) poolConfig(ctx context.Context, id string) (p messages.Pool, there bool, err error) {
+	p, err = f.app.repos.Pools.Get(ctx, id)
+	if there = err == nil; errors.Is(err, persistence.ErrNotFound) {
+		_, there = f.app.node.Pool(id)
+		p, err = messages.Pool{ID: id, Tenant: messages.DefaultTenant}, nil
 	}
-	return p, err
+	if err != nil {
+		return p, false, err
+	}
+	_, err = f.app.repos.Tenants.Get(ctx, id)
+	switch {
+	case id == messages.DefaultTenant || err == nil:
+		p.Tenant = id
+		return p, true, nil
+	case errors.Is(err, persistence.ErrNotFound):
+		return p, there, nil
+	}
+	return p, false, err
+}
+
+// poolOf reports whether a tenant may use a pool of this node. Its own one may
+// have no owner yet.
+func (f *fleet) poolOf(tenant, id string) bool {
+	if id == messages.OwnPool(tenant) {
+		return true
+	}
+	whose, ok := f.poolTenants.Load(id)
+	return ok && whose == tenant
 }
 
 // ensurePool starts a pool's owner unless it runs.
@@ -111,7 +140,7 @@ func (f *fleet) ensurePool(ctx context.Context, id string) error {
 	if _, ok := f.app.node.Pool(id); ok {
 		return nil
 	}
-	pool, err := f.poolConfig(ctx, id)
+	pool, _, err := f.poolConfig(ctx, id)
 	if err != nil {
 		return fmt.Errorf("read pool %s: %w", id, err)
 	}
@@ -125,6 +154,31 @@ func (f *fleet) ensurePool(ctx context.Context, id string) error {
 	})
 	if err != nil {
 		return fmt.Errorf("start pool %s: %w", id, err)
+	}
+	f.poolTenants.Store(id, pool.Tenant)
+	return nil
+}
+
+// adoptPools gives pools that nobody made, but an earlier release let gateways
+// name, to the tenant of their first gateway, and tells of gateways in a pool of
+// another tenant.
+func (f *fleet) adoptPools(ctx context.Context, gateways []messages.Gateway) error {
+	for _, g := range gateways {
+		p, _, err := f.poolConfig(ctx, g.Pool)
+		if err != nil {
+			return fmt.Errorf("read pool %s: %w", g.Pool, err)
+		}
+		if p.Version == 0 && g.Pool != messages.OwnPool(p.Tenant) {
+			p = messages.Pool{ID: g.Pool, Tenant: g.Tenant, CreatedAt: messages.Now()}
+			if _, err := f.app.repos.Pools.Put(ctx, p); err != nil && !errors.Is(err, persistence.ErrVersion) {
+				return fmt.Errorf("make pool %s: %w", g.Pool, err)
+			}
+			f.app.logger.Info("the pool belongs to the tenant of its first gateway", slog.String("pool", g.Pool), slog.String("tenant", g.Tenant))
+		}
+		if p.Tenant != g.Tenant {
+			f.app.logger.Warn("the gateway is in a pool of another tenant, so its own tenant cannot submit to it", slog.String("gateway", g.ID),
+				slog.String("tenant", g.Tenant), slog.String("pool", g.Pool), slog.String("next", fmt.Sprintf(next.MoveToOwnPool, g.ID, g.Tenant)))
+		}
 	}
 	return nil
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/dash-fleet/dash/http/server"
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/messages/next"
+	"github.com/dash-fleet/dash/persistence"
 )
 
 // gatewayCommands implements server.Gateways.
@@ -26,6 +27,9 @@ func (c gatewayCommands) Create(ctx context.Context, g messages.Gateway) (server
 		return server.Gateway{}, err
 	}
 	if err := c.tenantExists(ctx, g.Tenant); err != nil {
+		return server.Gateway{}, err
+	}
+	if _, err := c.entry(ctx, g.Tenant, g.Pool); err != nil {
 		return server.Gateway{}, err
 	}
 	if err := c.settleAt(&g); err != nil {
@@ -51,10 +55,7 @@ func (c gatewayCommands) Create(ctx context.Context, g messages.Gateway) (server
 	if err != nil {
 		return server.Gateway{}, err
 	}
-	if err = c.app.fleet.ensurePool(ctx, g.Pool); err == nil {
-		err = c.app.fleet.startGateway(ctx, g, messages.GatewayStatus{})
-	}
-	if err != nil {
+	if err = c.app.fleet.startGateway(ctx, g, messages.GatewayStatus{}); err != nil {
 		// Nobody owns it, for instance because one of its name is still being
 		// removed: the caller is to try again.
 		return server.Gateway{}, errors.Join(err, c.app.repos.Gateways.Delete(context.WithoutCancel(ctx), g.ID))
@@ -128,6 +129,11 @@ func (c gatewayCommands) add(ctx context.Context, g messages.Gateway) (messages.
 		return g, err
 	}
 	made, err := c.app.repos.Gateways.Create(auditing(ctx, g.ID, nil, recordedGateway(g)), g)
+	if errors.Is(err, persistence.ErrExists) {
+		if old, err := c.app.repos.Gateways.Get(ctx, g.ID); err != nil || old.Tenant != g.Tenant {
+			return g, taken(g.ID)
+		}
+	}
 	return made, refused(err, "gateway", g.ID)
 }
 

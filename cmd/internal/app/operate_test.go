@@ -139,7 +139,7 @@ func TestAPoolInUseKeepsItsTenant(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	c := newCommands(benchNode(t, t.TempDir(), 1, 1, nil))
-	_, err := poolCommands{c}.Put(ctx, messages.Pool{ID: "own", Tenant: "acme"})
+	_, err := poolCommands{c}.Put(ctx, "", messages.Pool{ID: "own", Tenant: "acme"})
 	refusedFor(t, err, messages.CodeInvalid, "there is no tenant acme")
 	for _, id := range []string{"acme", "umbrella"} {
 		if _, err := (accountCommands{c}).CreateTenant(ctx, server.Tenant{ID: id, Name: id}); err != nil {
@@ -147,10 +147,10 @@ func TestAPoolInUseKeepsItsTenant(t *testing.T) {
 		}
 	}
 	give := func(id, tenant string, version int64) (messages.Pool, error) {
-		return poolCommands{c}.Put(ctx, messages.Pool{ID: id, Tenant: tenant, Version: version})
+		return poolCommands{c}.Put(ctx, "", messages.Pool{ID: id, Tenant: tenant, Version: version})
 	}
 	_, err = give("default", "acme", 0)
-	refusedFor(t, err, messages.CodeWrongState, "the gateway gw-0", "tenant default")
+	refusedFor(t, err, messages.CodeWrongState, "the own one of tenant default")
 
 	p, err := give("own", "acme", 0)
 	if err != nil {
@@ -263,11 +263,11 @@ func TestUnknownTenantsAreRefused(t *testing.T) {
 			return err
 		},
 		"session": func() error {
-			_, err := sessionCommands{c}.Create(ctx, messages.Session{Tenant: "late", ID: "s", Pool: "default"})
+			_, err := sessionCommands{c}.Create(ctx, messages.Session{Tenant: "late", ID: "s", Pool: "late"})
 			return err
 		},
 		"gateway": func() error {
-			_, err := gatewayCommands{c}.Create(ctx, messages.Gateway{ID: "g", Tenant: "late", Pool: "default", URL: "ws://127.0.0.1:2", Token: "t", Weight: 1})
+			_, err := gatewayCommands{c}.Create(ctx, messages.Gateway{ID: "g", Tenant: "late", Pool: "late", URL: "ws://127.0.0.1:2", Token: "t", Weight: 1})
 			return err
 		},
 	}
@@ -290,13 +290,13 @@ func TestAPoolReservesWhatItMayRun(t *testing.T) {
 	t.Parallel()
 	c := newCommands(benchNode(t, t.TempDir(), 1, 1, nil))
 	p := messages.Pool{ID: "p", Tenant: "default", MaxConcurrency: 4, Reserved: map[messages.Class]int{messages.Critical: 3, messages.High: 2}}
-	_, err := poolCommands{c}.Put(t.Context(), p)
+	_, err := poolCommands{c}.Put(t.Context(), "", p)
 	refusedFor(t, err, messages.CodeInvalid, "5 slots are reserved", "4 at once")
 	p.Reserved = map[messages.Class]int{messages.Critical: 999_999}
-	_, err = poolCommands{c}.Put(t.Context(), p)
+	_, err = poolCommands{c}.Put(t.Context(), "", p)
 	refusedFor(t, err, messages.CodeInvalid, "999999 slots are reserved")
 	p.Reserved = map[messages.Class]int{messages.Critical: 4}
-	if _, err = (poolCommands{c}).Put(t.Context(), p); err != nil {
+	if _, err = (poolCommands{c}).Put(t.Context(), "", p); err != nil {
 		t.Errorf("as many as it may run: %v", err)
 	}
 }
@@ -308,7 +308,7 @@ func TestAnUnchangedPoolKeepsItsVersion(t *testing.T) {
 	c := poolCommands{newCommands(benchNode(t, t.TempDir(), 1, 1, nil))}
 	put := func(p messages.Pool) messages.Pool {
 		t.Helper()
-		p, err := c.Put(t.Context(), p)
+		p, err := c.Put(t.Context(), "", p)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -334,6 +334,6 @@ func TestAnUnchangedPoolKeepsItsVersion(t *testing.T) {
 	}
 	stale := first
 	stale.Version--
-	_, err := c.Put(t.Context(), stale)
+	_, err := c.Put(t.Context(), "", stale)
 	refusedFor(t, err, messages.CodeVersionClash, "changed meanwhile")
 }

@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -14,63 +15,88 @@ import (
 // poolCommands implements server.Pools.
 type poolCommands struct{ *commands }
 
-// List implements server.Pools: what is configured and what is in use.
+// List implements server.Pools: what is configured, what is in use, and what
+// each tenant has of its own.
 func (c poolCommands) List(ctx context.Context, tenant string) ([]messages.Pool, error) {
 	rows, err := c.app.repos.Pools.List(ctx)
 	if err != nil {
 		return nil, refused(err, "pool", "")
 	}
-	known := map[string]bool{}
-	for _, p := range rows {
-		known[p.ID] = true
+	tenants, err := c.app.repos.Tenants.List(ctx)
+	if err != nil {
+		return nil, refused(err, "tenant", "")
 	}
+	all := map[string]messages.Pool{}
 	for _, id := range c.app.node.Pools() {
-		if !known[id] {
-			rows = append(rows, messages.Pool{ID: id, Tenant: messages.DefaultTenant})
-		}
+		all[id] = messages.Pool{ID: id, Tenant: messages.DefaultTenant}
 	}
-	rows = slices.DeleteFunc(rows, func(p messages.Pool) bool { return tenant != "" && p.Tenant != tenant })
+	for _, p := range rows {
+		all[p.ID] = p
+	}
+	for _, id := range append(ids(tenants), messages.DefaultTenant) {
+		own := messages.OwnPool(id)
+		p := all[own]
+		p.ID, p.Tenant = own, id
+		all[own] = p
+	}
+	rows = slices.DeleteFunc(slices.Collect(maps.Values(all)), func(p messages.Pool) bool { return tenant != "" && p.Tenant != tenant })
 	slices.SortFunc(rows, func(a, b messages.Pool) int { return strings.Compare(a.ID, b.ID) })
 	return rows, nil
 }
 
+func ids(tenants []persistence.Tenant) []string {
+	list := make([]string, len(tenants))
+	for i, t := range tenants {
+		list[i] = t.ID
+	}
+	return list
+}
+
 // Get implements server.Pools.
 func (c poolCommands) Get(ctx context.Context, tenant, id string) (messages.Pool, error) {
-	all, err := c.List(ctx, tenant)
-	if err != nil {
-		return messages.Pool{}, err
+	p, there, err := c.app.fleet.poolConfig(ctx, id)
+	switch {
+	case err != nil:
+		return p, refused(err, "pool", id)
+	case !there || tenant != "" && p.Tenant != tenant:
+		return messages.Pool{}, notFound("pool", id)
 	}
-	for _, p := range all {
-		if p.ID == id {
-			return p, nil
-		}
-	}
-	return messages.Pool{}, notFound("pool", id)
+	return p, nil
 }
 
 // Put implements server.Pools.
-func (c poolCommands) Put(ctx context.Context, p messages.Pool) (messages.Pool, error) {
+func (c poolCommands) Put(ctx context.Context, tenant string, p messages.Pool) (messages.Pool, error) {
 	if err := c.app.onDuty(); err != nil {
 		return p, err
 	}
 	if err := c.tenantExists(ctx, p.Tenant); err != nil {
 		return p, err
 	}
-	if err := c.keepsTenant(ctx, p); err != nil {
-		return p, err
+	old, there, err := c.app.fleet.poolConfig(ctx, p.ID)
+	switch {
+	case err != nil:
+		return p, refused(err, "pool", p.ID)
+	case p.Version != 0 && (!there || tenant != "" && old.Tenant != tenant):
+		return p, notFound("pool", p.ID)
+	case tenant != "" && there && old.Tenant != tenant:
+		return p, taken(p.ID)
+	}
+	if there && old.Tenant != p.Tenant {
+		if err := c.keepsTenant(ctx, old, p.Tenant); err != nil {
+			return p, err
+		}
 	}
 	if err := reservesTooMuch(p); err != nil {
 		return p, err
 	}
-	old, err := c.app.repos.Pools.Get(ctx, p.ID)
-	if err == nil && old.Version == p.Version && old.Same(&p) {
+	if old.Version > 0 && old.Version == p.Version && old.Same(&p) {
 		return old, nil // as it is: a new version would only clash with others' changes
 	}
 	if p.CreatedAt.IsZero() {
 		p.CreatedAt = messages.Now()
 	}
 	var before map[string]any
-	if err == nil {
+	if old.Version > 0 {
 		before = recordedPool(old)
 	}
 	stored, err := c.app.repos.Pools.Put(auditing(ctx, p.ID, before, recordedPool(p)), p)
@@ -80,7 +106,13 @@ func (c poolCommands) Put(ctx context.Context, p messages.Pool) (messages.Pool, 
 	if err := c.app.fleet.ensurePool(ctx, stored.ID); err != nil {
 		return stored, err
 	}
+	c.app.fleet.poolTenants.Store(stored.ID, stored.Tenant)
 	return stored, c.owners.SetPool(ctx, stored)
+}
+
+// taken refuses an id of which the caller must not learn whose it is.
+func taken(id string) *messages.Error {
+	return &messages.Error{Code: messages.CodeConflict, Message: fmt.Sprintf("the id %q is not free", id), NextStep: next.OtherID}
 }
 
 // reservesTooMuch refuses to keep more slots free than the pool may use. What
@@ -99,25 +131,24 @@ func reservesTooMuch(p messages.Pool) error {
 	}
 }
 
-// keepsTenant refuses to give a pool that is in use to another tenant: its
-// gateways, sessions and tasks would stay with the old one.
-func (c poolCommands) keepsTenant(ctx context.Context, p messages.Pool) error {
-	old, err := c.app.fleet.poolConfig(ctx, p.ID)
-	if err != nil {
-		return refused(err, "pool", p.ID)
+// keepsTenant refuses to give a tenant's own pool to another, and one that is in
+// use: its gateways, sessions and tasks would stay with the old tenant.
+func (c poolCommands) keepsTenant(ctx context.Context, old messages.Pool, to string) error {
+	wrong := &messages.Error{
+		Code: messages.CodeWrongState, NextStep: fmt.Sprintf(next.OtherPool, to),
+		Fields: []messages.FieldError{{Pointer: "/tenant", Detail: "belongs to another tenant"}},
 	}
-	if old.Tenant == p.Tenant {
-		return nil
+	if old.ID == messages.OwnPool(old.Tenant) {
+		wrong.Message = "the pool " + old.ID + " is the own one of tenant " + old.Tenant
+		return wrong
 	}
-	what, advice, err := c.inUse(ctx, p.ID)
+	what, advice, err := c.inUse(ctx, old.ID)
 	if err != nil || what == "" {
-		return refused(err, "pool", p.ID)
+		return refused(err, "pool", old.ID)
 	}
-	return &messages.Error{
-		Code: messages.CodeWrongState, Message: "the pool " + p.ID + " has " + what + ", so it must stay with tenant " + old.Tenant,
-		NextStep: fmt.Sprintf(next.OrOtherPool, advice, p.Tenant),
-		Fields:   []messages.FieldError{{Pointer: "/tenant", Detail: "belongs to another tenant"}},
-	}
+	wrong.Message = "the pool " + old.ID + " has " + what + ", so it must stay with tenant " + old.Tenant
+	wrong.NextStep = fmt.Sprintf(next.OrOtherPool, advice, to)
+	return wrong
 }
 
 // inUse names one thing that a pool has and what to do about it; what is empty

@@ -113,7 +113,7 @@ func (c sessionCommands) Move(ctx context.Context, tenant, id string, m server.S
 	}
 	if m.Gateway != "" {
 		g, err := c.app.repos.Gateways.Get(ctx, m.Gateway)
-		if err != nil || g.Pool != s.Pool {
+		if err != nil || g.Pool != s.Pool || g.Tenant != s.Tenant {
 			return s, &messages.Error{
 				Code: messages.CodeInvalid, Message: "pool " + s.Pool + " has no gateway " + m.Gateway,
 				NextStep: next.ChooseGateway, Fields: []messages.FieldError{{Pointer: "/gateway", Detail: "not a gateway of the session's pool"}},

@@ -37,17 +37,17 @@ func (c taskCommands) Submit(ctx context.Context, r server.SubmitRequest) (serve
 	return server.Submitted{Task: server.Task{Task: stored}, Replayed: existing}, err
 }
 
-// poolOf is the pool named, else that of the session, else the default.
+// poolOf is the pool named, else that of the session, else the tenant's own.
 func (c taskCommands) poolOf(ctx context.Context, r server.SubmitRequest) (string, error) {
-	if r.Pool != "" || r.Session == "" {
-		if r.Pool == "" {
-			return messages.DefaultPool, nil
-		}
+	switch {
+	case r.Pool != "":
 		return r.Pool, nil
+	case r.Session == "":
+		return messages.OwnPool(r.Tenant), nil
 	}
 	s, err := c.app.store.Session(ctx, r.Tenant, r.Session)
 	if errors.Is(err, persistence.ErrNotFound) {
-		return messages.DefaultPool, nil
+		return messages.OwnPool(r.Tenant), nil
 	}
 	if err != nil {
 		return "", refused(err, "session", r.Session)
@@ -217,14 +217,14 @@ func (c taskCommands) Queue(ctx context.Context, tenant, pool string) ([]server.
 	now := messages.Now()
 	var out []server.QueueClass
 	for _, p := range pools {
-		if pool != "" && pool != p.ID {
+		if pool != "" && pool != p.ID || pool == "" && c.idle(p.ID) {
 			continue
 		}
-		s, err := c.owners.QueueStats(ctx, p.ID)
+		classes, err := c.classes(ctx, p)
 		if err != nil {
 			return nil, err
 		}
-		for _, cl := range s.Classes {
+		for _, cl := range classes {
 			q := server.QueueClass{Pool: p.ID, Tenant: p.Tenant, Class: cl.Class, Depth: cl.Queued, Bytes: cl.Bytes, Running: cl.Running, Limit: cl.Limit, Warning: cl.Starved}
 			if !cl.Oldest.IsZero() {
 				q.OldestAge = now.Sub(cl.Oldest)
@@ -233,4 +233,23 @@ func (c taskCommands) Queue(ctx context.Context, tenant, pool string) ([]server.
 		}
 	}
 	return out, nil
+}
+
+// idle reports whether a pool has no owner yet: it is a tenant's own one that
+// nobody has used.
+func (c taskCommands) idle(pool string) bool {
+	_, runs := c.app.node.Pool(pool)
+	return !runs && c.app.onDuty() == nil
+}
+
+func (c taskCommands) classes(ctx context.Context, p messages.Pool) ([]dispatch.ClassStats, error) {
+	if !c.idle(p.ID) {
+		s, err := c.owners.QueueStats(ctx, p.ID)
+		return s.Classes, err
+	}
+	var list []dispatch.ClassStats
+	for _, class := range messages.Classes {
+		list = append(list, dispatch.ClassStats{Class: class, Limit: p.Limit(class)})
+	}
+	return list, nil
 }

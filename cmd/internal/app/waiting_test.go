@@ -22,7 +22,7 @@ func TestAListSaysWhatItsTasksWaitFor(t *testing.T) {
 	if _, err := accountCommands(c).CreateTenant(ctx, server.Tenant{ID: "acme", Name: "acme"}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := poolCommands(c).Put(ctx, messages.Pool{ID: "own", Tenant: "acme"}); err != nil {
+	if _, err := poolCommands(c).Put(ctx, "", messages.Pool{ID: "own", Tenant: "acme"}); err != nil {
 		t.Fatal(err)
 	}
 	submit := func(tenant, pool, session string) string {

@@ -36,7 +36,7 @@ func (f *pools) Get(ctx context.Context, tenant, id string) (messages.Pool, erro
 	return p, nil
 }
 
-func (f *pools) Put(ctx context.Context, p messages.Pool) (messages.Pool, error) {
+func (f *pools) Put(ctx context.Context, tenant string, p messages.Pool) (messages.Pool, error) {
 	if err := (*Fake)(f).enter(ctx, "PutPool"); err != nil {
 		return p, err
 	}
@@ -44,7 +44,9 @@ func (f *pools) Put(ctx context.Context, p messages.Pool) (messages.Pool, error)
 	defer f.mu.Unlock()
 	old, ok := f.pools[p.ID]
 	switch {
-	case !ok && p.Version != 0:
+	case ok && tenant != "" && old.Tenant != tenant && p.Version == 0:
+		return p, refuse(messages.CodeConflict, "the id %s is not free", p.ID)
+	case (!ok || tenant != "" && old.Tenant != tenant) && p.Version != 0:
 		return p, refuse(messages.CodeNotFound, "there is no pool %s", p.ID)
 	case old.Version != p.Version:
 		return p, refuse(messages.CodeVersionClash, "the version is %d", old.Version)

@@ -38,7 +38,7 @@ func (f *tasks) Submit(ctx context.Context, r server.SubmitRequest) (server.Subm
 		State: messages.Queued, Seq: int64(len(f.order) + 1), DueAt: r.DueAt, NotAfter: r.NotAfter, CreatedAt: messages.Now(),
 	}}
 	if t.Pool == "" {
-		t.Pool = messages.DefaultPool
+		t.Pool = messages.OwnPool(r.Tenant)
 	}
 	if !t.DueAt.IsZero() {
 		t.State = messages.Scheduled
