@@ -48,6 +48,9 @@ func crashLoop(ctx context.Context, e *Env, b *harness.Bench) (err error) {
 	pool := id
 	begun := time.Now()
 	env := map[string]string{"DASH_SIM_STARTUP": "100ms", "DASH_SIM_CRASH_AFTER": "6s"}
+	if err := makePool(ctx, b, pool); err != nil {
+		return err
+	}
 	if _, err := b.Client.CreateGateway(ctx, api.CreateGateway{Id: id, Pool: &pool, Managed: &api.CreateManaged{Env: &env}}); err != nil {
 		return fmt.Errorf("add managed gateway: %w", err)
 	}

@@ -27,6 +27,9 @@ func poison(ctx context.Context, e *Env) (err error) {
 	defer func() { err = errors.Join(err, b.Close()) }()
 	own, slots := "own", neighbours+1
 	env := map[string]string{"DASH_SIM_STARTUP": "100ms", "DASH_SIM_TIME_SCALE": "0.1", "DASH_SIM_LOG": b.Truth(), "DASH_SIM_NAME": own}
+	if err := makePool(ctx, b, own); err != nil {
+		return err
+	}
 	if _, err := b.Client.CreateGateway(ctx, api.CreateGateway{Id: own, Pool: &own, MaxConcurrency: &slots, Managed: &api.CreateManaged{Env: &env}}); err != nil {
 		return fmt.Errorf("add managed gateway: %w", err)
 	}
@@ -94,5 +97,13 @@ func (e *Env) poisoned(ctx context.Context, b *harness.Bench, submit func(key, m
 		return fmt.Errorf("the poison is %s with %v after %d deaths and attempt %d, want dead_letter gateway_crashed", bad.State, bad.Error, bad.Deaths, bad.Attempt)
 	}
 	e.Logf("%d deaths, all over after %s: %s", bad.Deaths, time.Since(begun).Round(100*time.Millisecond), bad.Error.Message)
+	return nil
+}
+
+// makePool makes a pool for a gateway of its own.
+func makePool(ctx context.Context, b *harness.Bench, id string) error {
+	if _, err := b.Client.PutPool(ctx, id, api.PutPool{}, api.WithCreateOnly()); err != nil {
+		return fmt.Errorf("make pool %s: %w", id, err)
+	}
 	return nil
 }

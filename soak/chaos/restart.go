@@ -20,6 +20,9 @@ func spanRestart(ctx context.Context, e *Env) (err error) {
 	}
 	defer func() { err = errors.Join(err, b.Close()) }()
 	own := "own"
+	if err := makePool(ctx, b, own); err != nil {
+		return err
+	}
 	if _, err := b.Client.CreateGateway(ctx, api.CreateGateway{Id: own, Pool: &own, Managed: &api.CreateManaged{}}); err != nil {
 		return fmt.Errorf("add managed gateway: %w", err)
 	}
