@@ -186,6 +186,24 @@ func TestLargeBuffersAreBounded(t *testing.T) {
 	}
 }
 
+// A connection that was cut does not wait for its turn with a large buffer.
+func TestACutConnectionWaitsForNoBuffer(t *testing.T) {
+	for range maxBigFrames {
+		bigFrames.turn <- struct{}{}
+	}
+	defer func() {
+		for range maxBigFrames {
+			<-bigFrames.turn
+		}
+	}()
+	c := newConn(t.Context(), Config{}.withDefaults(), NopHandler{})
+	time.AfterFunc(10*time.Millisecond, func() { c.cut(ErrClosed) })
+	began := time.Now()
+	if _, err := c.borrow(c.ctx); !errors.Is(err, ErrClosed) || time.Since(began) > 5*time.Second {
+		t.Errorf("%v after %v, want ErrClosed at once", err, time.Since(began))
+	}
+}
+
 // A flood is read no faster than the pace, and what is not one is not slowed.
 func TestPace(t *testing.T) {
 	t.Parallel()

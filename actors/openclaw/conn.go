@@ -255,7 +255,9 @@ func (c *Conn) read() {
 			err = c.handle(b)
 		}
 		c.giveBack()
-		c.wait()
+		if err == nil {
+			c.wait()
+		}
 	}
 	c.finish(err)
 }

@@ -101,6 +101,8 @@ func (c *Conn) borrow(ctx context.Context) ([]byte, error) {
 	case bigFrames.turn <- struct{}{}:
 	case <-ctx.Done():
 		return nil, ctx.Err()
+	case <-c.ended:
+		return nil, ErrClosed
 	case <-late.C:
 		return nil, fmt.Errorf("%w: %d large frames of others are being read", ErrBudget, maxBigFrames)
 	}
