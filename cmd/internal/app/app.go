@@ -384,6 +384,12 @@ func (a *App) startSweeper() {
 	if a.cfg.Retention <= 0 {
 		return
 	}
+	a.repeat("sweeper", a.sweep)
+}
+
+// repeat takes a step again and again until the node stops. Each says the pause
+// before the next.
+func (a *App) repeat(name string, step func(context.Context) time.Duration) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -396,10 +402,10 @@ func (a *App) startSweeper() {
 				return
 			case <-t.C:
 			}
-			t.Reset(a.sweep(ctx))
+			t.Reset(step(ctx))
 		}
 	}()
-	a.cleanup.add("sweeper", func(context.Context) error { cancel(); <-done; return nil })
+	a.cleanup.add(name, func(context.Context) error { cancel(); <-done; return nil })
 }
 
 // sweep removes a batch and returns the pause before the next.

@@ -45,13 +45,9 @@ func (e *SecretsError) Unwrap() error { return e.Err }
 // proves that every row opens: a wrong key is found at the start and not when
 // this node takes over.
 func (a *App) openSecrets(ctx context.Context) error {
-	keys, err := secretKeys(a.cfg)
-	missing := errors.Is(err, fs.ErrNotExist) && a.cfg.SecretKeyFile == ""
-	if err != nil && !missing {
+	keys, missing, err := secretKeys(a.cfg)
+	if err != nil {
 		return err
-	}
-	if missing {
-		keys = &sealed.Keys{}
 	}
 	repo := sealed.Gateways(a.repos.Gateways, keys)
 	if err := a.opens(ctx, repo); err != nil {
@@ -69,13 +65,18 @@ func (a *App) openSecrets(ctx context.Context) error {
 	return nil
 }
 
-// secretKeys reads the keys that are configured: none without a file.
-func secretKeys(cfg config.Config) (*sealed.Keys, error) {
+// secretKeys reads the keys that are configured: none without a file, or where
+// the default one is missing.
+func secretKeys(cfg config.Config) (keys *sealed.Keys, missing bool, err error) {
 	path := cfg.SecretKeyPath()
 	if path == "" {
-		return &sealed.Keys{}, nil
+		return &sealed.Keys{}, false, nil
 	}
-	return sealed.Read(path)
+	keys, err = sealed.Read(path)
+	if errors.Is(err, fs.ErrNotExist) && cfg.SecretKeyFile == "" {
+		return &sealed.Keys{}, true, nil
+	}
+	return keys, false, err
 }
 
 // opens says which key is missing, if one is.

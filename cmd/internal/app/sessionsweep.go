@@ -60,22 +60,7 @@ func (a *App) startSessionSweeper() {
 	if w.retention <= 0 && w.idle <= 0 {
 		return
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		t := time.NewTimer(sweepEvery)
-		defer t.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-t.C:
-			}
-			t.Reset(w.step(ctx))
-		}
-	}()
-	a.cleanup.add("session sweeper", func(context.Context) error { cancel(); <-done; return nil })
+	a.repeat("session sweeper", w.step)
 }
 
 // step looks at one page and returns the pause before the next.

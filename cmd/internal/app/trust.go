@@ -4,7 +4,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
 
 	"github.com/dash-fleet/dash/cmd/internal/config"
 	"github.com/dash-fleet/dash/messages/next"
@@ -25,19 +24,9 @@ func (e *UntrustedError) NextStep() string {
 	return fmt.Sprintf(next.BringKeyOrAcceptUnsigned, e.File)
 }
 
-// archiveKeys are the secret keys as a command finds them; a default file that
-// is not there holds none.
-func archiveKeys(cfg config.Config) (*sealed.Keys, error) {
-	keys, err := secretKeys(cfg)
-	if errors.Is(err, fs.ErrNotExist) && cfg.SecretKeyFile == "" {
-		return &sealed.Keys{}, nil
-	}
-	return keys, err
-}
-
 // Signer vouches for archives with the configured key.
 func Signer(cfg config.Config) (func(sum []byte) backup.Signature, error) {
-	keys, err := archiveKeys(cfg)
+	keys, _, err := secretKeys(cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +42,7 @@ func signWith(keys *sealed.Keys) func(sum []byte) backup.Signature {
 
 // Verifier refuses archives that none of the configured keys has signed.
 func Verifier(cfg config.Config) (func(*backup.Manifest) error, error) {
-	keys, err := archiveKeys(cfg)
+	keys, _, err := secretKeys(cfg)
 	if err != nil {
 		return nil, err
 	}
