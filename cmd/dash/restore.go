@@ -68,9 +68,6 @@ func restoreCommand(t *terminal) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if dryRun {
-				return verifyArchive(cmd.Context(), t, o, args[0], ids)
-			}
 			l, err := storeConfig(t, cmd, false)
 			if err != nil {
 				return err
@@ -82,6 +79,9 @@ func restoreCommand(t *terminal) *cobra.Command {
 			if unsigned {
 				trust = nil
 			}
+			if dryRun {
+				return verifyArchive(cmd.Context(), t, o, args[0], ids, trust)
+			}
 			return runRestore(cmd.Context(), t, o, l, args[0], ids, trust)
 		},
 	}
@@ -92,7 +92,7 @@ func restoreCommand(t *terminal) *cobra.Command {
 	c.Flags().Duration("redis-accept-loss", 0, "restore to a Redis server that may lose this much in a crash, as for dash serve")
 	c.Flags().Bool("postgres-accept-loss", false, "restore to a PostgreSQL server whose fsync or full_page_writes is off, as for dash serve")
 	c.Flags().BoolVar(&unsigned, "accept-unsigned", false, "restore an archive that none of the secret keys has signed: its API keys and permissions count, whoever wrote them")
-	c.Flags().BoolVar(&dryRun, "dry-run", false, "only check the archive and say what it holds")
+	c.Flags().BoolVar(&dryRun, "dry-run", false, "only check the archive, and say what it holds and who signed it")
 	c.MarkFlagsMutuallyExclusive("identity-file", "passphrase-file")
 	return c
 }
@@ -135,7 +135,7 @@ func openArchive(path string) (*os.File, error) {
 	return in, nil
 }
 
-func verifyArchive(ctx context.Context, t *terminal, o output, path string, ids []backup.Identity) (err error) {
+func verifyArchive(ctx context.Context, t *terminal, o output, path string, ids []backup.Identity, trust func(*backup.Manifest) error) (err error) {
 	in, err := openArchive(path)
 	if err != nil {
 		return err
@@ -151,6 +151,14 @@ func verifyArchive(ctx context.Context, t *terminal, o output, path string, ids 
 		return err
 	}
 	fmt.Fprintf(t.err, "the archive is whole: %s, mark %s (event %d)\n", m.Source.Engine, m.Source.Mark.Time.Format(time.RFC3339), m.Source.Mark.Seq)
+	if trust == nil {
+		return nil
+	}
+	if why := trust(m); why != nil {
+		fmt.Fprintf(t.err, "a restore refuses it: %v\n", why)
+		return nil
+	}
+	fmt.Fprintln(t.err, "it is signed with the key "+m.Signed.Key)
 	return nil
 }
 
