@@ -30,7 +30,7 @@ func (s *RunState) sent() {
 }
 
 const (
-	// maxReplay bounds the past of one run, in events. A task has a few of them.
+	// maxReplay bounds the past of one run to its newest events. A task has a few.
 	maxReplay = 5_000
 	// indexWait bounds how long a stream waits for the index of the log.
 	indexWait = 30 * time.Second
@@ -113,8 +113,12 @@ func (r *runStream) replay(ctx context.Context, since, to int64) error {
 	if err != nil {
 		return fmt.Errorf("wait for the index of the log: %w", err)
 	}
+	if more := len(seqs) - maxReplay; more > 0 {
+		seqs = seqs[more:]
+		from = max(from, seqs[0]-1)
+	}
 	var events []*messages.Event
-	for ; len(seqs) > 0 && len(events) < maxReplay; seqs = seqs[min(len(seqs), run(seqs)):] {
+	for ; len(seqs) > 0; seqs = seqs[run(seqs):] {
 		page, oldest, err := r.read(ctx, seqs[0], run(seqs))
 		if err != nil {
 			return err

@@ -17,6 +17,7 @@ type sse struct {
 	w       http.ResponseWriter
 	rc      *http.ResponseController
 	timeout time.Duration
+	until   time.Time // of the message that is sent in pieces, zero: none is
 	permit  *permit
 	buf     bytes.Buffer
 }
@@ -84,12 +85,15 @@ func (s *sse) gap(g *gap) error {
 	return err
 }
 
-// send adds a message with long texts, which are sent as they are written.
+// send adds a message with long texts, which are sent as they are written, in the
+// time of one write.
 func (s *sse) send(ctx context.Context, typ string, id int64, data any, l *api.Long) error {
 	b, err := encode(typ, 0, messages.Now(), data)
 	if err != nil {
 		return err
 	}
+	s.until = time.Now().Add(s.timeout)
+	defer func() { s.until = time.Time{} }()
 	s.begin(typ, id)
 	if err := l.Write(pieces{s, ctx}, b); err != nil {
 		return err
@@ -121,7 +125,11 @@ func (s *sse) flush(ctx context.Context) error {
 }
 
 func (s *sse) write() error {
-	_ = s.rc.SetWriteDeadline(time.Now().Add(s.timeout)) // a recorder in a test has none
+	until := s.until
+	if until.IsZero() {
+		until = time.Now().Add(s.timeout)
+	}
+	_ = s.rc.SetWriteDeadline(until) // a recorder in a test has none
 	_, err := s.w.Write(s.buf.Bytes())
 	s.buf.Reset()
 	if err == nil {

@@ -472,6 +472,22 @@ func TestRunStreamTellsOnlyOfAGapInItsTask(t *testing.T) {
 			t.Fatalf("want %d: %+v", want, m)
 		}
 	}
+	stop()
+	const many = 5_010 // 10 more than are told of one task's past
+	r.PutTask(task("busy", messages.Queued))
+	for range many {
+		publish("busy", "retry_wait") // 8 to 5,017
+	}
+	next, stop = r.stream("/run/busy?since=7")
+	defer stop()
+	if m := next(); m.Type != "gap" || *m.From != 8 || *m.To != 17 {
+		t.Fatalf("a past that is too long: %+v", m)
+	}
+	for want := int64(18); want <= many+7; want++ {
+		if m := next(); m.Seq == nil || *m.Seq != want {
+			t.Fatalf("want %d: %+v", want, m)
+		}
+	}
 }
 
 func TestRunStreamOfNoTask(t *testing.T) {
