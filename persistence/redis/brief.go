@@ -81,7 +81,7 @@ func (db *DB) decode(ctx context.Context, b *brief) (t messages.Task, no int64, 
 	if !fit {
 		list, err := db.decoded(ctx, []string{b.id})
 		if err != nil || len(list) == 0 {
-			return t, no, err // gone meanwhile: it matches nothing
+			return t, no, err // gone meanwhile: it has no id
 		}
 		rows.Shorten(&list[0])
 		return list[0], no, nil

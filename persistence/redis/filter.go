@@ -94,10 +94,14 @@ func (db *DB) walkDown(ctx context.Context, key, from, top string, n int) (ids [
 // matchIDs hands over the tasks among ids that match, in their order, until
 // each returns false.
 func (db *DB) matchIDs(ctx context.Context, f *persistence.TaskFilter, ids []string, each func(messages.Task, int64, *brief) bool) (more bool, err error) {
-	return db.briefs(ctx, ids, func(b *brief) (bool, error) {
-		t, no, err := db.decode(ctx, b)
-		return err == nil && (!matches(f, &t) || each(t, no, b)), err
-	})
+	return db.briefs(ctx, ids, func(b *brief) (bool, error) { return db.match(ctx, f, b, each) })
+}
+
+// match hands over the task of a row, if it matches.
+func (db *DB) match(ctx context.Context, f *persistence.TaskFilter, b *brief, each func(messages.Task, int64, *brief) bool) (more bool, err error) {
+	t, no, err := db.decode(ctx, b)
+	gone := t.ID == ""
+	return err == nil && (gone || !matches(f, &t) || each(t, no, b)), err
 }
 
 // walkIndex is the narrowest index, ordered by no, that holds all that match.
