@@ -119,6 +119,9 @@ type Deps struct {
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer // of the server's own metrics; may be nil
 	Gatherer   prometheus.Gatherer   // what /metrics serves; nil: nothing
+	// Submitted is told of each submit that made a task: its id, the traceparent
+	// that the client sent, and when the request began. It must not wait; may be nil.
+	Submitted func(id, traceparent string, began time.Time)
 	// Limits judges the requests of keys that have a limit; nil: this process counts.
 	Limits ratelimit.Limiter
 	// Listener comes from Listen, for a caller that wants to know early that
@@ -136,6 +139,7 @@ type Server struct {
 	limits  ratelimit.Limiter
 	logger  *slog.Logger
 	gather  prometheus.Gatherer
+	told    func(id, traceparent string, began time.Time) // of submits
 	doc     *document
 	pages   pages
 	router  *httprouter.Router
@@ -179,12 +183,15 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
+	if deps.Submitted == nil {
+		deps.Submitted = func(string, string, time.Time) {}
+	}
 	doc, err := loadDocument()
 	if err != nil {
 		return nil, err
 	}
 	s := &Server{
-		accept: &accepting{logger: deps.Logger}, refused: refusals{bound: maxRefusals}, given: deps.Listener, cfg: cfg, cmd: deps.Commands, auth: deps.Auth, limits: deps.Limits, logger: deps.Logger, gather: deps.Gatherer, doc: doc,
+		accept: &accepting{logger: deps.Logger}, refused: refusals{bound: maxRefusals}, given: deps.Listener, cfg: cfg, cmd: deps.Commands, auth: deps.Auth, limits: deps.Limits, logger: deps.Logger, gather: deps.Gatherer, told: deps.Submitted, doc: doc,
 		requests: newQuota(cfg.MaxRequests), waits: newQuota(cfg.MaxWaits), streams: newQuota(cfg.MaxStreams),
 		bodies: newBudget(maxBodyBytes, 0), bodyWeight: maxBodyBytes / int64(min(2_048, cfg.MaxConnections/8+1)),
 		lobby: newLobby(cfg.MaxGuests), drains: make(chan struct{}, maxDrains), idPrefix: randomPrefix(),

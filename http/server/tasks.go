@@ -49,6 +49,8 @@ func (s *Server) submit(c *call, req SubmitRequest) error {
 	}
 	if done.Replayed {
 		c.repeated()
+	} else {
+		s.told(done.Task.ID, c.r.Header.Get("Traceparent"), c.proved)
 	}
 	return c.created(http.StatusAccepted, taskPath(done.Task.ID), viewTask(done.Task, true))
 }

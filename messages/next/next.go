@@ -122,6 +122,9 @@ const ShutNode = "take the right to write to the data folder away from others (c
 // GiveLoopback is for a listener that asks for no key.
 const GiveLoopback = "give an address of this machine alone, such as 127.0.0.1:6060"
 
+// GiveCollector is for the address of a collector of traces.
+const GiveCollector = "give a URL such as http://127.0.0.1:4318, and a credential in OTEL_EXPORTER_OTLP_HEADERS"
+
 // GiveMoment is for flags that take a time.
 const GiveMoment = "give a time such as 2026-11-21T04:00:00Z, or how long ago, such as 24h"
 

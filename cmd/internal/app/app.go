@@ -21,6 +21,7 @@ import (
 	"github.com/dash-fleet/dash/actors/openclaw"
 	"github.com/dash-fleet/dash/actors/openclaw/launcher"
 	"github.com/dash-fleet/dash/cmd/internal/config"
+	"github.com/dash-fleet/dash/cmd/internal/tracing"
 	"github.com/dash-fleet/dash/http/auth"
 	"github.com/dash-fleet/dash/http/server"
 	"github.com/dash-fleet/dash/messages"
@@ -74,7 +75,8 @@ type App struct {
 	helper     *helper                     // nil: there is no Redis server beside the store
 	feed       *feed.Feed
 	losses     *taskLog
-	backups    *backups // nil: none are scheduled
+	tracer     *tracing.Tracer // nil: tasks are not traced
+	backups    *backups        // nil: none are scheduled
 	commits    *commit.Metrics
 	node       *actors.Node
 	fleet      *fleet
@@ -168,6 +170,9 @@ func (a *App) setup(ctx context.Context) error {
 
 	// The tree: committer first, then pools, then gateways.
 	a.commits = commit.NewMetrics(a.deps.Registry)
+	if err := a.startTracing(ctx); err != nil {
+		return err
+	}
 	a.losses = newTaskLog(a.logger, a.deps.Registry)
 	a.cleanup.add("log of tasks", func(context.Context) error { a.losses.close(); return nil })
 	a.node, err = actors.Start(ctx, actors.Config{
@@ -289,7 +294,7 @@ func (a *App) startServer(ctx context.Context, listen net.Listener) error {
 		return err
 	}
 	api, err := server.New(a.serverConfig(), server.Deps{
-		Commands: a.Commands(), Limits: limits,
+		Commands: a.Commands(), Limits: limits, Submitted: a.tracer.Submitted,
 		Auth: keys, Logger: a.logger, Registerer: a.deps.Registry, Gatherer: a.deps.Registry, Listener: listen,
 	})
 	if err != nil {

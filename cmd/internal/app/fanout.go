@@ -70,6 +70,7 @@ func (a *App) startFanout(ctx context.Context) error {
 func (a *App) publish(events []*messages.Event) {
 	a.feed.Publish(events)
 	a.losses.note(events)
+	a.tracer.Note(events)
 	if len(events) > 0 && a.helper != nil && a.helper.fanout != nil {
 		a.helper.fanout.written(events[len(events)-1].Seq)
 	}

@@ -38,6 +38,8 @@ type Config struct {
 	PprofListen string `key:"pprof-listen" help:"loopback address that serves Go's profiles at /debug/pprof/, without a key; empty: nowhere"`
 	// TenantRateLimit bounds the requests of all keys of a tenant; 0 does not.
 	TenantRateLimit int `key:"tenant-rate-limit" help:"requests per minute that all keys of a tenant may make together, besides the limit of each key; 0: no limit. Counted over all nodes where they share a Redis server"`
+	// OTelEndpoint is an OpenTelemetry collector that is told of tasks; see Traces.
+	OTelEndpoint string `key:"otel-endpoint" help:"URL of an OpenTelemetry collector (OTLP over HTTP), such as http://127.0.0.1:4318, that gets a trace of each task; empty: none. OTEL_EXPORTER_OTLP_HEADERS may hold its credential"`
 	// MetricsPublic serves /metrics without a credential.
 	MetricsPublic bool `key:"metrics-public" help:"serve /metrics without an API key"`
 

@@ -167,6 +167,9 @@ func TestRefusals(t *testing.T) {
 		{"engine", []string{"--store=mysql"}, "", nil, `no engine "mysql"`},
 		{"node", []string{"--node=a b"}, "", nil, "not a valid name"},
 		{"region", []string{"--region=a b"}, "", nil, "not a valid name"},
+		{"tenant's limit", []string{"--tenant-rate-limit=-1"}, "", nil, "tenant-rate-limit: -1 is out of range"},
+		{"collector without a scheme", []string{"--otel-endpoint=127.0.0.1:4318"}, "", nil, "otel-endpoint: it is not"},
+		{"collector with a password", []string{"--otel-endpoint=http://a:secret@c:4318"}, "", nil, "a password does not belong into it"},
 		{"networks", []string{"--gateway-networks=10.0.0.0/8 everywhere"}, "", nil, `"everywhere" is not a network`},
 		{"proxies", []string{"--trusted-proxies=10.0.0.1"}, "", nil, `trusted-proxies: "10.0.0.1" is not a network`},
 		{"sim gateways", []string{"--sim-gateways=-1"}, "", nil, "out of range"},
@@ -338,4 +341,15 @@ func FuzzSplitWords(f *testing.F) {
 			t.Errorf("%q splits into %q, which quoted splits into %q (%v)", s, words, again, err)
 		}
 	})
+}
+
+// TestTraces: below a base URL, as OTEL_EXPORTER_OTLP_ENDPOINT is understood.
+func TestTraces(t *testing.T) {
+	for endpoint, want := range map[string]string{
+		"": "", "http://c:4318": "http://c:4318/v1/traces", "https://c/otlp/": "https://c/otlp/v1/traces", "http://c/v1/traces": "http://c/v1/traces",
+	} {
+		if got, err := (config.Config{OTelEndpoint: endpoint}).Traces(); got != want || err != nil {
+			t.Errorf("%q: %q %v, want %q", endpoint, got, err, want)
+		}
+	}
 }

@@ -53,6 +53,9 @@ func (c Config) checkServer() *messages.Error {
 			return invalid("pprof-listen", fmt.Sprintf("pprof-listen: %q is not a loopback address with a port", c.PprofListen), next.GiveLoopback)
 		}
 	}
+	if _, err := c.Traces(); err != nil {
+		return invalid("otel-endpoint", "otel-endpoint: "+err.Error(), next.GiveCollector)
+	}
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		return invalid("tls-cert", "tls-cert and tls-key go together, but only one is set", next.BothOrNone)
 	}
@@ -60,6 +63,26 @@ func (c Config) checkServer() *messages.Error {
 		return invalid("public-url", "public-url: "+err.Error(), next.GivePublicURL)
 	}
 	return nil
+}
+
+// Traces is where below OTelEndpoint traces go: its path v1/traces, as
+// OTEL_EXPORTER_OTLP_ENDPOINT is understood. Empty: nowhere.
+func (c Config) Traces() (string, error) {
+	if c.OTelEndpoint == "" {
+		return "", nil
+	}
+	u, err := url.Parse(c.OTelEndpoint)
+	switch {
+	case err != nil:
+		return "", errors.New("it is not a URL")
+	case u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "":
+		return "", errors.New("it is not the http or https URL of a collector")
+	case u.User != nil: // it would be in the log
+		return "", errors.New("a password does not belong into it")
+	case strings.HasSuffix(u.Path, "/v1/traces"):
+		return u.String(), nil
+	}
+	return u.JoinPath("v1", "traces").String(), nil
 }
 
 // Public is PublicURL as links begin with it: without a slash at its end, and
