@@ -75,6 +75,7 @@ type App struct {
 	helper     *helper                     // nil: there is no Redis server beside the store
 	feed       *feed.Feed
 	losses     *taskLog
+	off        off
 	tracer     *tracing.Tracer // nil: tasks are not traced
 	backups    *backups        // nil: none are scheduled
 	commits    *commit.Metrics
@@ -157,6 +158,9 @@ func (a *App) setup(ctx context.Context) error {
 	a.lastSeq, err = a.store.LastSeq(ctx)
 	if err != nil {
 		return fmt.Errorf("read event log: %w", err)
+	}
+	if err := a.noteOff(ctx); err != nil {
+		return err
 	}
 	a.feed = feed.New(a.lastSeq, a.deps.Registry)
 	if err := a.startFanout(ctx); err != nil {
@@ -415,6 +419,9 @@ func (a *App) repeat(name string, step func(context.Context) time.Duration) {
 
 // sweep removes a batch and returns the pause before the next.
 func (a *App) sweep(ctx context.Context) time.Duration {
+	if !a.off.over(a.cfg.Retention) {
+		return sweepEvery
+	}
 	before := time.Now().Add(-a.cfg.Retention)
 	removed, err := a.store.Sweep(ctx, before, sweepRows)
 	if err == nil && a.engine.history != nil {

@@ -21,10 +21,6 @@ const (
 	sessionPause = 200 * time.Millisecond
 	sessionEvery = time.Minute
 	sessionLimit = 15 * time.Second // of reading a page, and of one pool's part of it
-	// sessionGrace is how long a node has been up before the time that it was off,
-	// or that a restored backup is old, counts as time in which nobody used a
-	// session: whoever comes back finds what was there.
-	sessionGrace = 24 * time.Hour
 )
 
 // sessionSweep walks over all sessions and hands those whose time is over to the
@@ -37,13 +33,12 @@ type sessionSweep struct {
 	retention, idle time.Duration // 0: for ever
 	retired         *prometheus.CounterVec
 	limit           time.Duration
-	began           time.Time // of the node
 	after           string
 	closed, removed int // of this walk
 }
 
 func newSessionSweep(a *App, registry prometheus.Registerer) *sessionSweep {
-	w := &sessionSweep{app: a, store: a.store, commands: newCommands(a), retention: a.cfg.SessionRetention, idle: a.cfg.SessionIdle, limit: sessionLimit, began: time.Now()}
+	w := &sessionSweep{app: a, store: a.store, commands: newCommands(a), retention: a.cfg.SessionRetention, idle: a.cfg.SessionIdle, limit: sessionLimit}
 	w.retired = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "dash_sessions_retired_total", Help: "Sessions that were closed because nobody used them (closed), and closed ones that were removed (removed).",
 	}, []string{"what"})
@@ -117,7 +112,7 @@ func (w *sessionSweep) page(ctx context.Context) (last bool, err error) {
 
 // since is before when the last use has to lie; zero: nobody's time is over.
 func (w *sessionSweep) since(d time.Duration) time.Time {
-	if d <= 0 || time.Since(w.began) < min(d, sessionGrace) {
+	if d <= 0 || !w.app.off.over(d) {
 		return time.Time{}
 	}
 	return messages.Now().Add(-d)

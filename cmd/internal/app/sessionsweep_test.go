@@ -62,13 +62,14 @@ func TestSessionsAreRetired(t *testing.T) {
 		}
 		return m
 	}
-	walk() // the node has just started: it may have been off, or its store be an old backup
+	a.off.took = 48 * time.Hour
+	walk() // the node has just started: it was off, or its store is an old backup
 	w.idle = 24 * time.Hour
 	walk()
 	if got := states(); len(got) != old+3 || got["open"] != messages.SessionIdle {
 		t.Fatalf("a node that has just started left %d sessions", len(got))
 	}
-	w.began, w.idle = time.Now().Add(-sessionGrace), 0
+	a.off.began, w.idle = time.Now().Add(-offGrace), 0
 	walk()
 	if got := states(); len(got) != 3 || got["open"] != messages.SessionIdle || got["parked"] != messages.SessionParked || got["young"] != messages.SessionClosed {
 		t.Fatalf("left: %v", got)
@@ -110,7 +111,6 @@ func TestAPoolThatDoesNotAnswerKeepsNoOthers(t *testing.T) {
 	t.Parallel()
 	a := benchNode(t, t.TempDir(), 0, 1, nil)
 	w := newSessionSweep(a, prometheus.NewRegistry())
-	w.began = time.Now().Add(-sessionGrace)
 	long := messages.Now().Add(-60 * 24 * time.Hour)
 	var ops []persistence.Op
 	for i := range 2*sessionRows + 7 {
