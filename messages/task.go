@@ -64,6 +64,10 @@ type Task struct {
 	// give theirs back.
 	Attempt int32
 	Replays int32
+	// ReplayedBy names the request that replayed it last, at ReplayedAt, so that a
+	// repetition of that request does nothing; empty: it had no Idempotency-Key.
+	ReplayedBy string
+	ReplayedAt time.Time
 
 	// Session is the client's session id, empty for a throw-away session.
 	Session string
@@ -106,6 +110,15 @@ type Task struct {
 type Brief struct {
 	Message int64 // of the spec
 	Text    int64 // of the result
+}
+
+// replayHolds is how long a request that replayed a task is known by its name.
+const replayHolds = 24 * time.Hour
+
+// WasReplayedBy reports whether the request with that name, empty for none, is the
+// one that replayed the task last.
+func (t *Task) WasReplayedBy(name string, now time.Time) bool {
+	return name != "" && t.ReplayedBy == name && now.Sub(t.ReplayedAt) < replayHolds
 }
 
 // RunID is the idempotency key of the task's current claim at a gateway:

@@ -36,9 +36,11 @@ type Cancel struct {
 	Reply                chan<- TaskReply
 }
 
-// Replay puts a dead letter back into the order. Task is the row as read.
+// Replay puts a dead letter back into the order. Task is the row as read; By names
+// the request, empty for none.
 type Replay struct {
 	Task  messages.Task
+	By    string
 	Reply chan<- SubmitReply
 }
 

@@ -192,18 +192,18 @@ func TestReplay(t *testing.T) {
 		}
 		g.demand(0)
 		synctest.Wait()
-		got, err := b.client.Replay(b.ctx(), "default", ids[0])
+		got, _, err := b.client.Replay(b.ctx(), "default", ids[0], "")
 		if err != nil || got.State != messages.Queued || got.Replays != 1 || got.Attempt != 0 || got.Seq <= 5 || got.Error != nil {
 			t.Fatalf("replay: %+v, %v", got, err)
 		}
-		if _, err = b.client.Replay(b.ctx(), "default", ids[0]); messages.CodeOf(err) != messages.CodeWrongState {
+		if _, _, err = b.client.Replay(b.ctx(), "default", ids[0], ""); messages.CodeOf(err) != messages.CodeWrongState {
 			t.Fatalf("replay of a queued task: %v", err)
 		}
 		f := persistence.TaskFilter{Pool: "default"}
-		if matched, done, err := b.client.ReplayAll(b.ctx(), f, true); matched != 4 || done != 0 || err != nil {
+		if matched, done, err := b.client.ReplayAll(b.ctx(), f, "", true); matched != 4 || done != 0 || err != nil {
 			t.Fatalf("dry run: %d %d %v", matched, done, err)
 		}
-		if matched, done, err := b.client.ReplayAll(b.ctx(), f, false); matched != 4 || done != 4 || err != nil {
+		if matched, done, err := b.client.ReplayAll(b.ctx(), f, "", false); matched != 4 || done != 4 || err != nil {
 			t.Fatalf("replay all: %d %d %v", matched, done, err)
 		}
 		if s := b.stats(); s.Classes[3].Queued != 5 || s.Classes[3].Admitted != 5 || s.Classes[3].Bytes != 25 {
@@ -215,6 +215,57 @@ func TestReplay(t *testing.T) {
 				t.Fatalf("replayed as %+v", a.Task)
 			}
 		}
+	})
+}
+
+// TestARequestReplaysATaskOnce: repeated, it puts back what it did not, and leaves
+// alone what it did, also where that became a dead letter again. After a day the
+// name may be another request's.
+func TestARequestReplaysATaskOnce(t *testing.T) {
+	play(t, nil, func(t *testing.T, b *bench) {
+		g := b.gateway("gw-1")
+		die := func(n int) {
+			t.Helper()
+			g.demand(1)
+			for range n {
+				g.end(g.assign(), messages.DeadLetter, func(t *messages.Task) { t.Error = &messages.TaskError{Code: "provider_rejected"} })
+			}
+			g.demand(0)
+			synctest.Wait()
+		}
+		replay := func(by string, want int) {
+			t.Helper()
+			for _, dry := range []bool{true, false} {
+				if matched, done, err := b.client.ReplayAll(b.ctx(), persistence.TaskFilter{}, by, dry); matched != want || !dry && done != want || err != nil {
+					t.Fatalf("replay by %q, dry run %v: %d matched, %d done, %v; want %d", by, dry, matched, done, err, want)
+				}
+			}
+		}
+		for range 3 {
+			b.submit(newTask(messages.Low, ""))
+		}
+		die(3)
+		replay("a", 3)
+		die(3)
+		replay("a", 0)
+		late := b.submit(newTask(messages.Low, ""))
+		die(1)
+		replay("a", 1)
+		die(1)
+		if _, done, err := b.client.Replay(b.ctx(), "default", late.ID, "a"); done || err != nil {
+			t.Errorf("one that it has replayed: %v, %v", done, err)
+		}
+		if row := wantRow(b, late.ID, messages.DeadLetter, 1); row.Replays != 1 {
+			t.Errorf("%d replays", row.Replays)
+		}
+		if _, done, err := b.client.Replay(b.ctx(), "default", late.ID, ""); !done || err != nil {
+			t.Errorf("a request without a name: %v, %v", done, err)
+		}
+		die(1)
+		replay("b", 4)
+		die(4)
+		time.Sleep(24 * time.Hour)
+		replay("b", 4)
 	})
 }
 
@@ -234,7 +285,7 @@ func TestReplayStartsWithoutTheCancelFlag(t *testing.T) {
 			t.Fatal("the dead letter has no flag: the test proves nothing")
 		}
 		g.demand(0)
-		if _, err := b.client.Replay(b.ctx(), "default", task.ID); err != nil {
+		if _, _, err := b.client.Replay(b.ctx(), "default", task.ID, ""); err != nil {
 			t.Fatal(err)
 		}
 		if row := wantRow(b, task.ID, messages.Queued, 0); row.CancelRequested() {

@@ -141,6 +141,7 @@ func (d *dispatcher) replay(ctx actor.Context, m Replay) {
 		reply(m.Reply, SubmitReply{Task: t, Err: refuse(messages.CodeWrongState,
 			"the task's not_after has passed", next.SubmitNew)})
 	default:
+		t.ReplayedBy, t.ReplayedAt = m.By, now
 		d.take(ctx, &intake{TaskInsert: persistence.TaskInsert{Task: t}, replay: true, from: t.Claim, reply: m.Reply})
 	}
 }

@@ -92,18 +92,15 @@ func (c *Client) Release(ctx context.Context, tenant, id string, a ReleaseAction
 	return r.Task, first(err, r.Err)
 }
 
-// Replay puts one dead letter back into the order.
-func (c *Client) Replay(ctx context.Context, tenant, id string) (messages.Task, error) {
-	t, err := c.find(ctx, tenant, id)
-	if err != nil {
-		return t, err
+// Replay puts one dead letter back into the order. by names the request, empty for
+// none: a task that it has replayed before stays as it is, and done is false.
+func (c *Client) Replay(ctx context.Context, tenant, id, by string) (t messages.Task, done bool, err error) {
+	if t, err = c.find(ctx, tenant, id); err != nil || t.WasReplayedBy(by, messages.Now()) {
+		return t, false, err
 	}
-	return c.replay(ctx, t)
-}
-
-func (c *Client) replay(ctx context.Context, t messages.Task) (messages.Task, error) {
-	r, err := bring(ctx, c, t.Tenant, t.Pool, func(ch chan SubmitReply) any { return Replay{Task: t, Reply: ch} })
-	return r.Task, first(err, r.Err)
+	r, err := bring(ctx, c, t.Tenant, t.Pool, func(ch chan SubmitReply) any { return Replay{Task: t, By: by, Reply: ch} })
+	err = first(err, r.Err)
+	return r.Task, err == nil, err
 }
 
 // replayPage bounds the replays that are under way at once.
@@ -112,8 +109,9 @@ const replayPage = 256
 // ReplayAll puts all dead letters that match the filter back into the order, a
 // page at a time, and returns how many matched and how many were put back. A
 // dry run counts by the same rule. It ends early, with what was done so far and
-// the reason, when a queue is full or ctx ends; calling it again goes on.
-func (c *Client) ReplayAll(ctx context.Context, f persistence.TaskFilter, dryRun bool) (matched, done int, err error) {
+// the reason, when a queue is full or ctx ends; calling it again goes on. What the
+// request by, empty for none, has replayed before does not match.
+func (c *Client) ReplayAll(ctx context.Context, f persistence.TaskFilter, by string, dryRun bool) (matched, done int, err error) {
 	f.States = []messages.TaskState{messages.DeadLetter}
 	for cursor := ""; ; {
 		page, next, err := c.Store.Tasks(ctx, f, cursor, replayPage)
@@ -127,6 +125,9 @@ func (c *Client) ReplayAll(ctx context.Context, f persistence.TaskFilter, dryRun
 			if !t.NotAfter.IsZero() && !t.NotAfter.After(now) {
 				continue // it would only expire
 			}
+			if t.WasReplayedBy(by, now) {
+				continue
+			}
 			pid, err := c.Entry(ctx, t.Tenant, t.Pool)
 			if messages.CodeOf(err) == messages.CodeInvalid {
 				continue // its pool is gone, or somebody else's by now
@@ -138,7 +139,7 @@ func (c *Client) ReplayAll(ctx context.Context, f persistence.TaskFilter, dryRun
 			if dryRun {
 				continue
 			}
-			c.Send.Send(pid, Replay{Task: t, Reply: answers})
+			c.Send.Send(pid, Replay{Task: t, By: by, Reply: answers})
 			sent++
 		}
 		n, err := c.collect(ctx, answers, sent)

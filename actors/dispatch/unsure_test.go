@@ -96,9 +96,9 @@ func TestEveryWriteHearsOfDoubt(t *testing.T) {
 			_, err := w.client.Release(w.ctx(), "default", w.held.ID, ReleaseFail)
 			return err
 		},
-		"Replay": func(w *world) error { _, err := w.client.Replay(w.ctx(), "default", w.dead.ID); return err },
+		"Replay": func(w *world) error { _, _, err := w.client.Replay(w.ctx(), "default", w.dead.ID, ""); return err },
 		"ReplayAll": func(w *world) error {
-			_, _, err := w.client.ReplayAll(w.ctx(), persistence.TaskFilter{}, false)
+			_, _, err := w.client.ReplayAll(w.ctx(), persistence.TaskFilter{}, "", false)
 			return err
 		},
 		"OpenSession": func(w *world) error {

@@ -112,15 +112,18 @@ type Tasks interface {
 	// Cancel makes the cancel flag durable and returns the task as it is then.
 	// It is repeatable. A terminal task that was not cancelled is CodeWrongState.
 	Cancel(ctx context.Context, tenant, id, reason string) (Task, error)
-	// Replay puts a dead letter back. CodeWrongState, CodeQueueFull.
-	Replay(ctx context.Context, tenant, id string) (Task, error)
+	// Replay puts a dead letter back. once names the request, empty for none: a task
+	// that it has put back before stays as it is, and done is false.
+	// CodeWrongState, CodeQueueFull.
+	Replay(ctx context.Context, tenant, id, once string) (t Task, done bool, err error)
 	// Release decides about a held task: back to the queue, or with fail a
 	// dead letter. CodeWrongState.
 	Release(ctx context.Context, tenant, id string, fail bool) (Task, error)
 	// ReplayDeadLetters puts all matching dead letters back; f.States is
 	// ignored. matched is the true count, replayed how many were queued; with
-	// dryRun none. It stops without error when the queue is full.
-	ReplayDeadLetters(ctx context.Context, f TaskFilter, dryRun bool) (matched, replayed int, err error)
+	// dryRun none. It stops without error when the queue is full. What the request
+	// once, empty for none, has put back before does not match.
+	ReplayDeadLetters(ctx context.Context, f TaskFilter, once string, dryRun bool) (matched, replayed int, err error)
 	// Queue lists every class of every pool, pools by id, classes in order of
 	// service. A tenant's own pool that nobody has used is there when it is named.
 	Queue(ctx context.Context, tenant, pool string) ([]QueueClass, error)

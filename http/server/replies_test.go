@@ -8,6 +8,7 @@ import (
 
 	"github.com/dash-fleet/dash/http/api"
 	"github.com/dash-fleet/dash/http/server"
+	"github.com/dash-fleet/dash/messages"
 )
 
 // TestAnswersOfAnotherTenantAreNotPushedOut floods the memory of answers from one
@@ -91,6 +92,25 @@ func TestAnotherWishUnderOneKeyIsRefused(t *testing.T) {
 		if resp, b := n.call("POST", "/api/v1/sessions", admin, body, "Idempotency-Key", "once"); resp.StatusCode != want {
 			t.Errorf("%s: %d %s, want %d", body, resp.StatusCode, b, want)
 		}
+	}
+}
+
+// TestARepeatedReplayPutsNothingBackTwice, although its answer was forgotten and
+// its tasks became dead letters again.
+func TestARepeatedReplayPutsNothingBackTwice(t *testing.T) {
+	t.Parallel()
+	n := start(t, server.Config{MaxRemembered: 1}) // forgets at once
+	for path, body := range map[string]string{"/api/v1/tasks/" + deadTask + "/replay": "", "/api/v1/dead-letters/replay": `{"filter":{}}`} {
+		for range 3 {
+			if resp, b := n.call("POST", path, admin, body, "Idempotency-Key", "once"); resp.StatusCode >= 300 {
+				t.Errorf("%s: %d %s", path, resp.StatusCode, b)
+			}
+			n.Change(deadTask, messages.DeadLetter, nil)
+		}
+	}
+	_, b := n.call("GET", "/api/v1/tasks/"+deadTask, admin, "")
+	if !strings.Contains(b, `"replays":2`) {
+		t.Errorf("after two requests, each of them three times: %s", b)
 	}
 }
 

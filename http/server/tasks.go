@@ -325,7 +325,10 @@ func (s *Server) cancelTask(c *call) error {
 }
 
 func (s *Server) replayTask(c *call) error {
-	t, err := s.cmd.Tasks.Replay(c.ctx(), c.tenant(), c.param)
+	t, done, err := s.cmd.Tasks.Replay(c.ctx(), c.tenant(), c.param, c.onceID())
+	if err == nil && !done { // by this request, whose answer was forgotten
+		c.repeated()
+	}
 	return c.accepted(t, err)
 }
 
@@ -369,7 +372,7 @@ func (s *Server) replayDeadLetters(c *call) error {
 	if t := b.Filter.CreatedAfter; t != nil {
 		f.After = stored(*t)
 	}
-	matched, replayed, err := s.cmd.Tasks.ReplayDeadLetters(c.ctx(), f, value(b.DryRun))
+	matched, replayed, err := s.cmd.Tasks.ReplayDeadLetters(c.ctx(), f, c.onceID(), value(b.DryRun))
 	if err != nil {
 		return err
 	}

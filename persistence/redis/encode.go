@@ -50,9 +50,11 @@ const (
 	tailGateway
 	tailFinished
 
-	tailActive protowire.Number = 55 // microseconds
-	tailSince  protowire.Number = 56
-	tailTrials protowire.Number = 57 // dash.v1.Trials
+	tailActive   protowire.Number = 55 // microseconds
+	tailSince    protowire.Number = 56
+	tailTrials   protowire.Number = 57 // dash.v1.Trials
+	tailReplayer protowire.Number = 58
+	tailReplayed protowire.Number = 59
 )
 
 const (
@@ -109,6 +111,8 @@ func appendTail(b []byte, t *messages.Task) ([]byte, error) {
 	b = appendText(b, tailBoot, t.BootID)
 	b = appendText(b, tailObserved, t.ObservedRunID)
 	b = appendText(b, tailGateway, t.Gateway)
+	b = appendInt(b, tailReplayed, micros(t.ReplayedAt))
+	b = appendText(b, tailReplayer, t.ReplayedBy)
 	var err error
 	if t.Error != nil {
 		if b, err = appendMessage(b, tailError, t.Error); err != nil {
@@ -293,6 +297,10 @@ func (f tailField) set(n protowire.Number, v int64, raw []byte) error {
 		t.ObservedRunID = string(raw)
 	case tailGateway:
 		t.Gateway = string(raw)
+	case tailReplayed:
+		t.ReplayedAt = fromMicros(v)
+	case tailReplayer:
+		t.ReplayedBy = string(raw)
 	case tailError:
 		t.Error = &messages.TaskError{}
 		return proto.Unmarshal(raw, t.Error)

@@ -44,6 +44,7 @@ func updateReplaces(t *testing.T, e Engine) {
 	must(t, e, insert(a))
 	b := claimed(a, "gw-1")
 	b.Seq, b.Generation, b.BootID, b.ObservedRunID, b.Replays = a.Seq+100, 3, "boot", "run-x", 4
+	b.ReplayedBy, b.ReplayedAt = "a-request", messages.Now()
 	b.DueAt, b.NotAfter, b.StartedAt = messages.Now(), messages.Now(), messages.Now()
 	b.Stopping, b.Cancel.Confirmed = messages.StopDeadline, messages.Unconfirmed
 	b.Error = &messages.TaskError{Code: "c", Message: "m", Retryable: true}

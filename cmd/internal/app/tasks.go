@@ -188,20 +188,20 @@ func (c taskCommands) Release(ctx context.Context, tenant, id string, fail bool)
 }
 
 // Replay implements server.Tasks.
-func (c taskCommands) Replay(ctx context.Context, tenant, id string) (server.Task, error) {
-	t, err := c.owners.Replay(ctx, tenant, id)
-	return server.Task{Task: t}, err
+func (c taskCommands) Replay(ctx context.Context, tenant, id, once string) (server.Task, bool, error) {
+	t, done, err := c.owners.Replay(ctx, tenant, id, once)
+	return server.Task{Task: t}, done, err
 }
 
 // ReplayDeadLetters implements server.Tasks.
-func (c taskCommands) ReplayDeadLetters(ctx context.Context, f server.TaskFilter, dryRun bool) (matched, replayed int, err error) {
+func (c taskCommands) ReplayDeadLetters(ctx context.Context, f server.TaskFilter, once string, dryRun bool) (matched, replayed int, err error) {
 	if dryRun {
-		return c.owners.ReplayAll(ctx, filter(f), true)
+		return c.owners.ReplayAll(ctx, filter(f), once, true)
 	}
-	if matched, _, err = c.owners.ReplayAll(ctx, filter(f), true); err != nil {
+	if matched, _, err = c.owners.ReplayAll(ctx, filter(f), once, true); err != nil {
 		return matched, 0, err
 	}
-	_, replayed, err = c.owners.ReplayAll(ctx, filter(f), false)
+	_, replayed, err = c.owners.ReplayAll(ctx, filter(f), once, false)
 	if messages.CodeOf(err) == messages.CodeQueueFull {
 		err = nil // what fits was put back; the two numbers say the rest
 	}

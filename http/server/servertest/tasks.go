@@ -184,14 +184,19 @@ func (f *tasks) Cancel(ctx context.Context, tenant, id, reason string) (server.T
 	})
 }
 
-func (f *tasks) Replay(ctx context.Context, tenant, id string) (server.Task, error) {
-	return f.change(ctx, "Replay", tenant, id, func(t *server.Task) error {
+func (f *tasks) Replay(ctx context.Context, tenant, id, once string) (got server.Task, done bool, err error) {
+	got, err = f.change(ctx, "Replay", tenant, id, func(t *server.Task) error {
+		if t.WasReplayedBy(once, messages.Now()) {
+			return nil
+		}
 		if t.State != messages.DeadLetter {
 			return refuse(messages.CodeWrongState, "the task is %s, not dead_letter", t.State)
 		}
-		t.State, t.Attempt, t.Replays = messages.Queued, 0, t.Replays+1
+		t.State, t.Attempt, t.Replays, t.ReplayedBy, t.ReplayedAt = messages.Queued, 0, t.Replays+1, once, messages.Now()
+		done = true
 		return nil
 	})
+	return got, done, err
 }
 
 func (f *tasks) Release(ctx context.Context, tenant, id string, fail bool) (server.Task, error) {
@@ -207,7 +212,7 @@ func (f *tasks) Release(ctx context.Context, tenant, id string, fail bool) (serv
 	})
 }
 
-func (f *tasks) ReplayDeadLetters(ctx context.Context, filter server.TaskFilter, dryRun bool) (matched, replayed int, err error) {
+func (f *tasks) ReplayDeadLetters(ctx context.Context, filter server.TaskFilter, once string, dryRun bool) (matched, replayed int, err error) {
 	if err := (*Fake)(f).enter(ctx, "ReplayDeadLetters"); err != nil {
 		return 0, 0, err
 	}
@@ -215,10 +220,10 @@ func (f *tasks) ReplayDeadLetters(ctx context.Context, filter server.TaskFilter,
 	defer f.mu.Unlock()
 	filter.States = []messages.TaskState{messages.DeadLetter}
 	for _, id := range f.order {
-		if t := f.tasks[id]; matches(filter, t) {
+		if t := f.tasks[id]; matches(filter, t) && !t.WasReplayedBy(once, messages.Now()) {
 			matched++
 			if !dryRun {
-				t.State, t.Replays = messages.Queued, t.Replays+1
+				t.State, t.Replays, t.ReplayedBy, t.ReplayedAt = messages.Queued, t.Replays+1, once, messages.Now()
 				replayed++
 			}
 		}

@@ -28,6 +28,8 @@ const (
 	runActive    protowire.Number = 55 // microseconds
 	runSince     protowire.Number = 56
 	runTrials    protowire.Number = 57 // dash.v1.Trials
+	runReplayer  protowire.Number = 58
+	runReplayed  protowire.Number = 59
 )
 
 // EncodeRun packs the fields of a task that no query asks for.
@@ -38,6 +40,7 @@ func EncodeRun(t *messages.Task) ([]byte, error) {
 		{runConfirmed, int64(t.Cancel.Confirmed)}, {runDue, Micros(t.DueAt)}, {runNotAfter, Micros(t.NotAfter)},
 		{runClaimed, Micros(t.ClaimedAt)}, {runStarted, Micros(t.StartedAt)},
 		{runActive, t.Active.Microseconds()}, {runSince, Micros(t.ActiveSince)},
+		{runReplayed, Micros(t.ReplayedAt)},
 	} {
 		b = f.append(b)
 	}
@@ -46,6 +49,9 @@ func EncodeRun(t *messages.Task) ([]byte, error) {
 	}
 	if t.ObservedRunID != "" {
 		b = protowire.AppendString(protowire.AppendTag(b, runObserved, protowire.BytesType), t.ObservedRunID)
+	}
+	if t.ReplayedBy != "" {
+		b = protowire.AppendString(protowire.AppendTag(b, runReplayer, protowire.BytesType), t.ReplayedBy)
 	}
 	var err error
 	if t.Error != nil {
@@ -97,6 +103,8 @@ func setRunNumber(t *messages.Task, n protowire.Number, v int64) {
 		t.Active = time.Duration(v) * time.Microsecond
 	case runSince:
 		t.ActiveSince = FromMicros(v)
+	case runReplayed:
+		t.ReplayedAt = FromMicros(v)
 	}
 }
 
@@ -106,6 +114,8 @@ func setRunBytes(t *messages.Task, n protowire.Number, v []byte) error {
 		t.BootID = string(v)
 	case runObserved:
 		t.ObservedRunID = string(v)
+	case runReplayer:
+		t.ReplayedBy = string(v)
 	case runError:
 		t.Error = &messages.TaskError{}
 		return proto.Unmarshal(v, t.Error)

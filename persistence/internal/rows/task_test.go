@@ -69,7 +69,7 @@ func TestEveryField(t *testing.T) {
 	t.Parallel()
 	at := time.UnixMicro(1).UTC()
 	want := messages.Task{
-		ID: "a", Tenant: "b", Pool: "c", Class: 1, Seq: 2, State: 3, Claim: 4, Attempt: 5, Replays: 6, Session: "d", Generation: 7, Gateway: "e", BootID: "f",
+		ID: "a", Tenant: "b", Pool: "c", Class: 1, Seq: 2, State: 3, Claim: 4, Attempt: 5, Replays: 6, ReplayedBy: "i", ReplayedAt: at, Session: "d", Generation: 7, Gateway: "e", BootID: "f",
 		ObservedRunID: "g", Stopping: 1, Spec: &messages.TaskSpec{Message: "m"}, Cancel: messages.Cancel{RequestedAt: at, Reason: "h", Confirmed: 1},
 		Result: &messages.TaskResult{Text: "r"}, Error: &messages.TaskError{Code: "x"},
 		CreatedAt: at, DueAt: at, NotAfter: at, ClaimedAt: at, StartedAt: at, FinishedAt: at,
