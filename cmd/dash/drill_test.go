@@ -265,10 +265,18 @@ func serveDrill(t *testing.T, data, keyFile string, p place) *drillNode {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { endDaemons(t, data) })
-	t.Cleanup(func() { _ = n.cmd.Process.Kill() }) // fails when it was ended as it should be
+	t.Cleanup(func() {
+		_ = n.cmd.Process.Kill() // fails when it was ended as it should be
+		if out := <-n.output; t.Failed() && out != "" {
+			t.Logf("what the node at %s said:\n%s", n.url, out)
+		}
+	})
 	_ = write.Close()
 	found := make(chan string, 1)
-	go func() { n.output <- watchOutput(read, drillReady, found) }()
+	go func() {
+		defer close(n.output) // whoever asks again gets nothing
+		n.output <- watchOutput(read, drillReady, found)
+	}()
 	url, ok := <-found
 	if !ok {
 		t.Fatalf("the node did not start:\n%s", <-n.output)
