@@ -11,6 +11,7 @@
 //
 // What is told comes from the events that the store has taken, so nothing is
 // told that did not happen. It is told at most once, and nothing waits for it:
-// what a slow collector has no room for is dropped and counted. A dead letter
+// what a slow collector has no room for is dropped and counted. It goes to the
+// endpoint alone: a redirect is a refusal. A dead letter
 // that is replayed ends again and tells its task span again, longer.
 package tracing

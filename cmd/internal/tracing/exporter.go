@@ -2,6 +2,7 @@ package tracing
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"sync/atomic"
 
@@ -41,7 +42,7 @@ func (e *exporter) ExportSpans(ctx context.Context, spans []sdk.ReadOnlySpan) er
 	}
 	switch {
 	case err != nil && !e.down.Swap(true):
-		e.logger.Warn("traces are lost: the collector does not take them", slog.String("endpoint", e.endpoint), slog.Any("err", err))
+		e.logger.Warn("traces are lost: the collector does not take them", slog.String("endpoint", e.endpoint), slog.String("err", fmt.Sprintf("%.300s", err)))
 	case err == nil && e.down.Swap(false):
 		e.logger.Info("traces are taken again", slog.String("endpoint", e.endpoint))
 	}

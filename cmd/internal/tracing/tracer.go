@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"sync"
 	"time"
 
@@ -20,6 +21,7 @@ const (
 	maxQueued = 4096            // batches of events and submits that wait to become spans
 	maxSpans  = 2048            // spans that wait to be sent
 	maxOpen   = 65_536          // attempts whose begin is remembered
+	maxAnswer = 64 << 10        // bytes of a collector's answer
 	sendTime  = 5 * time.Second // a batch of spans that takes longer is dropped
 	lingers   = 3 * time.Second // of Stop, until what is not sent is dropped
 )
@@ -47,7 +49,8 @@ type Tracer struct {
 // Start begins to tell. It does not ask whether there is a collector.
 func Start(ctx context.Context, cfg Config) (*Tracer, error) {
 	client, err := otlptracehttp.New(ctx, otlptracehttp.WithEndpointURL(cfg.Endpoint), otlptracehttp.WithTimeout(sendTime),
-		otlptracehttp.WithRetry(otlptracehttp.RetryConfig{Enabled: false})) // the next batch is the next try
+		otlptracehttp.WithHTTPClient(&http.Client{Timeout: sendTime, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}),
+		otlptracehttp.WithMaxResponseSize(maxAnswer), otlptracehttp.WithRetry(otlptracehttp.RetryConfig{Enabled: false})) // the next batch is the next try
 	if err != nil {
 		return nil, fmt.Errorf("make an exporter of traces: %w", err)
 	}

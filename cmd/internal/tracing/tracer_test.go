@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -146,6 +147,43 @@ func TestACollectorThatIsAway(t *testing.T) {
 	}
 	if got := strings.Count(log.String(), "traces are lost"); got != 1 {
 		t.Errorf("said %d times:\n%s", got, log.String())
+	}
+}
+
+// TestACollectorIsNotFollowed: spans and the collector's credential go to the
+// endpoint alone, and what it says instead of taking them does not fill the log.
+func TestACollectorIsNotFollowed(t *testing.T) {
+	t.Setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer collectors")
+	var elsewhere atomic.Bool
+	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { elsewhere.Store(true) }))
+	t.Cleanup(other.Close)
+	for name, answer := range map[string]http.HandlerFunc{
+		"a redirect": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, other.URL, http.StatusTemporaryRedirect)
+		},
+		"a long answer": func(w http.ResponseWriter, _ *http.Request) {
+			http.Error(w, strings.Repeat("no ", 1<<20), http.StatusBadRequest)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := httptest.NewServer(answer)
+			t.Cleanup(s.Close)
+			var log strings.Builder
+			tr := begin(t, s.URL+"/v1/traces", &log)
+			tr.Submitted(uuid.NewString(), "", time.Now())
+			if err := tr.Stop(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if elsewhere.Load() {
+				t.Error("a server that nobody named got spans")
+			}
+			if got := testutil.ToFloat64(tr.dropped); got != 1 {
+				t.Errorf("%.0f counted, want 1", got)
+			}
+			if n := log.Len(); n == 0 || n > 1000 {
+				t.Errorf("the log has %d bytes: %.300s", n, log.String())
+			}
+		})
 	}
 }
 
