@@ -67,8 +67,8 @@ func (s *free) Task(_ context.Context, _, id string) (messages.Task, error) {
 func (s *free) Tasks(context.Context, persistence.TaskFilter, string, int) ([]messages.Task, string, error) {
 	return nil, "", nil
 }
-func (s *free) OpenTasks(context.Context, string, string, int) ([]messages.Task, error) {
-	return nil, nil
+func (s *free) OpenTasks(context.Context, string, string, int) ([]messages.Task, bool, error) {
+	return nil, false, nil
 }
 func (s *free) Sessions(context.Context, string, string, string, int) ([]messages.Session, error) {
 	return nil, nil

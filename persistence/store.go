@@ -263,8 +263,9 @@ type Store interface {
 	// CountTasks counts the matching tasks.
 	CountTasks(ctx context.Context, f TaskFilter) (int, error)
 	// OpenTasks pages by id through the tasks of a pool that are in no
-	// terminal state; after is the last id of the page before.
-	OpenTasks(ctx context.Context, pool, after string, limit int) ([]messages.Task, error)
+	// terminal state; after is the last id of the page before. A page ends at limit
+	// tasks or PageBytes; more says that others follow, and then it holds one at least.
+	OpenTasks(ctx context.Context, pool, after string, limit int) (tasks []messages.Task, more bool, err error)
 	// OpenPools lists the pools that have a task in no terminal state.
 	OpenPools(ctx context.Context) ([]string, error)
 	// MaxSeq is the greatest queue sequence number that a pool ever used.

@@ -17,7 +17,7 @@ import (
 type Reader interface {
 	Task(ctx context.Context, tenant, id string) (messages.Task, error)
 	Tasks(ctx context.Context, f persistence.TaskFilter, cursor string, limit int) ([]messages.Task, string, error)
-	OpenTasks(ctx context.Context, pool, after string, limit int) ([]messages.Task, error)
+	OpenTasks(ctx context.Context, pool, after string, limit int) (tasks []messages.Task, more bool, err error)
 	MaxSeq(ctx context.Context, pool string) (int64, error)
 	Session(ctx context.Context, tenant, id string) (messages.Session, error)
 	Sessions(ctx context.Context, tenant, pool, after string, limit int) ([]messages.Session, error)

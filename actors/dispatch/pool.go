@@ -245,18 +245,18 @@ type (
 
 // load reads the pool back page by page and tries again while the store is down.
 func (s *shared) load(to *actor.PID) {
-	for after := ""; ; {
-		page, ok := attempt(s, func(ctx context.Context) ([]messages.Task, error) {
-			return s.Store.OpenTasks(ctx, s.Pool.ID, after, loadPage)
+	for after, more := "", true; more; {
+		page, ok := attempt(s, func(ctx context.Context) (p taskPage, err error) {
+			p.tasks, more, err = s.Store.OpenTasks(ctx, s.Pool.ID, after, loadPage)
+			return p, err
 		})
 		if !ok {
 			return
 		}
-		s.send.Send(to, taskPage{page})
-		if len(page) < loadPage {
-			break
+		s.send.Send(to, page)
+		if more {
+			after = page.tasks[len(page.tasks)-1].ID
 		}
-		after = page[len(page)-1].ID
 	}
 	for after := ""; ; {
 		page, ok := attempt(s, func(ctx context.Context) ([]messages.Session, error) {

@@ -27,8 +27,8 @@ func (nullStore) Commit(_ context.Context, batch []persistence.Op) ([]persistenc
 	return out, nil
 }
 
-func (nullStore) OpenTasks(context.Context, string, string, int) ([]messages.Task, error) {
-	return nil, nil
+func (nullStore) OpenTasks(context.Context, string, string, int) ([]messages.Task, bool, error) {
+	return nil, false, nil
 }
 
 // noop is a gateway's owner that ends every run at once.
@@ -128,12 +128,12 @@ type paged struct {
 	rows []messages.Task
 }
 
-func (p paged) OpenTasks(_ context.Context, _, after string, limit int) ([]messages.Task, error) {
+func (p paged) OpenTasks(_ context.Context, _, after string, limit int) ([]messages.Task, bool, error) {
 	i := 0
 	for after != "" && i < len(p.rows) && p.rows[i].ID <= after {
 		i++
 	}
-	return p.rows[i:min(len(p.rows), i+limit)], nil
+	return p.rows[i:min(len(p.rows), i+limit)], i+limit < len(p.rows), nil
 }
 
 // cpuTime is what the process has used; other processes do not count.

@@ -192,9 +192,9 @@ func (m *memory) Tasks(_ context.Context, f persistence.TaskFilter, cursor strin
 	return rows[:limit], rows[limit-1].ID, nil
 }
 
-func (m *memory) OpenTasks(_ context.Context, pool, after string, limit int) ([]messages.Task, error) {
+func (m *memory) OpenTasks(_ context.Context, pool, after string, limit int) ([]messages.Task, bool, error) {
 	rows := m.rows(func(t *messages.Task) bool { return t.Pool == pool && !t.State.Terminal() && t.ID > after })
-	return rows[:min(limit, len(rows))], nil
+	return rows[:min(limit, len(rows))], len(rows) > limit, nil
 }
 
 func (m *memory) MaxSeq(_ context.Context, pool string) (int64, error) {

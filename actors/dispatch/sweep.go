@@ -87,14 +87,13 @@ func (b *broker) startSweep(ctx actor.Context) {
 	b.s.read(b.self, func(rctx readContext) any {
 		var m swept
 		for range sweepPages {
-			page, err := b.s.Store.OpenTasks(rctx, b.s.Pool.ID, after, loadPage)
+			page, more, err := b.s.Store.OpenTasks(rctx, b.s.Pool.ID, after, loadPage)
 			if err != nil {
 				m.err = err
 				return m
 			}
 			m.rows = append(m.rows, page...)
-			if len(page) < loadPage {
-				m.last = true
+			if m.last = !more; m.last {
 				break
 			}
 			after = page[len(page)-1].ID

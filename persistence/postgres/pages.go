@@ -33,7 +33,7 @@ func (db *DB) fill(ctx context.Context, p *rows.TaskPage, q *taskQuery, brief bo
 	if brief {
 		return db.readBrief(ctx, p, q.from()+` ORDER BY no DESC LIMIT `+strconv.Itoa(p.Missing()), q.args...)
 	}
-	return db.readPage(ctx, p, q, "no")
+	return db.readPage(ctx, p, q, "no", " DESC")
 }
 
 func (db *DB) search(ctx context.Context, p *rows.TaskPage, f *persistence.TaskFilter, before int64) ([]messages.Task, string, error) {

@@ -97,8 +97,13 @@ func (db *DB) CountTasks(ctx context.Context, f persistence.TaskFilter) (n int, 
 }
 
 // OpenTasks pages by id through the open tasks of a pool.
-func (db *DB) OpenTasks(ctx context.Context, pool, after string, limit int) ([]messages.Task, error) {
-	return db.readTasks(ctx, `SELECT `+taskColumns+` FROM tasks WHERE open AND pool = $1 AND id > $2 ORDER BY id LIMIT $3`, pool, after, page(limit))
+func (db *DB) OpenTasks(ctx context.Context, pool, after string, limit int) ([]messages.Task, bool, error) {
+	q := &taskQuery{}
+	q.where("open AND pool = $", pool)
+	q.where("id > $", after)
+	p := rows.NewTaskPage(page(limit))
+	err := db.readPage(ctx, p, q, "id", "")
+	return p.Tasks(), p.More(), err
 }
 
 // OpenPools lists the pools with an open task by one index seek for each.
@@ -131,16 +136,15 @@ func (db *DB) Transcript(ctx context.Context, tenant, session, before string, li
 		q.where("ended < (SELECT b.ended FROM tasks b WHERE b.id = $)", before)
 	}
 	p := rows.NewTaskPage(page(limit))
-	err := db.readPage(ctx, p, q, "ended")
+	err := db.readPage(ctx, p, q, "ended", " DESC")
 	tasks := p.Tasks()
 	slices.Reverse(tasks)
 	return tasks, p.More(), err
 }
 
-// readPage adds whole tasks to a page, in falling order of a column, until it is
-// full. The server sends what it was asked for to its end, so it is asked for no
+// readPage adds whole tasks to a page, in the order of a column, until it is full. The server sends what it was asked for to its end, so it is asked for no
 // more than fits, and the one behind. It need not read a value for its length.
-func (db *DB) readPage(ctx context.Context, p *rows.TaskPage, q *taskQuery, order string) error {
+func (db *DB) readPage(ctx context.Context, p *rows.TaskPage, q *taskQuery, column, way string) error {
 	return db.rows(ctx, func(v [][]byte) error {
 		if p.More() {
 			return nil
@@ -148,9 +152,9 @@ func (db *DB) readPage(ctx context.Context, p *rows.TaskPage, q *taskQuery, orde
 		t, err := decodeTask(v)
 		p.Add(t, number(v[0]), int64(len(v[7])+len(v[15])))
 		return err
-	}, `WITH few AS (SELECT no, `+order+` AS place, coalesce(octet_length(spec), 0) + octet_length(run) AS size`+q.from()+` ORDER BY `+order+` DESC LIMIT `+strconv.Itoa(p.Missing())+`),
- fit AS (SELECT no, sum(size) OVER (ORDER BY place DESC ROWS UNBOUNDED PRECEDING) - size AS before FROM few)
- SELECT `+taskColumns+` FROM tasks WHERE no = ANY (ARRAY (SELECT no FROM fit WHERE before <= `+strconv.FormatInt(p.Left(), 10)+`)) ORDER BY `+order+` DESC`, q.args...)
+	}, `WITH few AS (SELECT no, `+column+` AS place, coalesce(octet_length(spec), 0) + octet_length(run) AS size`+q.from()+` ORDER BY `+column+way+` LIMIT `+strconv.Itoa(p.Missing())+`),
+ fit AS (SELECT no, sum(size) OVER (ORDER BY place`+way+` ROWS UNBOUNDED PRECEDING) - size AS before FROM few)
+ SELECT `+taskColumns+` FROM tasks WHERE no = ANY (ARRAY (SELECT no FROM fit WHERE before <= `+strconv.FormatInt(p.Left(), 10)+`)) ORDER BY `+column+way, q.args...)
 }
 
 // readBrief adds tasks without their long texts to a page until it is full.

@@ -135,9 +135,9 @@ func (j *rebuild) survivors(ctx context.Context) error {
 		return err
 	}
 	for _, pool := range pools {
-		for after := ""; ; {
-			list, err := j.db.OpenTasks(ctx, pool, after, restorePage)
-			if err != nil {
+		for after, more := "", true; more; {
+			var list []messages.Task
+			if list, more, err = j.db.OpenTasks(ctx, pool, after, restorePage); err != nil {
 				return err
 			}
 			if len(list) == 0 {

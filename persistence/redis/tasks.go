@@ -157,28 +157,41 @@ func (db *DB) CountTasks(ctx context.Context, f persistence.TaskFilter) (n int, 
 }
 
 // OpenTasks pages by id through the open tasks of a pool.
-func (db *DB) OpenTasks(ctx context.Context, pool, after string, limit int) ([]messages.Task, error) {
+func (db *DB) OpenTasks(ctx context.Context, pool, after string, limit int) ([]messages.Task, bool, error) {
 	from := "-"
 	if after != "" {
 		from = "(" + after
 	}
+	limit = page(limit)
 	for {
-		ids, err := db.readTexts(ctx, "ZRANGEBYLEX", db.key("open:"+pool), from, "+", "LIMIT", 0, page(limit))
+		ids, err := db.readTexts(ctx, "ZRANGEBYLEX", db.key("open:"+pool), from, "+", "LIMIT", 0, limit+1)
 		if err != nil || len(ids) == 0 {
-			return nil, err
+			return nil, false, err
 		}
-		list, err := db.decoded(ctx, ids)
+		p := rows.NewTaskPage(limit)
+		_, err = db.briefs(ctx, ids, func(b *brief) (bool, error) {
+			t, no, err := db.decode(ctx, b)
+			return err == nil && (!open(&t) || p.Add(t, no, b.whole())), err
+		})
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
-		// A task may have ended since its id was read.
-		list = slices.DeleteFunc(list, func(t messages.Task) bool { return t.State.Terminal() })
-		if len(list) > 0 {
-			return list, nil
+		last := ids[len(ids)-1]
+		if n := len(p.Tasks()); n > 0 {
+			last = p.Tasks()[n-1].ID
 		}
-		from = "(" + ids[len(ids)-1] // an empty page would look like the end
+		list, err := db.inFull(ctx, &persistence.TaskFilter{}, p.Tasks())
+		list = slices.DeleteFunc(list, func(t messages.Task) bool { return !open(&t) })
+		more := p.More() || len(ids) > limit
+		if err != nil || len(list) > 0 || !more {
+			return list, more, err
+		}
+		from = "(" + last
 	}
 }
+
+// open: a task may have ended, or be gone, since its id was read.
+func open(t *messages.Task) bool { return t.ID != "" && !t.State.Terminal() }
 
 // OpenPools lists the pools with an open task.
 func (db *DB) OpenPools(ctx context.Context) (list []string, err error) {

@@ -102,10 +102,10 @@ func (db *DB) CountTasks(ctx context.Context, f persistence.TaskFilter) (n int, 
 }
 
 // OpenTasks pages by id through the open tasks of a pool.
-func (db *DB) OpenTasks(ctx context.Context, pool, after string, limit int) (tasks []messages.Task, err error) {
-	err = db.readTasks(ctx, func(t messages.Task) { tasks = append(tasks, t) },
-		`SELECT `+taskColumns+` FROM tasks INDEXED BY tasks_open WHERE open = 1 AND pool = ? AND id > ? ORDER BY id LIMIT ?`, pool, after, page(limit))
-	return tasks, err
+func (db *DB) OpenTasks(ctx context.Context, pool, after string, limit int) ([]messages.Task, bool, error) {
+	p := rows.NewTaskPage(page(limit))
+	err := db.readPage(ctx, p, ` FROM tasks INDEXED BY tasks_open WHERE open = 1 AND pool = ? AND id > ? ORDER BY id LIMIT `+strconv.Itoa(p.Missing()), pool, after)
+	return p.Tasks(), p.More(), err
 }
 
 // OpenPools lists the pools with an open task by one index seek for each.

@@ -138,7 +138,7 @@ func laterSeeEarlier(t *testing.T, e Engine) {
 	d := ended(c, messages.Succeeded)
 	must(t, e, insert(a), update(b, messages.Queued, 0), update(c, messages.Claimed, 1), update(d, messages.Running, 1))
 	stored(t, e, d)
-	if open, err := e.Store().OpenTasks(t.Context(), "default", "", 10); err != nil || len(open) != 0 {
+	if open, _, err := e.Store().OpenTasks(t.Context(), "default", "", 10); err != nil || len(open) != 0 {
 		t.Errorf("open %v, %v", ids(open), err)
 	}
 }
@@ -300,7 +300,7 @@ func replay(t *testing.T, e Engine) {
 	b.State, b.Error, b.FinishedAt, b.Seq = messages.Queued, nil, a.FinishedAt, a.Seq+1000
 	must(t, e, update(b, messages.DeadLetter, 1))
 	stored(t, e, b)
-	open, err := e.Store().OpenTasks(t.Context(), "default", "", 10)
+	open, _, err := e.Store().OpenTasks(t.Context(), "default", "", 10)
 	if err != nil {
 		t.Fatal(err)
 	}

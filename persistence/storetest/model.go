@@ -210,7 +210,7 @@ func drawOp(rt *rapid.T, m *model, prefix string) persistence.Op {
 }
 
 func (m *model) check(rt *rapid.T, t *testing.T, e Engine, prefix string, since int64) {
-	got, err := e.Store().OpenTasks(t.Context(), prefix+"p", "", 100)
+	got, _, err := e.Store().OpenTasks(t.Context(), prefix+"p", "", 100)
 	if err != nil {
 		rt.Fatalf("open tasks: %v", err)
 	}

@@ -157,19 +157,36 @@ func openTasks(t *testing.T, e Engine) {
 		}
 	}
 	slices.Sort(want)
-	var got []string
-	for after := ""; ; {
-		list, err := e.Store().OpenTasks(t.Context(), "p2", after, 3)
-		if err != nil {
+	same(t, pagesOfOpen(t, e, "p2", 3), want)
+	// Long ones end a page before the limit.
+	want = nil
+	for range 9 {
+		a := bigTask("", 1<<20)
+		a.Pool = "long"
+		must(t, e, insert(a))
+		want = append(want, a.ID)
+	}
+	slices.Sort(want)
+	same(t, pagesOfOpen(t, e, "long", 1000), want)
+}
+
+// pagesOfOpen reads a pool's open tasks. Nothing is larger than a page.
+func pagesOfOpen(t *testing.T, e Engine, pool string, limit int) (got []string) {
+	t.Helper()
+	for after, more := "", true; more; {
+		var list []messages.Task
+		var err error
+		if list, more, err = e.Store().OpenTasks(t.Context(), pool, after, limit); err != nil {
 			t.Fatal(err)
 		}
-		if len(list) == 0 {
-			break
+		if n := bodies(list); len(list) > limit || n > persistence.PageBytes || more && len(list) == 0 {
+			t.Fatalf("a page of %d tasks and %d bytes, more %v", len(list), n, more)
 		}
-		got = append(got, ids(list)...)
-		after = got[len(got)-1]
+		if got = append(got, ids(list)...); more {
+			after = got[len(got)-1]
+		}
 	}
-	same(t, got, want)
+	return got
 }
 
 func openPools(t *testing.T, e Engine) {

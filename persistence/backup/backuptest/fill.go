@@ -198,7 +198,7 @@ func viewTasks(t *testing.T, st persistence.Store, c *content) {
 	c.Sessions, errs[1] = st.Sessions(ctx, "", "", "", 0)
 	c.Tasks, _, errs[2] = st.Tasks(ctx, persistence.TaskFilter{}, "", 0)
 	c.Labelled, errs[3] = st.CountTasks(ctx, persistence.TaskFilter{LabelKey: "team", LabelVal: "a"})
-	c.Open, errs[4] = st.OpenTasks(ctx, "default", "", 0)
+	c.Open, _, errs[4] = st.OpenTasks(ctx, "default", "", 0)
 	c.MaxSeq, errs[5] = st.MaxSeq(ctx, "default")
 	c.Events, _, errs[6] = st.Events(ctx, 0, 0)
 	c.LastSeq, errs[7] = st.LastSeq(ctx)
