@@ -32,7 +32,7 @@ const exitCodesHelp = `Exit codes of every dash command:
   2    wrong usage: unknown command or flag, missing or malformed argument
   3    not found
   4    conflict: the thing exists already, or is in a state that forbids it
-  5    not authenticated or not permitted
+  5    not authenticated or not permitted; an archive that is not trusted
   6    unavailable or timed out; the same command may succeed later
   7    partly done: some items succeeded, others did not
   69   infrastructure missing: a program or service the command needs is not there

@@ -127,6 +127,9 @@ func place(g *messages.Gateway, what ...string) string {
 }
 
 func (k *Keys) sealConfig(c map[string]any, place string) (map[string]any, error) {
+	if _, forged := sealedConfig(c); forged && !k.Seals() {
+		return nil, errPrefix
+	}
 	if len(c) == 0 || !k.Seals() {
 		return c, nil
 	}

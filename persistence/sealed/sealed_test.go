@@ -211,11 +211,21 @@ func TestMissingAndLostKeys(t *testing.T) {
 func TestForgedPrefix(t *testing.T) {
 	t.Parallel()
 	r := Gateways(under(t), &Keys{})
-	g := secret("gw")
-	g.Token = prefix + "00000000:AAAA"
-	var e *messages.Error
-	if _, err := r.Create(context.Background(), g); !errors.As(err, &e) || e.Code != messages.CodeInvalid {
-		t.Errorf("error %v, want %s", err, messages.CodeInvalid)
+	const forged = prefix + "00000000:AAAA"
+	for name, forge := range map[string]func(*messages.Gateway){
+		"token":  func(g *messages.Gateway) { g.Token = forged },
+		"env":    func(g *messages.Gateway) { g.Managed.Env["A"] = forged },
+		"config": func(g *messages.Gateway) { g.Managed.Config = map[string]any{configKey: forged} },
+	} {
+		g := secret("gw")
+		forge(&g)
+		var e *messages.Error
+		if _, err := r.Create(context.Background(), g); !errors.As(err, &e) || e.Code != messages.CodeInvalid {
+			t.Errorf("%s: error %v, want %s", name, err, messages.CodeInvalid)
+		}
+		if err := r.Check(t.Context()); err != nil {
+			t.Fatalf("%s: no node starts on this store any more: %v", name, err)
+		}
 	}
 }
 
