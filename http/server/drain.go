@@ -11,9 +11,8 @@ import (
 // a broken pipe and never the refusal. So what is left of the body is read and
 // thrown away first, within bounds.
 const (
-	maxDrain  = 32 << 20        // bytes; a longer body is cut
-	drainTime = 5 * time.Second // a slower one, too
-	maxDrains = 64              // at once; beyond them bodies are cut
+	maxDrain  = 32 << 20 // bytes; a longer body is cut, and a slower one than Config.DrainTimeout
+	maxDrains = 64       // at once; beyond them bodies are cut
 )
 
 // drain reads what is left of the request's body.
@@ -33,7 +32,7 @@ func (c *call) drain() {
 		return
 	}
 	deadline := http.NewResponseController(c.w)
-	_ = deadline.SetReadDeadline(time.Now().Add(drainTime)) // a recorder in a test has none
+	_ = deadline.SetReadDeadline(time.Now().Add(c.s.cfg.DrainTimeout)) // a recorder in a test has none
 	if n, err := io.Copy(io.Discard, io.LimitReader(r.Body, maxDrain)); err != nil || n == maxDrain {
 		c.s.metrics.undrained.Inc()
 		return

@@ -47,6 +47,7 @@ type Config struct {
 	HeaderTimeout  time.Duration // reading a header; 5 s
 	ReadTimeout    time.Duration // reading a body; 30 s
 	HandleTimeout  time.Duration // a command, without long-poll; 30 s
+	DrainTimeout   time.Duration // reading the rest of a body that was refused; 5 s
 	WriteTimeout   time.Duration // writing an answer, or one event of a stream; 30 s
 	IdleTimeout    time.Duration // a connection without request; 120 s
 	MaxConnections int           // 32,768, and half of the descriptors that the process may have, see connections
@@ -68,7 +69,7 @@ type Config struct {
 func (c Config) withDefaults() Config {
 	durations := map[*time.Duration]time.Duration{
 		&c.HeaderTimeout: 5 * time.Second, &c.ReadTimeout: 30 * time.Second, &c.HandleTimeout: 30 * time.Second,
-		&c.WriteTimeout: 30 * time.Second, &c.IdleTimeout: 120 * time.Second, &c.QueueTimeout: 2 * time.Second,
+		&c.WriteTimeout: 30 * time.Second, &c.IdleTimeout: 120 * time.Second, &c.QueueTimeout: 2 * time.Second, &c.DrainTimeout: 5 * time.Second,
 		&c.RememberFor: 24 * time.Hour, &c.EventHeartbeat: 15 * time.Second,
 	}
 	for v, d := range durations {

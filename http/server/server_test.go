@@ -185,7 +185,7 @@ func TestRawRequestsThatNoClientSends(t *testing.T) {
 
 func TestSlowBodiesAreCut(t *testing.T) {
 	t.Parallel()
-	n := start(t, server.Config{ReadTimeout: 50 * time.Millisecond})
+	n := start(t, server.Config{ReadTimeout: 50 * time.Millisecond, DrainTimeout: 50 * time.Millisecond})
 	for name, head := range map[string]string{
 		"submit":          "POST /api/v1/tasks HTTP/1.1\r\nAuthorization: Bearer " + admin + "\r\nContent-Type: application/json\r\nContent-Length: 10",
 		"no credential":   "POST /api/v1/tasks HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 10",

@@ -107,7 +107,7 @@ func TestIdleConnectionsKeepNobodyOut(t *testing.T) {
 // TestBodiesOfOneKeyLeaveRoom: what a key's bodies may take is bounded.
 func TestBodiesOfOneKeyLeaveRoom(t *testing.T) {
 	t.Parallel()
-	n := start(t, server.Config{MaxConnections: 64, TrustedProxies: loopback}) // 9 bodies, 4 of a key
+	n := start(t, server.Config{MaxConnections: 64, TrustedProxies: loopback, DrainTimeout: 50 * time.Millisecond}) // 9 bodies, 4 of a key
 	from := func(address string, text string) string {
 		return strings.Replace(text, "Host: x", "Host: x\r\nX-Forwarded-For: "+address, 1)
 	}

@@ -49,7 +49,7 @@ func connected(cfg Config) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	db := &DB{cfg: cfg, scripts: newScripts(), poke: make(chan struct{}, 1), w: newWriter(messages.NewID()), recent: newRecent(false)}
+	db := &DB{cfg: cfg, budget: commitBudget, scripts: newScripts(), poke: make(chan struct{}, 1), w: newWriter(messages.NewID()), recent: newRecent(false)}
 	if err := db.connect(); err != nil {
 		return nil, fmt.Errorf("open redis store: %w", err)
 	}

@@ -88,7 +88,7 @@ type reply struct {
 
 // commit sends the batch under the next number. The caller holds the writer.
 func (db *DB) commit(ctx context.Context, enc *encoder, batch []persistence.Op) (reply, error) {
-	ctx, cancel := context.WithTimeout(ctx, commitBudget)
+	ctx, cancel := context.WithTimeout(ctx, db.budget)
 	defer cancel()
 	if err := db.writable(ctx, batch); err != nil {
 		return reply{}, err
@@ -108,7 +108,7 @@ func (w *writer) inDoubt(batch []persistence.Op) bool {
 
 // apply sends a batch whatever is known of the store's state.
 func (db *DB) apply(ctx context.Context, enc *encoder, ops int) (reply, error) {
-	ctx, cancel := context.WithTimeout(ctx, commitBudget)
+	ctx, cancel := context.WithTimeout(ctx, db.budget)
 	defer cancel()
 	outbox := ""
 	if db.cfg.History != nil {

@@ -80,7 +80,7 @@ func TestPause(t *testing.T) {
 		}
 		cancel()
 		select {
-		case <-time.After(10 * time.Second): // the length of the fault
+		case <-time.After(commitBudget): // and so the fault is longer than that
 		case <-t.Context().Done():
 		}
 		if err := server.Resume(); err != nil {
@@ -324,6 +324,7 @@ func TestUnknownIsSettled(t *testing.T) {
 	}
 	db := openTest(t, Config{URL: through})
 	defer closeDB(t, db)
+	db.budget = time.Second
 	batches := make([][]persistence.Op, 2)
 	for i := range batches {
 		task := messages.Task{ID: fmt.Sprint("t", i), Tenant: "default", Pool: "default", State: messages.Queued, CreatedAt: messages.Now()}

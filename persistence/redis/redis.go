@@ -80,6 +80,7 @@ type DB struct {
 	w                      *writer
 	lost                   lossState
 	durable                durableState
+	budget                 time.Duration // of a batch with all its repetitions
 	recent                 *recent
 	metrics                *metrics
 	room                   *room.Watch
@@ -103,7 +104,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	db := &DB{cfg: cfg, scripts: newScripts(), poke: make(chan struct{}, 1), w: newWriter(messages.NewID()), recent: newRecent(cfg.History != nil)}
+	db := &DB{cfg: cfg, budget: commitBudget, scripts: newScripts(), poke: make(chan struct{}, 1), w: newWriter(messages.NewID()), recent: newRecent(cfg.History != nil)}
 	if err := db.connect(); err != nil {
 		return nil, fmt.Errorf("open redis store: %w", err)
 	}

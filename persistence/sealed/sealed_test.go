@@ -35,7 +35,7 @@ func keysOf(t testing.TB, text string) *Keys {
 // TestRepositoriesHold: whoever uses the repository sees what he wrote.
 func TestRepositoriesHold(t *testing.T) {
 	t.Parallel()
-	storetest.RunRepositories(t, func(t testing.TB) storetest.Engine { return open(t) })
+	storetest.RunGateways(t, func(t testing.TB) storetest.Engine { return open(t) })
 }
 
 type engine struct {

@@ -44,6 +44,16 @@ func RunRepositories(t *testing.T, open func(t testing.TB) Engine) {
 	}
 }
 
+// RunGateways checks the repository of gateways alone, for what stands in front of it.
+func RunGateways(t *testing.T, open func(t testing.TB) Engine) {
+	for _, name := range []string{"gateways", "gateway update race", "audit in one step"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			repositoryTests[name](t, open(t))
+		})
+	}
+}
+
 // RunSchema checks the tables of accounts and of the audit log, and that nobody can change
 // the audit log without being noticed.
 func RunSchema(t *testing.T, open func(t testing.TB) Schema) {
