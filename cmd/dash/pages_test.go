@@ -101,12 +101,12 @@ func (n *drillNode) fetch(ctx context.Context, path string) (status int, retry s
 }
 
 // TestLongAnswersTakeLittleMemory: with texts of the largest size no request takes
-// more than 64 MiB of memory, and 100 at once no more than 512 MiB; who has to
+// more than 64 MiB of memory, and many at once no more than 512 MiB; who has to
 // wait too long is told when to come back.
 // DASH_LONG_PAGES=200 puts in more tasks, DASH_LONG_STORE=postgres takes another store.
 func TestLongAnswersTakeLittleMemory(t *testing.T) {
 	if testing.Short() {
-		t.Skip("writes 100 MiB")
+		t.Skip("takes a gigabyte of answers")
 	}
 	count := 16
 	if v := os.Getenv("DASH_LONG_PAGES"); v != "" {
@@ -167,11 +167,11 @@ func TestLongAnswersTakeLittleMemory(t *testing.T) {
 	for _, path := range []string{paths[1], paths[3], paths[5], paths[6], paths[0]} {
 		resetPeak(t, pid)
 		before, _ := memoryOf(t, pid)
-		counts := n.atOnce(t, path, 100)
+		counts := n.atOnce(t, path, manyAtOnce)
 		_, peak := memoryOf(t, pid)
-		t.Logf("100 x %-66s %v, +%d MiB", path, counts, (peak-before)>>20)
+		t.Logf("%d x %-66s %v, +%d MiB", manyAtOnce, path, counts, (peak-before)>>20)
 		if peak-before > raceFactor*512<<20 {
-			t.Errorf("100 of %s take %d MiB", path, (peak-before)>>20)
+			t.Errorf("%d of %s take %d MiB", manyAtOnce, path, (peak-before)>>20)
 		}
 	}
 }

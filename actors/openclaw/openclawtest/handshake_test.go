@@ -193,7 +193,7 @@ func TestFramesAfterHandshake(t *testing.T) {
 
 func TestStartingGatewayRefusesWith1013(t *testing.T) {
 	t.Parallel()
-	b := setup(t, func(c *Config) { c.StartupTime = 500 * time.Second })
+	b := setup(t, func(c *Config) { c.StartupTime = 200 * time.Second })
 	if code, body := httpDo(t, b.g, "GET", "/readyz", "", nil); code != 503 || !strings.Contains(body, "startup-sidecars") {
 		t.Fatalf("readyz %d %s", code, body)
 	}

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/dash-fleet/dash/cmd/internal/config"
 	"github.com/dash-fleet/dash/http/api"
 	"github.com/dash-fleet/dash/messages"
@@ -32,9 +34,24 @@ func TestWhoTakesOverShowsTheLastEvents(t *testing.T) {
 	admin := apiClient(t, owner, adminKey)
 	const many = tailPage + 100 // more than one look reads
 	want := map[string]bool{}
+	ids := make(chan string, many)
+	var clients errgroup.Group
+	clients.SetLimit(16)
 	for i := range many {
-		task := must(admin.SubmitTask(t.Context(), api.SubmitTask{Priority: api.PriorityHigh, Input: api.SubmitInput{Message: fmt.Sprint(i)}}))(t)
-		want[task.Id] = true
+		clients.Go(func() error {
+			task, err := admin.SubmitTask(t.Context(), api.SubmitTask{Priority: api.PriorityHigh, Input: api.SubmitInput{Message: fmt.Sprint(i)}})
+			if err == nil {
+				ids <- task.Id
+			}
+			return err
+		})
+	}
+	if err := clients.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	close(ids)
+	for id := range ids {
+		want[id] = true
 	}
 	if err := owner.Stop(); err != nil {
 		t.Fatal(err)
