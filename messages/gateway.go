@@ -38,12 +38,17 @@ func Loopback(raw string) bool {
 	if err != nil {
 		return false
 	}
-	host := strings.TrimSuffix(strings.ToLower(u.Hostname()), ".")
-	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
+	if LoopbackName(u.Hostname()) {
 		return true
 	}
-	a, err := netip.ParseAddr(host)
-	return err == nil && (a.Unmap().IsLoopback() || a.IsUnspecified())
+	a, err := netip.ParseAddr(u.Hostname())
+	return err == nil && (a.Unmap().IsLoopback() || a.Unmap().IsUnspecified())
+}
+
+// LoopbackName reports whether a name means this machine everywhere.
+func LoopbackName(host string) bool {
+	host = strings.TrimSuffix(strings.ToLower(host), ".")
+	return host == "localhost" || strings.HasSuffix(host, ".localhost")
 }
 
 // Managed describes a gateway daemon that Dash starts and keeps alive.

@@ -185,15 +185,16 @@ func (g *gateway) present() session.Linked {
 // refused: no usable connection came of the attempt.
 func (g *gateway) refused(ctx actor.Context, err error) {
 	var r *openclaw.RefusedError
-	if errors.As(err, &r) && r.Permanent {
-		g.quarantine(ctx, r.Message, r.NextStep)
+	if !errors.As(err, &r) {
+		g.unreachable(ctx, messages.GatewayUnreached+": "+err.Error(), 0)
 		return
 	}
-	reason, after := "the gateway cannot be reached: "+err.Error(), time.Duration(0)
-	if r != nil {
-		reason, after = r.Message, r.RetryAfter
+	reason := r.Coarse() + ": " + r.Message
+	if r.Permanent {
+		g.quarantine(ctx, reason, r.NextStep)
+		return
 	}
-	g.unreachable(ctx, reason, after)
+	g.unreachable(ctx, reason, r.RetryAfter)
 }
 
 func (g *gateway) quarantine(ctx actor.Context, reason, advice string) {

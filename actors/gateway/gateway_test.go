@@ -323,7 +323,7 @@ func TestRefusedForGoodIsQuarantined(t *testing.T) {
 		}
 	})
 	s := r.until(messages.GatewayQuarantined)
-	if s.Status.Reason != "wrong token" || s.Status.NextStep == "" {
+	if s.Status.Reason != messages.GatewayRefusesToken+": wrong token" || s.Status.NextStep == "" {
 		t.Errorf("reason %q, next step %q", s.Status.Reason, s.Status.NextStep)
 	}
 }

@@ -80,8 +80,9 @@ type Config struct {
 	SilenceFloor time.Duration
 
 	// Allow decides about each address right before it is connected to, so that
-	// a name that means another machine today is refused; nil allows all.
-	Allow func(netip.Addr) bool
+	// a name that means another machine today is refused; host is the URL's. nil
+	// allows all.
+	Allow func(host string, at netip.AddrPort) bool
 
 	// Metrics counts what is ignored and lost; nil counts into nothing.
 	Metrics *Metrics
@@ -176,12 +177,16 @@ func (c Config) control(_, address string, _ syscall.RawConn) error {
 	if err != nil {
 		return fmt.Errorf("address of the gateway: %w", err)
 	}
-	if c.Allow == nil || c.Allow(at.Addr().Unmap()) {
+	u, err := url.Parse(c.URL)
+	if err != nil {
+		return fmt.Errorf("URL of the gateway: %w", err)
+	}
+	if c.Allow == nil || c.Allow(u.Hostname(), netip.AddrPortFrom(at.Addr().Unmap(), at.Port())) {
 		return nil
 	}
 	return &RefusedError{
 		Reason: ReasonAddress, Permanent: true,
-		Message:  "the address " + at.Addr().String() + " is neither on this machine nor in the networks that gateways may be in",
+		Message:  "the address " + at.String() + " that the gateway's URL leads to is none that a gateway may have under that name",
 		NextStep: next.CorrectURLOrNetwork,
 	}
 }

@@ -248,7 +248,7 @@ func TestForbiddenAddressIsNotConnectedTo(t *testing.T) {
 	asked := make(chan netip.Addr, 8)
 	_, port, _ := net.SplitHostPort(ln.Addr().String())
 	for _, host := range []string{"127.0.0.1", "localhost", "[::ffff:127.0.0.1]"} {
-		r := refusal(t, Config{URL: "ws://" + host + ":" + port, Token: testToken, Allow: func(a netip.Addr) bool { asked <- a; return false }})
+		r := refusal(t, Config{URL: "ws://" + host + ":" + port, Token: testToken, Allow: func(_ string, a netip.AddrPort) bool { asked <- a.Addr(); return false }})
 		if a := <-asked; r.Reason != ReasonAddress || !r.Permanent || r.NextStep == "" || !a.IsLoopback() || a.Is4In6() {
 			t.Errorf("%s: %+v, asked about %s", host, r, a)
 		}

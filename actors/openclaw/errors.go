@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/dash-fleet/dash/messages"
 )
 
 // Sentinels of calls. With both of them nothing was written to the gateway.
@@ -61,6 +63,8 @@ type RefusedError struct {
 	RetryAfter time.Duration
 	// Version is what the gateway calls itself, if it came that far.
 	Version string
+	// Status is that of an HTTP answer in place of a WebSocket, or zero.
+	Status int
 	// Err is the cause below, if any.
 	Err error
 }
@@ -74,6 +78,22 @@ func (e *RefusedError) Error() string {
 }
 
 func (e *RefusedError) Unwrap() error { return e.Err }
+
+// Coarse says as much as a tenant may know: not which port of a host is open,
+// what listens there, or how it answers.
+func (e *RefusedError) Coarse() string {
+	if e.Status != 0 {
+		return messages.GatewayNoProtocol
+	}
+	switch e.Reason {
+	case ReasonToken, ReasonLockedOut, ReasonScopes, ReasonPairing, ReasonOrigin, ReasonPolicy:
+		return messages.GatewayRefusesToken
+	case ReasonProtocol, ReasonVersion, ReasonMethods, ReasonNotGateway, ReasonGarbage:
+		return messages.GatewayNoProtocol
+	case ReasonAddress, ReasonStarting, ReasonDraining, ReasonUnreachable:
+	}
+	return messages.GatewayUnreached
+}
 
 // RPCError is an error envelope of the gateway.
 type RPCError struct {

@@ -18,7 +18,7 @@ func TestALateConnectionIsNobodys(t *testing.T) {
 	}
 	defer func() { _ = l.Close() }()
 	ctx, cancel := context.WithCancel(t.Context())
-	cfg := Config{URL: "ws://" + l.Addr().String(), Token: "t", Allow: func(netip.Addr) bool {
+	cfg := Config{URL: "ws://" + l.Addr().String(), Token: "t", Allow: func(string, netip.AddrPort) bool {
 		cancel()
 		time.Sleep(100 * time.Millisecond) // a channel would order what the race detector shall find unordered
 		return true

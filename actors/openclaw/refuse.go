@@ -52,7 +52,7 @@ func (c *Conn) refuseConnect(e *RPCError) *RefusedError {
 
 // refuseHTTP turns an HTTP answer other than 101 into a refusal.
 func refuseHTTP(status int) *RefusedError {
-	r := &RefusedError{Message: fmt.Sprintf("HTTP %d instead of a WebSocket", status)}
+	r := &RefusedError{Status: status, Message: fmt.Sprintf("HTTP %d instead of a WebSocket", status)}
 	switch {
 	case status == http.StatusUnauthorized || status == http.StatusForbidden:
 		r.Reason, r.Permanent = ReasonPolicy, true

@@ -581,7 +581,7 @@ type CreateGateway struct {
 	// Token never given out again
 	Token *string `json:"token,omitempty"`
 
-	// Url ws:// or wss://
+	// Url ws:// or wss://. An address of this machine (such as 127.0.0.1), link-local or multicast only by a key of all tenants, and written as the address itself; never one at which Dash itself listens
 	Url    *string `json:"url,omitempty"`
 	Weight *int    `json:"weight,omitempty"`
 }
@@ -740,7 +740,7 @@ type Gateway struct {
 	Pid  *int   `json:"pid"`
 	Pool string `json:"pool"`
 
-	// Reason why it is in this state
+	// Reason why it is in this state; of a gateway without a connection, a key of one tenant is told only whether it cannot be reached, refuses Dash with its token, or does not speak the gateway protocol
 	Reason *string `json:"reason"`
 	Region *string `json:"region"`
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/dash-fleet/dash/http/api"
+	"github.com/dash-fleet/dash/http/auth"
 	"github.com/dash-fleet/dash/messages"
 )
 
@@ -51,9 +52,16 @@ func encode(typ string, seq int64, at time.Time, data any) ([]byte, error) {
 	return b, nil
 }
 
-// encodeEvent writes an entry of the log.
-func encodeEvent(e *messages.Event) ([]byte, error) {
-	return encode(e.Type, e.Seq, time.UnixMicro(e.TimeMicros), eventData(e))
+// encodeEvent writes an entry of the log for a watcher; one of a single tenant is
+// told no details of why a gateway cannot be reached.
+func encodeEvent(e *messages.Event, p *auth.Principal) ([]byte, error) {
+	data := eventData(e)
+	if g, ok := data.(api.GatewayChanged); ok && (p == nil || p.Tenant != "") {
+		reason, step := messages.Coarse(g.Id, string(g.State), e.GetGateway().Reason, e.GetGateway().NextStep)
+		g.Reason, g.NextStep = text(reason), text(step)
+		data = g
+	}
+	return encode(e.Type, e.Seq, time.UnixMicro(e.TimeMicros), data)
 }
 
 func encodeGap(from, to int64) ([]byte, error) {

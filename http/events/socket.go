@@ -310,7 +310,7 @@ func (k *socket) pump(ctx context.Context, f *follower) error {
 			if !k.topics.Match(e) || !visible(k.v.Principal, e) {
 				continue
 			}
-			b, err := encodeEvent(e)
+			b, err := encodeEvent(e, k.v.Principal)
 			if err != nil {
 				return err
 			}

@@ -69,7 +69,7 @@ func (p pieces) Write(b []byte) (int, error) {
 }
 
 func (s *sse) event(e *messages.Event) error {
-	b, err := encodeEvent(e)
+	b, err := encodeEvent(e, s.permit.v.Principal)
 	if err == nil {
 		s.message(e.Type, e.Seq, b)
 	}

@@ -188,7 +188,9 @@ type Gateways interface {
 	// the tenant's CodeInvalid. Tenant and Pool are never empty; an empty Node means this node. The URL was not checked
 	// beyond its form: which networks are allowed is for the implementation,
 	// which refuses others as CodeInvalid, also in Update.
-	Create(ctx context.Context, g messages.Gateway) (Gateway, error)
+	// Only a caller with rights over all tenants, whose tenant is empty, may name
+	// this machine or its link.
+	Create(ctx context.Context, tenant string, g messages.Gateway) (Gateway, error)
 	// List returns all gateways in the order of their ids.
 	List(ctx context.Context, tenant string) ([]Gateway, error)
 	// Get returns one gateway. CodeNotFound.

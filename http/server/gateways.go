@@ -54,12 +54,12 @@ func (s *Server) createGateway(c *call) error {
 			Command: value(m.Command), Port: value(m.Port), StateDir: value(m.StateDir), Config: value(m.Config), Env: value(m.Env),
 		}
 	}
-	made, err := s.cmd.Gateways.Create(c.ctx(), g)
+	made, err := s.cmd.Gateways.Create(c.ctx(), c.tenant(), g)
 	if err != nil {
 		return err
 	}
 	c.etag(made.Config.Version)
-	return c.created(http.StatusCreated, prefix+"/gateways/"+made.Config.ID, viewGateway(made))
+	return c.created(http.StatusCreated, prefix+"/gateways/"+made.Config.ID, c.viewGateway(made))
 }
 
 // mayRunCode: command, environment and configuration of a gateway's process can
@@ -153,7 +153,7 @@ func (s *Server) listGateways(c *call) error {
 		state := string(viewGateway(g).State)
 		return (pool != "" && g.Config.Pool != pool) || (states != "" && !slices.Contains(strings.Split(states, ","), state))
 	})
-	return page(c, all, func(g Gateway) string { return g.Config.ID }, viewGateway)
+	return page(c, all, func(g Gateway) string { return g.Config.ID }, c.viewGateway)
 }
 
 func (s *Server) getGateway(c *call) error {
@@ -162,7 +162,7 @@ func (s *Server) getGateway(c *call) error {
 		return err
 	}
 	c.etag(g.Config.Version)
-	return c.ok(http.StatusOK, viewGateway(g))
+	return c.ok(http.StatusOK, c.viewGateway(g))
 }
 
 func (s *Server) updateGateway(c *call) error {
@@ -207,7 +207,7 @@ func (s *Server) updateGateway(c *call) error {
 		return err
 	}
 	c.etag(g.Config.Version)
-	return c.ok(http.StatusOK, viewGateway(g))
+	return c.ok(http.StatusOK, c.viewGateway(g))
 }
 
 // homeChange reads here, node and fresh. Which host a gateway is on is the
@@ -260,6 +260,6 @@ func (s *Server) changeGateway(do func(ctx context.Context, tenant, id string) (
 		if err != nil {
 			return err
 		}
-		return c.ok(http.StatusAccepted, viewGateway(g))
+		return c.ok(http.StatusAccepted, c.viewGateway(g))
 	}
 }

@@ -117,7 +117,17 @@ func viewLimit(l messages.ClassLimit) api.ClassLimit {
 	return api.ClassLimit{Count: l.Count, Bytes: l.Bytes}
 }
 
-// viewGateway never tells the token, the configuration or the environment.
+// viewGateway is what the caller may know of a gateway: a tenant no details of
+// why it cannot be reached, nobody its token, configuration and environment.
+func (c *call) viewGateway(g Gateway) api.Gateway {
+	v := viewGateway(g)
+	if c.tenant() != "" {
+		reason, step := messages.Coarse(v.Id, string(v.State), g.Status.Reason, g.Status.NextStep)
+		v.Reason, v.NextStep = text(reason), text(step)
+	}
+	return v
+}
+
 func viewGateway(g Gateway) api.Gateway {
 	c, st := g.Config, g.Status
 	state := st.State

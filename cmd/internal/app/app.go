@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sync/atomic"
@@ -54,8 +55,9 @@ type App struct {
 	fatal   chan error
 
 	nodeID     string
-	addr       string // where others find its API
-	temporary  bool   // the data folder is removed in the end
+	addr       string           // where others find its API
+	listeners  []netip.AddrPort // where Dash itself answers; complete before gateways are dialled
+	temporary  bool             // the data folder is removed in the end
 	home       home
 	yielding   atomic.Bool // it hands over: gateways that only it reaches get no work
 	census     census      // see there whose it is
@@ -134,6 +136,7 @@ func (a *App) setup(ctx context.Context) error {
 	a.cleanup.add("store", func(context.Context) error { return a.engine.close() })
 	a.store, a.repos = a.engine.store, a.engine.repos
 	a.addr = advertised(listen.Addr())
+	a.listening(listen.Addr())
 	if err := a.openSecrets(ctx); err != nil {
 		return err
 	}
@@ -172,6 +175,10 @@ func (a *App) setup(ctx context.Context) error {
 		return err
 	}
 
+	if err := a.startPprof(ctx); err != nil {
+		return err
+	}
+
 	// The tree: committer first, then pools, then gateways.
 	a.commits = commit.NewMetrics(a.deps.Registry)
 	if err := a.startTracing(ctx); err != nil {
@@ -197,10 +204,6 @@ func (a *App) setup(ctx context.Context) error {
 	}
 	a.watchLoss()
 	if err := a.startBackups(); err != nil {
-		return err
-	}
-
-	if err := a.startPprof(ctx); err != nil {
 		return err
 	}
 

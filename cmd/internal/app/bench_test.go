@@ -103,7 +103,7 @@ func benchNode(tb testing.TB, dir string, gateways, slots int, at func(openclaw.
 	})
 	c := gatewayCommands{newCommands(a)}
 	for i := range gateways {
-		_, err := c.Create(tb.Context(), messages.Gateway{ID: "gw-" + strconv.Itoa(i), Tenant: "default", Pool: "default",
+		_, err := c.Create(tb.Context(), "", messages.Gateway{ID: "gw-" + strconv.Itoa(i), Tenant: "default", Pool: "default",
 			URL: "ws://127.0.0.1:" + strconv.Itoa(i+1) + "/", Token: "t", MaxConcurrency: slots, Weight: 1})
 		if err != nil && messages.CodeOf(err) != messages.CodeConflict {
 			tb.Fatal(err)

@@ -27,7 +27,7 @@ func endpoint(g *messages.Gateway) (at, path string) {
 		return "", ""
 	}
 	host, port, node := strings.ToLower(u.Hostname()), u.Port(), ""
-	if ip := net.ParseIP(host); host == "localhost" || ip != nil && ip.IsLoopback() {
+	if messages.Loopback(g.URL) {
 		host, node = "loopback", g.Node // of that node alone
 	}
 	if port == "" {

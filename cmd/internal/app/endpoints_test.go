@@ -45,7 +45,7 @@ func TestOneProcessIsOneGateway(t *testing.T) {
 	t.Parallel()
 	c := gatewayCommands{newCommands(benchNode(t, t.TempDir(), 0, 1, nil))}
 	add := func(id, url, tenant, node string) error {
-		_, err := c.Create(t.Context(), messages.Gateway{ID: id, Tenant: tenant, Pool: messages.OwnPool(tenant), URL: url, Token: "t", Node: node, Weight: 1})
+		_, err := c.Create(t.Context(), "", messages.Gateway{ID: id, Tenant: tenant, Pool: messages.OwnPool(tenant), URL: url, Token: "t", Node: node, Weight: 1})
 		return err
 	}
 	if err := add("a", "ws://127.0.0.1:1/", "default", ""); err != nil {
@@ -99,7 +99,7 @@ func TestARefusalNamesWhatItRefuses(t *testing.T) {
 			return err
 		},
 		`the gateway "gw-0" exists`: func() error {
-			_, err := gatewayCommands{c}.Create(t.Context(), messages.Gateway{ID: "gw-0", Tenant: "default", Pool: "default", URL: "ws://127.0.0.1:9"})
+			_, err := gatewayCommands{c}.Create(t.Context(), "", messages.Gateway{ID: "gw-0", Tenant: "default", Pool: "default", URL: "ws://127.0.0.1:9"})
 			return err
 		},
 	} {

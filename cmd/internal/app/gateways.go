@@ -22,7 +22,7 @@ import (
 type gatewayCommands struct{ *commands }
 
 // Create implements server.Gateways.
-func (c gatewayCommands) Create(ctx context.Context, g messages.Gateway) (server.Gateway, error) {
+func (c gatewayCommands) Create(ctx context.Context, tenant string, g messages.Gateway) (server.Gateway, error) {
 	if err := c.app.onDuty(); err != nil {
 		return server.Gateway{}, err
 	}
@@ -47,7 +47,7 @@ func (c gatewayCommands) Create(ctx context.Context, g messages.Gateway) (server
 	if g.MaxConcurrency == 0 {
 		g.MaxConcurrency = defaultConcurrency
 	}
-	if err := c.reachable(ctx, g.URL); err != nil {
+	if err := c.reachable(ctx, tenant, g.URL); err != nil {
 		return server.Gateway{}, err
 	}
 	g.CreatedAt = messages.Now()
@@ -274,8 +274,8 @@ func (c gatewayCommands) Update(ctx context.Context, tenant, id string, ch serve
 			return server.Gateway{}, err
 		}
 	}
-	if ch.URL != nil {
-		if err := c.reachable(ctx, g.URL); err != nil {
+	if ch.URL != nil && g.URL != before.URL {
+		if err := c.reachable(ctx, tenant, g.URL); err != nil {
 			return server.Gateway{}, err
 		}
 	}
@@ -383,6 +383,9 @@ func (c gatewayCommands) Restart(ctx context.Context, tenant, id string) (server
 		}
 	}
 	if reason, step := c.app.fleet.elsewhere(g); reason != "" {
+		if tenant != "" {
+			reason, step = messages.Coarse(id, messages.GatewayUnreachable.String(), reason, step)
+		}
 		return server.Gateway{}, &messages.Error{Code: messages.CodeWrongState, Message: "the gateway cannot be restarted here: " + reason, NextStep: step}
 	}
 	if pid, ok := c.app.node.Gateway(id); ok {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"regexp"
 	"slices"
@@ -86,12 +87,12 @@ var rows = map[string][]row{
 
 	"createGateway": {{body: func(s *side) map[string]any {
 		id := s.w.fresh("gw")
-		return map[string]any{"id": id, "url": "ws://127.0.0.1:1/" + id, "token": "t"}
+		return map[string]any{"id": id, "url": "ws://10.0.0.1:1/" + id, "token": "t"}
 	}}},
 	"listGateways": {{}}, "getGateway": {{id: (*side).newGateway}}, "deleteGateway": {{id: (*side).newGateway}}, "drainGateway": {{id: (*side).newGateway}},
 	"resumeGateway": {{id: (*side).newGateway}}, "restartGateway": {{id: (*side).newGateway}},
 	"updateGateway": {{id: (*side).newGateway, body: func(s *side) map[string]any {
-		return map[string]any{"url": "ws://127.0.0.1:1/" + s.w.fresh("url"), "token": "t"}
+		return map[string]any{"url": "ws://10.0.0.1:1/" + s.w.fresh("url"), "token": "t"}
 	}}, {name: "move", id: (*side).newGateway, body: field("here", true)}},
 
 	"createSession": {{body: func(s *side) map[string]any { return map[string]any{"pool": s.pool} }}},
@@ -154,6 +155,7 @@ func (w *world) must(err error) {
 
 func newWorld(t *testing.T) *world {
 	w := &world{t: t, a: benchNode(t, t.TempDir(), 0, 2, nil)}
+	w.a.fleet.networks = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")} // of this machine a tenant may name nothing
 	w.c = newCommands(w.a)
 	w.root = keyOf(t, w.c, "")
 	w.alpha, w.bravo = w.side("alpha"), w.side("bravo")
@@ -168,7 +170,7 @@ func newWorld(t *testing.T) *world {
 
 func (w *world) side(name string) *side {
 	ctx, t := w.t.Context(), w.t
-	s := &side{w: w, tenant: name + "-corp", pool: name + "-1", off: name + "-off", gateway: name + "-gw", session: name + "-s", link: "ws://127.0.0.1:1/" + name,
+	s := &side{w: w, tenant: name + "-corp", pool: name + "-1", off: name + "-off", gateway: name + "-gw", session: name + "-s", link: "ws://10.0.0.1:1/" + name,
 		email: "ann@" + name + ".example", label: name + "-team", code: name + "_code", onceUsed: name + "-once"}
 	makeTenants(t, w.c, s.tenant)
 	k, key, err := accountCommands{w.c}.CreateKey(ctx, server.Key{Name: name, Tenant: s.tenant, Permissions: []string{"admin"}})
@@ -179,7 +181,7 @@ func (w *world) side(name string) *side {
 	s.userID = u.ID
 	_, err = poolCommands{w.c}.Put(ctx, s.tenant, messages.Pool{ID: s.pool, Tenant: s.tenant})
 	w.must(err)
-	_, err = gatewayCommands{w.c}.Create(ctx, messages.Gateway{ID: s.gateway, Tenant: s.tenant, Pool: s.tenant, URL: s.link, Token: "t", Weight: 1, MaxConcurrency: 2})
+	_, err = gatewayCommands{w.c}.Create(ctx, "", messages.Gateway{ID: s.gateway, Tenant: s.tenant, Pool: s.tenant, URL: s.link, Token: "t", Weight: 1, MaxConcurrency: 2})
 	w.must(err)
 	reaches(t, gatewayCommands{w.c}, s.gateway, messages.GatewayReady)
 	words := func() *messages.TaskSpec {
@@ -234,8 +236,8 @@ func (s *side) task() string {
 
 func (s *side) newGateway() string {
 	g := messages.Gateway{ID: s.w.fresh("gw"), Tenant: s.tenant, Pool: s.tenant, Token: "t", Weight: 1, MaxConcurrency: 1}
-	g.URL = "ws://127.0.0.1:1/" + g.ID
-	_, err := gatewayCommands{s.w.c}.Create(s.w.t.Context(), g)
+	g.URL = "ws://10.0.0.1:1/" + g.ID
+	_, err := gatewayCommands{s.w.c}.Create(s.w.t.Context(), "", g)
 	s.w.must(err)
 	reaches(s.w.t, gatewayCommands{s.w.c}, g.ID, messages.GatewayReady)
 	return g.ID

@@ -221,7 +221,7 @@ func TestOneProcessBehindTwoPorts(t *testing.T) {
 		c := start(t)
 		for i, id := range []string{"z-first", "a-second"} {
 			g := messages.Gateway{ID: id, Tenant: "default", Pool: "default", URL: "ws://127.0.0.1:" + strconv.Itoa(i+1), Token: "t", Weight: 1}
-			if _, err := c.Create(ctx, g); err != nil {
+			if _, err := c.Create(ctx, "", g); err != nil {
 				t.Fatal(err)
 			}
 			if id == "z-first" {
@@ -267,7 +267,7 @@ func TestUnknownTenantsAreRefused(t *testing.T) {
 			return err
 		},
 		"gateway": func() error {
-			_, err := gatewayCommands{c}.Create(ctx, messages.Gateway{ID: "g", Tenant: "late", Pool: "late", URL: "ws://127.0.0.1:2", Token: "t", Weight: 1})
+			_, err := gatewayCommands{c}.Create(ctx, "", messages.Gateway{ID: "g", Tenant: "late", Pool: "late", URL: "ws://127.0.0.1:2", Token: "t", Weight: 1})
 			return err
 		},
 	}

@@ -28,6 +28,7 @@ func (a *App) startPprof(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("listen for profiles: %w", err)
 	}
+	a.listening(l.Addr())
 	s := &http.Server{Handler: profiles(), ReadHeaderTimeout: pprofHeader, ReadTimeout: pprofHeader, WriteTimeout: pprofWrite}
 	done := make(chan struct{})
 	go func() {

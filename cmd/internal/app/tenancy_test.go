@@ -125,7 +125,7 @@ func TestAForeignPoolIsNotThere(t *testing.T) {
 			return err
 		},
 		"gateway": func(pool string) error {
-			_, err := gatewayCommands{c}.Create(ctx, messages.Gateway{ID: "g", Tenant: "b", Pool: pool, URL: "ws://127.0.0.1:2", Token: "t", Weight: 1})
+			_, err := gatewayCommands{c}.Create(ctx, "", messages.Gateway{ID: "g", Tenant: "b", Pool: pool, URL: "ws://127.0.0.1:2", Token: "t", Weight: 1})
 			return err
 		},
 		"show": func(pool string) error {
@@ -149,7 +149,7 @@ func TestAForeignPoolIsNotThere(t *testing.T) {
 			}
 		}
 	}
-	_, err := gatewayCommands{c}.Create(ctx, messages.Gateway{ID: "g", Tenant: "b", Pool: "nobodys", URL: "ws://127.0.0.1:2", Token: "t", Weight: 1})
+	_, err := gatewayCommands{c}.Create(ctx, "", messages.Gateway{ID: "g", Tenant: "b", Pool: "nobodys", URL: "ws://127.0.0.1:2", Token: "t", Weight: 1})
 	refusedFor(t, err, messages.CodeInvalid, "dash pool set nobodys --tenant b")
 	if _, err := (poolCommands{c}).Get(ctx, "", "nobodys"); err == nil {
 		t.Error("a gateway made its pool")
@@ -162,17 +162,17 @@ func TestTakenIDsDoNotTellWhoHasThem(t *testing.T) {
 	ctx := t.Context()
 	_, c := twoTenants(t)
 	g := messages.Gateway{ID: "g", Tenant: "a", Pool: "a", URL: "ws://127.0.0.1:2", Token: "t", Weight: 1}
-	if _, err := (gatewayCommands{c}).Create(ctx, g); err != nil {
+	if _, err := (gatewayCommands{c}).Create(ctx, "", g); err != nil {
 		t.Fatal(err)
 	}
 	g.Tenant, g.Pool, g.URL = "b", "b", "ws://127.0.0.1:3"
-	_, err := gatewayCommands{c}.Create(ctx, g)
+	_, err := gatewayCommands{c}.Create(ctx, "", g)
 	refusedFor(t, err, messages.CodeConflict, `the id "g" is not free`)
 	if strings.Contains(err.Error(), "exists") || strings.Contains(err.Error(), "change") {
 		t.Errorf("b is told of the gateway of a: %v", err)
 	}
 	g.ID, g.URL = "h", "ws://127.0.0.1:2"
-	_, err = gatewayCommands{c}.Create(ctx, g)
+	_, err = gatewayCommands{c}.Create(ctx, "", g)
 	refusedFor(t, err, messages.CodeConflict, "another gateway has this URL")
 }
 
@@ -255,7 +255,7 @@ func TestATenantReadsItsOwnMetrics(t *testing.T) {
 	a, c := twoTenants(t)
 	for _, tenant := range []string{"a", "b"} {
 		g := messages.Gateway{ID: "g-" + tenant, Tenant: tenant, Pool: tenant, URL: "ws://127.0.0.1:1/" + tenant, Token: "t", Weight: 1}
-		if _, err := (gatewayCommands{c}).Create(t.Context(), g); err != nil {
+		if _, err := (gatewayCommands{c}).Create(t.Context(), "", g); err != nil {
 			t.Fatal(err)
 		}
 		reaches(t, gatewayCommands{c}, g.ID, messages.GatewayReady)

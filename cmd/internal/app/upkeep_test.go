@@ -51,7 +51,7 @@ func TestGatewayThatCannotStartIsNotKept(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	g := messages.Gateway{ID: "gw-0", Tenant: "default", Pool: "default", URL: "ws://127.0.0.1:9/", Token: "t", Weight: 1}
-	if _, err := c.Create(ctx, g); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := c.Create(ctx, "", g); !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("created over a living owner: %v", err)
 	}
 	if _, err := c.app.repos.Gateways.Get(t.Context(), "gw-0"); !errors.Is(err, persistence.ErrNotFound) {

@@ -144,7 +144,7 @@ func (b *bench) start(ctx context.Context, gateways int) error {
 
 func (b *bench) addGateways(ctx context.Context, gateways int) error {
 	for i := range gateways {
-		_, err := b.commands.Gateways.Create(ctx, messages.Gateway{ID: fmt.Sprintf("gw-%d", i), Tenant: "default", Pool: messages.DefaultPool,
+		_, err := b.commands.Gateways.Create(ctx, "", messages.Gateway{ID: fmt.Sprintf("gw-%d", i), Tenant: "default", Pool: messages.DefaultPool,
 			URL: fmt.Sprintf("ws://127.0.0.1:%d/", i+1), Token: "t", MaxConcurrency: b.slots, Weight: 1})
 		if err != nil && messages.CodeOf(err) != messages.CodeConflict {
 			return fmt.Errorf("make a gateway: %w", err)

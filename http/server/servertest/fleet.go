@@ -9,7 +9,7 @@ import (
 
 type gateways Fake
 
-func (f *gateways) Create(ctx context.Context, g messages.Gateway) (server.Gateway, error) {
+func (f *gateways) Create(ctx context.Context, _ string, g messages.Gateway) (server.Gateway, error) {
 	if err := (*Fake)(f).enter(ctx, "CreateGateway"); err != nil {
 		return server.Gateway{}, err
 	}
