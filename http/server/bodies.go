@@ -7,7 +7,7 @@ import (
 
 // Bodies are read before their request takes a place: whoever sends slowly keeps
 // nobody waiting. What they take is bounded all the same, in all and for each
-// holder (key, address) to half of that.
+// key, tenant and address.
 const (
 	maxBodyBytes = 64 << 20
 	// firstBytes is what a body gets before anything of it has arrived.
@@ -17,7 +17,7 @@ const (
 // receive reads a body of at most limit bytes; one more than that is read from a
 // longer one. Memory is taken as the bytes arrive, whatever was announced.
 func (c *call) receive(limit int64) ([]byte, error) {
-	c.load = &held{of: c.s.bodies, who: slices.Compact([]string{c.holder(), c.s.origin(c.r)})}
+	c.load = &held{of: c.s.bodies, who: slices.Compact(append(c.holders(), c.s.origin(c.r)))}
 	if !c.load.grow(c.s.bodyWeight) {
 		return nil, full()
 	}

@@ -9,11 +9,11 @@ import (
 	"github.com/dash-fleet/dash/messages"
 )
 
-// budget bounds a sum of bytes in memory, and the part of each holder in it, such
-// as a key or an address, to half of that.
+// budget bounds a sum of bytes in memory, and the part of each holder in it to
+// shareOf that.
 type budget struct {
-	total, share int64
-	wait         time.Duration // of take
+	total int64
+	wait  time.Duration // of take
 
 	mu      sync.Mutex
 	sum     int64
@@ -37,7 +37,7 @@ type waiter struct {
 }
 
 func newBudget(total int64, wait time.Duration) *budget {
-	return &budget{total: total, share: total / 2, wait: wait, by: map[string]int64{}}
+	return &budget{total: total, wait: wait, by: map[string]int64{}}
 }
 
 // grow takes so many more bytes at once; false when there is no room for them.
@@ -51,9 +51,14 @@ func (h *held) grow(bytes int64) bool {
 	return true
 }
 
-// inShare reports whether no holder gets more than half. h.of.mu is held.
+// inShare reports whether no holder gets more than its share. h.of.mu is held.
 func (h *held) inShare(bytes int64) bool {
-	return !slices.ContainsFunc(h.who, func(who string) bool { return h.of.by[who]+bytes > h.of.share })
+	for i, who := range h.who {
+		if h.of.by[who]+bytes > shareOf(h.of.total, i) {
+			return false
+		}
+	}
+	return true
 }
 
 // add takes bytes, or gives them back. h.of.mu is held.
@@ -80,10 +85,10 @@ func (h *held) keep(bytes int64) {
 
 func (h *held) release() { h.keep(0) }
 
-// take takes so many bytes, a share at most. Who finds no room waits a little, in
+// take takes so many bytes, what one holder may have at most. Who finds no room waits a little, in
 // the order of coming, and is refused then.
-func (b *budget) take(ctx context.Context, who string, bytes int64) (*held, error) {
-	w := &waiter{held: held{of: b, who: []string{who}}, wants: min(bytes, b.share), ready: make(chan struct{})}
+func (b *budget) take(ctx context.Context, who []string, bytes int64) (*held, error) {
+	w := &waiter{held: held{of: b, who: who}, wants: min(bytes, shareOf(b.total, 0)), ready: make(chan struct{})}
 	b.mu.Lock()
 	b.queue = append(b.queue, w)
 	b.grant()
@@ -162,5 +167,5 @@ const (
 
 // weigh makes room for an answer; release it when it was sent.
 func (c *call) weigh(bytes int64) (*held, error) {
-	return c.s.answers.take(c.ctx(), c.principal.ID, bytes)
+	return c.s.answers.take(c.ctx(), holders(c.principal), bytes)
 }

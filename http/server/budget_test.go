@@ -15,7 +15,7 @@ func TestBudget(t *testing.T) {
 	t.Parallel()
 	w := newBudget(100, time.Hour)
 	take := func(who string, n int64) *held {
-		h, err := w.take(t.Context(), who, n)
+		h, err := w.take(t.Context(), []string{who}, n)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -24,7 +24,7 @@ func TestBudget(t *testing.T) {
 	a, b := take("a", 80), take("b", 40) // a gets its share of 50
 	waits := make(chan *held)
 	go func() {
-		h, err := w.take(t.Context(), "a", 10)
+		h, err := w.take(t.Context(), []string{"a"}, 10)
 		if err != nil {
 			t.Error(err)
 		}
@@ -38,7 +38,7 @@ func TestBudget(t *testing.T) {
 	c := take("c", 10) // passes a, who waits for its own share
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := w.take(gone, "d", 1); !errors.Is(err, context.Canceled) {
+	if _, err := w.take(gone, []string{"d"}, 1); !errors.Is(err, context.Canceled) {
 		t.Errorf("without room: %v", err)
 	}
 	a.keep(30)
@@ -53,7 +53,7 @@ func TestBudget(t *testing.T) {
 	w.wait = 0
 	full := take("a", 50)
 	defer full.release()
-	if _, err := w.take(t.Context(), "a", 1); messages.CodeOf(err) != codeTooManyCalls || w.refused != 1 {
+	if _, err := w.take(t.Context(), []string{"a"}, 1); messages.CodeOf(err) != codeTooManyCalls || w.refused != 1 {
 		t.Errorf("beyond the wait: %v, %d refused", err, w.refused)
 	}
 }

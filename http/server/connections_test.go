@@ -87,7 +87,8 @@ func TestConnectionsMakeRoom(t *testing.T) {
 	}
 }
 
-// TestBodiesAreBounded: in all, and for each holder to half; what was taken is given back.
+// TestBodiesAreBounded: in all, for a key to half, for its address to three quarters, so
+// that one key leaves the others there something; what was taken is given back.
 func TestBodiesAreBounded(t *testing.T) {
 	t.Parallel()
 	w := newBudget(100, 0)
@@ -100,7 +101,7 @@ func TestBodiesAreBounded(t *testing.T) {
 		n    int64
 		want bool
 	}{
-		{a, 30, true}, {a, 21, false}, {other, 21, false}, {other, 20, true}, {far, 50, true}, {late, 1, false},
+		{a, 50, true}, {a, 1, false}, {other, 26, false}, {other, 25, true}, {far, 25, true}, {late, 1, false},
 	} {
 		if got := c.l.grow(c.n); got != c.want {
 			t.Errorf("%v takes %d of 100 with %d taken: %v", c.l.who, c.n, w.sum, got)

@@ -329,23 +329,31 @@ func (s *Server) enter(c *call, k kind) (leave func(), err error) {
 	case k == probing: // must answer when everything else is full
 		return func() {}, nil
 	case k == waiting:
-		return s.waits.take(c.r.Context(), c.holder(), 0)
+		return s.waits.take(c.r.Context(), c.holders(), 0)
 	case k == streaming && c.principal == nil: // it takes its place when it has said who it is
 		ctx, leave := s.lobby.enter(c.r.Context(), c.s.origin(c.r))
 		c.r, c.leaveLobby = c.r.WithContext(ctx), leave
 		return leave, nil
 	case k == streaming:
-		return s.streams.take(c.r.Context(), c.holder(), 0)
+		return s.streams.take(c.r.Context(), c.holders(), 0)
 	}
-	return s.requests.take(c.r.Context(), c.holder(), s.cfg.QueueTimeout)
+	return s.requests.take(c.r.Context(), c.holders(), s.cfg.QueueTimeout)
 }
 
-// holder is whose place a request takes.
-func (c *call) holder() string {
+// holders are those whose places a request takes.
+func (c *call) holders() []string {
 	if c.principal != nil {
-		return c.principal.ID
+		return holders(c.principal)
 	}
-	return c.s.origin(c.r)
+	return []string{c.s.origin(c.r)}
+}
+
+// holders are a key and the tenant that it is of.
+func holders(p *auth.Principal) []string {
+	if p.Tenant == "" {
+		return []string{p.ID}
+	}
+	return []string{p.ID, "tenant:" + p.Tenant}
 }
 
 func crowded() error {

@@ -2,18 +2,29 @@ package server
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 )
 
-// quota bounds how many things are under way: in all, and for each holder (a
-// key, or an address without one) to half of that, so that nobody takes all.
+// quota bounds how many things are under way: in all, and for each holder and
+// the group that it is of to shareOf that, so that nobody takes all.
 type quota struct {
-	all  chan struct{}
-	each int
+	all chan struct{}
 
 	mu sync.Mutex
 	by map[string]*share // of holders that have a place or wait for one
+}
+
+// shareOf all is what one of its holders may have. The first is a key, or an
+// address without one, and gets half. The others are groups that it is of, its tenant
+// and its address: they get three quarters, so that more keys are worth little,
+// and a key leaves something to the others of its groups.
+func shareOf(all int64, holder int) int64 {
+	if holder == 0 {
+		return (all + 1) / 2
+	}
+	return all - all/4
 }
 
 // share is what one holder has.
@@ -23,25 +34,23 @@ type share struct {
 }
 
 func newQuota(n int) *quota {
-	return &quota{all: make(chan struct{}, n), each: (n + 1) / 2, by: map[string]*share{}}
+	return &quota{all: make(chan struct{}, n), by: map[string]*share{}}
 }
 
 func (q *quota) taken() int { return len(q.all) }
 
-// take takes a place, and waits for one no longer than patience; leave gives it back.
-func (q *quota) take(ctx context.Context, holder string, patience time.Duration) (leave func(), err error) {
+// take takes a place in the name of all these holders, and waits for one no longer
+// than patience; leave gives it back.
+func (q *quota) take(ctx context.Context, who []string, patience time.Duration) (leave func(), err error) {
 	until := time.Now().Add(patience)
-	own := q.join(holder)
-	if err := enter(ctx, own.places, until); err != nil {
-		q.part(holder, own)
-		return nil, err
+	lines := append(q.join(who), q.all)
+	for n, places := range lines {
+		if err := enter(ctx, places, until); err != nil {
+			q.part(who, lines[:n])
+			return nil, err
+		}
 	}
-	if err := enter(ctx, q.all, until); err != nil {
-		<-own.places
-		q.part(holder, own)
-		return nil, err
-	}
-	return func() { <-q.all; <-own.places; q.part(holder, own) }, nil
+	return func() { q.part(who, lines) }, nil
 }
 
 func enter(ctx context.Context, places chan struct{}, until time.Time) error {
@@ -66,22 +75,35 @@ func enter(ctx context.Context, places chan struct{}, until time.Time) error {
 	}
 }
 
-func (q *quota) join(holder string) *share {
+// join returns the places of these holders; part is its end.
+func (q *quota) join(who []string) []chan struct{} {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	own := q.by[holder]
-	if own == nil {
-		own = &share{places: make(chan struct{}, q.each)}
-		q.by[holder] = own
+	lines := make([]chan struct{}, 0, len(who)+1)
+	for i, holder := range who {
+		own := q.by[holder]
+		if own == nil {
+			own = &share{places: make(chan struct{}, shareOf(int64(cap(q.all)), i))}
+			q.by[holder] = own
+		}
+		own.users++
+		lines = append(lines, own.places)
 	}
-	own.users++
-	return own
+	return lines
 }
 
-func (q *quota) part(holder string, own *share) {
+// part gives back what was entered, the last first.
+func (q *quota) part(who []string, entered []chan struct{}) {
+	for _, places := range slices.Backward(entered) {
+		<-places
+	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if own.users--; own.users == 0 {
-		delete(q.by, holder)
+	for _, holder := range who {
+		if own := q.by[holder]; own.users == 1 {
+			delete(q.by, holder)
+		} else {
+			own.users--
+		}
 	}
 }

@@ -62,7 +62,7 @@ type Config struct {
 	// other than submits, in bytes; 16 MiB.
 	MaxRemembered int64
 	// MaxPageBytes is what lists and long tasks hold in memory at once until they
-	// are sent, half of it those of one key; 128 MiB, more wait up to QueueTimeout.
+	// are sent, half of it those of one key, three quarters those of a tenant; 128 MiB, more wait up to QueueTimeout.
 	MaxPageBytes int64
 }
 

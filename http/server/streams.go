@@ -91,7 +91,7 @@ func (s *Server) watchEvents(c *call) error {
 		if err := s.admitWatcher(ctx, p); err != nil {
 			return err
 		}
-		place, err := s.streams.take(ctx, p.ID, 0)
+		place, err := s.streams.take(ctx, holders(p), 0)
 		if err == nil {
 			leave = place
 		}

@@ -277,7 +277,7 @@ func (c *call) whole(ctx context.Context, t Task) (Task, *held, error) {
 	if t.Brief == nil {
 		return t, nil, nil
 	}
-	h, err := c.s.answers.take(ctx, c.principal.ID, weighTask+2*(t.Brief.Message+t.Brief.Text))
+	h, err := c.s.answers.take(ctx, holders(c.principal), weighTask+2*(t.Brief.Message+t.Brief.Text))
 	if err != nil {
 		return t, nil, err
 	}
