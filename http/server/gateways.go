@@ -3,8 +3,10 @@ package server
 import (
 	"context"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -124,6 +126,8 @@ func checkGatewayURL(raw string) string {
 		return "must begin with ws:// or wss://"
 	case u.User != nil:
 		return "must not hold a password: use token"
+	case !namesHost(u):
+		return "must name a host or an IP address"
 	case u.RawQuery != "" || u.Fragment != "":
 		return "must not have a query or fragment"
 	case u.Port() != "":
@@ -132,6 +136,21 @@ func checkGatewayURL(raw string) string {
 		}
 	}
 	return ""
+}
+
+var (
+	hostName = regexp.MustCompile(`^[\pL\pN._-]+$`)
+	zoneName = regexp.MustCompile(`^[A-Za-z0-9._-]*$`)
+)
+
+// namesHost: a host may hold odd bytes that Go's parser takes and cannot write
+// anew. In brackets only an IP address stands, with a zone at most.
+func namesHost(u *url.URL) bool {
+	if !strings.HasPrefix(u.Host, "[") {
+		return hostName.MatchString(u.Hostname())
+	}
+	ip, err := netip.ParseAddr(u.Hostname())
+	return err == nil && zoneName.MatchString(ip.Zone())
 }
 
 func (s *Server) listGateways(c *call) error {
