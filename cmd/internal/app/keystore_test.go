@@ -381,9 +381,10 @@ func TestKeyRevokedElsewhere(t *testing.T) {
 				if _, err := two.keys.Authenticate(t.Context(), text.Reveal()); err != nil {
 					t.Fatal(err)
 				}
-				stream, end := auth.Guard(t.Context(), two.keys, text.Reveal(), auth.Need(auth.TasksRead))
+				looks := looked{two.keys, make(chan struct{}, 100)}
+				stream, end := auth.Guard(t.Context(), looks, text.Reveal(), auth.Need(auth.TasksRead))
 				defer end()
-				time.Sleep(50 * time.Millisecond) // it is idle
+				<-looks.at // from now on it waits
 				if _, err := one.repo.Revoke(t.Context(), id, false); err != nil {
 					t.Fatal(err)
 				}
@@ -412,6 +413,17 @@ func TestKeyRevokedElsewhere(t *testing.T) {
 			}
 		})
 	}
+}
+
+// looked tells of each look at a credential.
+type looked struct {
+	auth.Authenticator
+	at chan struct{}
+}
+
+func (l looked) Authenticate(ctx context.Context, token string) (*auth.Principal, error) {
+	defer func() { l.at <- struct{}{} }()
+	return l.Authenticator.Authenticate(ctx, token)
 }
 
 type keyProc struct {
