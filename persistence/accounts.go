@@ -36,6 +36,9 @@ type Keys interface {
 	Get(ctx context.Context, id string) (Key, error)
 	// List returns all keys in the order of their creation.
 	List(ctx context.Context) ([]Key, error)
+	// Page returns the first limit keys of a tenant (empty: all) with an id behind
+	// after, in the order of their ids.
+	Page(ctx context.Context, tenant, after string, limit int) ([]Key, error)
 	// Versions returns the present versions of those keys that exist, in one query.
 	Versions(ctx context.Context, ids []string) (map[string]int64, error)
 	// Revoke makes the key and all that it made, and those made in turn,

@@ -124,16 +124,20 @@ func viewKey(k Key) api.ApiKey {
 }
 
 func (s *Server) listKeys(c *call) error {
+	after, err := c.cursor()
+	if err != nil {
+		return err
+	}
 	h, err := c.weigh(weighList)
 	if err != nil {
 		return err
 	}
 	defer h.release()
-	all, err := s.cmd.Accounts.Keys(c.ctx(), c.tenant())
+	some, err := s.cmd.Accounts.Keys(c.ctx(), c.tenant(), after, c.limit()+1) // one more tells whether there is a next page
 	if err != nil {
 		return err
 	}
-	return page(c, all, func(k Key) string { return k.ID }, viewKey)
+	return page(c, some, func(k Key) string { return k.ID }, viewKey)
 }
 
 func (s *Server) getKey(c *call) error {

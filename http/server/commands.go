@@ -307,8 +307,8 @@ type Accounts interface {
 	// ExpiresAt, and returns its text, which is kept nowhere: it is empty for a key
 	// that was made Once before. Another wish under the same Once is CodeKeyReused.
 	CreateKey(ctx context.Context, k Key) (Key, messages.Secret, error)
-	// Keys returns all keys in the order of their ids.
-	Keys(ctx context.Context, tenant string) ([]Key, error)
+	// Keys returns the first limit keys with an id behind after, in the order of their ids.
+	Keys(ctx context.Context, tenant, after string, limit int) ([]Key, error)
 	// Key returns one key. CodeNotFound.
 	Key(ctx context.Context, tenant, id string) (Key, error)
 	// RevokeKey ends a key: at once here, within a second everywhere.

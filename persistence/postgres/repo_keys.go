@@ -115,6 +115,11 @@ func (r keys) List(ctx context.Context) ([]persistence.Key, error) {
 	return rowsOf(ctx, r.db, "list keys", readKey, selectKeys+` ORDER BY id`)
 }
 
+// Page returns a page of keys in the order of their ids.
+func (r keys) Page(ctx context.Context, tenant, after string, limit int) ([]persistence.Key, error) {
+	return rowsOf(ctx, r.db, "list keys", readKey, selectKeys+` WHERE ($1 = '' OR tenant = $1) AND key_id COLLATE "C" > $2 ORDER BY key_id COLLATE "C" LIMIT $3`, tenant, after, limit)
+}
+
 // Versions returns the present versions of keys.
 func (r keys) Versions(ctx context.Context, ids []string) (map[string]int64, error) {
 	type pair struct {

@@ -90,6 +90,11 @@ func (r keys) List(ctx context.Context) ([]persistence.Key, error) {
 	return r.list(ctx, ` ORDER BY id`)
 }
 
+// Page returns a page of keys in the order of their ids.
+func (r keys) Page(ctx context.Context, tenant, after string, limit int) ([]persistence.Key, error) {
+	return r.list(ctx, ` WHERE (?1 = '' OR tenant = ?1) AND key_id > ?2 ORDER BY key_id LIMIT ?3`, tenant, after, limit)
+}
+
 func (r keys) list(ctx context.Context, where string, args ...any) ([]persistence.Key, error) {
 	return list(ctx, r.db, decodeKey, keyWidth, `SELECT `+keyColumns+` FROM api_keys`+where, args...)
 }

@@ -21,6 +21,7 @@ var repositoryTests = map[string]func(*testing.T, Engine){
 	"key revoke race":      keyRace,
 	"the first key is one": firstKey,
 	"the last admin key":   lastAdmin,
+	"key pages":            keyPages,
 	"key families":         keyFamilies,
 	"key family race":      keyFamilyRace,
 	"last admin race":      lastAdminRace,

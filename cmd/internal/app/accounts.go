@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/dash-fleet/dash/http/auth"
@@ -82,27 +81,34 @@ func keyView(k persistence.Key) server.Key {
 }
 
 // Keys implements server.Accounts.
-func (c accountCommands) Keys(ctx context.Context, tenant string) ([]server.Key, error) {
-	rows, err := c.app.repos.Keys.List(ctx)
+func (c accountCommands) Keys(ctx context.Context, tenant, after string, limit int) ([]server.Key, error) {
+	rows, err := c.app.repos.Keys.Page(ctx, tenant, after, limit)
 	if err != nil {
 		return nil, refused(err, "key", "")
 	}
-	own := map[string]bool{"": true}
-	for _, k := range rows {
-		own[k.ID] = tenant == "" || k.Tenant == tenant
-	}
-	var list []server.Key
-	for _, k := range rows {
-		if !own[k.ID] {
-			continue
+	list, theirs := make([]server.Key, len(rows)), map[string]bool{}
+	for i, k := range rows {
+		known, looked := theirs[k.Parent]
+		if !looked {
+			known = c.belongs(ctx, tenant, k.Parent)
+			theirs[k.Parent] = known
 		}
-		if !own[k.Parent] {
-			k.Parent = "" // a key of all tenants, which is not theirs to know
+		if !known {
+			k.Parent = ""
 		}
-		list = append(list, keyView(k))
+		list[i] = keyView(k)
 	}
-	slices.SortFunc(list, func(a, b server.Key) int { return strings.Compare(a.ID, b.ID) })
 	return list, nil
+}
+
+// belongs reports whether a tenant may know of a key's parent: one of all tenants
+// is not theirs to know.
+func (c accountCommands) belongs(ctx context.Context, tenant, parent string) bool {
+	if tenant == "" || parent == "" {
+		return true
+	}
+	p, err := c.app.repos.Keys.Get(ctx, parent)
+	return err == nil && p.Tenant == tenant
 }
 
 // Key implements server.Accounts.
@@ -111,10 +117,8 @@ func (c accountCommands) Key(ctx context.Context, tenant, id string) (server.Key
 	if err == nil && tenant != "" && k.Tenant != tenant {
 		err = persistence.ErrNotFound
 	}
-	if err == nil && tenant != "" && k.Parent != "" {
-		if p, err := c.app.repos.Keys.Get(ctx, k.Parent); err != nil || p.Tenant != tenant {
-			k.Parent = "" // see Keys
-		}
+	if err == nil && !c.belongs(ctx, tenant, k.Parent) {
+		k.Parent = ""
 	}
 	return keyView(k), refused(err, "key", id)
 }

@@ -49,12 +49,14 @@ func mine[T any](all []T, tenant string, of func(T) string) []T {
 	return slices.DeleteFunc(all, func(v T) bool { return tenant != "" && of(v) != tenant })
 }
 
-func (f *accounts) Keys(ctx context.Context, tenant string) ([]server.Key, error) {
+func (f *accounts) Keys(ctx context.Context, tenant, after string, limit int) ([]server.Key, error) {
 	if err := f.begin(ctx, "Keys"); err != nil {
 		return nil, err
 	}
 	defer f.mu.Unlock()
-	return mine(sorted(f.apiKeys), tenant, func(k server.Key) string { return k.Tenant }), nil
+	all := mine(sorted(f.apiKeys), tenant, func(k server.Key) string { return k.Tenant })
+	all = slices.DeleteFunc(all, func(k server.Key) bool { return k.ID <= after })
+	return all[:min(limit, len(all))], nil
 }
 
 func (f *accounts) Key(ctx context.Context, tenant, id string) (server.Key, error) {
