@@ -117,31 +117,37 @@ func TestAKeyThatEndsBeforeTheBody(t *testing.T) {
 	}
 }
 
+// longPoll begins to wait for a task and returns when it waits. answer gives the
+// status of the answer.
+func (n *node) longPoll(seconds int) (answer func() int) {
+	waiting, status := make(chan struct{}), make(chan int, 1)
+	n.Fail = func(_ context.Context, command string) error {
+		if command == "WaitTask" {
+			close(waiting)
+		}
+		return nil
+	}
+	go func() {
+		resp, _ := n.call("GET", fmt.Sprintf("/api/v1/tasks/%s?wait_seconds=%d", openTask, seconds), admin, "")
+		status <- resp.StatusCode
+	}()
+	<-waiting
+	return func() int { return <-status }
+}
+
 // TestAKeyThatEndsDuringAWait: who waited with it is not told how the task ended,
 // nor how it is when the wait is over.
 func TestAKeyThatEndsDuringAWait(t *testing.T) {
 	t.Parallel()
 	for _, finished := range []bool{true, false} {
 		n := start(t, server.Config{})
-		waiting := make(chan struct{})
-		n.Fail = func(_ context.Context, command string) error {
-			if command == "WaitTask" {
-				close(waiting)
-			}
-			return nil
-		}
-		answer := make(chan int)
-		go func() {
-			resp, _ := n.call("GET", "/api/v1/tasks/"+openTask+"?wait_seconds=1", admin, "")
-			answer <- resp.StatusCode
-		}()
-		<-waiting
+		answer := n.longPoll(1)
 		n.auth.ended.Store(admin, true)
 		if finished {
 			time.Sleep(200 * time.Millisecond) // longer than a caller counts as proven
 			n.Finish(openTask, "secret")
 		}
-		if status := <-answer; status != 401 {
+		if status := answer(); status != 401 {
 			t.Errorf("finished %v: %d, want 401", finished, status)
 		}
 	}
@@ -151,22 +157,10 @@ func TestAKeyThatEndsDuringAWait(t *testing.T) {
 func TestAKeyThatEndsEndsItsWaits(t *testing.T) {
 	t.Parallel()
 	n := start(t, server.Config{})
-	waiting := make(chan struct{})
-	n.Fail = func(_ context.Context, command string) error {
-		if command == "WaitTask" {
-			close(waiting)
-		}
-		return nil
-	}
-	answer := make(chan int)
-	go func() {
-		resp, _ := n.call("GET", "/api/v1/tasks/"+openTask+"?wait_seconds=300", admin, "")
-		answer <- resp.StatusCode
-	}()
-	<-waiting
+	answer := n.longPoll(300)
 	n.auth.revoke(admin)
 	revoked := time.Now()
-	if status := <-answer; status != 401 || time.Since(revoked) > time.Second {
+	if status := answer(); status != 401 || time.Since(revoked) > time.Second {
 		t.Errorf("%d after %v, want 401 within a second", status, time.Since(revoked))
 	}
 }
