@@ -155,7 +155,7 @@ func (a *App) betterHome(ctx context.Context, works bool) (string, error) {
 type census struct {
 	at    time.Time
 	bound []messages.Gateway // only what tells their home
-	runs  map[home]bool      // whether their rows hold open runs
+	runs  map[string]bool    // ids of gateways that hold runs, nil: not asked yet
 }
 
 func (c *census) rows(ctx context.Context, repo persistence.Gateways) ([]messages.Gateway, error) {
@@ -166,7 +166,7 @@ func (c *census) rows(ctx context.Context, repo persistence.Gateways) ([]message
 	if err != nil {
 		return nil, err
 	}
-	c.at, c.bound, c.runs = time.Now(), nil, map[home]bool{}
+	c.at, c.bound, c.runs = time.Now(), nil, nil
 	for _, g := range all {
 		if g.HomeBound() {
 			c.bound = append(c.bound, messages.Gateway{ID: g.ID, Managed: &messages.Managed{}, Node: g.Node, Home: g.Home})
@@ -178,17 +178,28 @@ func (c *census) rows(ctx context.Context, repo persistence.Gateways) ([]message
 // unread reports whether a home that does not work has runs at its gateways. A
 // store that does not answer says no: the next count asks again.
 func (c *census) unread(ctx context.Context, store persistence.Store, h home) bool {
-	if known, ok := c.runs[h]; ok {
-		return known
+	if c.runs == nil {
+		c.runs = withRuns(ctx, store)
 	}
-	c.runs[h] = slices.ContainsFunc(c.bound, func(g messages.Gateway) bool {
-		if !h.keeps(&g) {
-			return false
+	return slices.ContainsFunc(c.bound, func(g messages.Gateway) bool { return h.keeps(&g) && c.runs[g.ID] })
+}
+
+// withRuns are the gateways that hold runs, as far as the store answers. There are
+// no more runs than the fleet has room for at a time.
+func withRuns(ctx context.Context, store persistence.Store) map[string]bool {
+	found := map[string]bool{}
+	for cursor := ""; ; {
+		page, next, err := store.Tasks(ctx, persistence.TaskFilter{States: atGateway, Brief: true}, cursor, 1000)
+		if err != nil {
+			return found
 		}
-		open, _, err := store.Tasks(ctx, persistence.TaskFilter{Gateway: g.ID, States: atGateway}, "", 1)
-		return err == nil && len(open) > 0
-	})
-	return c.runs[h]
+		for i := range page {
+			found[page[i].Gateway] = true
+		}
+		if cursor = next; next == "" {
+			return found
+		}
+	}
 }
 
 // atGateway are the states of a task whose run a gateway holds.
