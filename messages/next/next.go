@@ -303,6 +303,7 @@ const (
 	RemoveGatewaysFirst = "remove its gateways first"
 	WaitOrCancelFirst   = "wait for them or cancel them first"
 	LeavePoolOut        = "leave the pool out: then it is %s"
+	UsePoolThere        = "use a pool that the tenant has"
 	OtherPool           = "choose another id for a pool of tenant %s"
 	OtherIDOrPool       = "choose another id, or look at that pool first with `dash pool show %s`"
 	MoveToOwnPool       = "when its tasks have ended, remove it with `dash gateway remove %s` and add it again without a pool, for tenant %s"

@@ -89,6 +89,11 @@ func (c poolCommands) Put(ctx context.Context, tenant string, p messages.Pool) (
 	if err := reservesTooMuch(p); err != nil {
 		return p, err
 	}
+	if !there {
+		if err := c.roomFor(ctx, p); err != nil {
+			return p, err
+		}
+	}
 	if old.Version > 0 && old.Version == p.Version && old.Same(&p) {
 		return old, nil // as it is: a new version would only clash with others' changes
 	}
@@ -113,6 +118,30 @@ func (c poolCommands) Put(ctx context.Context, tenant string, p messages.Pool) (
 // taken refuses an id of which the caller must not learn whose it is.
 func taken(id string) *messages.Error {
 	return &messages.Error{Code: messages.CodeConflict, Message: fmt.Sprintf("the id %q is not free", id), NextStep: next.OtherID}
+}
+
+// maxPools is how many pools a tenant may have: each has dispatchers of its own
+// (50 KiB) and rows in the queue's list, which comes in one answer.
+const maxPools = 200
+
+// roomFor refuses one pool more than a tenant may have.
+func (c poolCommands) roomFor(ctx context.Context, p messages.Pool) error {
+	rows, err := c.app.repos.Pools.List(ctx)
+	if err != nil {
+		return refused(err, "pool", p.ID)
+	}
+	has := 0
+	for i := range rows {
+		if rows[i].Tenant == p.Tenant {
+			has++
+		}
+	}
+	if has < maxPools {
+		return nil
+	}
+	return &messages.Error{
+		Code: messages.CodeConflict, Message: fmt.Sprintf("tenant %s has %d pools, and may have no more", p.Tenant, has), NextStep: next.UsePoolThere,
+	}
 }
 
 // reservesTooMuch refuses to keep more slots free than the pool may use. What
