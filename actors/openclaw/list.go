@@ -85,6 +85,26 @@ func each(b []byte, depth, limit int, what string, row func([]byte) error) error
 	return it.err
 }
 
+// members calls row for every element of the list that an object has under a
+// name; it fails without one.
+func members(b []byte, depth int, name string, limit int, what string, row func([]byte) error) error {
+	there := false
+	it := object(b, depth)
+	for it.next() {
+		if string(it.key) != name || missing(it.val) {
+			continue
+		}
+		there = true
+		if err := each(it.val, depth-1, limit, what, row); err != nil {
+			return err
+		}
+	}
+	if it.err == nil && !there {
+		return errors.New("no " + name + " member")
+	}
+	return it.err
+}
+
 // names reads a list of at most limit short texts.
 func names(b []byte, limit int, what string) ([]string, error) {
 	if missing(b) {

@@ -102,28 +102,14 @@ const maxLanes = 1 << 16
 // decodeLanes keeps maxListed lanes, and the main one wherever it is.
 func decodeLanes(b []byte, depth int) ([]Lane, error) {
 	var out []Lane
-	there := false
-	it := object(b, depth)
-	for it.next() {
-		if string(it.key) != "lanes" || missing(it.val) {
-			continue
+	err := members(b, depth, "lanes", maxLanes, "lanes", func(row []byte) error {
+		l, err := decodeLane(row, depth-2)
+		if len(out) < maxListed || l.Name == MainLane {
+			out = append(out, l)
 		}
-		there = true
-		err := each(it.val, depth-1, maxLanes, "lanes", func(row []byte) error {
-			l, err := decodeLane(row, depth-2)
-			if len(out) < maxListed || l.Name == MainLane {
-				out = append(out, l)
-			}
-			return err
-		})
-		if err != nil {
-			return nil, err
-		}
-	}
-	if it.err == nil && !there {
-		return nil, errors.New("no lanes member")
-	}
-	return out, it.err
+		return err
+	})
+	return out, err
 }
 
 func decodeLane(b []byte, depth int) (Lane, error) {

@@ -162,36 +162,19 @@ func activeRuns(b []byte, depth int, before error) ([]string, error) {
 // decodeSubAgents counts the sub-agents of one session.
 func decodeSubAgents(b []byte, depth int, sessionKey string) (SubAgents, error) {
 	var out SubAgents
-	there := false
-	it := object(b, depth)
-	for it.next() {
-		if string(it.key) != "tasks" || missing(it.val) {
-			continue
+	err := members(b, depth, "tasks", maxSubAgents, "rows", func(row []byte) error {
+		if !isObject(row) {
+			return errors.New("a row is no object")
 		}
-		there = true
-		err := each(it.val, depth-1, maxSubAgents, "rows", func(row []byte) error {
-			if !isObject(row) {
-				return errors.New("a row is no object")
-			}
-			t := decodeSubAgent(row, depth-2)
-			switch {
-			case t.Runtime != "subagent" || t.Owner != sessionKey:
-			case t.Status == "running" || t.Status == "queued" || t.Status == "completed" && t.onItsWay():
-				out.Working++
-			case t.onItsWay():
-				out.Failed++
-			}
-			return nil
-		})
-		if err != nil {
-			return out, err
+		t := decodeSubAgent(row, depth-2)
+		switch {
+		case t.Runtime != "subagent" || t.Owner != sessionKey:
+		case t.Status == "running" || t.Status == "queued" || t.Status == "completed" && t.onItsWay():
+			out.Working++
+		case t.onItsWay():
+			out.Failed++
 		}
-	}
-	switch {
-	case it.err != nil:
-		return out, it.err
-	case !there:
-		return out, errors.New("no tasks member")
-	}
-	return out, nil
+		return nil
+	})
+	return out, err
 }
