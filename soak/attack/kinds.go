@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/dash-fleet/dash/soak/harness"
 )
 
 const (
@@ -60,18 +62,17 @@ func keys(ctx context.Context, t Target, r *Result) (func(), error) {
 	var mu sync.Mutex
 	for i, key := range cold {
 		run.Go(func() {
-			wait := time.Duration(i) * t.Time / (2 * knownIDs)
-			select {
-			case <-ctx.Done():
+			if harness.Pause(ctx, time.Duration(i)*t.Time/(2*knownIDs)) != nil {
 				return
-			case <-time.After(wait):
 			}
 			began, status := time.Now(), 0
 			for time.Since(began) < coldPatience+time.Second && ctx.Err() == nil {
 				if status, _, _ = t.call(ctx, c, http.MethodGet, "/api/v1/pools", key, ""); status == http.StatusOK {
 					break
 				}
-				time.Sleep(500 * time.Millisecond)
+				if harness.Pause(ctx, 500*time.Millisecond) != nil {
+					return
+				}
 			}
 			if ctx.Err() != nil && status != http.StatusOK {
 				return

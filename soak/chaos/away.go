@@ -68,7 +68,7 @@ func (e *Env) awayOnce(ctx context.Context, b *harness.Bench, round int) error {
 	}
 	over := b.History.Fault(out.kind, "")
 	status := e.oneTry(ctx, b, fmt.Sprintf("refused-%d", round))
-	err = errors.Join(pause(ctx, longestRun+time.Second), out.back(ctx))
+	err = errors.Join(harness.Pause(ctx, longestRun+time.Second), out.back(ctx))
 	over()
 	if err != nil {
 		return err
@@ -117,7 +117,7 @@ func recovered(ctx context.Context, b *harness.Bench, ids []string) (time.Durati
 		if problem == "" {
 			return time.Since(at), nil
 		}
-		if err := pause(ctx, 100*time.Millisecond); err != nil {
+		if err := harness.Pause(ctx, 100*time.Millisecond); err != nil {
 			return time.Since(at), fmt.Errorf("%s after the store's return nothing moves by itself: %s", recovers, problem)
 		}
 	}

@@ -62,7 +62,7 @@ func cancelDying(ctx context.Context, e *Env) (err error) {
 		b.History.Fault("gateway-kill", harness.Name(0))()
 		if err := errors.Join(
 			b.Sim.Fault(ctx, 0, map[string]any{"crash": true, "down_seconds": between(rng, 0, time.Second).Seconds()}),
-			pause(ctx, between(rng, 0, 300*time.Millisecond)),
+			harness.Pause(ctx, between(rng, 0, 300*time.Millisecond)),
 		); err != nil {
 			return err
 		}

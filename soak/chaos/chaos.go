@@ -165,16 +165,6 @@ func (e *Env) conclude(ctx context.Context, b *harness.Bench) error {
 	return late
 }
 
-// pause waits for a time or the end of ctx.
-func pause(ctx context.Context, d time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(d):
-		return nil
-	}
-}
-
 // awaitStatus waits until n submits were answered with a status. Submits of a
 // few kB make sure that room inside the database file does not suffice.
 func awaitStatus(ctx context.Context, b *harness.Bench, status, n int) error {
@@ -182,7 +172,7 @@ func awaitStatus(ctx context.Context, b *harness.Bench, status, n int) error {
 		if b.History.Answers()[status] >= n {
 			return nil
 		}
-		if err := pause(ctx, 20*time.Millisecond); err != nil {
+		if err := harness.Pause(ctx, 20*time.Millisecond); err != nil {
 			return err
 		}
 	}

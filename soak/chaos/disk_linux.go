@@ -57,7 +57,7 @@ func diskFull(ctx context.Context, e *Env) (err error) {
 func (e *Env) toTheLastByte(ctx context.Context, b *harness.Bench, filler string) error {
 	pid, refused := b.Dash.PID(), b.History.Answers()[http.StatusServiceUnavailable]
 	load := b.StartLoad(harness.LoadConfig{Name: "d", Rate: 40, Seed: e.Seed})
-	if err := pause(ctx, time.Second); err != nil {
+	if err := harness.Pause(ctx, time.Second); err != nil {
 		return err
 	}
 	over := b.History.Fault("disk-full", "")
@@ -68,7 +68,7 @@ func (e *Env) toTheLastByte(ctx context.Context, b *harness.Bench, filler string
 		return err
 	}
 	accepted := b.History.Answers()[http.StatusAccepted]
-	if err := errors.Join(pause(ctx, time.Second), os.Remove(filler)); err != nil {
+	if err := errors.Join(harness.Pause(ctx, time.Second), os.Remove(filler)); err != nil {
 		return err
 	}
 	over()

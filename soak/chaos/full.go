@@ -25,7 +25,7 @@ type fillable struct {
 func (e *Env) fullOnce(ctx context.Context, b *harness.Bench, s fillable, round int) error {
 	pid, refused := b.Dash.PID(), b.History.Answers()[http.StatusServiceUnavailable]
 	load := b.StartLoad(harness.LoadConfig{Name: fmt.Sprintf("f%d", round), Rate: 60, SessionShare: 0.3, Sessions: 12, Seed: e.Seed + uint64(round)})
-	if err := pause(ctx, time.Second); err != nil {
+	if err := harness.Pause(ctx, time.Second); err != nil {
 		return err
 	}
 	over := b.History.Fault("disk-full", "")

@@ -18,7 +18,7 @@ func killDash(ctx context.Context, e *Env) (err error) {
 	rng := e.rng()
 	load := b.StartLoad(harness.LoadConfig{Name: "k", Rate: 60, SessionShare: 0.3, Sessions: 12, Seed: e.Seed})
 	for i := range e.Rounds {
-		if err := pause(ctx, between(rng, 200*time.Millisecond, 2500*time.Millisecond)); err != nil {
+		if err := harness.Pause(ctx, between(rng, 200*time.Millisecond, 2500*time.Millisecond)); err != nil {
 			return err
 		}
 		over := b.History.Fault("dash-kill", "")
@@ -30,7 +30,7 @@ func killDash(ctx context.Context, e *Env) (err error) {
 		over()
 		e.Logf("round %d: killed after %d accepted tasks, ready again after %s", i+1, b.History.Accepted(), time.Since(at).Round(time.Millisecond))
 	}
-	if err := pause(ctx, time.Second); err != nil {
+	if err := harness.Pause(ctx, time.Second); err != nil {
 		return err
 	}
 	load.Stop(patience)
@@ -53,7 +53,7 @@ func killGateways(ctx context.Context, e *Env) (err error) {
 	defer func() { err = errors.Join(err, b.Close()) }()
 	load := b.StartLoad(harness.LoadConfig{Name: "g", Rate: 40, SessionShare: 0.3, Sessions: 12, Seed: e.Seed})
 	for i := range e.Rounds {
-		if err := pause(ctx, between(rng, 500*time.Millisecond, 2*time.Second)); err != nil {
+		if err := harness.Pause(ctx, between(rng, 500*time.Millisecond, 2*time.Second)); err != nil {
 			return err
 		}
 		if i%5 == 4 || i == e.Rounds-1 {
@@ -67,7 +67,7 @@ func killGateways(ctx context.Context, e *Env) (err error) {
 			return err
 		}
 	}
-	if err := pause(ctx, 2*time.Second); err != nil {
+	if err := harness.Pause(ctx, 2*time.Second); err != nil {
 		return err
 	}
 	load.Stop(patience)

@@ -115,7 +115,7 @@ func orderFiveGateways(ctx context.Context, e *Env) (err error) {
 	defer func() { err = errors.Join(err, b.Close()) }()
 	load := b.StartLoad(harness.LoadConfig{Name: "r", Rate: 250, Mix: [4]int{1, 1, 1, 1}, SessionShare: 0.2, Sessions: 20, Seed: e.Seed,
 		Mark: func(r *rand.Rand) string { return fmt.Sprintf("[[delay=%d]]", 5+r.IntN(75)) }})
-	if err := pause(ctx, 4*time.Second); err != nil {
+	if err := harness.Pause(ctx, 4*time.Second); err != nil {
 		return err
 	}
 	load.Stop(patience)

@@ -31,14 +31,14 @@ func (e *Env) underLoad(ctx context.Context, cfg harness.Config, rate float64, f
 	load := b.StartLoad(harness.LoadConfig{Name: "p", Rate: rate, SessionShare: 0.3, Sessions: 12, Seed: e.Seed})
 	rng := e.rng()
 	for i := range e.Rounds {
-		if err := pause(ctx, between(rng, 200*time.Millisecond, 1500*time.Millisecond)); err != nil {
+		if err := harness.Pause(ctx, between(rng, 200*time.Millisecond, 1500*time.Millisecond)); err != nil {
 			return err
 		}
 		if err := fault(ctx, b, i); err != nil {
 			return fmt.Errorf("round %d: %w", i+1, err)
 		}
 	}
-	if err := pause(ctx, time.Second); err != nil {
+	if err := harness.Pause(ctx, time.Second); err != nil {
 		return err
 	}
 	load.Stop(patience)
@@ -85,7 +85,7 @@ func postgresRestart(ctx context.Context, e *Env) error {
 		if err := awaitStatus(ctx, b, http.StatusServiceUnavailable, refused+1); err != nil {
 			return err
 		}
-		if err := pause(ctx, between(rng, 0, 3*time.Second)); err != nil {
+		if err := harness.Pause(ctx, between(rng, 0, 3*time.Second)); err != nil {
 			return err
 		}
 		if err := server.Start(ctx); err != nil {
@@ -138,7 +138,7 @@ func postgresHole(ctx context.Context, e *Env) error {
 		if noticed > noticesHole {
 			return fmt.Errorf("the hole was noticed after %s, wanted %s", noticed.Round(time.Millisecond), noticesHole)
 		}
-		if err := pause(ctx, time.Second); err != nil {
+		if err := harness.Pause(ctx, time.Second); err != nil {
 			return err
 		}
 		b.Servers.PostgresProxy.BlackHole(false)

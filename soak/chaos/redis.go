@@ -48,7 +48,7 @@ func redisPause(ctx context.Context, e *Env) error {
 		if err := b.Servers.Redis.Pause(); err != nil {
 			return err
 		}
-		err := errors.Join(pause(ctx, 10*time.Second), b.Servers.Redis.Resume())
+		err := errors.Join(harness.Pause(ctx, 10*time.Second), b.Servers.Redis.Resume())
 		if err != nil {
 			return err
 		}
@@ -160,7 +160,7 @@ func (e *Env) losing(ctx context.Context, fault func(context.Context, *harness.B
 	defer func() { err = errors.Join(err, b.Close()) }()
 	load := b.StartLoad(harness.LoadConfig{Name: "r", Rate: 60, SessionShare: 0.3, Sessions: 12, Seed: e.Seed})
 	rng := e.rng()
-	if err := pause(ctx, between(rng, 2*time.Second, 4*time.Second)); err != nil {
+	if err := harness.Pause(ctx, between(rng, 2*time.Second, 4*time.Second)); err != nil {
 		return err
 	}
 	before := b.History.Accepted()
@@ -171,7 +171,7 @@ func (e *Env) losing(ctx context.Context, fault func(context.Context, *harness.B
 	if err != nil {
 		return err
 	}
-	if err := pause(ctx, time.Second); err != nil {
+	if err := harness.Pause(ctx, time.Second); err != nil {
 		return err
 	}
 	load.Stop(patience)

@@ -36,7 +36,7 @@ func slowGateway(ctx context.Context, e *Env) (err error) {
 		}
 	}
 	// A gateway that has just become ready may be slow without consequence.
-	if err := pause(ctx, bootCalm); err != nil {
+	if err := harness.Pause(ctx, bootCalm); err != nil {
 		return err
 	}
 	load := b.StartLoad(harness.LoadConfig{Name: "s", Rate: 30, Attempts: 20, Seed: e.Seed})
@@ -125,7 +125,7 @@ func submitSoon(ctx context.Context, b *harness.Bench, message string) (*api.Tas
 		if err == nil || !errors.As(err, &refused) || refused.Status != http.StatusServiceUnavailable || time.Now().After(deadline) {
 			return t, err
 		}
-		if err := pause(ctx, time.Second); err != nil {
+		if err := harness.Pause(ctx, time.Second); err != nil {
 			return nil, err
 		}
 	}

@@ -161,7 +161,7 @@ func (e *Env) killWithLog(ctx context.Context, b *harness.Bench) error {
 		if endOfLog(log) >= enoughLog {
 			return nil
 		}
-		if err := errors.Join(b.Dash.Start(ctx), pause(ctx, time.Second)); err != nil {
+		if err := errors.Join(b.Dash.Start(ctx), harness.Pause(ctx, time.Second)); err != nil {
 			return err
 		}
 	}

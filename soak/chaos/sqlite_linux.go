@@ -113,7 +113,7 @@ func sqliteFsyncFails(ctx context.Context, e *Env) error {
 		}
 		err = awaitStatus(ctx, b, http.StatusServiceUnavailable, refused+1)
 		if err == nil {
-			err = pause(ctx, between(rng, 0, time.Second))
+			err = harness.Pause(ctx, between(rng, 0, time.Second))
 		}
 		if kill {
 			b.Dash.Kill()
@@ -185,7 +185,7 @@ func healthy(ctx context.Context, b *harness.Bench, d time.Duration) error {
 		if h.Status != api.HealthStatusOk {
 			return fmt.Errorf("the node says that it is %s: %v", h.Status, h.Checks)
 		}
-		if err := pause(ctx, 250*time.Millisecond); err != nil {
+		if err := harness.Pause(ctx, 250*time.Millisecond); err != nil {
 			return err
 		}
 	}

@@ -114,7 +114,7 @@ func (s *takeOvers) round(ctx context.Context, i int) error {
 	}
 	took := time.Since(at)
 	if inTime {
-		err = pause(ctx, between(s.rng(), 0, 2*time.Second))
+		err = harness.Pause(ctx, between(s.rng(), 0, 2*time.Second))
 	} else {
 		err = s.settled(ctx, tasks)
 	}

@@ -162,7 +162,7 @@ func (a *attack) run(ctx context.Context) error {
 		return err
 	}
 	workers.Go(func() { a.feed(ctx) })
-	if err := sleep(ctx, a.cfg.Warm); err != nil {
+	if err := harness.Pause(ctx, a.cfg.Warm); err != nil {
 		return err
 	}
 	if a.report.Warm, err = resident(a.bench.Dash.PID(), "VmHWM"); err != nil {
@@ -260,7 +260,7 @@ func (a *attack) measure(ctx context.Context, window time.Duration) (p99 time.Du
 	a.mu.Lock()
 	a.window = nil
 	a.mu.Unlock()
-	if err := sleep(ctx, window); err != nil {
+	if err := harness.Pause(ctx, window); err != nil {
 		return 0, 0, 0, err
 	}
 	if peak, err = resident(pid, "VmHWM"); err != nil {
@@ -282,13 +282,4 @@ func median(d []time.Duration) time.Duration {
 	d = slices.Clone(d)
 	slices.Sort(d)
 	return d[len(d)/2]
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(d):
-		return nil
-	}
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/dash-fleet/dash/http/api"
+	"github.com/dash-fleet/dash/soak/harness"
 )
 
 // neighbour has tasks done by honest gateways, and looks at all that comes of them.
@@ -35,7 +36,7 @@ func (a *attack) neighbour(ctx context.Context, i int) {
 			a.window = append(a.window, took)
 			a.mu.Unlock()
 		}
-		if sleep(ctx, 5*time.Millisecond) != nil {
+		if harness.Pause(ctx, 5*time.Millisecond) != nil {
 			return
 		}
 	}
@@ -82,7 +83,7 @@ func (a *attack) feed(ctx context.Context) {
 		if err != nil {
 			pause = 200 * time.Millisecond
 		}
-		if sleep(ctx, pause) != nil {
+		if harness.Pause(ctx, pause) != nil {
 			return
 		}
 	}

@@ -61,7 +61,7 @@ func (o *options) inject(ctx context.Context, b *harness.Bench, began time.Time)
 	}
 	rng := rand.New(rand.NewPCG(o.seed, 3))
 	last := began.Add(o.duration * 7 / 8)
-	if err := sleep(ctx, time.Until(began.Add(o.duration/8))); err != nil {
+	if err := harness.Pause(ctx, time.Until(began.Add(o.duration/8))); err != nil {
 		return nil, err
 	}
 	var list []report.Fault
@@ -73,7 +73,7 @@ func (o *options) inject(ctx context.Context, b *harness.Bench, began time.Time)
 		}
 		f.At -= seconds(began)
 		list = append(list, f)
-		if err := sleep(ctx, faultPause); err != nil {
+		if err := harness.Pause(ctx, faultPause); err != nil {
 			return list, err
 		}
 	}
@@ -98,7 +98,7 @@ func (o *options) one(ctx context.Context, b *harness.Bench, kind string, gatewa
 	defer over()
 	err := b.Sim.Fault(ctx, gateway, orders[kind][0])
 	if end := orders[kind][1]; err == nil && end != nil {
-		err = errors.Join(sleep(ctx, faultLength), b.Sim.Fault(ctx, gateway, end))
+		err = errors.Join(harness.Pause(ctx, faultLength), b.Sim.Fault(ctx, gateway, end))
 	}
 	f.Seconds = seconds(time.Now()) - f.At
 	return f, err
@@ -132,13 +132,4 @@ func recoveries(faults []report.Fault, h *judge.History, began time.Time, clean 
 		r.Median, r.Longest = times[len(times)/2], times[len(times)-1]
 	}
 	return r
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(d):
-		return nil
-	}
 }

@@ -116,7 +116,7 @@ func (o *options) wait(ctx context.Context, b *harness.Bench, load *harness.Load
 		if left <= 0 {
 			return nil
 		}
-		if err := sleep(ctx, min(left, 10*time.Second)); err != nil {
+		if err := harness.Pause(ctx, min(left, 10*time.Second)); err != nil {
 			return err
 		}
 		open, ended := b.Watcher.Open()
