@@ -94,10 +94,7 @@ func writeText(w io.Writer, text string) error {
 	enc := json.NewEncoder(&buf)
 	enc.SetEscapeHTML(false)
 	for len(text) > 0 {
-		n := min(longPiece, len(text))
-		for back := 0; n < len(text) && back < utf8.UTFMax && !utf8.RuneStart(text[n]); back++ {
-			n--
-		}
+		n := between(text, min(longPiece, len(text)))
 		buf.Reset()
 		if err := enc.Encode(text[:n]); err != nil {
 			return fmt.Errorf("encode a long text: %w", err)
@@ -108,4 +105,18 @@ func writeText(w io.Writer, text string) error {
 		text = text[n:]
 	}
 	return nil
+}
+
+// between is the last place up to n, at least 1, where no character is cut in two. Bytes
+// that are none may stand anywhere.
+func between(text string, n int) int {
+	for at := n - 1; at > 0 && at > n-utf8.UTFMax; at-- {
+		if utf8.RuneStart(text[at]) {
+			if _, size := utf8.DecodeRuneInString(text[at:]); at+size > n {
+				return at
+			}
+			break
+		}
+	}
+	return n
 }
