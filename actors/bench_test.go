@@ -161,7 +161,10 @@ func freeNode(tb testing.TB, gateways, slots int, ended func()) *dispatch.Client
 	}
 	return &dispatch.Client{
 		Send: node.Root(), Pool: pool, Store: store,
-		Entry: func(ctx context.Context, _, id string) (*actor.PID, error) { return pool(ctx, id) },
+		Entry: func(ctx context.Context, _, id string) (*actor.PID, func(), error) {
+			pid, err := pool(ctx, id)
+			return pid, func() {}, err
+		},
 	}
 }
 

@@ -57,6 +57,10 @@ type (
 		cfg   gateway.Config
 		reply chan<- error
 	}
+	dropPool struct {
+		id    string
+		reply chan<- error
+	}
 	ready struct{ reply chan<- *actor.PID }
 )
 
@@ -110,6 +114,15 @@ func (n *Node) AddPool(ctx context.Context, cfg dispatch.Config) error {
 	cfg.Dispatcher = n.workers
 	reply := make(chan error, 1)
 	return n.add(ctx, spawnPool{cfg: cfg, reply: reply}, reply)
+}
+
+// RemovePool ends the owner of a pool. When it returns without error, all that the
+// owner had asked for is written, its fence held until then, and nothing more
+// comes of it. Then or else, AddPool starts another one. Requests that are with
+// the owner get no answer; whoever calls makes sure that there are none.
+func (n *Node) RemovePool(ctx context.Context, id string) error {
+	reply := make(chan error, 1)
+	return n.add(ctx, dropPool{id: id, reply: reply}, reply)
 }
 
 // AddGateway starts the owner of a gateway. If one of that id is still
@@ -171,10 +184,10 @@ func (n *Node) keep(owners map[string]*actor.PID, id string, pid *actor.PID) {
 	owners[id] = pid
 }
 
-func (n *Node) gatewayGone(id string) {
+func (n *Node) forget(owners map[string]*actor.PID, id string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	delete(n.gateways, id)
+	delete(owners, id)
 }
 
 // Stop ends the tree, all parts at once: what is not durable by then is read
@@ -203,14 +216,20 @@ type root struct {
 	committer *actor.PID
 	kinds     map[string]*supervise.Strategy
 	gateways  map[string]gateway.Config // as spawned
+	fences    map[string]persistence.Fence
+	ending    map[string]dropPool // pools whose owner is on its way out
 }
+
+// lastWrite is the tag of the operation that is written behind all that a pool's
+// owner asked for.
+type lastWrite struct{ drop dropPool }
 
 func (n *Node) newRoot() *root {
 	strategy := func(kind string, initial, limit time.Duration, count int, window time.Duration, giveUp func(*actor.PID, any)) *supervise.Strategy {
 		return supervise.New(supervise.Config{Kind: kind, Initial: initial, Max: limit, Limit: count, Window: window,
 			GiveUp: giveUp, Logger: n.cfg.Logger, Restarts: n.restarts})
 	}
-	r := &root{node: n, gateways: map[string]gateway.Config{}}
+	r := &root{node: n, gateways: map[string]gateway.Config{}, fences: map[string]persistence.Fence{}, ending: map[string]dropPool{}}
 	r.kinds = map[string]*supervise.Strategy{
 		committerName: strategy("committer", 50*time.Millisecond, 5*time.Second, 0, time.Minute, nil),
 		poolPrefix: strategy("pool", 100*time.Millisecond, 5*time.Second, 5, time.Minute, func(pid *actor.PID, reason any) {
@@ -235,13 +254,22 @@ func (r *root) Receive(ctx actor.Context) {
 		m.reply <- r.spawnPool(ctx, m.cfg)
 	case spawnGateway:
 		m.reply <- r.spawnGateway(ctx, m.cfg)
+	case dropPool:
+		r.dropPool(ctx, m)
+	case commit.Done:
+		if w, ok := m.Tag.(lastWrite); ok {
+			w.drop.reply <- written(m)
+		}
 	case dispatch.Fenced:
 		r.node.cfg.Fatal(fmt.Errorf("pool %s has another owner: %w", m.Pool, persistence.ErrFenced))
 	case *actor.Terminated:
+		if id, ok := strings.CutPrefix(childName(m.Who), poolPrefix); ok {
+			r.poolEnded(ctx, m.Who, id)
+		}
 		if id, ok := strings.CutPrefix(childName(m.Who), gatewayPrefix); ok {
 			delete(r.gateways, id)
 			r.kinds[gatewayPrefix].Forget(m.Who)
-			r.node.gatewayGone(id)
+			r.node.forget(r.node.gateways, id)
 		}
 	}
 }
@@ -253,9 +281,41 @@ func (r *root) spawnPool(ctx actor.Context, cfg dispatch.Config) error {
 	}
 	pid, err := ctx.SpawnNamed(props, poolPrefix+cfg.Pool.ID)
 	if err == nil {
+		r.fences[cfg.Pool.ID] = cfg.Fence
 		r.node.keep(r.node.pools, cfg.Pool.ID, pid)
 	}
 	return err
+}
+
+func (r *root) dropPool(ctx actor.Context, m dropPool) {
+	pid, ok := r.node.Pool(m.id)
+	if !ok {
+		m.reply <- fmt.Errorf("pool %s: %w", m.id, persistence.ErrNotFound)
+		return
+	}
+	r.node.forget(r.node.pools, m.id)
+	r.ending[m.id] = m
+	ctx.Stop(pid)
+}
+
+// poolEnded waits for what the ended owner of a pool had asked for.
+func (r *root) poolEnded(ctx actor.Context, pid *actor.PID, id string) {
+	m, ok := r.ending[id]
+	if !ok {
+		return
+	}
+	delete(r.ending, id)
+	r.kinds[poolPrefix].Forget(pid)
+	ctx.Send(r.committer, commit.Request{
+		Op: persistence.Op{Fences: []persistence.Fence{r.fences[id]}}, ReplyTo: ctx.Self(), Tag: lastWrite{m},
+	})
+}
+
+func written(d commit.Done) error {
+	if d.Err == nil && d.Outcome.Status != persistence.OK {
+		return fmt.Errorf("the last write of a pool: %w", persistence.ErrFenced)
+	}
+	return d.Err
 }
 
 // spawnGateway fails with ErrNameExists until the end of the last owner was

@@ -8,7 +8,9 @@ import (
 
 // Gateways is the repository of gateway configuration.
 type Gateways interface {
-	// Create stores a new gateway and returns it with Version 1. ErrExists.
+	// Create stores a new gateway and returns it with Version 1. ErrExists;
+	// ErrNotFound when its pool is neither its tenant's own nor there at the
+	// moment of the write.
 	Create(ctx context.Context, g messages.Gateway) (messages.Gateway, error)
 	// Get returns one gateway. ErrNotFound.
 	Get(ctx context.Context, id string) (messages.Gateway, error)
@@ -28,6 +30,11 @@ type Pools interface {
 	// Put creates the pool (Version 0) or replaces the row whose Version is
 	// p.Version; it returns the row with its new Version. ErrVersion.
 	Put(ctx context.Context, p messages.Pool) (messages.Pool, error)
+	// Delete removes the pool, in one step with the look for gateways that name
+	// it: ErrInUse. A Create of one at the same time either was before or fails.
+	// Tasks and sessions are its owner's affair, who takes no more of them before.
+	// ErrNotFound.
+	Delete(ctx context.Context, id string) error
 }
 
 // Repositories is everything that is not written under a fence.

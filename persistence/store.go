@@ -23,6 +23,8 @@ var (
 	ErrVersion = errors.New("version mismatch")
 	// ErrLastAdmin: without this key nobody could do everything for good.
 	ErrLastAdmin = errors.New("the last admin key without an end")
+	// ErrInUse: another row refers to that one.
+	ErrInUse = errors.New("in use")
 	// ErrExists: a row with that id exists.
 	ErrExists = errors.New("exists")
 	// ErrUnavailable: the store cannot take writes now (full disk, I/O error,

@@ -22,8 +22,9 @@ type Client struct {
 	// Pool returns the root actor of a pool; its error goes to the caller.
 	Pool func(ctx context.Context, id string) (*actor.PID, error)
 	// Entry is Pool for what a tenant brings: new work and sessions, and dead
-	// letters that go back. It refuses a pool that is not the tenant's.
-	Entry func(ctx context.Context, tenant, id string) (*actor.PID, error)
+	// letters that go back. It refuses a pool that is not the tenant's. done is
+	// called when the pool has answered, or nobody waits for that any more.
+	Entry func(ctx context.Context, tenant, id string) (pool *actor.PID, done func(), err error)
 	// Store finds the pool and the row of a task.
 	Store Reader
 	// InDoubt is closed while nobody knows whether the store has taken what it
@@ -118,37 +119,37 @@ func (c *Client) ReplayAll(ctx context.Context, f persistence.TaskFilter, by str
 		if err != nil {
 			return matched, done, unavailable(err)
 		}
-		now := messages.Now()
-		answers := make(chan SubmitReply, len(page))
-		sent := 0
-		for _, t := range page {
-			if !t.NotAfter.IsZero() && !t.NotAfter.After(now) {
-				continue // it would only expire
-			}
-			if t.WasReplayedBy(by, now) {
-				continue
-			}
-			pid, err := c.Entry(ctx, t.Tenant, t.Pool)
-			if messages.CodeOf(err) == messages.CodeInvalid {
-				continue // its pool is gone, or somebody else's by now
-			}
-			if err != nil {
-				return matched, done, err
-			}
-			matched++
-			if dryRun {
-				continue
-			}
-			c.Send.Send(pid, Replay{Task: t, By: by, Reply: answers})
-			sent++
-		}
-		n, err := c.collect(ctx, answers, sent)
-		done += n
+		m, n, err := c.replayAll(ctx, page, by, dryRun)
+		matched, done = matched+m, done+n
 		if err != nil || next == "" {
 			return matched, done, err
 		}
 		cursor = next
 	}
+}
+
+func (c *Client) replayAll(ctx context.Context, page []messages.Task, by string, dryRun bool) (matched, done int, err error) {
+	now, answers, sent := messages.Now(), make(chan SubmitReply, len(page)), 0
+	for _, t := range page {
+		if !t.NotAfter.IsZero() && !t.NotAfter.After(now) || t.WasReplayedBy(by, now) {
+			continue // it would only expire, or was put back before
+		}
+		pid, left, err := c.Entry(ctx, t.Tenant, t.Pool)
+		if messages.CodeOf(err) == messages.CodeInvalid {
+			continue // its pool is gone, or somebody else's by now
+		}
+		if err != nil {
+			return matched, done, err
+		}
+		defer left()
+		matched++
+		if !dryRun {
+			c.Send.Send(pid, Replay{Task: t, By: by, Reply: answers})
+			sent++
+		}
+	}
+	done, err = c.collect(ctx, answers, sent)
+	return matched, done, err
 }
 
 // collect waits for the answers of one page. A task that changed meanwhile is
@@ -264,7 +265,10 @@ func ask[T any](ctx context.Context, c *Client, pool string, m func(chan T) any)
 
 // bring is ask for what a tenant brings.
 func bring[T any](ctx context.Context, c *Client, tenant, pool string, m func(chan T) any) (T, error) {
-	pid, err := c.Entry(ctx, tenant, pool)
+	pid, done, err := c.Entry(ctx, tenant, pool)
+	if err == nil {
+		defer done()
+	}
 	return tell(ctx, c, pid, err, m)
 }
 

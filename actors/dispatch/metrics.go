@@ -69,6 +69,16 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	return m
 }
 
+// Forget drops the series of a pool that is no more.
+func (m *Metrics) Forget(pool string) {
+	of := prometheus.Labels{"pool": pool}
+	for _, v := range []interface {
+		DeletePartialMatch(prometheus.Labels) int
+	}{m.depth, m.oldest, m.refused, m.corrections, m.stale} {
+		v.DeletePartialMatch(of)
+	}
+}
+
 // entered counts a task that is in a new state.
 func (m *Metrics) entered(t *messages.Task) {
 	m.states[t.Class][t.State].Inc()

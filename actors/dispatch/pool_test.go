@@ -99,7 +99,7 @@ func openBench(tb testing.TB, store *memory, change func(*Config), other ...data
 	}))))
 	b.pool = <-up
 	b.client = &Client{Send: system.Root, Store: data, Pool: func(context.Context, string) (*actor.PID, error) { return b.pool, nil },
-		Entry: func(context.Context, string, string) (*actor.PID, error) { return b.pool, nil }, InDoubt: commits.InDoubt}
+		Entry: func(context.Context, string, string) (*actor.PID, func(), error) { return b.pool, func() {}, nil }, InDoubt: commits.InDoubt}
 	tb.Cleanup(func() {
 		_ = system.Root.StopFuture(parent).Wait()
 		_ = system.Root.StopFuture(b.committer).Wait()

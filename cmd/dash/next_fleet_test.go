@@ -191,6 +191,9 @@ func followPools(t *testing.T, p *person) {
 	// It would be a new tenant's own.
 	p.follow(t, "OtherIDOrPool", 0, p.types(t, exitConflict, "tenant", "create", "batch").err)
 
+	// It cannot go.
+	p.follow(t, "SetPoolLimits", 0, p.types(t, exitConflict, "pool", "remove", "default", "--yes").err)
+
 	// It is full.
 	p.types(t, exitOK, "pool", "set", "batch", "--limit", "low=1")
 	waits := submitNext(t, p, "--pool", "batch", "--priority", "low")

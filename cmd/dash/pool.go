@@ -17,7 +17,7 @@ import (
 )
 
 func poolCommand(t *terminal) *cobra.Command {
-	return noun("pool", "Set limits of pools: gateways that compete for the same work", poolListCommand(t), poolShowCommand(t), poolSetCommand(t))
+	return noun("pool", "Set limits of pools: gateways that compete for the same work", poolListCommand(t), poolShowCommand(t), poolSetCommand(t), poolRemoveCommand(t))
 }
 
 var classNames = []string{"critical", "high", "medium", "low"}
@@ -164,6 +164,39 @@ func poolSetCommand(t *terminal) *cobra.Command {
 	fs.StringSliceVar(&p.bytes, "limit-bytes", nil, "bytes of their inputs, as class=bytes; repeatable")
 	fs.StringSliceVar(&p.reserved, "reserved", nil, "slots kept free, as class=slots; repeatable")
 	c.MarkFlagsOneRequired("tenant", "max-concurrency", "aging", "away", "limit", "limit-bytes", "reserved")
+	return c
+}
+
+func poolRemoveCommand(t *terminal) *cobra.Command {
+	var yes, dryRun bool
+	c := verb(t, &cobra.Command{
+		Use: "remove ID", Short: "Remove a pool that nothing refers to", Args: exactArgs("a pool id"), ValidArgsFunction: completePools(t),
+		Long:    "Shows what it would take away and asks for the pool's id. Refused while gateways, tasks\nthat have not ended, or open sessions are in it. Its closed sessions go with it. A\ntenant's own pool stays.",
+		Example: "  dash pool remove batch\n  dash pool remove batch --dry-run\n  dash pool remove batch --yes",
+	}, poolColumns, func(ctx context.Context, c *client, o output, args []string) error {
+		if _, err := resolve(ctx, "pool", args[0], true, nil); err != nil {
+			return err
+		}
+		var p api.Pool
+		if err := c.call(ctx, get(poolPath(args[0]), nil), &p); err != nil {
+			return err
+		}
+		plan := fmt.Sprintf("pool %s of tenant %s will be removed, with its limits and its closed sessions", p.Id, p.Tenant)
+		if dryRun {
+			return write(t, plan+"\n")
+		}
+		if err := confirm(ctx, t, yes, plan, p.Id); err != nil {
+			return err
+		}
+		call := request{method: http.MethodDelete, path: poolPath(p.Id), header: post("", nil).header}
+		if err := c.call(ctx, call, nil); err != nil {
+			return err
+		}
+		fmt.Fprintf(t.err, "pool %s is removed\n", clean(p.Id))
+		return nil
+	})
+	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	c.Flags().BoolVar(&dryRun, "dry-run", false, "only say what would happen")
 	return c
 }
 

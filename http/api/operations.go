@@ -196,6 +196,11 @@ func (c *Client) GetPool(ctx context.Context, id string) (*Pool, error) {
 	return call[Pool](ctx, c, http.MethodGet, "/pools"+seg(id), nil, nil, nil)
 }
 
+// DeletePool removes a pool that nothing refers to.
+func (c *Client) DeletePool(ctx context.Context, id string, opts ...Option) error {
+	return c.Do(ctx, http.MethodDelete, "/pools"+seg(id), nil, nil, nil, opts...)
+}
+
 // PutPool creates (WithCreateOnly) or replaces (WithVersion) a pool.
 func (c *Client) PutPool(ctx context.Context, id string, in PutPool, opts ...Option) (*Pool, error) {
 	return call[Pool](ctx, c, http.MethodPut, "/pools"+seg(id), nil, in, opts)

@@ -1671,6 +1671,12 @@ type ListPoolsParams struct {
 	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
 
+// DeletePoolParams defines parameters for DeletePool.
+type DeletePoolParams struct {
+	// IdempotencyKey 1 to 255 printable ASCII characters, chosen by the client
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
 // PutPoolParams defines parameters for PutPool.
 type PutPoolParams struct {
 	// IfMatch the version the change is based on, as given by `ETag`: `"7"`

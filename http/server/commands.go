@@ -255,6 +255,9 @@ type Pools interface {
 	// tenant is the caller's: a pool of another one is not there, but its id is
 	// taken (CodeConflict).
 	Put(ctx context.Context, tenant string, p messages.Pool) (messages.Pool, error)
+	// Delete removes a pool. CodeNotFound; CodeWrongState while gateways, open tasks
+	// or sessions refer to it, and for a tenant's own.
+	Delete(ctx context.Context, tenant, id string) error
 }
 
 // Key is an API key without its text and hash.

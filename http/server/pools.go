@@ -58,6 +58,14 @@ func (s *Server) putPool(c *call) error {
 	return c.ok(http.StatusOK, viewPool(p))
 }
 
+func (s *Server) deletePool(c *call) error {
+	if err := s.cmd.Pools.Delete(c.ctx(), c.tenant(), c.param); err != nil {
+		return err
+	}
+	c.noContent(http.StatusNoContent)
+	return nil
+}
+
 func poolLimits(b *api.PutLimits) map[messages.Class]messages.ClassLimit {
 	if b == nil {
 		return nil

@@ -88,10 +88,11 @@ func (s *Server) endpoints() map[string]endpoint {
 		"moveSession":   {access: need(auth.SessionsWrite), handler: s.moveSession, again: s.getSession},
 		"resumeSession": {access: need(auth.SessionsWrite), handler: s.resumeSession, again: s.getSession},
 
-		"listPools": {access: need(auth.PoolsRead), handler: s.listPools},
-		"getPool":   {access: need(auth.PoolsRead), handler: s.getPool},
-		"putPool":   {access: need(auth.PoolsWrite), handler: s.putPool},
-		"listNodes": {access: need(auth.NodesRead), handler: s.listNodes},
+		"listPools":  {access: need(auth.PoolsRead), handler: s.listPools},
+		"getPool":    {access: need(auth.PoolsRead), handler: s.getPool},
+		"putPool":    {access: need(auth.PoolsWrite), handler: s.putPool},
+		"deletePool": {access: need(auth.PoolsWrite), handler: s.deletePool},
+		"listNodes":  {access: need(auth.NodesRead), handler: s.listNodes},
 
 		"createKey":    {access: need(auth.Admin), handler: s.createKey},
 		"listKeys":     {access: need(auth.Admin), handler: s.listKeys},

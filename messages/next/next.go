@@ -304,6 +304,7 @@ const (
 	WaitOrCancelFirst   = "wait for them or cancel them first"
 	LeavePoolOut        = "leave the pool out: then it is %s"
 	UsePoolThere        = "use a pool that the tenant has"
+	SetPoolLimits       = "change its limits with `dash pool set %s --max-concurrency 0`, or leave it as it is"
 	OtherPool           = "choose another id for a pool of tenant %s"
 	OtherIDOrPool       = "choose another id, or look at that pool first with `dash pool show %s`"
 	MoveToOwnPool       = "when its tasks have ended, remove it with `dash gateway remove %s` and add it again without a pool, for tenant %s"

@@ -48,6 +48,12 @@ func set(t time.Time) time.Time {
 	return t.UTC()
 }
 
+// sqlCreateGateway keeps the pool's row from being removed until the gateway is
+// there. Without the row, unless the pool is the tenant's own, nothing is.
+const sqlCreateGateway = `WITH p AS MATERIALIZED (SELECT FROM pools WHERE id = $3 FOR KEY SHARE)
+ INSERT INTO gateways (id, tenant, pool, node, region, url, token, max_concurrency, weight, capabilities, labels, managed, drained, version, created_at, home)
+ SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10::json, $11::json, $12::json, $13, $14, $15, $16 WHERE $17 OR EXISTS (SELECT FROM p) RETURNING ` + gatewayColumns
+
 // Create stores a new gateway.
 func (r gateways) Create(ctx context.Context, g messages.Gateway) (messages.Gateway, error) {
 	g.Version = 1
@@ -55,9 +61,7 @@ func (r gateways) Create(ctx context.Context, g messages.Gateway) (messages.Gate
 	if err != nil {
 		return messages.Gateway{}, err
 	}
-	return rowOf(ctx, r.db, "create gateway "+g.ID, readGateway, `INSERT INTO gateways
- (id, tenant, pool, node, region, url, token, max_concurrency, weight, capabilities, labels, managed, drained, version, created_at, home)
- VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::json, $11::json, $12::json, $13, $14, $15, $16) RETURNING `+gatewayColumns, args...)
+	return rowOf(ctx, r.db, "create gateway "+g.ID, readGateway, sqlCreateGateway, append(args, g.Pool == messages.OwnPool(g.Tenant))...)
 }
 
 // Get returns one gateway.
@@ -131,4 +135,35 @@ func (r pools) Put(ctx context.Context, p messages.Pool) (messages.Pool, error) 
 		err = fmt.Errorf("pool %s: %w", p.ID, persistence.ErrVersion)
 	}
 	return stored, err
+}
+
+// Delete removes the pool unless a gateway names it. The row is locked first:
+// who creates a gateway of it was before, or waits and finds it gone.
+func (r pools) Delete(ctx context.Context, id string) error {
+	done := func() {}
+	err := pgx.BeginFunc(ctx, r.db.pool, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, `SELECT FROM pools WHERE id = $1 FOR UPDATE`, id)
+		if err == nil && tag.RowsAffected() == 0 {
+			err = persistence.ErrNotFound
+		}
+		if err != nil {
+			return err
+		}
+		tag, err = tx.Exec(ctx, `DELETE FROM pools WHERE id = $1 AND NOT EXISTS (SELECT FROM gateways WHERE pool = $1)`, id)
+		if err == nil && tag.RowsAffected() == 0 {
+			err = persistence.ErrInUse
+		}
+		if err == nil {
+			done, err = appendIn(ctx, tx)
+		}
+		return err
+	})
+	switch {
+	case errors.Is(err, persistence.ErrNotFound), errors.Is(err, persistence.ErrInUse):
+		return fmt.Errorf("pool %s: %w", id, err)
+	case err != nil:
+		return repoError(ctx, "remove pool "+id, err)
+	}
+	done()
+	return nil
 }

@@ -66,6 +66,9 @@ func (r gateways) Create(ctx context.Context, g messages.Gateway) (messages.Gate
 		return messages.Gateway{}, err
 	}
 	err = r.db.w.transact(ctx, func(c *conn) error {
+		if err := c.poolIsThere(&g); err != nil {
+			return err
+		}
 		err := c.text(`INSERT INTO gateways (`+gatewayColumns+`) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)`, args...)
 		if isUnique(err) {
 			return &opError{fmt.Errorf("gateway %s: %w", g.ID, persistence.ErrExists)}
@@ -73,6 +76,18 @@ func (r gateways) Create(ctx context.Context, g messages.Gateway) (messages.Gate
 		return err
 	})
 	return g, err
+}
+
+// poolIsThere refuses a gateway whose pool nobody has.
+func (c *conn) poolIsThere(g *messages.Gateway) error {
+	if g.Pool == messages.OwnPool(g.Tenant) {
+		return nil
+	}
+	n, err := c.one(`SELECT count(*) FROM pools WHERE id = ?1`, g.Pool)
+	if err == nil && n == 0 {
+		return &opError{fmt.Errorf("pool %s of gateway %s: %w", g.Pool, g.ID, persistence.ErrNotFound)}
+	}
+	return err
 }
 
 // Get returns one gateway.
@@ -211,4 +226,22 @@ func (r pools) Put(ctx context.Context, p messages.Pool) (messages.Pool, error) 
 		return messages.Pool{}, err
 	}
 	return r.Get(ctx, p.ID)
+}
+
+// Delete removes the pool unless a gateway names it.
+func (r pools) Delete(ctx context.Context, id string) error {
+	return r.db.w.transact(ctx, func(c *conn) error {
+		n, err := c.one(`SELECT count(*) FROM gateways WHERE pool = ?1`, id)
+		switch {
+		case err != nil:
+			return err
+		case n > 0:
+			return &opError{fmt.Errorf("pool %s: %w", id, persistence.ErrInUse)}
+		}
+		deleted, err := c.exec(`DELETE FROM pools WHERE id = ?1`, id)
+		if err == nil && deleted == 0 {
+			return &opError{fmt.Errorf("pool %s: %w", id, persistence.ErrNotFound)}
+		}
+		return err
+	})
 }

@@ -16,7 +16,7 @@ import (
 // and says which.
 func auditInOneStep(t *testing.T, e Engine) {
 	r := e.Repositories()
-	g := messages.Gateway{ID: "gw", Tenant: "default", Pool: "p", URL: "ws://127.0.0.1:1", Token: "t", MaxConcurrency: 1, Weight: 1, CreatedAt: messages.Now()}
+	g := messages.Gateway{ID: "gw", Tenant: "default", Pool: "default", URL: "ws://127.0.0.1:1", Token: "t", MaxConcurrency: 1, Weight: 1, CreatedAt: messages.Now()}
 	key := persistence.Key{ID: "k", Hash: []byte("h"), Name: "n", Tenant: "default", CreatedAt: messages.Now(), Active: true, Version: 1}
 	old := g
 	old.Version = 7
@@ -35,6 +35,8 @@ func auditInOneStep(t *testing.T, e Engine) {
 			_, err := r.Pools.Put(ctx, messages.Pool{ID: "p", Tenant: "default"})
 			return err
 		}, nil},
+		{"no pool", func(ctx context.Context) error { return r.Pools.Delete(ctx, "none") }, persistence.ErrNotFound},
+		{"delete pool", func(ctx context.Context) error { return r.Pools.Delete(ctx, "p") }, nil},
 		{"key", func(ctx context.Context) error { return r.Keys.Create(ctx, key) }, nil},
 		{"revoke", func(ctx context.Context) error { _, err := r.Keys.Revoke(ctx, "k", false); return err }, nil},
 		{"revoke nothing", func(ctx context.Context) error { _, err := r.Keys.Revoke(ctx, "none", false); return err }, persistence.ErrNotFound},

@@ -16,6 +16,7 @@ var repositoryTests = map[string]func(*testing.T, Engine){
 	"gateways":             gatewayRepo,
 	"gateway update race":  gatewayRace,
 	"pools":                poolRepo,
+	"pool and its gateway": poolRace,
 	"keys":                 keyRepo,
 	"key versions":         keyVersions,
 	"key revoke race":      keyRace,
@@ -40,7 +41,7 @@ var repositoryTests = map[string]func(*testing.T, Engine){
 func gatewayRepo(t *testing.T, e Engine) {
 	ctx, r := t.Context(), e.Repositories().Gateways
 	g := messages.Gateway{
-		ID: "gw-1", Tenant: "acme", Pool: "p", Node: "n", Home: "h-1", Region: "eu", URL: "ws://127.0.0.1:1", Token: "s3cret", MaxConcurrency: 8, Weight: 2,
+		ID: "gw-1", Tenant: "acme", Pool: "acme", Node: "n", Home: "h-1", Region: "eu", URL: "ws://127.0.0.1:1", Token: "s3cret", MaxConcurrency: 8, Weight: 2,
 		Capabilities: []string{"web", "code"}, Labels: map[string]string{"a": "b'\x00"}, Drained: true, CreatedAt: messages.Now(),
 		Managed: &messages.Managed{Command: []string{"/bin/x", "-y"}, Port: 7, StateDir: "/s", Config: map[string]any{"a": map[string]any{"b": []any{1.5, "c", nil}}}, Env: map[string]string{"K": "V"}},
 	}
@@ -153,6 +154,50 @@ func poolRepo(t *testing.T, e Engine) {
 	if _, err := r.Get(ctx, "none"); !errors.Is(err, persistence.ErrNotFound) {
 		t.Errorf("get nothing: %v", err)
 	}
+}
+
+// poolRace: a pool is removed while gateways of it are made. It goes, and none of
+// them is there, or it stays.
+func poolRace(t *testing.T, e Engine) {
+	ctx, r := t.Context(), e.Repositories()
+	if err := r.Pools.Delete(ctx, "p"); !errors.Is(err, persistence.ErrNotFound) {
+		t.Errorf("delete nothing: %v", err)
+	}
+	if _, err := r.Gateways.Create(ctx, messages.Gateway{ID: "g", Tenant: "acme", Pool: "p"}); !errors.Is(err, persistence.ErrNotFound) {
+		t.Errorf("a gateway of no pool: %v", err)
+	}
+	if _, err := r.Gateways.Create(ctx, messages.Gateway{ID: "own", Tenant: "acme", Pool: "acme"}); err != nil {
+		t.Errorf("a gateway of its tenant's own pool: %v", err)
+	}
+	gone, kept := 0, 0
+	for i := range 40 {
+		if _, err := r.Pools.Put(ctx, messages.Pool{ID: "p", Tenant: "acme"}); err != nil {
+			t.Fatal(err)
+		}
+		id, created := fmt.Sprint("g-", i), make(chan error, 1)
+		go func() {
+			_, err := r.Gateways.Create(ctx, messages.Gateway{ID: id, Tenant: "acme", Pool: "p"})
+			created <- err
+		}()
+		time.Sleep(time.Duration(i%8) * 100 * time.Microsecond)
+		err, made := r.Pools.Delete(ctx, "p"), <-created
+		_, there := r.Pools.Get(ctx, "p")
+		switch {
+		case err == nil && errors.Is(made, persistence.ErrNotFound) && errors.Is(there, persistence.ErrNotFound):
+			gone++
+		case errors.Is(err, persistence.ErrInUse) && made == nil && there == nil:
+			kept++
+			if err := r.Gateways.Delete(ctx, id); err != nil {
+				t.Fatal(err)
+			}
+			if err := r.Pools.Delete(ctx, "p"); err != nil {
+				t.Fatalf("nobody uses it: %v", err)
+			}
+		default:
+			t.Fatalf("round %d: deleted: %v; created: %v; there: %v", i, err, made, there)
+		}
+	}
+	t.Logf("the pool went %d times, and stayed %d times", gone, kept)
 }
 
 func key(id string) persistence.Key {

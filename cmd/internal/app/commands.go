@@ -42,20 +42,22 @@ func (c *commands) pool(_ context.Context, id string) (*actor.PID, error) {
 }
 
 // entry returns the owner of a pool that a tenant may give work, sessions and
-// gateways to. To others it is as if there was none.
-func (c *commands) entry(ctx context.Context, tenant, id string) (*actor.PID, error) {
+// gateways to. To others it is as if there was none. Until done the pool is not removed.
+func (c *commands) entry(ctx context.Context, tenant, id string) (pool *actor.PID, done func(), err error) {
 	if err := c.app.onDuty(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if !c.app.fleet.poolOf(tenant, id) {
-		return nil, noPool(tenant, id)
+	done, err = c.app.fleet.use(ctx, tenant, id)
+	switch {
+	case err != nil:
+		return nil, nil, refused(err, "pool", id)
+	case done == nil:
+		return nil, nil, noPool(tenant, id)
 	}
-	if _, runs := c.app.node.Pool(id); !runs {
-		if err := c.app.fleet.ensurePool(ctx, id); err != nil {
-			return nil, err
-		}
+	if pool, err = c.pool(ctx, id); err != nil {
+		done()
 	}
-	return c.pool(ctx, id)
+	return pool, done, err
 }
 
 func noPool(tenant, id string) *messages.Error {

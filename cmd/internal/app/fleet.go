@@ -35,8 +35,9 @@ type fleet struct {
 	networks  []netip.Prefix // that gateways may be in besides this machine
 	endpoints sync.Mutex     // held while a gateway's URL is compared with the others' and written
 
-	mu          sync.Mutex // one start of a pool at a time
-	poolTenants sync.Map   // whose each pool is that has its owner here
+	mu         sync.Mutex // one start of a pool at a time
+	poolChange sync.Mutex // one change of a pool's row at a time
+	poolUses   sync.Map   // a *poolUse of each pool that has its owner here
 }
 
 // takeUp starts everything that the store knows: pools before gateways, so
@@ -49,7 +50,11 @@ func (f *fleet) takeUp(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("list gateways: %w", err)
 	}
-	if err := f.adoptPools(ctx, gateways); err != nil {
+	open, err := f.app.store.OpenPools(ctx)
+	if err != nil {
+		return fmt.Errorf("list pools with open tasks: %w", err)
+	}
+	if err := f.adoptPools(ctx, gateways, open); err != nil {
 		return err
 	}
 	pools, err := f.app.repos.Pools.List(ctx)
@@ -62,10 +67,6 @@ func (f *fleet) takeUp(ctx context.Context) error {
 	}
 	for _, g := range gateways {
 		ids = append(ids, g.Pool)
-	}
-	open, err := f.app.store.OpenPools(ctx)
-	if err != nil {
-		return fmt.Errorf("list pools with open tasks: %w", err)
 	}
 	for _, id := range append(ids, open...) {
 		if err := f.ensurePool(ctx, id); err != nil {
@@ -123,26 +124,53 @@ func (f *fleet) poolConfig(ctx context.Context, id string) (p messages.Pool, the
 	return p, false, err
 }
 
-// poolOf reports whether a tenant may use a pool of this node. Its own one may
-// have no owner yet.
-func (f *fleet) poolOf(tenant, id string) bool {
-	if id == messages.OwnPool(tenant) {
-		return true
+// poolUse is whose a pool of this node is. Whoever brings something to it holds
+// busy for reading, and who removes the pool holds it alone.
+type poolUse struct {
+	tenant string
+	busy   sync.RWMutex
+}
+
+// use begins to use a pool for a tenant; it is not the tenant's if end is nil. The
+// store is asked only about a pool that has no owner here.
+func (f *fleet) use(ctx context.Context, tenant, id string) (end func(), err error) {
+	for {
+		v, known := f.poolUses.Load(id)
+		if !known {
+			p, there, err := f.poolConfig(ctx, id)
+			if err != nil || !there || p.Tenant != tenant {
+				return nil, err
+			}
+			if err := f.ensurePool(ctx, id); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		u := v.(*poolUse)
+		u.busy.RLock()
+		if now, _ := f.poolUses.Load(id); now != v { // it was removed, or changed hands, meanwhile
+			u.busy.RUnlock()
+			continue
+		}
+		if u.tenant != tenant {
+			u.busy.RUnlock()
+			return nil, nil
+		}
+		return u.busy.RUnlock, nil
 	}
-	whose, ok := f.poolTenants.Load(id)
-	return ok && whose == tenant
 }
 
 // ensurePool starts a pool's owner unless it runs.
 func (f *fleet) ensurePool(ctx context.Context, id string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if _, ok := f.app.node.Pool(id); ok {
-		return nil
-	}
 	pool, _, err := f.poolConfig(ctx, id)
 	if err != nil {
 		return fmt.Errorf("read pool %s: %w", id, err)
+	}
+	if _, ok := f.app.node.Pool(id); ok {
+		f.poolUses.LoadOrStore(id, &poolUse{tenant: pool.Tenant})
+		return nil
 	}
 	fence, err := f.app.ownPool(ctx, id)
 	if err != nil {
@@ -155,32 +183,53 @@ func (f *fleet) ensurePool(ctx context.Context, id string) error {
 	if err != nil {
 		return fmt.Errorf("start pool %s: %w", id, err)
 	}
-	f.poolTenants.Store(id, pool.Tenant)
+	f.poolUses.Store(id, &poolUse{tenant: pool.Tenant})
 	return nil
 }
 
-// adoptPools gives pools that nobody made, but an earlier release let gateways
-// name, to the tenant of their first gateway, and tells of gateways in a pool of
-// another tenant.
-func (f *fleet) adoptPools(ctx context.Context, gateways []messages.Gateway) error {
+// adoptPools gives pools that have no row, but gateways or open tasks (an earlier
+// release let gateways name any), to the tenant of the first of these, and tells
+// of gateways in a pool of another tenant.
+func (f *fleet) adoptPools(ctx context.Context, gateways []messages.Gateway, open []string) error {
 	for _, g := range gateways {
-		p, _, err := f.poolConfig(ctx, g.Pool)
+		p, err := f.adopt(ctx, g.Pool, func() (string, error) { return g.Tenant, nil })
 		if err != nil {
-			return fmt.Errorf("read pool %s: %w", g.Pool, err)
-		}
-		if p.Version == 0 && g.Pool != messages.OwnPool(p.Tenant) {
-			p = messages.Pool{ID: g.Pool, Tenant: g.Tenant, CreatedAt: messages.Now()}
-			if _, err := f.app.repos.Pools.Put(ctx, p); err != nil && !errors.Is(err, persistence.ErrVersion) {
-				return fmt.Errorf("make pool %s: %w", g.Pool, err)
-			}
-			f.app.logger.Info("the pool belongs to the tenant of its first gateway", slog.String("pool", g.Pool), slog.String("tenant", g.Tenant))
+			return err
 		}
 		if p.Tenant != g.Tenant {
 			f.app.logger.Warn("the gateway is in a pool of another tenant, so its own tenant cannot submit to it", slog.String("gateway", g.ID),
 				slog.String("tenant", g.Tenant), slog.String("pool", g.Pool), slog.String("next", fmt.Sprintf(next.MoveToOwnPool, g.ID, g.Tenant)))
 		}
 	}
+	for _, id := range open {
+		_, err := f.adopt(ctx, id, func() (string, error) {
+			tasks, _, err := f.app.store.OpenTasks(ctx, id, "", 1)
+			if err != nil || len(tasks) == 0 {
+				return messages.DefaultTenant, err
+			}
+			return tasks[0].Tenant, nil
+		})
+		if err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+func (f *fleet) adopt(ctx context.Context, id string, user func() (tenant string, err error)) (messages.Pool, error) {
+	p, _, err := f.poolConfig(ctx, id)
+	if err != nil || p.Version != 0 || id == messages.OwnPool(p.Tenant) {
+		return p, refused(err, "pool", id)
+	}
+	if p.Tenant, err = user(); err != nil {
+		return p, fmt.Errorf("read pool %s: %w", id, err)
+	}
+	p.CreatedAt = messages.Now()
+	if p, err = f.app.repos.Pools.Put(ctx, p); err != nil {
+		return p, fmt.Errorf("make pool %s: %w", id, err)
+	}
+	f.app.logger.Info("the pool belongs to the tenant that uses it", slog.String("pool", id), slog.String("tenant", p.Tenant))
+	return p, nil
 }
 
 // startGateway starts a gateway's owner.

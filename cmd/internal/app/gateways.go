@@ -29,9 +29,11 @@ func (c gatewayCommands) Create(ctx context.Context, tenant string, g messages.G
 	if err := c.tenantExists(ctx, g.Tenant); err != nil {
 		return server.Gateway{}, err
 	}
-	if _, err := c.entry(ctx, g.Tenant, g.Pool); err != nil {
+	_, done, err := c.entry(ctx, g.Tenant, g.Pool)
+	if err != nil {
 		return server.Gateway{}, err
 	}
+	defer done()
 	if err := c.settleAt(&g); err != nil {
 		return server.Gateway{}, err
 	}
@@ -51,8 +53,7 @@ func (c gatewayCommands) Create(ctx context.Context, tenant string, g messages.G
 		return server.Gateway{}, err
 	}
 	g.CreatedAt = messages.Now()
-	g, err := c.add(ctx, g)
-	if err != nil {
+	if g, err = c.add(ctx, g); err != nil {
 		return server.Gateway{}, err
 	}
 	if err = c.app.fleet.startGateway(ctx, g, messages.GatewayStatus{}); err != nil {
@@ -129,6 +130,9 @@ func (c gatewayCommands) add(ctx context.Context, g messages.Gateway) (messages.
 		return g, err
 	}
 	made, err := c.app.repos.Gateways.Create(auditing(ctx, g.ID, nil, recordedGateway(g)), g)
+	if errors.Is(err, persistence.ErrNotFound) { // it was removed meanwhile
+		return g, noPool(g.Tenant, g.Pool)
+	}
 	if errors.Is(err, persistence.ErrExists) {
 		if old, err := c.app.repos.Gateways.Get(ctx, g.ID); err != nil || old.Tenant != g.Tenant {
 			return g, taken(g.ID)

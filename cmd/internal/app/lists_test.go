@@ -60,7 +60,7 @@ var lists = map[string]aList{
 	"listTasks":    {path: "/tasks", make: putTask},
 	"listSessions": {path: "/sessions", make: putSession, same: true},
 	"listGateways": {path: "/gateways", make: func(ctx context.Context, a *App, id, tenant string) error {
-		_, err := a.repos.Gateways.Create(ctx, messages.Gateway{ID: id, Tenant: tenant, Pool: "default", Node: "n", URL: "ws://127.0.0.1:1", Token: "t", MaxConcurrency: 1, Weight: 1, CreatedAt: messages.Now()})
+		_, err := a.repos.Gateways.Create(ctx, messages.Gateway{ID: id, Tenant: tenant, Pool: tenant, Node: "n", URL: "ws://127.0.0.1:1", Token: "t", MaxConcurrency: 1, Weight: 1, CreatedAt: messages.Now()})
 		return err
 	}, drop: func(ctx context.Context, a *App, id string) error { return a.repos.Gateways.Delete(ctx, id) }},
 	"listPools": {path: "/pools", make: func(ctx context.Context, a *App, id, tenant string) error {

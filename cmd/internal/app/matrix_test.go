@@ -107,6 +107,8 @@ var rows = map[string][]row{
 		{name: "create", id: func(s *side) string { return s.w.fresh("pool") }, body: nothing, header: map[string]string{"If-None-Match": "*"}},
 	},
 
+	"deletePool": {{id: (*side).newPool}},
+
 	"createKey": {{body: func(*side) map[string]any { return map[string]any{"name": "k", "permissions": []string{"read"}} }}},
 	"listKeys":  {{}}, "getKey": {{id: func(s *side) string { return s.keyID }}}, "revokeKey": {{id: (*side).newKey}},
 	"createUser": {{body: func(s *side) map[string]any {
@@ -243,6 +245,12 @@ func (s *side) newGateway() string {
 	return g.ID
 }
 
+func (s *side) newPool() string {
+	p, err := poolCommands{s.w.c}.Put(s.w.t.Context(), s.tenant, messages.Pool{ID: s.w.fresh("pool"), Tenant: s.tenant})
+	s.w.must(err)
+	return p.ID
+}
+
 func (s *side) newSession() string {
 	made, err := sessionCommands{s.w.c}.Create(s.w.t.Context(), messages.Session{ID: s.w.fresh("s"), Tenant: s.tenant, Pool: s.pool})
 	s.w.must(err)
@@ -289,7 +297,7 @@ func (w *world) never(thing string) string {
 }
 
 // live is what a gateway's owner says of it, while it goes on.
-var live = regexp.MustCompile(`"(state|since|reason|next_step|openclaw_version|owner|window|running|restarts)":("(?:[^"\\]|\\.)*"|null|\d+)`)
+var live = regexp.MustCompile(`"(state|since|reason|next_step|openclaw_version|owner|window|running|restarts|boot_id|pid)":("(?:[^"\\]|\\.)*"|null|\d+)`)
 
 // reply is an answer.
 type reply struct {
@@ -331,7 +339,7 @@ func (w *world) request(key messages.Secret, method, path string, header map[str
 var masks = []*regexp.Regexp{
 	regexp.MustCompile(`dash_[a-z0-9]+_[A-Za-z0-9_-]+`), regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`),
 	regexp.MustCompile(`20\d\d-\d\d-\d\dT[0-9:.]+Z`), regexp.MustCompile(`fresh-[a-z]+-\d+`), regexp.MustCompile(`"id":"[a-z2-7]{12}"|/keys/[a-z2-7]{12}`),
-	regexp.MustCompile(`"queue_seq":\d+|"seq":\d+|"rows":\d+|"head":"[0-9a-f]+"|"depth":\d+|"bytes":\d+|"oldest_age_seconds":[0-9.e-]+`), regexp.MustCompile(`"request_id":"[^"]+"|"generation":\d+`), regexp.MustCompile(`"pid":\d+|"boot_id":"[^"]*"`),
+	regexp.MustCompile(`"queue_seq":\d+|"seq":\d+|"rows":\d+|"head":"[0-9a-f]+"|"depth":\d+|"bytes":\d+|"oldest_age_seconds":[0-9.e-]+`), regexp.MustCompile(`"request_id":"[^"]+"|"generation":\d+`),
 }
 
 func (r reply) masked(asked string) string {

@@ -2,11 +2,14 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
+	"github.com/dash-fleet/dash/actors/dispatch"
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/messages/next"
 	"github.com/dash-fleet/dash/persistence"
@@ -72,6 +75,8 @@ func (c poolCommands) Put(ctx context.Context, tenant string, p messages.Pool) (
 	if err := c.tenantExists(ctx, p.Tenant); err != nil {
 		return p, err
 	}
+	c.app.fleet.poolChange.Lock()
+	defer c.app.fleet.poolChange.Unlock()
 	old, there, err := c.app.fleet.poolConfig(ctx, p.ID)
 	switch {
 	case err != nil:
@@ -82,6 +87,11 @@ func (c poolCommands) Put(ctx context.Context, tenant string, p messages.Pool) (
 		return p, taken(p.ID)
 	}
 	if there && old.Tenant != p.Tenant {
+		end, err := c.app.fleet.alone(ctx, p.ID)
+		if err != nil {
+			return p, err
+		}
+		defer end()
 		if err := c.keepsTenant(ctx, old, p.Tenant); err != nil {
 			return p, err
 		}
@@ -111,7 +121,9 @@ func (c poolCommands) Put(ctx context.Context, tenant string, p messages.Pool) (
 	if err := c.app.fleet.ensurePool(ctx, stored.ID); err != nil {
 		return stored, err
 	}
-	c.app.fleet.poolTenants.Store(stored.ID, stored.Tenant)
+	if there && old.Tenant != stored.Tenant {
+		c.app.fleet.poolUses.Store(stored.ID, &poolUse{tenant: stored.Tenant})
+	}
 	return stored, c.owners.SetPool(ctx, stored)
 }
 
@@ -171,7 +183,7 @@ func (c poolCommands) keepsTenant(ctx context.Context, old messages.Pool, to str
 		wrong.Message = "the pool " + old.ID + " is the own one of tenant " + old.Tenant
 		return wrong
 	}
-	what, advice, err := c.inUse(ctx, old.ID)
+	what, advice, err := c.inUse(ctx, old, false)
 	if err != nil || what == "" {
 		return refused(err, "pool", old.ID)
 	}
@@ -181,38 +193,152 @@ func (c poolCommands) keepsTenant(ctx context.Context, old messages.Pool, to str
 }
 
 // inUse names one thing that a pool has and what to do about it; what is empty
-// for a pool that nobody uses.
-func (c poolCommands) inUse(ctx context.Context, id string) (what, advice string, err error) {
+// for a pool that nobody uses. Closed sessions count only if they are asked for.
+func (c poolCommands) inUse(ctx context.Context, p messages.Pool, closed bool) (what, advice string, err error) {
+	name := func(kind, id, tenant string) string {
+		if tenant != p.Tenant { // of an earlier release
+			return "a " + kind + " of another tenant"
+		}
+		return "the " + kind + " " + id
+	}
 	gateways, err := c.app.repos.Gateways.List(ctx)
 	if err != nil {
 		return "", "", err
 	}
 	for _, g := range gateways {
-		if g.Pool == id {
-			return "the gateway " + g.ID, next.RemoveGatewaysFirst, nil
+		if g.Pool == p.ID {
+			return name("gateway", g.ID, g.Tenant), next.RemoveGatewaysFirst, nil
 		}
 	}
 	open, err := c.app.store.OpenPools(ctx)
 	if err != nil {
 		return "", "", err
 	}
-	if slices.Contains(open, id) {
+	if slices.Contains(open, p.ID) {
 		return "tasks that have not ended", next.WaitOrCancelFirst, nil
 	}
+	err = c.sessions(ctx, p.ID, func(s messages.Session) {
+		if closed || s.State != messages.SessionClosed {
+			what, advice = name("session", s.ID, s.Tenant), next.CloseSessionsFirst
+		}
+	})
+	return what, advice, err
+}
+
+// sessions goes through all sessions of a pool.
+func (c poolCommands) sessions(ctx context.Context, pool string, each func(messages.Session)) error {
 	const page = 200
 	for after := ""; ; {
-		rows, err := c.app.store.Sessions(ctx, "", id, after, page)
+		rows, err := c.app.store.Sessions(ctx, "", pool, after, page)
 		if err != nil {
-			return "", "", err
+			return err
 		}
 		for _, s := range rows {
-			if s.State != messages.SessionClosed {
-				return "the session " + s.ID, next.CloseSessionsFirst, nil
-			}
+			each(s)
 			after = persistence.SessionPlace(s)
 		}
 		if len(rows) < page {
-			return "", "", nil
+			return nil
 		}
 	}
+}
+
+// Delete implements server.Pools.
+func (c poolCommands) Delete(ctx context.Context, tenant, id string) error {
+	if err := c.app.onDuty(); err != nil {
+		return err
+	}
+	f := c.app.fleet
+	f.poolChange.Lock()
+	defer f.poolChange.Unlock()
+	p, there, err := f.poolConfig(ctx, id)
+	switch {
+	case err != nil:
+		return refused(err, "pool", id)
+	case !there || tenant != "" && p.Tenant != tenant:
+		return notFound("pool", id)
+	case id == messages.OwnPool(p.Tenant):
+		return &messages.Error{
+			Code: messages.CodeWrongState, Message: "the pool " + id + " is the own one of tenant " + p.Tenant + ", which always has it",
+			NextStep: fmt.Sprintf(next.SetPoolLimits, id),
+		}
+	}
+	if err := c.unused(ctx, p, false); err != nil {
+		return err
+	}
+	end, err := f.alone(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer end()
+	err = c.remove(ctx, p)
+	f.poolUses.Delete(id) // who waits for it looks again
+	if err != nil {
+		return errors.Join(err, f.ensurePool(context.WithoutCancel(ctx), id))
+	}
+	f.dispatch.Forget(id)
+	return nil
+}
+
+// aloneIn is how long a pool's removal waits for the end of what is being brought to it.
+const aloneIn = time.Second
+
+// alone waits until nobody brings anything to a pool, and keeps others from it.
+func (f *fleet) alone(ctx context.Context, id string) (end func(), err error) {
+	if err := f.ensurePool(ctx, id); err != nil {
+		return nil, err
+	}
+	v, _ := f.poolUses.Load(id)
+	u := v.(*poolUse)
+	for late := time.Now().Add(aloneIn); !u.busy.TryLock(); time.Sleep(time.Millisecond) {
+		if ctx.Err() != nil || time.Now().After(late) {
+			return nil, &messages.Error{
+				Code: messages.CodeWrongState, Message: "the pool " + id + " is being used by other requests", NextStep: next.TryAgain, RetryAfter: time.Second,
+			}
+		}
+	}
+	return u.busy.Unlock, nil
+}
+
+// unused refuses a pool that something refers to.
+func (c poolCommands) unused(ctx context.Context, p messages.Pool, closed bool) error {
+	what, advice, err := c.inUse(ctx, p, closed)
+	if err != nil || what == "" {
+		return refused(err, "pool", p.ID)
+	}
+	return &messages.Error{Code: messages.CodeWrongState, Message: "the pool " + p.ID + " has " + what, NextStep: advice}
+}
+
+// remove ends a pool's owner, and removes its row if nothing refers to it then:
+// what had been on its way is written by that time, and nobody else writes.
+func (c poolCommands) remove(ctx context.Context, p messages.Pool) error {
+	if err := c.retireAll(ctx, p.ID); err != nil {
+		return err
+	}
+	if err := c.app.node.RemovePool(ctx, p.ID); err != nil {
+		return refused(err, "pool", p.ID)
+	}
+	if err := c.unused(ctx, p, true); err != nil {
+		return err
+	}
+	err := c.app.repos.Pools.Delete(auditing(ctx, p.ID, recordedPool(p), nil), p.ID)
+	if errors.Is(err, persistence.ErrInUse) {
+		return c.unused(ctx, p, true) // names the gateway that came meanwhile
+	}
+	return refused(err, "pool", p.ID)
+}
+
+// retireAll removes a pool's closed sessions.
+func (c poolCommands) retireAll(ctx context.Context, id string) error {
+	due := dispatch.RetireSessions{ClosedSince: messages.Now().Add(time.Hour)}
+	err := c.sessions(ctx, id, func(s messages.Session) {
+		if s.State == messages.SessionClosed {
+			due.Sessions = append(due.Sessions, s)
+		}
+	})
+	if err != nil {
+		return refused(err, "pool", id)
+	}
+	_, err = c.owners.RetireSessions(ctx, id, due)
+	return err
 }

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -8,12 +9,14 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/dash-fleet/dash/cmd/internal/config"
 	"github.com/dash-fleet/dash/http/server"
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/persistence"
 )
 
 // twoTenants is a node with the tenants a and b.
@@ -195,18 +198,28 @@ func TestPoolsOfBefore(t *testing.T) {
 	a := start()
 	makeTenants(t, newCommands(a), "a")
 	for id, pool := range map[string]string{"g-1": "batch", "g-2": "default"} {
-		if _, err := a.repos.Gateways.Create(ctx, messages.Gateway{ID: id, Tenant: "a", Pool: pool, URL: "ws://127.0.0.1:1/" + id, Token: "t", MaxConcurrency: 1, Weight: 1}); err != nil {
+		g, err := a.repos.Gateways.Create(ctx, messages.Gateway{ID: id, Tenant: "a", Pool: "a", URL: "ws://127.0.0.1:1/" + id, Token: "t", MaxConcurrency: 1, Weight: 1})
+		if err != nil {
 			t.Fatal(err)
 		}
+		g.Pool = pool // as an earlier release took it
+		if _, err := a.repos.Gateways.Update(ctx, g); err != nil {
+			t.Fatal(err)
+		}
+	}
+	left := messages.Task{ID: messages.NewID(), Tenant: "a", Pool: "left", Class: messages.Low, State: messages.Queued, Spec: spec("x"), CreatedAt: messages.Now()}
+	if err := committed(ctx, a, persistence.Op{Insert: &persistence.TaskInsert{Task: left}}); err != nil {
+		t.Fatal(err)
 	}
 	if err := a.Stop(); err != nil {
 		t.Fatal(err)
 	}
 	said.Reset()
 	a = start()
-	p, err := poolCommands{newCommands(a)}.Get(ctx, "a", "batch")
-	if err != nil || p.Tenant != "a" || p.Version != 1 {
-		t.Errorf("pool of its gateway: %+v, %v", p, err)
+	for _, id := range []string{"batch", "left"} {
+		if p, err := (poolCommands{newCommands(a)}).Get(ctx, "a", id); err != nil || p.Tenant != "a" || p.Version != 1 {
+			t.Errorf("pool %s of its gateway or task: %+v, %v", id, p, err)
+		}
 	}
 	if err := a.Stop(); err != nil {
 		t.Fatal(err)
@@ -311,4 +324,142 @@ func TestPoolsAreBounded(t *testing.T) {
 	if _, err := put("b", "b-1", 0); err != nil {
 		t.Errorf("a pool of another tenant: %v", err)
 	}
+}
+
+// TestAPoolIsRemoved when nothing refers to it, with all that is left of it.
+func TestAPoolIsRemoved(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	a, c := twoTenants(t)
+	pools := poolCommands{c}
+	put := func(tenant string) {
+		t.Helper()
+		if _, err := pools.Put(ctx, tenant, messages.Pool{ID: "p", Tenant: tenant}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("a")
+	refusedFor(t, pools.Delete(ctx, "b", "p"), messages.CodeNotFound, `there is no pool "p"`)
+	refusedFor(t, pools.Delete(ctx, "a", "a"), messages.CodeWrongState, "own one of tenant a", "dash pool set a")
+	refusedFor(t, pools.Delete(ctx, "", "default"), messages.CodeWrongState, "own one of tenant default")
+
+	if _, err := (gatewayCommands{c}).Create(ctx, "", messages.Gateway{ID: "g", Tenant: "a", Pool: "p", URL: "ws://127.0.0.1:2", Token: "t", Weight: 1}); err != nil {
+		t.Fatal(err)
+	}
+	refusedFor(t, pools.Delete(ctx, "a", "p"), messages.CodeWrongState, "the gateway g", "remove its gateways first")
+	if _, err := (gatewayCommands{c}).Delete(ctx, "a", "g", false); err != nil {
+		t.Fatal(err)
+	}
+	out, err := taskCommands{c}.Submit(ctx, server.SubmitRequest{Tenant: "a", Pool: "p", Session: "s", Class: messages.Low, Spec: spec("x")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	refusedFor(t, pools.Delete(ctx, "a", "p"), messages.CodeWrongState, "tasks that have not ended")
+	if _, err := (taskCommands{c}).Cancel(ctx, "a", out.Task.ID, ""); err != nil {
+		t.Fatal(err)
+	}
+	refusedFor(t, pools.Delete(ctx, "a", "p"), messages.CodeWrongState, "the session s", "close its sessions first")
+	if err := (sessionCommands{c}).Close(ctx, "a", "s"); err != nil {
+		t.Fatal(err)
+	}
+	if err := pools.Delete(ctx, "a", "p"); err != nil {
+		t.Fatal(err)
+	}
+	refusedFor(t, pools.Delete(ctx, "a", "p"), messages.CodeNotFound)
+	if _, err := a.store.Session(ctx, "a", "s"); !errors.Is(err, persistence.ErrNotFound) {
+		t.Errorf("a closed session of the pool: %v", err)
+	}
+	_, err = taskCommands{c}.Submit(ctx, server.SubmitRequest{Tenant: "a", Pool: "p", Class: messages.Low, Spec: spec("x")})
+	refusedFor(t, err, messages.CodeInvalid, `tenant a has no pool "p"`)
+	families, err := a.deps.Registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			for _, l := range m.GetLabel() {
+				if l.GetName() == "pool" && l.GetValue() == "p" {
+					t.Errorf("%s still has the pool", f.GetName())
+				}
+			}
+		}
+	}
+
+	// Its name is free, and what a had there does not come to b.
+	dead := messages.Task{ID: messages.NewID(), Tenant: "a", Pool: "p", Class: messages.Low, State: messages.Queued, Spec: spec("x"), CreatedAt: messages.Now()}
+	end := dead
+	end.State, end.FinishedAt = messages.DeadLetter, messages.Now()
+	if err := committed(ctx, a, persistence.Op{Insert: &persistence.TaskInsert{Task: dead}}, persistence.Op{Update: &persistence.TaskUpdate{Task: end, From: messages.Queued}}); err != nil {
+		t.Fatal(err)
+	}
+	put("b")
+	_, _, err = taskCommands{c}.Replay(ctx, "a", dead.ID, "")
+	refusedFor(t, err, messages.CodeInvalid, `tenant a has no pool "p"`)
+	if matched, done, err := (taskCommands{c}).ReplayDeadLetters(ctx, server.TaskFilter{}, "", false); matched+done != 0 || err != nil {
+		t.Errorf("%d matched, %d put back, %v", matched, done, err)
+	}
+	if _, err := (taskCommands{c}).Submit(ctx, server.SubmitRequest{Tenant: "b", Pool: "p", Class: messages.Low, Spec: spec("x")}); err != nil {
+		t.Errorf("the new pool of that name: %v", err)
+	}
+}
+
+// TestAPoolIsRemovedOrUsed: whatever comes while a pool is removed either keeps it
+// or is refused, and a pool that stays goes on.
+func TestAPoolIsRemovedOrUsed(t *testing.T) {
+	t.Parallel()
+	_, c := twoTenants(t)
+	pools, removed := poolCommands{c}, 0
+	for i := range 40 {
+		if _, err := pools.Put(t.Context(), "a", messages.Pool{ID: "p", Tenant: "a"}); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		use := func() error {
+			if i%2 == 0 {
+				_, err := sessionCommands{c}.Create(ctx, messages.Session{ID: "s", Tenant: "a", Pool: "p"})
+				return err
+			}
+			_, err := taskCommands{c}.Submit(ctx, server.SubmitRequest{Tenant: "a", Pool: "p", Class: messages.Low, Spec: spec("x")})
+			return err
+		}
+		used := make(chan error, 1)
+		go func() {
+			time.Sleep(time.Duration(i%5) * 200 * time.Microsecond)
+			used <- use()
+		}()
+		gone, came := pools.Delete(t.Context(), "a", "p"), <-used
+		what, _, err := pools.inUse(t.Context(), messages.Pool{ID: "p", Tenant: "a"}, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch {
+		case gone == nil && (came == nil || what != ""):
+			t.Fatalf("round %d: it was removed, and used: %v; it has %q", i, came, what)
+		case gone == nil:
+			removed++
+		case came != nil && messages.CodeOf(came) != messages.CodeTimeout && messages.CodeOf(came) != messages.CodeUnavailable:
+			t.Fatalf("round %d: it stayed (%v), and refused: %v", i, gone, came)
+		case i%2 == 0 && what != "":
+			if err := (sessionCommands{c}).Close(ctx, "a", "s"); err != nil {
+				t.Fatalf("round %d: the pool that stayed: %v", i, err)
+			}
+		case what != "":
+			list, err := taskCommands{c}.Tasks(ctx, server.TaskFilter{Pool: "p", States: []messages.TaskState{messages.Queued}}, "", 10)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, task := range list.Tasks {
+				if _, err := (taskCommands{c}).Cancel(ctx, "a", task.ID, ""); err != nil {
+					t.Fatalf("round %d: the pool that stayed: %v", i, err)
+				}
+			}
+		}
+		if gone != nil {
+			if err := pools.Delete(t.Context(), "a", "p"); err != nil {
+				t.Fatalf("round %d: nobody uses it any more: %v", i, err)
+			}
+		}
+		cancel()
+	}
+	t.Logf("removed %d of 40 times at once", removed)
 }

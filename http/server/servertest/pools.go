@@ -55,3 +55,20 @@ func (f *pools) Put(ctx context.Context, tenant string, p messages.Pool) (messag
 	f.pools[p.ID] = p
 	return p, nil
 }
+
+func (f *pools) Delete(ctx context.Context, tenant, id string) error {
+	if err := (*Fake)(f).enter(ctx, "DeletePool"); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	p, ok := f.pools[id]
+	switch {
+	case !ok || tenant != "" && p.Tenant != tenant:
+		return refuse(messages.CodeNotFound, "there is no pool %s", id)
+	case id == messages.OwnPool(p.Tenant):
+		return refuse(messages.CodeWrongState, "the pool %s is the own one of tenant %s", id, p.Tenant)
+	}
+	delete(f.pools, id)
+	return nil
+}
