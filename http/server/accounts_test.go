@@ -9,7 +9,9 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/dash-fleet/dash/http/api"
 	"github.com/dash-fleet/dash/http/auth"
@@ -286,5 +288,54 @@ func TestAuditIsWrittenBeforeTheAnswer(t *testing.T) {
 	}
 	if rows := n.Audit(); len(rows) != 1 || rows[0].Target != "gw-1" {
 		t.Errorf("the stop left behind what waited: %v", rows)
+	}
+}
+
+// TestOneHashAtATime: and who floods the line stands behind the others.
+func TestOneHashAtATime(t *testing.T) {
+	t.Parallel()
+	n := start(t, server.Config{})
+	n.call("POST", "/api/v1/tenants", admin, `{"id":"t1","name":"t1"}`)
+	var inside, most atomic.Int32
+	began, next := make(chan struct{}, 8), make(chan struct{})
+	n.Fail = func(_ context.Context, command string) error {
+		if command == "CreateUser" {
+			most.Store(max(most.Load(), inside.Add(1)))
+			began <- struct{}{}
+			<-next
+			inside.Add(-1)
+		}
+		return nil
+	}
+	done := make(chan string, 8)
+	create := func(key, mail string) {
+		resp, body := n.call("POST", "/api/v1/users", key, `{"email":"`+mail+`","password":"correct horse battery","role":"user"}`)
+		if resp.StatusCode != 201 {
+			t.Errorf("%s: %d %s", mail, resp.StatusCode, body)
+		}
+		done <- mail
+	}
+	go create(tenant, "a0@example.com")
+	<-began
+	for _, mail := range []string{"a1@example.com", "a2@example.com", "a3@example.com", "a4@example.com"} {
+		go create(tenant, mail)
+	}
+	time.Sleep(50 * time.Millisecond) // they are in line; were they not, the test could only pass
+	go create(admin, "b@example.com")
+	if resp, _ := n.call("GET", "/api/v1/tasks", tenant, ""); resp.StatusCode != 200 {
+		t.Errorf("a list waits behind hashes: %d", resp.StatusCode)
+	}
+	at := -1
+	for i := range 6 {
+		next <- struct{}{}
+		if <-done == "b@example.com" {
+			at = i
+		}
+		if i == 0 {
+			time.Sleep(50 * time.Millisecond) // b is in line by now
+		}
+	}
+	if at < 0 || at > 2 || most.Load() != 1 {
+		t.Errorf("%d hashes at once; another tenant's was made as number %d, behind those of who came first", most.Load(), at)
 	}
 }

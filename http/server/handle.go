@@ -328,6 +328,8 @@ func (s *Server) enter(c *call, k kind) (leave func(), err error) {
 	switch {
 	case k == probing: // must answer when everything else is full
 		return func() {}, nil
+	case k == hashing:
+		return s.hashes.take(c.r.Context(), c.holders()[len(c.holders())-1:], hashPatience)
 	case k == waiting:
 		return s.waits.take(c.r.Context(), c.holders(), 0)
 	case k == streaming && c.principal == nil: // it takes its place when it has said who it is

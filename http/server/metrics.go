@@ -68,7 +68,7 @@ func newMetrics(r prometheus.Registerer, s *Server) (*metrics, error) {
 			ConstLabels: prometheus.Labels{"standing": of.String()},
 		}, func() float64 { return float64(s.accept.connections.count(of)) }))
 	}
-	for kind, taken := range map[string]func() int{"request": s.requests.taken, "wait": s.waits.taken, "stream": s.streams.taken, "guest": s.lobby.taken} {
+	for kind, taken := range map[string]func() int{"request": s.requests.taken, "wait": s.waits.taken, "stream": s.streams.taken, "guest": s.lobby.taken, "hash": s.hashes.taken} {
 		all = append(all, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "dash_http_in_flight", Help: "Requests being answered, by kind; guest: WebSockets that have not said who they are.", ConstLabels: prometheus.Labels{"kind": kind},
 		}, func() float64 { return float64(taken()) }))

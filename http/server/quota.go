@@ -16,6 +16,14 @@ type quota struct {
 	by map[string]*share // of holders that have a place or wait for one
 }
 
+// A hash of bcrypt takes a CPU for a quarter of a second: one is made at a time, and
+// of a tenant one stands in line for that, so that a flood of one tenant keeps
+// neither requests nor the new keys of others waiting for long.
+const (
+	maxHashes    = 1
+	hashPatience = 10 * time.Second
+)
+
 // shareOf all is what one of its holders may have. The first is a key, or an
 // address without one, and gets half. The others are groups that it is of, its tenant
 // and its address: they get three quarters, so that more keys are worth little,

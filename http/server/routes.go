@@ -28,6 +28,7 @@ const (
 	waiting
 	streaming
 	probing
+	hashing // a password or a key's text
 )
 
 // handler answers a call; an error it returns is answered as a problem.
@@ -94,14 +95,14 @@ func (s *Server) endpoints() map[string]endpoint {
 		"deletePool": {access: need(auth.PoolsWrite), handler: s.deletePool},
 		"listNodes":  {access: need(auth.NodesRead), handler: s.listNodes},
 
-		"createKey":    {access: need(auth.Admin), handler: s.createKey},
+		"createKey":    {access: need(auth.Admin), handler: s.createKey, kind: hashing},
 		"listKeys":     {access: need(auth.Admin), handler: s.listKeys},
 		"getKey":       {access: need(auth.Admin), handler: s.getKey},
 		"revokeKey":    {access: need(auth.Admin), handler: s.revokeKey},
-		"createUser":   {access: need(auth.Admin), handler: s.createUser},
+		"createUser":   {access: need(auth.Admin), handler: s.createUser, kind: hashing},
 		"listUsers":    {access: need(auth.Admin), handler: s.listUsers},
 		"getUser":      {access: need(auth.Admin), handler: s.getUser},
-		"updateUser":   {access: need(auth.Admin), handler: s.updateUser},
+		"updateUser":   {access: need(auth.Admin), handler: s.updateUser, kind: hashing},
 		"deleteUser":   {access: need(auth.Admin), handler: s.deleteUser},
 		"createTenant": {access: need(auth.Admin), handler: s.createTenant},
 		"listTenants":  {access: need(auth.Admin), handler: s.listTenants},

@@ -151,11 +151,11 @@ type Server struct {
 	answers *budget
 	refused refusals
 
-	requests, waits, streams *quota
-	lobby                    *lobby
-	bodies                   *budget
-	bodyWeight               int64 // of a body before anything of it has arrived
-	drains                   chan struct{}
+	requests, waits, streams, hashes *quota
+	lobby                            *lobby
+	bodies                           *budget
+	bodyWeight                       int64 // of a body before anything of it has arrived
+	drains                           chan struct{}
 
 	sockets  sync.WaitGroup // WebSockets, which http.Server forgets
 	nextID   atomic.Uint64
@@ -193,7 +193,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	}
 	s := &Server{
 		accept: &accepting{logger: deps.Logger}, refused: refusals{bound: maxRefusals}, given: deps.Listener, cfg: cfg, cmd: deps.Commands, auth: deps.Auth, limits: deps.Limits, logger: deps.Logger, gather: deps.Gatherer, told: deps.Submitted, doc: doc,
-		requests: newQuota(cfg.MaxRequests), waits: newQuota(cfg.MaxWaits), streams: newQuota(cfg.MaxStreams),
+		requests: newQuota(cfg.MaxRequests), waits: newQuota(cfg.MaxWaits), streams: newQuota(cfg.MaxStreams), hashes: newQuota(maxHashes),
 		bodies: newBudget(maxBodyBytes, 0), bodyWeight: maxBodyBytes / int64(min(2_048, cfg.MaxConnections/8+1)),
 		lobby: newLobby(cfg.MaxGuests), drains: make(chan struct{}, maxDrains), idPrefix: randomPrefix(),
 		replies: newReplies(cfg.MaxRemembered, cfg.RememberFor), answers: newBudget(cfg.MaxPageBytes, cfg.QueueTimeout), fatal: make(chan error, 1),
