@@ -303,7 +303,7 @@ const (
 	RemoveGatewaysFirst = "remove its gateways first"
 	WaitOrCancelFirst   = "wait for them or cancel them first"
 	LeavePoolOut        = "leave the pool out: then it is %s"
-	UsePoolThere        = "use a pool that the tenant has"
+	UsePoolThere        = "use a pool that the tenant has, or remove one that nobody uses"
 	SetPoolLimits       = "change its limits with `dash pool set %s --max-concurrency 0`, or leave it as it is"
 	OtherPool           = "choose another id for a pool of tenant %s"
 	OtherIDOrPool       = "choose another id, or look at that pool first with `dash pool show %s`"
