@@ -215,8 +215,12 @@ func TestHomesOfAnOldStore(t *testing.T) {
 	}
 	key := must(os.ReadFile(filepath.Join(data, "admin.key")))(t)
 	client := apiClient(t, one, messages.Secret(strings.TrimSpace(string(key))))
-	g := must(client.GetGateway(t.Context(), "theirs"))(t)
-	if g.State != api.GatewayStateUnreachable || !strings.Contains(*g.Reason, "its home is node two") || !strings.Contains(*g.NextStep, "start node two") ||
+	var g *api.Gateway
+	eventually(t, "the other node's gateway says why it is not connected", func() bool {
+		g = must(client.GetGateway(t.Context(), "theirs"))(t)
+		return g.State == api.GatewayStateUnreachable && g.Reason != nil && g.NextStep != nil
+	})
+	if !strings.Contains(*g.Reason, "its home is node two") || !strings.Contains(*g.NextStep, "start node two") ||
 		!strings.Contains(*g.NextStep, "else when that one stops") { // an equal never hands over, see the end of this test
 		t.Errorf("the other node's gateway is %s: %v, %v", g.State, g.Reason, g.NextStep)
 	}
