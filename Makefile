@@ -23,7 +23,7 @@ COMPARE  ?= 3
 # Packages tested at once, and tests of one package: two fit two cores.
 JOBS     ?= 2
 
-.PHONY: help build run test check format-check vet lint generate generated-check tidy-check mutants-check mutants mutate live soak chaos hostile attack fuzz bench bench-compare clean
+.PHONY: help build run test check format-check vet lint generate generated-check tidy-check mutants-check security verify-release mutants mutate live soak chaos hostile attack fuzz bench bench-compare clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -67,6 +67,12 @@ tidy-check:
 
 mutants-check:
 	@go run ./cmd/internal/mutants -check
+
+security: ## look for secrets, dangerous code and known holes (GOVULNDB=copy of the data); what is accepted stands in .ci/accepted
+	@.ci/security
+
+verify-release: ## security, and two builds that are the same: bin/release/dash
+	@.ci/release '$(VERSION)' '$(LDFLAGS)'
 
 mutants: ## plant the bugs of mutants/ one by one, say which no test notices, resumable: ONLY=pattern JOBS=2
 	@.ci/need postgres redis
