@@ -87,7 +87,12 @@ func TestLostHome(t *testing.T) {
 		t.Errorf("the log does not tell of the gateways that were lost:\n%s", s)
 	}
 	client := apiClient(t, n, messages.Secret(key))
-	if g := must(client.GetGateway(t.Context(), "loop"))(t); g.State != api.GatewayStateUnreachable || !strings.Contains(*g.NextStep, "`dash gateway set loop --here`") {
+	var g *api.Gateway
+	eventually(t, "the gateway says why it is not connected", func() bool {
+		g = must(client.GetGateway(t.Context(), "loop"))(t)
+		return g.State == api.GatewayStateUnreachable && g.NextStep != nil
+	})
+	if !strings.Contains(*g.NextStep, "`dash gateway set loop --here`") {
 		t.Errorf("%s, next %v", g.State, g.NextStep)
 	}
 	yes, nobody, loop := true, "nobody", "ws://"+port.Addr().String()
