@@ -87,7 +87,7 @@ func (e *engine) Restart(t testing.TB) {
 // secret is a gateway with a secret in every place that can hold one.
 func secret(id string) messages.Gateway {
 	return messages.Gateway{
-		ID: id, Tenant: "acme", Pool: "p", Token: "canary-token", MaxConcurrency: 1, Weight: 1, CreatedAt: messages.Now(),
+		ID: id, Tenant: "acme", Pool: "acme", Token: "canary-token", MaxConcurrency: 1, Weight: 1, CreatedAt: messages.Now(),
 		Managed: &messages.Managed{
 			Command: []string{"/bin/true"}, Env: map[string]string{"K": "canary-env", "EMPTY": ""},
 			Config: map[string]any{"models": map[string]any{"apiKey": "canary-config"}},
@@ -169,7 +169,7 @@ func TestSealedTextIsBoundToItsPlace(t *testing.T) {
 	must(r.Create(ctx, secret("gw")))(t)
 	for name, change := range map[string]func(*messages.Gateway){
 		"another gateway": func(g *messages.Gateway) { g.ID = "other" },
-		"another tenant":  func(g *messages.Gateway) { g.ID, g.Tenant = "same", "evil" },
+		"another tenant":  func(g *messages.Gateway) { g.ID, g.Tenant, g.Pool = "same", "evil", "evil" },
 		"another field":   func(g *messages.Gateway) { g.ID, g.Token = "field", messages.Secret(g.Managed.Env["K"]) },
 		"a changed text":  func(g *messages.Gateway) { g.ID, g.Token = "bits", g.Token[:len(g.Token)-8]+"AAAAAAAA" },
 	} {
