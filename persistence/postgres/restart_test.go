@@ -53,10 +53,13 @@ func TestServerRestarts(t *testing.T) {
 	load.Wait()
 	seen := map[string]bool{}
 	for cursor := ""; ; {
-		list, next, err := db.Tasks(t.Context(), persistence.TaskFilter{}, cursor, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
+		var list []messages.Task
+		var next string
+		waitFor(t, "a connection that the last stop did not end", func() bool {
+			var err error
+			list, next, err = db.Tasks(t.Context(), persistence.TaskFilter{}, cursor, 0)
+			return err == nil
+		})
 		for _, a := range list {
 			if seen[a.ID] || !acked[a.ID] {
 				t.Errorf("task %s: twice %v, answered %v", a.ID, seen[a.ID], acked[a.ID])

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -71,7 +72,45 @@ func (p *process) killTree() error {
 	if err := p.signal(syscall.SIGSTOP); err != nil {
 		return err
 	}
-	return errors.Join(p.tell(children(p.pid), syscall.SIGKILL), p.signal(syscall.SIGKILL))
+	waitState(p.pid, func(state byte) bool { return state == 'T' || state == unknown || over(state) })
+	kids := children(p.pid)
+	err := errors.Join(p.tell(kids, syscall.SIGKILL), p.signal(syscall.SIGKILL))
+	// A process that was told to end may take a while, and holds what the next
+	// start needs, such as the memory that PostgreSQL's processes share.
+	for _, pid := range kids {
+		if !waitState(pid, over) {
+			err = errors.Join(err, fmt.Errorf("kill %s: its process %d is not gone after %v", p.product.name, pid, stopTimeout))
+		}
+	}
+	return err
+}
+
+// over reports whether a process in this state of /proc holds nothing any more.
+func over(state byte) bool { return state == 0 || state == 'Z' || state == 'X' }
+
+// waitState waits for a process, whose state is 0 once it is not there, and
+// reports whether it came to be so in time.
+func waitState(pid int, ok func(state byte) bool) bool {
+	for deadline := time.Now().Add(stopTimeout); !ok(stateOf(pid)); time.Sleep(pollInterval) {
+		if time.Now().After(deadline) {
+			return false
+		}
+	}
+	return true
+}
+
+const unknown = '?' // where there is no /proc
+
+// stateOf is a letter of proc(5), or unknown.
+func stateOf(pid int) byte {
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if _, rest, found := bytes.Cut(raw, []byte(") ")); err == nil && found && len(rest) > 0 {
+		return rest[0]
+	}
+	if errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+		return 0
+	}
+	return unknown
 }
 
 // pause freezes the server and all its processes until resume.
