@@ -43,6 +43,7 @@ type Node struct {
 	mu       sync.RWMutex
 	pools    map[string]*actor.PID
 	gateways map[string]*actor.PID
+	gone     map[string]chan struct{} // closed at the end of a gateway whose name is waited for
 
 	committer *actor.PID
 }
@@ -75,7 +76,7 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 	system := actor.NewActorSystem(actor.WithDeadLetterRequestLogging(false), actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger {
 		return slog.New(slog.DiscardHandler) // what matters is logged by our own strategy
 	}))
-	n := &Node{cfg: cfg, system: system, pools: map[string]*actor.PID{}, gateways: map[string]*actor.PID{},
+	n := &Node{cfg: cfg, system: system, pools: map[string]*actor.PID{}, gateways: map[string]*actor.PID{}, gone: map[string]chan struct{}{},
 		restarts: supervise.NewCounter(cfg.Registerer), workers: workers.New()}
 	n.cfg.Commit.Dispatcher = n.workers
 	// The root does nothing that can fail; if it does, the tree is not what it
@@ -126,11 +127,21 @@ func (n *Node) RemovePool(ctx context.Context, id string) error {
 }
 
 // AddGateway starts the owner of a gateway. If one of that id is still
-// stopping, it fails; try again.
+// stopping, it waits for its end.
 func (n *Node) AddGateway(ctx context.Context, cfg gateway.Config) error {
 	cfg.Dispatcher = n.workers
-	reply := make(chan error, 1)
-	return n.add(ctx, spawnGateway{cfg: cfg, reply: reply}, reply)
+	for {
+		reply := make(chan error, 1)
+		err := n.add(ctx, spawnGateway{cfg: cfg, reply: reply}, reply)
+		if !errors.Is(err, errStopping) {
+			return err
+		}
+		select {
+		case <-n.gatewayGone(cfg.Gateway.ID):
+		case <-ctx.Done():
+			return fmt.Errorf("gateway %s is still stopping: %w", cfg.Gateway.ID, ctx.Err())
+		}
+	}
 }
 
 func (n *Node) add(ctx context.Context, m any, reply <-chan error) error {
@@ -184,10 +195,36 @@ func (n *Node) keep(owners map[string]*actor.PID, id string, pid *actor.PID) {
 	owners[id] = pid
 }
 
-func (n *Node) forget(owners map[string]*actor.PID, id string) {
+func (n *Node) forgetPool(id string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	delete(owners, id)
+	delete(n.pools, id)
+}
+
+// gatewayGone is closed when the node has no gateway of that id.
+func (n *Node) gatewayGone(id string) <-chan struct{} {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	gone := n.gone[id]
+	if gone == nil {
+		gone = make(chan struct{})
+		if _, there := n.gateways[id]; !there {
+			close(gone)
+			return gone
+		}
+		n.gone[id] = gone
+	}
+	return gone
+}
+
+func (n *Node) forgetGateway(id string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.gateways, id)
+	if gone, waited := n.gone[id]; waited {
+		close(gone)
+		delete(n.gone, id)
+	}
 }
 
 // Stop ends the tree, all parts at once: what is not durable by then is read
@@ -269,7 +306,7 @@ func (r *root) Receive(ctx actor.Context) {
 		if id, ok := strings.CutPrefix(childName(m.Who), gatewayPrefix); ok {
 			delete(r.gateways, id)
 			r.kinds[gatewayPrefix].Forget(m.Who)
-			r.node.forget(r.node.gateways, id)
+			r.node.forgetGateway(id)
 		}
 	}
 }
@@ -293,7 +330,7 @@ func (r *root) dropPool(ctx actor.Context, m dropPool) {
 		m.reply <- fmt.Errorf("pool %s: %w", m.id, persistence.ErrNotFound)
 		return
 	}
-	r.node.forget(r.node.pools, m.id)
+	r.node.forgetPool(m.id)
 	r.ending[m.id] = m
 	ctx.Stop(pid)
 }
@@ -318,11 +355,13 @@ func written(d commit.Done) error {
 	return d.Err
 }
 
-// spawnGateway fails with ErrNameExists until the end of the last owner was
+var errStopping = errors.New("the last owner is still stopping")
+
+// spawnGateway fails with errStopping until the end of the last owner was
 // told, which is a little later than its name is free.
 func (r *root) spawnGateway(ctx actor.Context, cfg gateway.Config) error {
 	if _, ok := r.node.Gateway(cfg.Gateway.ID); ok {
-		return actor.ErrNameExists
+		return errStopping
 	}
 	pid, err := ctx.SpawnNamed(gateway.Props(cfg), gatewayPrefix+cfg.Gateway.ID)
 	if err == nil {

@@ -2,6 +2,7 @@ package actors_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -31,6 +32,8 @@ type bench struct {
 	store persistence.Store
 	feed  *feed.Feed
 	sims  *openclawtest.Fleet
+
+	gateways []gateway.Config
 
 	mu    sync.Mutex
 	conns []*openclaw.Conn
@@ -98,29 +101,33 @@ func start(t *testing.T, gateways, slots int, runTime time.Duration) *bench {
 		t.Fatal(err)
 	}
 	for _, s := range b.sims.Gateways() {
-		err := b.node.AddGateway(ctx, gateway.Config{
-			Gateway: messages.Gateway{ID: s.Name(), Tenant: messages.DefaultTenant, Pool: messages.DefaultPool, URL: s.URL(),
-				Token: messages.Secret(s.Token()), MaxConcurrency: slots, Weight: 1},
-			Fence: b.own(persistence.GatewayScope, s.Name()), Store: b.store, Committer: b.node.Committer(),
-			Pool:    func(id string) *actor.PID { pid, _ := b.node.Pool(id); return pid },
-			History: func(context.Context, string, string) (string, error) { return "", nil },
-			Text:    b.feed.Text, Trouble: b.feed.Trouble, Logger: logger,
-			Dial: func(ctx context.Context, cfg openclaw.Config, h openclaw.Handler) (gateway.Link, error) {
-				c, err := openclaw.Dial(ctx, cfg, h)
-				if err != nil {
-					return nil, err
-				}
-				b.mu.Lock()
-				defer b.mu.Unlock()
-				b.conns = append(b.conns, c)
-				return c, nil
-			},
-		})
-		if err != nil {
+		b.gateways = append(b.gateways, b.gateway(s, slots))
+		if err := b.node.AddGateway(ctx, b.gateways[len(b.gateways)-1]); err != nil {
 			t.Fatal(err)
 		}
 	}
 	return b
+}
+
+func (b *bench) gateway(s *openclawtest.Gateway, slots int) gateway.Config {
+	return gateway.Config{
+		Gateway: messages.Gateway{ID: s.Name(), Tenant: messages.DefaultTenant, Pool: messages.DefaultPool, URL: s.URL(),
+			Token: messages.Secret(s.Token()), MaxConcurrency: slots, Weight: 1},
+		Fence: b.own(persistence.GatewayScope, s.Name()), Store: b.store, Committer: b.node.Committer(),
+		Pool:    func(id string) *actor.PID { pid, _ := b.node.Pool(id); return pid },
+		History: func(context.Context, string, string) (string, error) { return "", nil },
+		Text:    b.feed.Text, Trouble: b.feed.Trouble, Logger: slog.New(slog.DiscardHandler),
+		Dial: func(ctx context.Context, cfg openclaw.Config, h openclaw.Handler) (gateway.Link, error) {
+			c, err := openclaw.Dial(ctx, cfg, h)
+			if err != nil {
+				return nil, err
+			}
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			b.conns = append(b.conns, c)
+			return c, nil
+		},
+	}
 }
 
 func (b *bench) own(scope persistence.Scope, key string) persistence.Fence {
@@ -214,5 +221,29 @@ func TestManyTasksOverManyGateways(t *testing.T) {
 		if task := b.wait(id); task.State != messages.Succeeded {
 			t.Fatalf("task %s: %s %v", id, task.State, task.Error)
 		}
+	}
+}
+
+// TestANewGatewayWaitsForTheOldOneOfItsName, no longer than it may.
+func TestANewGatewayWaitsForTheOldOneOfItsName(t *testing.T) {
+	t.Parallel()
+	b := start(t, 1, 1, time.Millisecond)
+	cfg := b.gateways[0]
+	short, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if err := b.node.AddGateway(short, cfg); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("beside one that stays: %v", err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	old, _ := b.node.Gateway(cfg.Gateway.ID)
+	added := make(chan error, 1)
+	go func() { added <- b.node.AddGateway(ctx, cfg) }()
+	b.node.Root().Send(old, gateway.Remove{})
+	if err := <-added; err != nil {
+		t.Fatal(err)
+	}
+	if b.wait(b.submit(messages.High, "", "hello").ID).State != messages.Succeeded {
+		t.Error("the new one does not work")
 	}
 }

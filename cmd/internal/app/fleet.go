@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
 
@@ -124,42 +123,6 @@ func (f *fleet) poolConfig(ctx context.Context, id string) (p messages.Pool, the
 	return p, false, err
 }
 
-// poolUse is whose a pool of this node is. Whoever brings something to it holds
-// busy for reading, and who removes the pool holds it alone.
-type poolUse struct {
-	tenant string
-	busy   sync.RWMutex
-}
-
-// use begins to use a pool for a tenant; it is not the tenant's if end is nil. The
-// store is asked only about a pool that has no owner here.
-func (f *fleet) use(ctx context.Context, tenant, id string) (end func(), err error) {
-	for {
-		v, known := f.poolUses.Load(id)
-		if !known {
-			p, there, err := f.poolConfig(ctx, id)
-			if err != nil || !there || p.Tenant != tenant {
-				return nil, err
-			}
-			if err := f.ensurePool(ctx, id); err != nil {
-				return nil, err
-			}
-			continue
-		}
-		u := v.(*poolUse)
-		u.busy.RLock()
-		if now, _ := f.poolUses.Load(id); now != v { // it was removed, or changed hands, meanwhile
-			u.busy.RUnlock()
-			continue
-		}
-		if u.tenant != tenant {
-			u.busy.RUnlock()
-			return nil, nil
-		}
-		return u.busy.RUnlock, nil
-	}
-}
-
 // ensurePool starts a pool's owner unless it runs.
 func (f *fleet) ensurePool(ctx context.Context, id string) error {
 	f.mu.Lock()
@@ -254,18 +217,7 @@ func (f *fleet) startGateway(ctx context.Context, g messages.Gateway, last messa
 	if g.Managed != nil {
 		cfg.Process = &process{launcher: f.launcher, start: f.app.cfg.OpenClawAutoStart, gateway: g}
 	}
-	// A gateway of the same id may still be on its way out.
-	for {
-		err := f.app.node.AddGateway(ctx, cfg)
-		if !errors.Is(err, actor.ErrNameExists) {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("gateway %s is still stopping: %w", g.ID, ctx.Err())
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
+	return f.app.node.AddGateway(ctx, cfg)
 }
 
 func (f *fleet) pool(id string) *actor.PID {

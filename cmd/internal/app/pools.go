@@ -280,26 +280,6 @@ func (c poolCommands) Delete(ctx context.Context, tenant, id string) error {
 	return nil
 }
 
-// aloneIn is how long a pool's removal waits for the end of what is being brought to it.
-const aloneIn = time.Second
-
-// alone waits until nobody brings anything to a pool, and keeps others from it.
-func (f *fleet) alone(ctx context.Context, id string) (end func(), err error) {
-	if err := f.ensurePool(ctx, id); err != nil {
-		return nil, err
-	}
-	v, _ := f.poolUses.Load(id)
-	u := v.(*poolUse)
-	for late := time.Now().Add(aloneIn); !u.busy.TryLock(); time.Sleep(time.Millisecond) {
-		if ctx.Err() != nil || time.Now().After(late) {
-			return nil, &messages.Error{
-				Code: messages.CodeWrongState, Message: "the pool " + id + " is being used by other requests", NextStep: next.TryAgain, RetryAfter: time.Second,
-			}
-		}
-	}
-	return u.busy.Unlock, nil
-}
-
 // unused refuses a pool that something refers to.
 func (c poolCommands) unused(ctx context.Context, p messages.Pool, closed bool) error {
 	what, advice, err := c.inUse(ctx, p, closed)
