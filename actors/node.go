@@ -119,8 +119,9 @@ func (n *Node) AddPool(ctx context.Context, cfg dispatch.Config) error {
 
 // RemovePool ends the owner of a pool. When it returns without error, all that the
 // owner had asked for is written, its fence held until then, and nothing more
-// comes of it. Then or else, AddPool starts another one. Requests that are with
-// the owner get no answer; whoever calls makes sure that there are none.
+// comes of it. With an error its end goes on, and an AddPool waits for that.
+// Requests that are with the owner get no answer; whoever calls makes sure that
+// there are none.
 func (n *Node) RemovePool(ctx context.Context, id string) error {
 	reply := make(chan error, 1)
 	return n.add(ctx, dropPool{id: id, reply: reply}, reply)
@@ -254,19 +255,25 @@ type root struct {
 	kinds     map[string]*supervise.Strategy
 	gateways  map[string]gateway.Config // as spawned
 	fences    map[string]persistence.Fence
-	ending    map[string]dropPool // pools whose owner is on its way out
+	ending    map[string]*ending // pools whose owner is on its way out
+}
+
+// ending is the way out of a pool's owner.
+type ending struct {
+	drop dropPool
+	next []spawnPool // who follows it
 }
 
 // lastWrite is the tag of the operation that is written behind all that a pool's
 // owner asked for.
-type lastWrite struct{ drop dropPool }
+type lastWrite struct{ pool string }
 
 func (n *Node) newRoot() *root {
 	strategy := func(kind string, initial, limit time.Duration, count int, window time.Duration, giveUp func(*actor.PID, any)) *supervise.Strategy {
 		return supervise.New(supervise.Config{Kind: kind, Initial: initial, Max: limit, Limit: count, Window: window,
 			GiveUp: giveUp, Logger: n.cfg.Logger, Restarts: n.restarts})
 	}
-	r := &root{node: n, gateways: map[string]gateway.Config{}, fences: map[string]persistence.Fence{}, ending: map[string]dropPool{}}
+	r := &root{node: n, gateways: map[string]gateway.Config{}, fences: map[string]persistence.Fence{}, ending: map[string]*ending{}}
 	r.kinds = map[string]*supervise.Strategy{
 		committerName: strategy("committer", 50*time.Millisecond, 5*time.Second, 0, time.Minute, nil),
 		poolPrefix: strategy("pool", 100*time.Millisecond, 5*time.Second, 5, time.Minute, func(pid *actor.PID, reason any) {
@@ -288,6 +295,10 @@ func (r *root) Receive(ctx actor.Context) {
 	case ready:
 		m.reply <- r.committer
 	case spawnPool:
+		if e, ok := r.ending[m.cfg.Pool.ID]; ok {
+			e.next = append(e.next, m)
+			return
+		}
 		m.reply <- r.spawnPool(ctx, m.cfg)
 	case spawnGateway:
 		m.reply <- r.spawnGateway(ctx, m.cfg)
@@ -295,7 +306,7 @@ func (r *root) Receive(ctx actor.Context) {
 		r.dropPool(ctx, m)
 	case commit.Done:
 		if w, ok := m.Tag.(lastWrite); ok {
-			w.drop.reply <- written(m)
+			r.poolGone(ctx, w.pool, written(m))
 		}
 	case dispatch.Fenced:
 		r.node.cfg.Fatal(fmt.Errorf("pool %s has another owner: %w", m.Pool, persistence.ErrFenced))
@@ -331,21 +342,30 @@ func (r *root) dropPool(ctx actor.Context, m dropPool) {
 		return
 	}
 	r.node.forgetPool(m.id)
-	r.ending[m.id] = m
+	r.ending[m.id] = &ending{drop: m}
 	ctx.Stop(pid)
 }
 
 // poolEnded waits for what the ended owner of a pool had asked for.
 func (r *root) poolEnded(ctx actor.Context, pid *actor.PID, id string) {
-	m, ok := r.ending[id]
-	if !ok {
+	if _, ok := r.ending[id]; !ok {
 		return
 	}
-	delete(r.ending, id)
 	r.kinds[poolPrefix].Forget(pid)
 	ctx.Send(r.committer, commit.Request{
-		Op: persistence.Op{Fences: []persistence.Fence{r.fences[id]}}, ReplyTo: ctx.Self(), Tag: lastWrite{m},
+		Op: persistence.Op{Fences: []persistence.Fence{r.fences[id]}}, ReplyTo: ctx.Self(), Tag: lastWrite{id},
 	})
+}
+
+// poolGone tells of the end of a pool's owner, and starts the one that follows it.
+func (r *root) poolGone(ctx actor.Context, id string, err error) {
+	e := r.ending[id]
+	delete(r.ending, id)
+	delete(r.fences, id)
+	e.drop.reply <- err
+	for _, m := range e.next {
+		m.reply <- r.spawnPool(ctx, m.cfg)
+	}
 }
 
 func written(d commit.Done) error {

@@ -33,6 +33,7 @@ type bench struct {
 	feed  *feed.Feed
 	sims  *openclawtest.Fleet
 
+	pool     dispatch.Config
 	gateways []gateway.Config
 
 	mu    sync.Mutex
@@ -93,11 +94,11 @@ func start(t *testing.T, gateways, slots int, runTime time.Duration) *bench {
 		}
 	})
 	fence := b.own(persistence.ShardScope, strconv.Itoa(messages.Shard(messages.DefaultPool, persistence.Shards)))
-	err = b.node.AddPool(ctx, dispatch.Config{
+	b.pool = dispatch.Config{
 		Pool: messages.Pool{ID: messages.DefaultPool, Tenant: messages.DefaultTenant}, Fence: fence,
 		Store: b.store, Committer: b.node.Committer(), Logger: logger,
-	})
-	if err != nil {
+	}
+	if err := b.node.AddPool(ctx, b.pool); err != nil {
 		t.Fatal(err)
 	}
 	for _, s := range b.sims.Gateways() {
@@ -245,5 +246,28 @@ func TestANewGatewayWaitsForTheOldOneOfItsName(t *testing.T) {
 	}
 	if b.wait(b.submit(messages.High, "", "hello").ID).State != messages.Succeeded {
 		t.Error("the new one does not work")
+	}
+}
+
+// TestAPoolGoesOnAfterARemovalThatWasGivenUp: the end of the old owner, for which
+// nobody waited, does not keep a new one away.
+func TestAPoolGoesOnAfterARemovalThatWasGivenUp(t *testing.T) {
+	t.Parallel()
+	b := start(t, 1, 1, time.Millisecond)
+	left, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 20 {
+		if err := b.node.RemovePool(left, messages.DefaultPool); err != nil && !errors.Is(err, context.Canceled) {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		err := b.node.AddPool(ctx, b.pool)
+		cancel()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if b.wait(b.submit(messages.High, "", "hello").ID).State != messages.Succeeded {
+		t.Error("the new owner does not work")
 	}
 }
