@@ -252,6 +252,8 @@ func (c accountCommands) DeleteUser(ctx context.Context, tenant, id string) erro
 
 // CreateTenant implements server.Accounts.
 func (c accountCommands) CreateTenant(ctx context.Context, t server.Tenant) (server.Tenant, error) {
+	c.app.fleet.poolChange.Lock() // nobody makes a pool of that name meanwhile
+	defer c.app.fleet.poolChange.Unlock()
 	if err := c.poolIsFree(ctx, t.ID); err != nil {
 		return t, err
 	}

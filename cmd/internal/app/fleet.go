@@ -123,11 +123,15 @@ func (f *fleet) poolConfig(ctx context.Context, id string) (p messages.Pool, the
 	return p, false, err
 }
 
-// ensurePool starts a pool's owner unless it runs.
+// ensurePool starts a pool's owner unless it runs. ErrNotFound: there is no such
+// pool, or none any more.
 func (f *fleet) ensurePool(ctx context.Context, id string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	pool, _, err := f.poolConfig(ctx, id)
+	pool, there, err := f.poolConfig(ctx, id)
+	if err == nil && !there {
+		err = persistence.ErrNotFound
+	}
 	if err != nil {
 		return fmt.Errorf("read pool %s: %w", id, err)
 	}
@@ -148,6 +152,28 @@ func (f *fleet) ensurePool(ctx context.Context, id string) error {
 	}
 	f.poolUses.Store(id, &poolUse{tenant: pool.Tenant})
 	return nil
+}
+
+// startFor starts the owner of a session's pool unless it runs. A pool that has no
+// row goes to the session's tenant, see adoptPools. It is false for a session that
+// was removed, perhaps together with its pool.
+func (f *fleet) startFor(ctx context.Context, s messages.Session) (there bool, err error) {
+	f.poolChange.Lock()
+	defer f.poolChange.Unlock()
+	if _, runs := f.app.node.Pool(s.Pool); runs {
+		return true, nil
+	}
+	_, err = f.app.store.Session(ctx, s.Tenant, s.ID)
+	if errors.Is(err, persistence.ErrNotFound) {
+		return false, nil
+	}
+	if err == nil {
+		_, err = f.adopt(ctx, s.Pool, func() (string, error) { return s.Tenant, nil })
+	}
+	if err == nil {
+		err = f.ensurePool(ctx, s.Pool)
+	}
+	return err == nil, err
 }
 
 // adoptPools gives pools that have no row, but gateways or open tasks (an earlier

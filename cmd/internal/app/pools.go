@@ -99,7 +99,7 @@ func (c poolCommands) Put(ctx context.Context, tenant string, p messages.Pool) (
 	if err := reservesTooMuch(p); err != nil {
 		return p, err
 	}
-	if !there {
+	if !there || old.Tenant != p.Tenant {
 		if err := c.roomFor(ctx, p); err != nil {
 			return p, err
 		}
@@ -217,29 +217,30 @@ func (c poolCommands) inUse(ctx context.Context, p messages.Pool, closed bool) (
 	if slices.Contains(open, p.ID) {
 		return "tasks that have not ended", next.WaitOrCancelFirst, nil
 	}
-	err = c.sessions(ctx, p.ID, func(s messages.Session) {
-		if closed || s.State != messages.SessionClosed {
-			what, advice = name("session", s.ID, s.Tenant), next.CloseSessionsFirst
+	err = c.sessions(ctx, p.ID, func(page []messages.Session) (more bool, err error) {
+		for _, s := range page {
+			if closed || s.State != messages.SessionClosed {
+				what, advice = name("session", s.ID, s.Tenant), next.CloseSessionsFirst
+				return false, nil
+			}
 		}
+		return true, nil
 	})
 	return what, advice, err
 }
 
-// sessions goes through all sessions of a pool.
-func (c poolCommands) sessions(ctx context.Context, pool string, each func(messages.Session)) error {
-	const page = 200
+// sessions goes through the sessions of a pool, a page at a time, until each
+// wants no more.
+func (c poolCommands) sessions(ctx context.Context, pool string, each func([]messages.Session) (more bool, err error)) error {
 	for after := ""; ; {
-		rows, err := c.app.store.Sessions(ctx, "", pool, after, page)
+		page, err := c.app.store.Sessions(ctx, "", pool, after, sessionRows)
 		if err != nil {
 			return err
 		}
-		for _, s := range rows {
-			each(s)
-			after = persistence.SessionPlace(s)
+		if more, err := each(page); err != nil || !more || len(page) < sessionRows {
+			return err
 		}
-		if len(rows) < page {
-			return nil
-		}
+		after = persistence.SessionPlace(page[len(page)-1])
 	}
 }
 
@@ -274,10 +275,36 @@ func (c poolCommands) Delete(ctx context.Context, tenant, id string) error {
 	err = c.remove(ctx, p)
 	f.poolUses.Delete(id) // who waits for it looks again
 	if err != nil {
-		return errors.Join(err, f.ensurePool(context.WithoutCancel(ctx), id))
+		return errors.Join(err, f.goOn(context.WithoutCancel(ctx), id))
 	}
 	f.dispatch.Forget(id)
 	return nil
+}
+
+// goesOnIn bounds the start of a new owner after a removal that failed. Where the
+// old one has not ended by then, the new one follows it later.
+const goesOnIn = 10 * time.Second
+
+// goOn starts a new owner of a pool that was not removed, or forgets one that was,
+// although the store did not say so. It tries again by itself: the pool may have work.
+func (f *fleet) goOn(ctx context.Context, id string) error {
+	ctx, cancel := context.WithTimeout(ctx, goesOnIn)
+	defer cancel()
+	for {
+		err := f.ensurePool(ctx, id)
+		if errors.Is(err, persistence.ErrNotFound) {
+			f.dispatch.Forget(id)
+			return nil
+		}
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
 }
 
 // unused refuses a pool that something refers to.
@@ -311,14 +338,10 @@ func (c poolCommands) remove(ctx context.Context, p messages.Pool) error {
 // retireAll removes a pool's closed sessions.
 func (c poolCommands) retireAll(ctx context.Context, id string) error {
 	due := dispatch.RetireSessions{ClosedSince: messages.Now().Add(time.Hour)}
-	err := c.sessions(ctx, id, func(s messages.Session) {
-		if s.State == messages.SessionClosed {
-			due.Sessions = append(due.Sessions, s)
-		}
+	err := c.sessions(ctx, id, func(page []messages.Session) (bool, error) {
+		due.Sessions = page
+		_, err := c.owners.RetireSessions(ctx, id, due)
+		return true, err
 	})
-	if err != nil {
-		return refused(err, "pool", id)
-	}
-	_, err = c.owners.RetireSessions(ctx, id, due)
-	return err
+	return refused(err, "pool", id)
 }

@@ -2,11 +2,13 @@ package app
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/messages/next"
+	"github.com/dash-fleet/dash/persistence"
 )
 
 // poolUse is whose a pool of this node is, and who uses it: those who bring
@@ -98,7 +100,7 @@ func (f *fleet) use(ctx context.Context, tenant, id string) (end func(), err err
 			if err != nil || !there || p.Tenant != tenant {
 				return nil, err
 			}
-			if err := f.ensurePool(ctx, id); err != nil {
+			if err := f.ensurePool(ctx, id); err != nil && !errors.Is(err, persistence.ErrNotFound) {
 				return nil, err
 			}
 			continue

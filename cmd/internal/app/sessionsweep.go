@@ -123,13 +123,8 @@ func (w *sessionSweep) since(d time.Duration) time.Time {
 func (w *sessionSweep) retire(ctx context.Context, pool string, due dispatch.RetireSessions) error {
 	ctx, cancel := context.WithTimeout(ctx, w.limit)
 	defer cancel()
-	if _, runs := w.app.node.Pool(pool); !runs {
-		first := due.Sessions[0]
-		if _, err := w.store.Session(ctx, first.Tenant, first.ID); errors.Is(err, persistence.ErrNotFound) {
-			return nil // it was removed together with its pool
-		}
-	}
-	if err := w.app.fleet.ensurePool(ctx, pool); err != nil {
+	there, err := w.app.fleet.startFor(ctx, due.Sessions[0])
+	if err != nil || !there {
 		return err
 	}
 	r, err := w.commands.owners.RetireSessions(ctx, pool, due)

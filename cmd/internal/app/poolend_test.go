@@ -1,0 +1,160 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/dash-fleet/dash/http/server"
+	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/persistence"
+)
+
+// lostAnswer removes pools and does not say so.
+type lostAnswer struct{ persistence.Pools }
+
+func (p lostAnswer) Delete(ctx context.Context, id string) error {
+	return errors.Join(persistence.ErrUnavailable, p.Pools.Delete(ctx, id))
+}
+
+// TestARemovedPoolStaysAway: neither a lost answer of the store nor whoever saw
+// the pool a moment ago brings back an owner of it, which would be a pool of the
+// default tenant.
+func TestARemovedPoolStaysAway(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	a, c := twoTenants(t)
+	pools := poolCommands{c}
+	if _, err := pools.Put(ctx, "a", messages.Pool{ID: "p", Tenant: "a"}); err != nil {
+		t.Fatal(err)
+	}
+	a.repos.Pools = lostAnswer{a.repos.Pools}
+	refusedFor(t, pools.Delete(ctx, "a", "p"), messages.CodeUnavailable)
+	if err := a.fleet.ensurePool(ctx, "p"); !errors.Is(err, persistence.ErrNotFound) {
+		t.Errorf("start its owner: %v", err)
+	}
+	if _, err := pools.Get(ctx, "", "p"); messages.CodeOf(err) != messages.CodeNotFound {
+		t.Errorf("it is back: %v", err)
+	}
+	if _, err := pools.Put(ctx, "b", messages.Pool{ID: "p", Tenant: "b"}); err != nil {
+		t.Errorf("its name is not free: %v", err)
+	}
+}
+
+// TestASweepBringsNoPoolBack: the closed sessions of a pool that an earlier release
+// left without a row go, and the pool is their tenant's meanwhile; those that went
+// with their pool bring nothing back.
+func TestASweepBringsNoPoolBack(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	a, _ := twoTenants(t)
+	there, err := a.fleet.startFor(ctx, messages.Session{Tenant: "a", ID: "s", Pool: "p"})
+	if _, runs := a.node.Pool("p"); there || err != nil || runs {
+		t.Errorf("of a session that is gone: %v, %v, it runs: %v", there, err, runs)
+	}
+	s := messages.Session{ID: "s", Tenant: "a", Pool: "p", State: messages.SessionClosed, CreatedAt: messages.Now(), UpdatedAt: messages.Now()}
+	if err := committed(ctx, a, persistence.Op{Session: &persistence.SessionWrite{Session: s, FromGeneration: -1}}); err != nil {
+		t.Fatal(err)
+	}
+	if there, err = a.fleet.startFor(ctx, s); !there || err != nil {
+		t.Errorf("of a session that is there: %v, %v", there, err)
+	}
+	if p, there, err := a.fleet.poolConfig(ctx, "p"); p.Tenant != "a" || !there || err != nil {
+		t.Errorf("whose it is: %+v, %v", p, err)
+	}
+}
+
+// TestAPoolWithManyClosedSessionsIsRemoved: they are named, and go, a page at a time.
+func TestAPoolWithManyClosedSessionsIsRemoved(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	a, c := twoTenants(t)
+	if _, err := (poolCommands{c}).Put(ctx, "a", messages.Pool{ID: "p", Tenant: "a"}); err != nil {
+		t.Fatal(err)
+	}
+	var ops []persistence.Op
+	for i := range 2*sessionRows + 1 {
+		s := messages.Session{ID: fmt.Sprint("s-", i), Tenant: "a", Pool: "p", State: messages.SessionClosed, CreatedAt: messages.Now(), UpdatedAt: messages.Now()}
+		ops = append(ops, persistence.Op{Session: &persistence.SessionWrite{Session: s, FromGeneration: -1}})
+	}
+	if err := committed(ctx, a, ops...); err != nil {
+		t.Fatal(err)
+	}
+	counting := &countedSessions{Store: a.store}
+	a.store = counting
+	in := poolCommands{newCommands(a)}
+	if what, _, err := in.inUse(ctx, messages.Pool{ID: "p", Tenant: "a"}, true); what == "" || err != nil || counting.reads != 1 {
+		t.Errorf("%q, %v, after %d pages", what, err, counting.reads)
+	}
+	if err := in.Delete(ctx, "a", "p"); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := a.store.Sessions(ctx, "a", "", "", 10); len(left) > 0 || err != nil {
+		t.Errorf("left: %+v, %v", left, err)
+	}
+}
+
+type countedSessions struct {
+	persistence.Store
+	reads int
+}
+
+func (s *countedSessions) Sessions(ctx context.Context, tenant, pool, after string, limit int) ([]messages.Session, error) {
+	s.reads++
+	return s.Store.Sessions(ctx, tenant, pool, after, limit)
+}
+
+// TestAPoolThatChangesHandsIsCounted like one that its new tenant makes.
+func TestAPoolThatChangesHandsIsCounted(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	_, c := twoTenants(t)
+	for i := range maxPools {
+		if _, err := (poolCommands{c}).Put(ctx, "a", messages.Pool{ID: fmt.Sprint("a-", i), Tenant: "a"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p, err := poolCommands{c}.Put(ctx, "b", messages.Pool{ID: "b-1", Tenant: "b"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Tenant = "a"
+	_, err = poolCommands{c}.Put(ctx, "", p)
+	refusedFor(t, err, messages.CodeConflict, "tenant a has 200 pools")
+}
+
+// slowTenants lets others go first before it makes a tenant.
+type slowTenants struct {
+	persistence.Tenants
+	first func()
+}
+
+func (s slowTenants) Create(ctx context.Context, t persistence.Tenant) (persistence.Tenant, error) {
+	s.first()
+	return s.Tenants.Create(ctx, t)
+}
+
+// TestATenantAndAPoolOfItsName: of the two that are made at once one is refused.
+func TestATenantAndAPoolOfItsName(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	a, c := twoTenants(t)
+	put := make(chan error, 1)
+	a.repos.Tenants = slowTenants{a.repos.Tenants, func() {
+		go func() {
+			_, err := poolCommands{c}.Put(ctx, "b", messages.Pool{ID: "x", Tenant: "b"})
+			put <- err
+		}()
+		select { // with both looking before either writes, the pool is made here
+		case err := <-put:
+			put <- err
+		case <-time.After(100 * time.Millisecond):
+		}
+	}}
+	_, err := accountCommands{c}.CreateTenant(ctx, server.Tenant{ID: "x", Name: "x"})
+	if perr := <-put; err == nil == (perr == nil) {
+		t.Errorf("the tenant: %v, the pool of b: %v", err, perr)
+	}
+}
