@@ -320,8 +320,9 @@ func TestOneHashAtATime(t *testing.T) {
 	for _, mail := range []string{"a1@example.com", "a2@example.com", "a3@example.com", "a4@example.com"} {
 		go create(tenant, mail)
 	}
-	time.Sleep(50 * time.Millisecond) // they are in line; were they not, the test could only pass
+	n.awaitHashes(5)
 	go create(admin, "b@example.com")
+	n.awaitHashes(6)
 	if resp, _ := n.call("GET", "/api/v1/tasks", tenant, ""); resp.StatusCode != 200 {
 		t.Errorf("a list waits behind hashes: %d", resp.StatusCode)
 	}
@@ -331,11 +332,18 @@ func TestOneHashAtATime(t *testing.T) {
 		if <-done == "b@example.com" {
 			at = i
 		}
-		if i == 0 {
-			time.Sleep(50 * time.Millisecond) // b is in line by now
-		}
 	}
 	if at < 0 || at > 2 || most.Load() != 1 {
 		t.Errorf("%d hashes at once; another tenant's was made as number %d, behind those of who came first", most.Load(), at)
+	}
+}
+
+// awaitHashes waits until so many requests make a hash or stand in line for it.
+func (n *node) awaitHashes(many int) {
+	n.t.Helper()
+	for late := time.Now().Add(10 * time.Second); n.srv.InLineForHashes() != many; time.Sleep(time.Millisecond) {
+		if time.Now().After(late) {
+			n.t.Fatalf("%d are in line, want %d", n.srv.InLineForHashes(), many)
+		}
 	}
 }

@@ -50,3 +50,13 @@ func (r *RefusedLog) Note(address string, status int, code messages.Code, now ti
 
 // Due is that of the server.
 func (r *RefusedLog) Due(now time.Time, last bool) []AuditRow { return r.l.due(now, last) }
+
+// InLineForHashes is how many requests make a hash or wait to make one.
+func (s *Server) InLineForHashes() (n int) {
+	s.hashes.mu.Lock()
+	defer s.hashes.mu.Unlock()
+	for _, own := range s.hashes.by {
+		n += own.users
+	}
+	return n
+}
