@@ -300,6 +300,7 @@ const (
 	GiveAddress         = "give the address in place of the name"
 	CorrectHostName     = "correct the name, or give the address"
 	CloseSessionsFirst  = "close its sessions first"
+	RemoveGatewayOrAsk  = "remove one that is not needed, or have this one added with a key of all tenants"
 	RemoveGatewaysFirst = "remove its gateways first"
 	WaitOrCancelFirst   = "wait for them or cancel them first"
 	LeavePoolOut        = "leave the pool out: then it is %s"

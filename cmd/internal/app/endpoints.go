@@ -1,7 +1,7 @@
 package app
 
 import (
-	"context"
+	"fmt"
 	"net"
 	"net/url"
 	"strconv"
@@ -46,15 +46,9 @@ func collide(a, b *messages.Gateway) bool {
 
 // exclusive refuses a gateway whose process another one stands for already:
 // each of the two would stop the other's runs as left behind, and both would
-// give it work. The caller holds fleet.endpoints until the row is written.
-func (c gatewayCommands) exclusive(ctx context.Context, g *messages.Gateway) error {
-	if at, _ := endpoint(g); at == "" {
-		return nil
-	}
-	rows, err := c.app.repos.Gateways.List(ctx)
-	if err != nil {
-		return refused(err, "gateway", g.ID)
-	}
+// give it work. The caller has read all rows, and holds fleet.endpoints from before
+// that until the row is written.
+func exclusive(rows []messages.Gateway, g *messages.Gateway) error {
 	for i := range rows {
 		other := &rows[i]
 		if other.ID == g.ID || !collide(g, other) {
@@ -77,4 +71,28 @@ func (c gatewayCommands) exclusive(ctx context.Context, g *messages.Gateway) err
 		}
 	}
 	return nil
+}
+
+// maxGateways is how many gateways a tenant may add: each has an owner, a connection
+// that is tried for ever, and rows. Whoever has all tenants knows what the node can bear.
+const maxGateways = 1000
+
+// roomForGateway refuses one gateway more than a tenant may have. The caller holds
+// fleet.endpoints as for exclusive.
+func roomForGateway(rows []messages.Gateway, tenant string) error {
+	if tenant == "" {
+		return nil
+	}
+	has := 0
+	for i := range rows {
+		if rows[i].Tenant == tenant {
+			has++
+		}
+	}
+	if has < maxGateways {
+		return nil
+	}
+	return &messages.Error{
+		Code: messages.CodeConflict, Message: fmt.Sprintf("tenant %s has %d gateways, and may add no more", tenant, has), NextStep: next.RemoveGatewayOrAsk,
+	}
 }

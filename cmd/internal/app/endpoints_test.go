@@ -19,7 +19,7 @@ func TestAPortIsOfOneGateway(t *testing.T) {
 	for _, g := range []*messages.Gateway{managed("m-1", 20000, "n1"), managed("m-0", 0, "n1"),
 		{ID: "u-1", Tenant: "default", Node: "n1", URL: "ws://localhost:20128/gw", Token: "t"}} {
 		g.Pool, g.Weight, g.MaxConcurrency = "default", 1, 1
-		if _, err := c.add(t.Context(), *g); err != nil {
+		if _, err := c.add(t.Context(), "", *g); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -31,7 +31,7 @@ func TestAPortIsOfOneGateway(t *testing.T) {
 		{&messages.Gateway{ID: "u-2", Tenant: "default", Node: "n1", URL: "ws://127.0.0.1:20000/x"}, "m-1"},
 		{managed("m-2", 20000, "n2"), ""}, {managed("m-2", 20256, "n1"), ""}, {managed("m-2", 0, "n1"), ""}, {managed("m-1", 20000, "n1"), ""},
 	} {
-		err := c.exclusive(t.Context(), tt.g)
+		err := exclusive(must(c.app.repos.Gateways.List(t.Context()))(t), tt.g)
 		switch {
 		case tt.held == "" && err != nil:
 			t.Errorf("%s on %s: %v", tt.g.ID, tt.g.Node, err)
@@ -70,7 +70,7 @@ func TestOneProcessIsOneGateway(t *testing.T) {
 	if err := add("f", "ws://127.0.0.1:1/", "default", "elsewhere"); messages.CodeOf(err) != messages.CodeInvalid {
 		t.Errorf("loopback of a node that nobody knows: %v", err)
 	}
-	if _, err := c.add(t.Context(), messages.Gateway{ID: "f", Tenant: "default", Pool: "default", URL: "ws://127.0.0.1:1/", Token: "t", Node: "elsewhere", Weight: 1, MaxConcurrency: 1}); err != nil {
+	if _, err := c.add(t.Context(), "", messages.Gateway{ID: "f", Tenant: "default", Pool: "default", URL: "ws://127.0.0.1:1/", Token: "t", Node: "elsewhere", Weight: 1, MaxConcurrency: 1}); err != nil {
 		t.Errorf("loopback of another node: %v", err)
 	}
 	url, token := "ws://localhost:1", messages.Secret("t")

@@ -53,7 +53,7 @@ func (c gatewayCommands) Create(ctx context.Context, tenant string, g messages.G
 		return server.Gateway{}, err
 	}
 	g.CreatedAt = messages.Now()
-	if g, err = c.add(ctx, g); err != nil {
+	if g, err = c.add(ctx, tenant, g); err != nil {
 		return server.Gateway{}, err
 	}
 	if err = c.app.fleet.startGateway(ctx, g, messages.GatewayStatus{}); err != nil {
@@ -122,11 +122,18 @@ func (c gatewayCommands) settle(g *messages.Gateway) {
 	}
 }
 
-// add writes the configuration of a new gateway.
-func (c gatewayCommands) add(ctx context.Context, g messages.Gateway) (messages.Gateway, error) {
+// add writes the configuration of a new gateway that a tenant adds, or somebody of all tenants.
+func (c gatewayCommands) add(ctx context.Context, tenant string, g messages.Gateway) (messages.Gateway, error) {
 	c.app.fleet.endpoints.Lock()
 	defer c.app.fleet.endpoints.Unlock()
-	if err := c.exclusive(ctx, &g); err != nil {
+	rows, err := c.app.repos.Gateways.List(ctx)
+	if err != nil {
+		return g, refused(err, "gateway", g.ID)
+	}
+	if err := roomForGateway(rows, tenant); err != nil {
+		return g, err
+	}
+	if err := exclusive(rows, &g); err != nil {
 		return g, err
 	}
 	made, err := c.app.repos.Gateways.Create(auditing(ctx, g.ID, nil, recordedGateway(g)), g)
@@ -286,7 +293,11 @@ func (c gatewayCommands) Update(ctx context.Context, tenant, id string, ch serve
 	if ch.URL != nil || ch.Home != nil {
 		c.app.fleet.endpoints.Lock()
 		defer c.app.fleet.endpoints.Unlock()
-		if err := c.exclusive(ctx, &g); err != nil {
+		rows, err := c.app.repos.Gateways.List(ctx)
+		if err != nil {
+			return server.Gateway{}, refused(err, "gateway", g.ID)
+		}
+		if err := exclusive(rows, &g); err != nil {
 			return server.Gateway{}, err
 		}
 	}

@@ -3,7 +3,6 @@ package app
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -300,29 +299,6 @@ func TestATenantReadsItsOwnMetrics(t *testing.T) {
 		if !strings.Contains(told, words) || strings.Contains(kept, words) {
 			t.Errorf("%s\nan operator: %s\nb: %s", path, told, kept)
 		}
-	}
-}
-
-// TestPoolsAreBounded: for each tenant, and those that are there can be changed.
-func TestPoolsAreBounded(t *testing.T) {
-	t.Parallel()
-	ctx := t.Context()
-	_, c := twoTenants(t)
-	put := func(tenant, id string, version int64) (messages.Pool, error) {
-		return poolCommands{c}.Put(ctx, tenant, messages.Pool{ID: id, Tenant: tenant, Version: version, MaxConcurrency: int(version)})
-	}
-	for i := range maxPools {
-		if _, err := put("a", fmt.Sprintf("a-%d", i), 0); err != nil {
-			t.Fatalf("pool %d: %v", i, err)
-		}
-	}
-	_, err := put("a", "a-more", 0)
-	refusedFor(t, err, messages.CodeConflict, "tenant a has 200 pools")
-	if p, err := put("a", "a-7", 1); err != nil || p.MaxConcurrency != 1 {
-		t.Errorf("a change of one that is there: %+v, %v", p, err)
-	}
-	if _, err := put("b", "b-1", 0); err != nil {
-		t.Errorf("a pool of another tenant: %v", err)
 	}
 }
 
