@@ -25,7 +25,7 @@ func newExporter(sending context.Context, to sdk.SpanExporter, endpoint string, 
 	return &exporter{
 		SpanExporter: to, sending: sending, endpoint: endpoint, logger: logger,
 		sent:    prometheus.NewCounter(prometheus.CounterOpts{Name: "dash_traces_sent_total", Help: "Spans that the collector of traces has taken."}),
-		dropped: prometheus.NewCounter(prometheus.CounterOpts{Name: "dash_traces_dropped_total", Help: "Spans, submits and batches of events that no collector of traces was told of, because it did not answer or was too slow."}),
+		dropped: prometheus.NewCounter(prometheus.CounterOpts{Name: "dash_traces_dropped_total", Help: "Spans, submits and events that no collector of traces was told of, because it did not answer or was too slow."}),
 	}
 }
 

@@ -62,10 +62,15 @@ func (s *spans) event(e *messages.Event) {
 	}
 }
 
+// begin remembers an attempt. Where there is no room, another is forgotten: one
+// whose end was dropped would be remembered for ever.
 func (s *spans) begin(id string, b begun) {
-	if len(s.open) >= maxOpen {
+	for other := range s.open {
+		if len(s.open) < maxOpen {
+			break
+		}
+		delete(s.open, other)
 		s.dropped.Inc()
-		return
 	}
 	s.open[id] = b
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -18,7 +19,7 @@ import (
 )
 
 const (
-	maxQueued = 4096            // batches of events and submits that wait to become spans
+	maxQueued = 32_768          // events and submits that wait to become spans; an event has about 1 KiB
 	maxSpans  = 2048            // spans that wait to be sent
 	maxOpen   = 65_536          // attempts whose begin is remembered
 	maxAnswer = 64 << 10        // bytes of a collector's answer
@@ -37,13 +38,20 @@ type Config struct {
 // Tracer makes spans of events. A nil Tracer takes everything and does nothing.
 // It owns the goroutines of the exporter and one of its own, from Start to Stop.
 type Tracer struct {
-	in       chan func(*spans)
+	in       chan work
+	queued   atomic.Int64 // events and submits in it
 	stop     chan struct{}
 	done     chan struct{}
 	cancel   context.CancelFunc // of sending
 	provider *sdk.TracerProvider
 	dropped  prometheus.Counter
 	once     sync.Once
+}
+
+// work makes spans of so many events, or of one submit.
+type work struct {
+	n  int
+	do func(*spans)
 }
 
 // Start begins to tell. It does not ask whether there is a collector.
@@ -57,7 +65,7 @@ func Start(ctx context.Context, cfg Config) (*Tracer, error) {
 	sending, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	e := newExporter(sending, client, cfg.Endpoint, cfg.Logger)
 	t := &Tracer{
-		in: make(chan func(*spans), maxQueued), stop: make(chan struct{}), done: make(chan struct{}), cancel: cancel, dropped: e.dropped,
+		in: make(chan work, maxQueued), stop: make(chan struct{}), done: make(chan struct{}), cancel: cancel, dropped: e.dropped,
 		provider: sdk.NewTracerProvider(
 			sdk.WithBatcher(e, sdk.WithBlocking(), sdk.WithMaxQueueSize(maxSpans), sdk.WithExportTimeout(sendTime)),
 			sdk.WithIDGenerator(given{}), sdk.WithSampler(sdk.AlwaysSample()),
@@ -82,11 +90,11 @@ func (t *Tracer) Note(events []*messages.Event) {
 	if t == nil || len(events) == 0 {
 		return
 	}
-	t.put(func(s *spans) {
+	t.put(work{len(events), func(s *spans) {
 		for _, e := range events {
 			s.event(e)
 		}
-	})
+	}})
 }
 
 // Submitted takes a request that made a task, with the traceparent that the
@@ -96,15 +104,22 @@ func (t *Tracer) Submitted(id, traceparent string, began time.Time) {
 		return
 	}
 	ended := time.Now()
-	t.put(func(s *spans) { s.submitted(id, traceparent, began, ended) })
+	t.put(work{1, func(s *spans) { s.submitted(id, traceparent, began, ended) }})
 }
 
-func (t *Tracer) put(f func(*spans)) {
-	select {
-	case t.in <- f:
-	default:
-		t.dropped.Inc()
+// put queues work, or drops it where there is no room for all of it.
+func (t *Tracer) put(w work) {
+	if t.queued.Add(int64(w.n)) > maxQueued {
+		t.queued.Add(-int64(w.n))
+		t.dropped.Add(float64(w.n))
+		return
 	}
+	t.in <- w // as there is no more work than maxQueued
+}
+
+func (t *Tracer) do(w work, s *spans) {
+	w.do(s)
+	t.queued.Add(-int64(w.n))
 }
 
 func (t *Tracer) run() {
@@ -112,13 +127,13 @@ func (t *Tracer) run() {
 	s := newSpans(t.provider.Tracer("github.com/dash-fleet/dash"), t.dropped)
 	for {
 		select {
-		case f := <-t.in:
-			f(s)
+		case w := <-t.in:
+			t.do(w, s)
 		case <-t.stop:
 			for { // what came before Stop
 				select {
-				case f := <-t.in:
-					f(s)
+				case w := <-t.in:
+					t.do(w, s)
 				default:
 					return
 				}

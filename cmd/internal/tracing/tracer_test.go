@@ -150,6 +150,47 @@ func TestACollectorThatIsAway(t *testing.T) {
 	}
 }
 
+// TestEventsThatWaitAreBounded, and not the batches that they come in.
+func TestEventsThatWaitAreBounded(t *testing.T) {
+	t.Parallel()
+	hang := make(chan struct{})
+	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-hang }))
+	t.Cleanup(func() { close(hang); s.Close() })
+	tr := begin(t, s.URL+"/v1/traces", io.Discard)
+	end := (&messages.Task{ID: uuid.NewString(), State: messages.Succeeded}).Event(messages.Queued, time.Now(), "")
+	batch := make([]*messages.Event, 128)
+	for i := range batch {
+		batch[i] = end
+	}
+	const n = 4 * maxQueued
+	for range n / len(batch) {
+		tr.Note(batch)
+	}
+	if got := testutil.ToFloat64(tr.dropped); got < n-maxQueued-2*maxSpans {
+		t.Errorf("%.0f of %d events were dropped: the others wait in memory", got, n)
+	}
+	if err := tr.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := testutil.ToFloat64(tr.dropped); got != n {
+		t.Errorf("%.0f counted in the end, want %d", got, n)
+	}
+}
+
+// TestAttemptsWithoutAnEndAreForgotten, so that those of today are remembered.
+func TestAttemptsWithoutAnEndAreForgotten(t *testing.T) {
+	t.Parallel()
+	dropped := prometheus.NewCounter(prometheus.CounterOpts{})
+	s := newSpans(nil, dropped)
+	for i := range maxOpen + 3 {
+		s.begin(fmt.Sprint(i), begun{claim: uint64(i)})
+	}
+	last := fmt.Sprint(maxOpen + 2)
+	if b, known := s.open[last]; !known || b.claim != maxOpen+2 || len(s.open) > maxOpen || testutil.ToFloat64(dropped) != 3 {
+		t.Errorf("%d are remembered, the last one: %v, %.0f forgotten", len(s.open), known, testutil.ToFloat64(dropped))
+	}
+}
+
 // TestACollectorIsNotFollowed: spans and the collector's credential go to the
 // endpoint alone, and what it says instead of taking them does not fill the log.
 func TestACollectorIsNotFollowed(t *testing.T) {
