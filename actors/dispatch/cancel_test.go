@@ -1,9 +1,13 @@
 package dispatch
 
 import (
+	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
@@ -214,6 +218,31 @@ func TestReplay(t *testing.T) {
 			if a := g.assign(); a.Task.Claim != 2 || a.Task.Attempt != 1 {
 				t.Fatalf("replayed as %+v", a.Task)
 			}
+		}
+	})
+}
+
+// TestAReplayThatEndsEarlyCountsWhatItDid on the page where it ended, too.
+func TestAReplayThatEndsEarlyCountsWhatItDid(t *testing.T) {
+	play(t, nil, func(t *testing.T, b *bench) {
+		g := b.gateway("gw-1")
+		g.demand(1)
+		for range 3 {
+			b.submit(newTask(messages.Low, ""))
+			g.end(g.assign(), messages.DeadLetter, func(t *messages.Task) { t.Error = &messages.TaskError{Code: "provider_rejected"} })
+		}
+		g.demand(0)
+		synctest.Wait()
+		away, asked := errors.New("away"), 0
+		c := *b.client
+		c.Entry = func(ctx context.Context, tenant, id string) (*actor.PID, func(), error) {
+			if asked++; asked == 3 {
+				return nil, nil, away
+			}
+			return b.client.Entry(ctx, tenant, id)
+		}
+		if matched, done, err := c.ReplayAll(b.ctx(), persistence.TaskFilter{}, "", false); matched != 2 || done != 2 || !errors.Is(err, away) {
+			t.Errorf("%d matched, %d put back, %v", matched, done, err)
 		}
 	})
 }

@@ -130,6 +130,7 @@ func (c *Client) ReplayAll(ctx context.Context, f persistence.TaskFilter, by str
 
 func (c *Client) replayAll(ctx context.Context, page []messages.Task, by string, dryRun bool) (matched, done int, err error) {
 	now, answers, sent := messages.Now(), make(chan SubmitReply, len(page)), 0
+	var early error
 	for _, t := range page {
 		if !t.NotAfter.IsZero() && !t.NotAfter.After(now) || t.WasReplayedBy(by, now) {
 			continue // it would only expire, or was put back before
@@ -138,8 +139,8 @@ func (c *Client) replayAll(ctx context.Context, page []messages.Task, by string,
 		if messages.CodeOf(err) == messages.CodeInvalid {
 			continue // its pool is gone, or somebody else's by now
 		}
-		if err != nil {
-			return matched, done, err
+		if early = err; early != nil {
+			break
 		}
 		defer left()
 		matched++
@@ -149,7 +150,7 @@ func (c *Client) replayAll(ctx context.Context, page []messages.Task, by string,
 		}
 	}
 	done, err = c.collect(ctx, answers, sent)
-	return matched, done, err
+	return matched, done, first(early, err)
 }
 
 // collect waits for the answers of one page. A task that changed meanwhile is
