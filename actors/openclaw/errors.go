@@ -79,8 +79,8 @@ func (e *RefusedError) Error() string {
 
 func (e *RefusedError) Unwrap() error { return e.Err }
 
-// Coarse says as much as a tenant may know: not which port of a host is open,
-// what listens there, or how it answers.
+// Coarse says as much as a tenant may know, one of three things: nothing answers,
+// a gateway that refuses Dash, or no gateway. Not what listens there or how it answers.
 func (e *RefusedError) Coarse() string {
 	if e.Status != 0 {
 		return messages.GatewayNoProtocol

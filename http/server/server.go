@@ -121,7 +121,7 @@ type Deps struct {
 	Registerer prometheus.Registerer // of the server's own metrics; may be nil
 	Gatherer   prometheus.Gatherer   // what /metrics serves; nil: nothing
 	// Submitted is told of each submit that made a task: its id, the traceparent
-	// that the client sent, and when the request began. It must not wait; may be nil.
+	// that the client sent, and when its credential was looked at. It must not wait; may be nil.
 	Submitted func(id, traceparent string, began time.Time)
 	// Limits judges the requests of keys that have a limit; nil: this process counts.
 	Limits ratelimit.Limiter

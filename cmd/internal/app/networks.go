@@ -27,7 +27,8 @@ var nearby = []netip.Prefix{
 }
 
 // guarded reports whether the address, or the IPv4 address that it stands for, is
-// nearby, of this machine or of its link.
+// nearby, a loopback address or one of a link. An address that this machine has in
+// the networks of gateways is one like any other there.
 func guarded(a netip.Addr) bool {
 	a = unzoned(a)
 	if a.IsLoopback() || a.IsUnspecified() || a.IsLinkLocalUnicast() || a.IsMulticast() {
