@@ -581,7 +581,7 @@ type CreateGateway struct {
 	// Token never given out again
 	Token *string `json:"token,omitempty"`
 
-	// Url ws:// or wss://. An address of this machine (such as 127.0.0.1), link-local or multicast only by a key of all tenants, and written as the address itself; never one at which Dash itself listens
+	// Url ws:// or wss://. A loopback address (such as 127.0.0.1), a link-local or a multicast one only by a key of all tenants, and written as itself; never one at which Dash itself listens
 	Url    *string `json:"url,omitempty"`
 	Weight *int    `json:"weight,omitempty"`
 }

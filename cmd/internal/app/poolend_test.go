@@ -158,3 +158,26 @@ func TestATenantAndAPoolOfItsName(t *testing.T) {
 		t.Errorf("the tenant: %v, the pool of b: %v", err, perr)
 	}
 }
+
+// awayGateways is a repository that does not answer.
+type awayGateways struct{ persistence.Gateways }
+
+func (awayGateways) Get(context.Context, string) (messages.Gateway, error) {
+	return messages.Gateway{}, persistence.ErrUnavailable
+}
+
+// TestAMoveIsRefusedForWhatItIs: a store that is away is no gateway that is not there.
+func TestAMoveIsRefusedForWhatItIs(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	a, c := twoTenants(t)
+	sessions := sessionCommands{c}
+	if _, err := sessions.Create(ctx, messages.Session{ID: "s", Tenant: "a", Pool: "a"}); err != nil {
+		t.Fatal(err)
+	}
+	_, err := sessions.Move(ctx, "a", "s", server.SessionMove{Gateway: "none"})
+	refusedFor(t, err, messages.CodeInvalid, "pool a has no gateway none")
+	a.repos.Gateways = awayGateways{a.repos.Gateways}
+	_, err = sessions.Move(ctx, "a", "s", server.SessionMove{Gateway: "g"})
+	refusedFor(t, err, messages.CodeUnavailable)
+}

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -113,6 +114,9 @@ func (c sessionCommands) Move(ctx context.Context, tenant, id string, m server.S
 	}
 	if m.Gateway != "" {
 		g, err := c.app.repos.Gateways.Get(ctx, m.Gateway)
+		if err != nil && !errors.Is(err, persistence.ErrNotFound) {
+			return s, refused(err, "gateway", m.Gateway)
+		}
 		if err != nil || g.Pool != s.Pool || g.Tenant != s.Tenant {
 			return s, &messages.Error{
 				Code: messages.CodeInvalid, Message: "pool " + s.Pool + " has no gateway " + m.Gateway,
