@@ -117,6 +117,9 @@ type Users interface {
 	ByEmail(ctx context.Context, email string) (User, error)
 	// List returns all users in the order of their ids.
 	List(ctx context.Context) ([]User, error)
+	// Page returns the first limit users of a tenant (empty: all) with an id behind
+	// after, in the order of their ids.
+	Page(ctx context.Context, tenant, after string, limit int) ([]User, error)
 	// Update replaces the row whose Version is u.Version, except for its time
 	// of creation, and returns it with Version+1. Another password hash ends
 	// all login sessions of the user in the same step. ErrVersion,
@@ -172,4 +175,6 @@ type Tenants interface {
 	Get(ctx context.Context, id string) (Tenant, error)
 	// List returns all tenants in the order of their ids.
 	List(ctx context.Context) ([]Tenant, error)
+	// Page returns the first limit tenants with an id behind after, in the order of their ids.
+	Page(ctx context.Context, after string, limit int) ([]Tenant, error)
 }

@@ -16,6 +16,9 @@ type Gateways interface {
 	Get(ctx context.Context, id string) (messages.Gateway, error)
 	// List returns all gateways in the order of their ids.
 	List(ctx context.Context) ([]messages.Gateway, error)
+	// Page returns the first limit gateways of a tenant (empty: all) with an id behind
+	// after, in the order of their ids.
+	Page(ctx context.Context, tenant, after string, limit int) ([]messages.Gateway, error)
 	// Update replaces the row whose Version is g.Version and returns it with
 	// Version+1. ErrVersion, ErrNotFound.
 	Update(ctx context.Context, g messages.Gateway) (messages.Gateway, error)

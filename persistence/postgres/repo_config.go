@@ -74,6 +74,11 @@ func (r gateways) List(ctx context.Context) ([]messages.Gateway, error) {
 	return rowsOf(ctx, r.db, "list gateways", readGateway, `SELECT `+gatewayColumns+` FROM gateways ORDER BY id`)
 }
 
+// Page returns a page of gateways in the order of their ids.
+func (r gateways) Page(ctx context.Context, tenant, after string, limit int) ([]messages.Gateway, error) {
+	return rowsOf(ctx, r.db, "list gateways", readGateway, `SELECT `+gatewayColumns+` FROM gateways WHERE ($1 = '' OR tenant = $1) AND id > $2 ORDER BY id LIMIT $3`, tenant, after, limit)
+}
+
 // Update replaces the row whose version is g.Version; its time of creation stays.
 func (r gateways) Update(ctx context.Context, g messages.Gateway) (messages.Gateway, error) {
 	args, err := gatewayArgs(&g)

@@ -42,6 +42,11 @@ func (r users) List(ctx context.Context) ([]persistence.User, error) {
 	return rowsOf(ctx, r.db, "list users", readUser, `SELECT `+userColumns+` FROM users ORDER BY id`)
 }
 
+// Page returns a page of users in the order of their ids.
+func (r users) Page(ctx context.Context, tenant, after string, limit int) ([]persistence.User, error) {
+	return rowsOf(ctx, r.db, "list users", readUser, `SELECT `+userColumns+` FROM users WHERE ($1 = '' OR tenant = $1) AND id > $2 ORDER BY id LIMIT $3`, tenant, after, limit)
+}
+
 // Update replaces the row whose version is u.Version. The sessions go in the
 // same statement when the password is another.
 func (r users) Update(ctx context.Context, u persistence.User) (persistence.User, error) {
@@ -128,4 +133,9 @@ func (r tenants) Get(ctx context.Context, id string) (persistence.Tenant, error)
 // List returns all tenants in the order of their ids.
 func (r tenants) List(ctx context.Context) ([]persistence.Tenant, error) {
 	return rowsOf(ctx, r.db, "list tenants", readTenant, `SELECT `+tenantColumns+` FROM tenants ORDER BY id`)
+}
+
+// Page returns a page of tenants in the order of their ids.
+func (r tenants) Page(ctx context.Context, after string, limit int) ([]persistence.Tenant, error) {
+	return rowsOf(ctx, r.db, "list tenants", readTenant, `SELECT `+tenantColumns+` FROM tenants WHERE id > $1 ORDER BY id LIMIT $2`, after, limit)
 }

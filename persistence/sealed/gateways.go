@@ -72,7 +72,15 @@ func (r *Repository) Get(ctx context.Context, id string) (messages.Gateway, erro
 
 // List implements persistence.Gateways.
 func (r *Repository) List(ctx context.Context) ([]messages.Gateway, error) {
-	rows, err := r.under.List(ctx)
+	return r.all(r.under.List(ctx))
+}
+
+// Page implements persistence.Gateways.
+func (r *Repository) Page(ctx context.Context, tenant, after string, limit int) ([]messages.Gateway, error) {
+	return r.all(r.under.Page(ctx, tenant, after, limit))
+}
+
+func (r *Repository) all(rows []messages.Gateway, err error) ([]messages.Gateway, error) {
 	if err != nil {
 		return nil, err
 	}

@@ -107,6 +107,11 @@ func (r gateways) List(ctx context.Context) ([]messages.Gateway, error) {
 	return r.list(ctx, ` ORDER BY id`)
 }
 
+// Page returns a page of gateways in the order of their ids.
+func (r gateways) Page(ctx context.Context, tenant, after string, limit int) ([]messages.Gateway, error) {
+	return r.list(ctx, ` WHERE (?1 = '' OR tenant = ?1) AND id > ?2 ORDER BY id LIMIT ?3`, tenant, after, limit)
+}
+
 func (r gateways) list(ctx context.Context, where string, args ...any) ([]messages.Gateway, error) {
 	return list(ctx, r.db, decodeGateway, 16, `SELECT `+gatewayColumns+` FROM gateways`+where, args...)
 }

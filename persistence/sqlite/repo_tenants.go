@@ -39,6 +39,11 @@ func (r tenants) List(ctx context.Context) ([]persistence.Tenant, error) {
 	return r.list(ctx, ` ORDER BY id`)
 }
 
+// Page returns a page of tenants in the order of their ids.
+func (r tenants) Page(ctx context.Context, after string, limit int) ([]persistence.Tenant, error) {
+	return r.list(ctx, ` WHERE id > ?1 ORDER BY id LIMIT ?2`, after, limit)
+}
+
 func (r tenants) list(ctx context.Context, where string, args ...any) ([]persistence.Tenant, error) {
 	return list(ctx, r.db, decodeTenant, 4, `SELECT `+tenantColumns+` FROM tenants`+where, args...)
 }

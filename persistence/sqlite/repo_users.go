@@ -54,6 +54,11 @@ func (r users) List(ctx context.Context) ([]persistence.User, error) {
 	return r.list(ctx, ` ORDER BY id`)
 }
 
+// Page returns a page of users in the order of their ids.
+func (r users) Page(ctx context.Context, tenant, after string, limit int) ([]persistence.User, error) {
+	return r.list(ctx, ` WHERE (?1 = '' OR tenant = ?1) AND id > ?2 ORDER BY id LIMIT ?3`, tenant, after, limit)
+}
+
 func (r users) list(ctx context.Context, where string, args ...any) ([]persistence.User, error) {
 	return list(ctx, r.db, decodeUser, 7, `SELECT `+userColumns+` FROM users`+where, args...)
 }

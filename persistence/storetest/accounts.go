@@ -300,38 +300,6 @@ func adminKey(id string, life time.Duration) persistence.Key {
 	return k
 }
 
-// keyPages: the pages of a tenant, and of all, hold each of their keys once.
-func keyPages(t *testing.T, e Engine) {
-	r := e.Repositories().Keys
-	for i, id := range []string{"d", "a2", "c", "b", "a1"} {
-		k := key(id)
-		k.Tenant = []string{"", "acme"}[i%2]
-		if err := r.Create(t.Context(), k); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for tenant, want := range map[string]string{"": "[a1 a2][b c][d]", "acme": "[a2 b]", "nobody": ""} {
-		got := ""
-		for after := ""; ; {
-			page, err := r.Page(t.Context(), tenant, after, 2)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if len(page) == 0 {
-				break
-			}
-			var ids []string
-			for _, k := range page {
-				ids = append(ids, k.ID)
-			}
-			got, after = got+fmt.Sprint(ids), ids[len(ids)-1]
-		}
-		if got != want {
-			t.Errorf("the keys of %q: %s, want %s", tenant, got, want)
-		}
-	}
-}
-
 // keyFamilies: a key is revoked with the one that made it, or is kept as a child
 // of that one's maker; nothing is made by a key that was revoked.
 func keyFamilies(t *testing.T, e Engine) {
