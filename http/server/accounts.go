@@ -124,7 +124,7 @@ func viewKey(k Key) api.ApiKey {
 }
 
 func (s *Server) listKeys(c *call) error {
-	after, err := c.cursor()
+	after, err := c.afterID()
 	if err != nil {
 		return err
 	}
@@ -181,16 +181,20 @@ func viewUser(u User) api.User {
 }
 
 func (s *Server) listUsers(c *call) error {
+	after, err := c.afterID()
+	if err != nil {
+		return err
+	}
 	h, err := c.weigh(weighList)
 	if err != nil {
 		return err
 	}
 	defer h.release()
-	all, err := s.cmd.Accounts.Users(c.ctx(), c.tenant(), strings.ToLower(c.query.Get("email")))
+	some, err := s.cmd.Accounts.Users(c.ctx(), c.tenant(), strings.ToLower(c.query.Get("email")), after, c.limit()+1)
 	if err != nil {
 		return err
 	}
-	return page(c, all, func(u User) string { return u.ID }, viewUser)
+	return page(c, some, func(u User) string { return u.ID }, viewUser)
 }
 
 func (s *Server) getUser(c *call) error {
@@ -267,23 +271,18 @@ func viewTenant(t Tenant) api.TenantEntry {
 }
 
 func (s *Server) listTenants(c *call) error {
+	after, err := c.afterID()
+	if err != nil {
+		return err
+	}
 	h, err := c.weigh(weighList)
 	if err != nil {
 		return err
 	}
 	defer h.release()
-	all, err := s.cmd.Accounts.Tenants(c.ctx())
+	some, err := s.cmd.Accounts.Tenants(c.ctx(), c.tenant(), after, c.limit()+1)
 	if err != nil {
 		return err
 	}
-	if own := c.tenant(); own != "" {
-		mine := all[:0:0]
-		for _, t := range all {
-			if t.ID == own {
-				mine = append(mine, t)
-			}
-		}
-		all = mine
-	}
-	return page(c, all, func(t Tenant) string { return t.ID }, viewTenant)
+	return page(c, some, func(t Tenant) string { return t.ID }, viewTenant)
 }

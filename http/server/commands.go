@@ -191,8 +191,10 @@ type Gateways interface {
 	// Only a caller with rights over all tenants, whose tenant is empty, may name
 	// this machine or its link.
 	Create(ctx context.Context, tenant string, g messages.Gateway) (Gateway, error)
-	// List returns all gateways in the order of their ids.
-	List(ctx context.Context, tenant string) ([]Gateway, error)
+	// List returns the first limit gateways with an id behind after, in the order of
+	// their ids, or fewer when these are long; more says that others follow. They come
+	// without what is never shown: their configuration, and the values of their environment.
+	List(ctx context.Context, f GatewayFilter, after string, limit int) (list []Gateway, more bool, err error)
 	// Get returns one gateway. CodeNotFound.
 	Get(ctx context.Context, tenant, id string) (Gateway, error)
 	// Update changes the configuration; version 0 means any, another than the
@@ -208,6 +210,13 @@ type Gateways interface {
 	// Restart stops and starts a managed gateway after its runs, or connects
 	// anew to another. One that is drained or being drained is CodeWrongState.
 	Restart(ctx context.Context, tenant, id string) (Gateway, error)
+}
+
+// GatewayFilter selects gateways; zero fields select everything.
+type GatewayFilter struct {
+	Tenant string
+	Pool   string
+	States []string
 }
 
 // SessionFilter selects sessions; zero fields select everything.
@@ -322,8 +331,9 @@ type Accounts interface {
 	// CreateUser makes a user with u's Email, Role and Tenant. A taken email
 	// is CodeConflict, a password that bcrypt cannot take CodeInvalid.
 	CreateUser(ctx context.Context, u User, password messages.Secret) (User, error)
-	// Users returns all users in the order of their ids, or the one with an email.
-	Users(ctx context.Context, tenant, email string) ([]User, error)
+	// Users returns the first limit users with an id behind after, in the order of their
+	// ids; with an email that user alone, if it is one of these.
+	Users(ctx context.Context, tenant, email, after string, limit int) ([]User, error)
 	// User returns one user. CodeNotFound.
 	User(ctx context.Context, tenant, id string) (User, error)
 	// UpdateUser changes a user; version 0 means any, another than the present
@@ -334,8 +344,9 @@ type Accounts interface {
 
 	// CreateTenant makes a tenant. CodeConflict.
 	CreateTenant(ctx context.Context, t Tenant) (Tenant, error)
-	// Tenants returns all tenants in the order of their ids.
-	Tenants(ctx context.Context) ([]Tenant, error)
+	// Tenants returns the first limit tenants with an id behind after, in the order of
+	// their ids; with a tenant that one alone, if it is one of these.
+	Tenants(ctx context.Context, tenant, after string, limit int) ([]Tenant, error)
 }
 
 // AuditRow is one change: who did what to which thing.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/dash-fleet/dash/http/api"
 	"github.com/dash-fleet/dash/messages"
@@ -41,6 +42,16 @@ func (c *call) cursor() (string, error) {
 	return inner, nil
 }
 
+// afterID is the cursor of a list that is in the order of ids: the last of them. It is
+// made of text, or a store would have to refuse it.
+func (c *call) afterID() (string, error) {
+	id, err := c.cursor()
+	if err == nil && (strings.Contains(id, "\x00") || !utf8.ValidString(id)) {
+		return "", badCursor()
+	}
+	return id, err
+}
+
 func badCursor() error {
 	return invalid(messages.FieldError{Pointer: "query:cursor", Detail: "is not a cursor of this query: take next_cursor as it was answered, with the same filter"})
 }
@@ -56,7 +67,7 @@ func (c *call) next(inner string) *string {
 
 // page answers with a part of a list that is sorted by id.
 func page[T, V any](c *call, all []T, id func(T) string, view func(T) V) error {
-	after, err := c.cursor()
+	after, err := c.afterID()
 	if err != nil {
 		return err
 	}
@@ -67,9 +78,16 @@ func page[T, V any](c *call, all []T, id func(T) string, view func(T) V) error {
 		}
 		all = all[i:]
 	}
-	return c.list(min(len(all), c.limit()), func(i int, _ *api.Long) any { return view(all[i]) }, func(sent int) (end pageEnd) {
-		if sent < len(all) {
-			end.NextCursor = c.next(id(all[sent-1]))
+	n := min(len(all), c.limit())
+	return part(c, all[:n], n < len(all), id, view)
+}
+
+// part answers with what a command gave of a list that is sorted by id; more says
+// that others follow.
+func part[T, V any](c *call, some []T, more bool, id func(T) string, view func(T) V) error {
+	return c.list(len(some), func(i int, _ *api.Long) any { return view(some[i]) }, func(sent int) (end pageEnd) {
+		if sent > 0 && (more || sent < len(some)) {
+			end.NextCursor = c.next(id(some[sent-1]))
 		}
 		return end
 	})

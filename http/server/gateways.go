@@ -7,7 +7,6 @@ import (
 	"net/url"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -158,21 +157,24 @@ func (s *Server) listGateways(c *call) error {
 	if err != nil {
 		return err
 	}
+	after, err := c.afterID()
+	if err != nil {
+		return err
+	}
+	f := GatewayFilter{Tenant: tenant, Pool: c.query.Get("pool")}
+	if states := c.query.Get("state"); states != "" {
+		f.States = strings.Split(states, ",")
+	}
 	h, err := c.weigh(weighList)
 	if err != nil {
 		return err
 	}
 	defer h.release()
-	all, err := s.cmd.Gateways.List(c.ctx(), tenant)
+	some, more, err := s.cmd.Gateways.List(c.ctx(), f, after, c.limit())
 	if err != nil {
 		return err
 	}
-	pool, states := c.query.Get("pool"), c.query.Get("state")
-	all = slices.DeleteFunc(all, func(g Gateway) bool {
-		state := string(viewGateway(g).State)
-		return (pool != "" && g.Config.Pool != pool) || (states != "" && !slices.Contains(strings.Split(states, ","), state))
-	})
-	return page(c, all, func(g Gateway) string { return g.Config.ID }, c.viewGateway)
+	return part(c, some, more, func(g Gateway) string { return g.Config.ID }, c.viewGateway)
 }
 
 func (s *Server) getGateway(c *call) error {

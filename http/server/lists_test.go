@@ -1,7 +1,10 @@
 package server_test
 
 import (
+	"encoding/base64"
+	"hash/fnv"
 	"net/url"
+	"strconv"
 	"testing"
 
 	"github.com/dash-fleet/dash/http/api"
@@ -57,5 +60,21 @@ func TestASearchSaysHowFarItLooked(t *testing.T) {
 	_, body = n.call("GET", "/api/v1/tasks?id_end=0001&cursor="+url.QueryEscape(*page.NextCursor), admin, "")
 	if page = read[api.TaskPage](t, body); len(page.Items) != 1 || page.Items[0].Id != openTask || page.NextCursor != nil {
 		t.Error(body)
+	}
+}
+
+// TestCursorsAreText: whoever makes one up does not lead the store astray.
+func TestCursorsAreText(t *testing.T) {
+	t.Parallel()
+	n := start(t, server.Config{})
+	for op, path := range map[string]string{"listKeys": "/keys", "listUsers": "/users", "listTenants": "/tenants", "listGateways": "/gateways", "listPools": "/pools"} {
+		mark := fnv.New32a()
+		mark.Write([]byte(op + "?"))
+		for inner, want := range map[string]int{"zzz": 200, "a\x00": 400, "a\xff": 400} {
+			cursor := base64.RawURLEncoding.EncodeToString([]byte(strconv.FormatUint(uint64(mark.Sum32()), 36) + "|" + inner))
+			if resp, body := n.call("GET", "/api/v1"+path+"?cursor="+cursor, admin, ""); resp.StatusCode != want {
+				t.Errorf("%s behind %q: %d %s", path, inner, resp.StatusCode, body)
+			}
+		}
 	}
 }

@@ -99,12 +99,15 @@ func (s *Server) ownMetrics(c *call, all prometheus.Gatherer) (prometheus.Gather
 	for _, p := range pools {
 		own["pool"][p.ID] = true
 	}
-	gateways, err := s.cmd.Gateways.List(c.ctx(), c.tenant())
-	if err != nil {
-		return nil, err
-	}
-	for _, g := range gateways {
-		own["gateway"][g.Config.ID] = true
+	for after, more := "", true; more; {
+		var some []Gateway
+		if some, more, err = s.cmd.Gateways.List(c.ctx(), GatewayFilter{Tenant: c.tenant()}, after, 1000); err != nil {
+			return nil, err
+		}
+		for _, g := range some {
+			after = g.Config.ID
+			own["gateway"][after] = true
+		}
 	}
 	foreign := func(m *dto.Metric) bool {
 		named := false

@@ -180,18 +180,30 @@ func (c accountCommands) CreateUser(ctx context.Context, u server.User, password
 }
 
 // Users implements server.Accounts.
-func (c accountCommands) Users(ctx context.Context, tenant, email string) ([]server.User, error) {
-	rows, err := c.app.repos.Users.List(ctx)
+func (c accountCommands) Users(ctx context.Context, tenant, email, after string, limit int) ([]server.User, error) {
+	rows, err := c.users(ctx, tenant, email, after, limit)
 	if err != nil {
 		return nil, refused(err, "user", "")
 	}
-	var list []server.User
-	for _, u := range rows {
-		if (tenant == "" || u.Tenant == tenant) && (email == "" || u.Email == email) {
-			list = append(list, userView(u))
-		}
+	list := make([]server.User, len(rows))
+	for i, u := range rows {
+		list[i] = userView(u)
 	}
 	return list, nil
+}
+
+func (c accountCommands) users(ctx context.Context, tenant, email, after string, limit int) ([]persistence.User, error) {
+	if email == "" {
+		return c.app.repos.Users.Page(ctx, tenant, after, limit)
+	}
+	u, err := c.app.repos.Users.ByEmail(ctx, email)
+	switch {
+	case errors.Is(err, persistence.ErrNotFound):
+		return nil, nil
+	case err != nil || tenant != "" && u.Tenant != tenant || u.ID <= after:
+		return nil, err
+	}
+	return []persistence.User{u}, nil
 }
 
 func (c accountCommands) user(ctx context.Context, tenant, id string) (persistence.User, error) {
@@ -277,13 +289,27 @@ func (c accountCommands) poolIsFree(ctx context.Context, id string) error {
 }
 
 // Tenants implements server.Accounts.
-func (c accountCommands) Tenants(ctx context.Context) ([]server.Tenant, error) {
-	rows, err := c.app.repos.Tenants.List(ctx)
+func (c accountCommands) Tenants(ctx context.Context, tenant, after string, limit int) ([]server.Tenant, error) {
+	rows, err := c.tenants(ctx, tenant, after, limit)
 	list := make([]server.Tenant, len(rows))
 	for i, t := range rows {
 		list[i] = server.Tenant(t)
 	}
 	return list, refused(err, "tenant", "")
+}
+
+func (c accountCommands) tenants(ctx context.Context, tenant, after string, limit int) ([]persistence.Tenant, error) {
+	if tenant == "" {
+		return c.app.repos.Tenants.Page(ctx, after, limit)
+	}
+	t, err := c.app.repos.Tenants.Get(ctx, tenant)
+	if errors.Is(err, persistence.ErrNotFound) || err == nil && t.ID <= after {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return []persistence.Tenant{t}, nil
 }
 
 // auditCommands implements server.Audit.

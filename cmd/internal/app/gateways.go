@@ -187,21 +187,6 @@ func (c gatewayCommands) inspect(ctx context.Context, pid *actor.PID) (gateway.S
 	}
 }
 
-// List implements server.Gateways.
-func (c gatewayCommands) List(ctx context.Context, tenant string) ([]server.Gateway, error) {
-	rows, err := c.app.repos.Gateways.List(ctx)
-	if err != nil {
-		return nil, refused(err, "gateway", "")
-	}
-	out := make([]server.Gateway, 0, len(rows))
-	for _, g := range rows {
-		if tenant == "" || g.Tenant == tenant {
-			out = append(out, c.shown(ctx, g))
-		}
-	}
-	return out, nil
-}
-
 func (c gatewayCommands) config(ctx context.Context, tenant, id string) (messages.Gateway, error) {
 	g, err := c.app.repos.Gateways.Get(ctx, id)
 	if err != nil {

@@ -84,7 +84,7 @@ func TestARemovedGatewayLeavesNoTrace(t *testing.T) {
 			t.Fatal("the removed gateway's owner did not end")
 		}
 	}
-	if all, err := c.List(ctx, ""); err != nil || len(all) != 1 || all[0].Config.ID != "gw-1" {
+	if all, _, err := c.List(ctx, server.GatewayFilter{}, "", 10); err != nil || len(all) != 1 || all[0].Config.ID != "gw-1" {
 		t.Errorf("list %+v, %v", all, err)
 	}
 	families, err := a.deps.Registry.Gather()

@@ -120,13 +120,14 @@ func (f *accounts) CreateUser(ctx context.Context, u server.User, _ messages.Sec
 	return u, nil
 }
 
-func (f *accounts) Users(ctx context.Context, tenant, email string) ([]server.User, error) {
+func (f *accounts) Users(ctx context.Context, tenant, email, after string, limit int) ([]server.User, error) {
 	if err := f.begin(ctx, "Users"); err != nil {
 		return nil, err
 	}
 	defer f.mu.Unlock()
 	all := mine(sorted(f.users), tenant, func(u server.User) string { return u.Tenant })
-	return slices.DeleteFunc(all, func(u server.User) bool { return email != "" && u.Email != email }), nil
+	all = slices.DeleteFunc(all, func(u server.User) bool { return email != "" && u.Email != email || u.ID <= after })
+	return all[:min(limit, len(all))], nil
 }
 
 func (f *accounts) User(ctx context.Context, tenant, id string) (server.User, error) {
@@ -188,12 +189,13 @@ func (f *accounts) CreateTenant(ctx context.Context, t server.Tenant) (server.Te
 	return t, nil
 }
 
-func (f *accounts) Tenants(ctx context.Context) ([]server.Tenant, error) {
+func (f *accounts) Tenants(ctx context.Context, tenant, after string, limit int) ([]server.Tenant, error) {
 	if err := f.begin(ctx, "Tenants"); err != nil {
 		return nil, err
 	}
 	defer f.mu.Unlock()
-	return sorted(f.tenants), nil
+	all := slices.DeleteFunc(mine(sorted(f.tenants), tenant, func(t server.Tenant) string { return t.ID }), func(t server.Tenant) bool { return t.ID <= after })
+	return all[:min(limit, len(all))], nil
 }
 
 type auditLog Fake

@@ -2,6 +2,7 @@ package servertest
 
 import (
 	"context"
+	"slices"
 
 	"github.com/dash-fleet/dash/http/server"
 	"github.com/dash-fleet/dash/messages"
@@ -24,19 +25,23 @@ func (f *gateways) Create(ctx context.Context, _ string, g messages.Gateway) (se
 	return v, nil
 }
 
-func (f *gateways) List(ctx context.Context, tenant string) ([]server.Gateway, error) {
+func (f *gateways) List(ctx context.Context, by server.GatewayFilter, after string, limit int) (out []server.Gateway, more bool, err error) {
 	if err := (*Fake)(f).enter(ctx, "ListGateways"); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	var out []server.Gateway
 	for _, g := range sorted(f.gateways) {
-		if tenant == "" || g.Config.Tenant == tenant {
+		switch {
+		case g.Config.ID <= after, by.Tenant != "" && g.Config.Tenant != by.Tenant, by.Pool != "" && g.Config.Pool != by.Pool,
+			len(by.States) > 0 && !slices.Contains(by.States, g.Status.State.String()):
+		case len(out) == limit:
+			return out, true, nil
+		default:
 			out = append(out, g)
 		}
 	}
-	return out, nil
+	return out, false, nil
 }
 
 func (f *gateways) change(ctx context.Context, command, tenant, id string, do func(*server.Gateway) error) (server.Gateway, error) {

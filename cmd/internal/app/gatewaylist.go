@@ -1,0 +1,74 @@
+package app
+
+import (
+	"context"
+	"slices"
+
+	"github.com/dash-fleet/dash/http/server"
+	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/persistence"
+)
+
+// listStep is how many rows of gateways a list has read and not yet looked at: a
+// row may be long, and what is not shown of it is let go at once.
+const listStep = 32
+
+// List implements server.Gateways.
+func (c gatewayCommands) List(ctx context.Context, f server.GatewayFilter, after string, limit int) (list []server.Gateway, more bool, err error) {
+	for bytes := 0; ; {
+		rows, err := c.app.repos.Gateways.Page(ctx, f.Tenant, after, listStep)
+		if err != nil {
+			return nil, false, refused(err, "gateway", "")
+		}
+		for i := range rows {
+			after = rows[i].ID
+			if f.Pool != "" && rows[i].Pool != f.Pool {
+				continue
+			}
+			g := c.shown(ctx, withoutHidden(rows[i]))
+			if len(f.States) > 0 && !slices.Contains(f.States, g.Status.State.String()) {
+				continue
+			}
+			if bytes += shownBytes(&g.Config); len(list) == limit || len(list) > 0 && bytes > persistence.PageBytes {
+				return list, true, nil
+			}
+			list = append(list, g)
+		}
+		if len(rows) < listStep {
+			return list, false, nil
+		}
+	}
+}
+
+// withoutHidden is a gateway without the parts that may be long and are never shown.
+func withoutHidden(g messages.Gateway) messages.Gateway {
+	if g.Managed == nil {
+		return g
+	}
+	m := *g.Managed
+	m.Config, m.Env = nil, make(map[string]string, len(m.Env))
+	for name := range g.Managed.Env {
+		m.Env[name] = ""
+	}
+	g.Managed = &m
+	return g
+}
+
+// shownBytes is about what a gateway takes in memory, with its state.
+func shownBytes(g *messages.Gateway) int {
+	n := 1 << 10
+	for name, v := range g.Labels {
+		n += len(name) + len(v)
+	}
+	texts := g.Capabilities
+	if m := g.Managed; m != nil {
+		texts = slices.Concat(texts, m.Command)
+		for name := range m.Env {
+			n += len(name)
+		}
+	}
+	for _, s := range texts {
+		n += len(s)
+	}
+	return n + len(g.URL)
+}
