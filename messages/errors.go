@@ -20,6 +20,7 @@ const (
 	CodeKeyReused     Code = "idempotency_key_reused"
 	CodeQueueFull     Code = "queue_full"
 	CodeUnavailable   Code = "unavailable"
+	CodeStandby       Code = "standby" // nothing was done: another node does the work
 	CodeTimeout       Code = "timeout"
 	CodeInternal      Code = "internal"
 	CodeWrongPool     Code = "session_in_other_pool"

@@ -81,12 +81,18 @@ func (r request) repeatable() bool { return r.reads() || r.durable }
 func (c *client) call(ctx context.Context, r request, out any) error {
 	end := time.Now().Add(c.patience + r.wait)
 	doubt := false
+	var stood error // what a node that stands by said: more than that another one is dead
 	for n, waits := 0, 0; ; n++ {
 		err := c.try(ctx, r, end, out)
 		if err == nil {
 			return nil
 		}
 		v := verdictOf(err)
+		if v.standby {
+			stood = err
+		} else if v.unreached && stood != nil {
+			err = stood
+		}
 		doubt = doubt || v.sent && !r.reads()
 		switch {
 		case ctx.Err() != nil:
@@ -96,11 +102,11 @@ func (c *client) call(ctx context.Context, r request, out any) error {
 			fmt.Fprintf(c.talk, "%s; going on in %s\n", rateLimited, age(v.rate))
 			v.pause = v.rate
 			end = end.Add(v.pause)
-		case v.unreached && !doubt && c.other(n):
-			continue // nothing was sent, another address may answer
+		case (v.unreached || v.standby) && !doubt && c.other(n):
+			continue // nothing was done, another address may do it
 		case v.sent && !r.repeatable():
 			return c.ended(r, err, doubt)
-		case v.unreached && doubt:
+		case (v.unreached || v.standby) && doubt:
 			c.other(n)
 		case v.again, v.away && doubt:
 		default:
@@ -145,6 +151,7 @@ type verdict struct {
 	again     bool          // the same request may give an answer
 	away      bool          // the node refuses everything for the moment
 	unreached bool          // nothing was sent
+	standby   bool          // nothing was done, another node does the work
 	pause     time.Duration // before another try
 	rate      time.Duration // after which the key may call again
 }
@@ -163,7 +170,7 @@ func verdictOf(err error) verdict {
 		case refusal.Status == http.StatusGatewayTimeout, refusal.Status == http.StatusBadGateway:
 			return verdict{sent: true, again: refusal.Code == string(messages.CodeTimeout) || strings.HasPrefix(refusal.Code, "http_"), pause: pause}
 		}
-		return verdict{away: refusal.Status == http.StatusServiceUnavailable, pause: pause}
+		return verdict{away: refusal.Status == http.StatusServiceUnavailable, standby: refusal.Code == string(messages.CodeStandby), pause: pause}
 	case errors.As(err, &op) && op.Op == "dial":
 		return verdict{unreached: true}
 	case brokeOff(err):

@@ -200,6 +200,51 @@ func TestSeveralAddresses(t *testing.T) {
 	}
 }
 
+// TestDoctorGoesOnToANodeThatAnswers: a dead node that DASH_URL names first is
+// no verdict on the others.
+func TestDoctorGoesOnToANodeThatAnswers(t *testing.T) {
+	t.Parallel()
+	gone, f := newFake(t), newFake(t)
+	gone.Close()
+	f.answer("GET /health/live", 200, api.Health{Status: api.HealthStatusOk, Version: version})
+	f.answer("GET /api/v1/nodes", 200, api.NodeList{Items: []api.Node{}})
+	f.answer("GET /health/ready", 200, api.Health{Status: api.HealthStatusOk})
+	f.answer("GET /api/v1/queue", 200, api.Queue{})
+	f.answer("GET /api/v1/gateways", 200, page[api.Gateway]{Items: []api.Gateway{{Id: "gw-1", State: api.GatewayStateReady}}})
+	f.answer("GET /api/v1/tasks", 200, page[api.Task]{Items: []api.Task{}})
+	got := severalNodes(t, []string{"doctor"}, gone.URL, f.URL)
+	wantResult(t, got, 0, f.URL+" answers")
+	if want := "no Dash node answers at " + gone.URL; !strings.Contains(got.out, want) {
+		t.Errorf("the output does not say %q of the dead one: %q", want, got.out)
+	}
+	f.Close()
+	wantResult(t, severalNodes(t, []string{"doctor"}, gone.URL, f.URL), exitUnavailable, "no Dash node answers at "+gone.URL+", "+f.URL)
+}
+
+// TestStandbyIsAskedForNothing: a node that stands by has done nothing, so the
+// next address is asked; when none works, that is what the error says, and not
+// that the last one is dead.
+func TestStandbyIsAskedForNothing(t *testing.T) {
+	t.Parallel()
+	standby, f, gone := newFake(t), newFake(t), newFake(t)
+	gone.Close()
+	standby.answer("POST /api/v1/sessions", 503, problem(503, "standby", "this node stands by: node b does the work", "ask it"))
+	f.answer("POST /api/v1/sessions", 201, api.Session{Id: "s-1"})
+	command := []string{"session", "create", "s-1", "-o", "name"}
+	wantResult(t, severalNodes(t, command, standby.URL, f.URL), 0, "s-1")
+	for _, urls := range [][]string{{standby.URL, gone.URL}, {gone.URL, standby.URL}, {standby.URL}} {
+		wantResult(t, severalNodes(t, command, urls...), exitUnavailable, "", "node b does the work")
+	}
+}
+
+// severalNodes runs a command line with these addresses in DASH_URL.
+func severalNodes(t *testing.T, args []string, urls ...string) result {
+	t.Helper()
+	var out, errs strings.Builder
+	code := run(t.Context(), args, &terminal{in: strings.NewReader(""), out: &out, err: &errs, environ: []string{"DASH_URL=" + strings.Join(urls, ","), "DASH_API_KEY=k"}})
+	return result{code, out.String(), errs.String()}
+}
+
 func TestKeysThatAreNone(t *testing.T) {
 	t.Parallel()
 	f := newFake(t)

@@ -26,8 +26,8 @@ const (
 )
 
 // client calls the API of one node, one call at a time, and turns what goes
-// wrong into words. When a node cannot be reached it goes on to the next one
-// that DASH_URL names.
+// wrong into words. When a node cannot be reached, or only stands by, it goes on
+// to the next one that DASH_URL names.
 type client struct {
 	node
 	nodes []node

@@ -73,12 +73,11 @@ func advise(t *terminal, found []finding) {
 
 // examine runs the checks; later ones need the earlier ones.
 func examine(ctx context.Context, c *client) []finding {
-	var found []finding
 	quick, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	health, err := c.api.GetLive(quick)
+	health, found, err := c.living(quick)
 	if err != nil {
-		return append(found, failedCheck("node", c.told(err)))
+		return append(found, failedCheck("node", err))
 	}
 	detail := fmt.Sprintf("%s answers, version %s", c.base, health.Version)
 	if health.Version != version {
@@ -106,6 +105,24 @@ func examine(ctx context.Context, c *client) []finding {
 		found = append(found, queueFindings(q)...)
 	}
 	return append(found, c.taskFindings(ctx)...)
+}
+
+// living goes on to the first address where a node answers, and warns of those
+// before it.
+func (c *client) living(ctx context.Context) (*api.Health, []finding, error) {
+	var dead []finding
+	for n := 0; ; n++ {
+		at := c.base
+		health, err := c.api.GetLive(ctx)
+		if err == nil {
+			return health, dead, nil
+		}
+		told := c.told(err)
+		if !verdictOf(err).unreached || !c.other(n) {
+			return nil, nil, told
+		}
+		dead = append(dead, finding{Check: "node", Result: "warn", Detail: "no Dash node answers at " + at, Next: next.StartNode})
+	}
 }
 
 func failedCheck(check string, err error) finding {

@@ -95,7 +95,7 @@ func codeOf(c messages.Code) int {
 	case messages.CodeConflict, messages.CodeKeyReused, messages.CodeWrongPool, messages.CodeWrongState,
 		messages.CodeVersionClash, messages.CodeSessionParked:
 		return exitConflict
-	case messages.CodeQueueFull, messages.CodeUnavailable, messages.CodeTimeout, messages.CodeShuttingDown:
+	case messages.CodeQueueFull, messages.CodeUnavailable, messages.CodeStandby, messages.CodeTimeout, messages.CodeShuttingDown:
 		return exitUnavailable
 	}
 	return exitFailed

@@ -56,6 +56,7 @@ var meanings = map[messages.Code]meaning{
 	codeRateLimited:            {429, "The key or its tenant has used up its requests", "A key may make `rate_limit` requests a minute, over all nodes, and the operator may bound what all keys of a tenant make together; `detail` says which it was. What is used comes back evenly. Wait for `Retry-After` seconds and repeat the request, or use a key with a higher limit."},
 	messages.CodeInternal:      {500, "Internal error", "A defect of Dash. The log has an entry with this `request_id`."},
 	messages.CodeUnavailable:   {503, "Unavailable", "The store or a part of Dash does not answer now. Repeat the request after `Retry-After` seconds."},
+	messages.CodeStandby:       {503, "This node stands by", "It did nothing: another node does the work, or this one will as soon as it can. Ask the other node; `GET /api/v1/nodes` lists them."},
 	messages.CodeShuttingDown:  {503, "Shutting down", "This node is stopping. Repeat the request, at another node if there is one."},
 	codeTooManyCalls:           {503, "Too many requests in flight", "This node answers as many requests of this kind as it can. Repeat the request after `Retry-After` seconds."},
 	messages.CodeTimeout:       {504, "Timed out", "The request took too long. A write may have happened all the same: repeat it with the same Idempotency-Key."},

@@ -239,8 +239,8 @@ func TestHomesOfAnOldStore(t *testing.T) {
 	standby := apiClient(t, two, messages.Secret(strings.TrimSpace(string(key))))
 	_, err = standby.SubmitTask(t.Context(), api.SubmitTask{Priority: "high", Input: api.SubmitInput{Message: "hi"}})
 	var refusal *api.Error
-	if !errors.As(err, &refusal) || refusal.Status != 503 || !strings.Contains(refusal.Error(), strings.TrimPrefix(one.URL(), "http://")) {
-		t.Errorf("%v, want 503 with the address of the node that works, %s", err, one.URL())
+	if !errors.As(err, &refusal) || refusal.Status != 503 || refusal.Code != "standby" || !strings.Contains(refusal.Error(), strings.TrimPrefix(one.URL(), "http://")) {
+		t.Errorf("%v, want 503, standby, with the address of the node that works, %s", err, one.URL())
 	}
 	eventually(t, "both nodes are listed, and one of them works", func() bool {
 		works := map[string]bool{}

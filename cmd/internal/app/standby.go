@@ -157,7 +157,7 @@ func (a *App) tail(ctx context.Context, last int64) int64 {
 // standBy notes and says why this node does no work.
 func (a *App) standBy(ctx context.Context, err error) {
 	now := messages.Error{
-		Code: messages.CodeUnavailable, Message: "this node stands by: the store does not answer",
+		Code: messages.CodeStandby, Message: "this node stands by: the store does not answer",
 		NextStep: next.TryAgainIfItLasts, RetryAfter: time.Second, Err: err,
 	}
 	var yield *yieldError
