@@ -26,9 +26,9 @@ type Conn struct {
 	ws    *websocket.Conn
 	raw   net.Conn // under ws: closing it is the only cut that never waits
 	hello *Hello
-	buf   []byte // reader only: of small frames
-	big   []byte // reader only: borrowed for the frame under way
-	pace  pace   // reader only
+	buf   []byte    // reader only: of small frames
+	big   *bigFrame // reader only: borrowed for the frame under way
+	pace  pace      // reader only
 
 	mu         sync.Mutex
 	closed     bool // no call is taken any more

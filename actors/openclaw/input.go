@@ -7,6 +7,7 @@ import (
 	"io"
 	"sync"
 	"time"
+	"weak"
 
 	"github.com/coder/websocket"
 )
@@ -26,12 +27,17 @@ const (
 	frameTime = 30 * time.Second
 )
 
+// bigFrame is a large buffer.
+type bigFrame struct{ b []byte }
+
 // bigFrames are the large buffers of a process. The one that was used last is the
-// next, so that there are no more than were needed at a time.
+// next, so that there are no more than were needed at a time. One that nobody uses
+// lasts until the next collection: kept for good, they would count twice in the
+// size to which the heap may grow.
 var bigFrames = struct {
 	turn chan struct{}
 	sync.Mutex
-	free [][]byte
+	free []weak.Pointer[bigFrame]
 }{turn: make(chan struct{}, maxBigFrames)}
 
 // readFrame reads one text frame. It aliases a buffer until giveBack. A binary
@@ -89,12 +95,12 @@ func (c *Conn) grow(ctx context.Context, b []byte) ([]byte, error) {
 	if c.big, err = c.borrow(ctx); err != nil {
 		return nil, err
 	}
-	return append(c.big[:0], b...), nil
+	return append(c.big.b, b...), nil
 }
 
 // borrow waits for a large buffer and cuts the link if it is not given back in
 // time.
-func (c *Conn) borrow(ctx context.Context) ([]byte, error) {
+func (c *Conn) borrow(ctx context.Context) (*bigFrame, error) {
 	late := time.NewTimer(frameTime)
 	defer late.Stop()
 	select {
@@ -107,16 +113,20 @@ func (c *Conn) borrow(ctx context.Context) ([]byte, error) {
 		return nil, fmt.Errorf("%w: %d large frames of others are being read", ErrBudget, maxBigFrames)
 	}
 	c.slow = time.AfterFunc(frameTime, func() { c.cut(errSlowFrame) })
+	if f := takeFree(); f != nil && cap(f.b) > int(c.cfg.MaxFrame) {
+		return f, nil
+	}
+	return &bigFrame{make([]byte, 0, int(c.cfg.MaxFrame)+1)}, nil
+}
+
+// takeFree is a buffer that was given back, or nil.
+func takeFree() (f *bigFrame) {
 	bigFrames.Lock()
 	defer bigFrames.Unlock()
-	var b []byte
-	if n := len(bigFrames.free); n > 0 {
-		b, bigFrames.free = bigFrames.free[n-1], bigFrames.free[:n-1]
+	for n := len(bigFrames.free); n > 0 && f == nil; n-- {
+		f, bigFrames.free = bigFrames.free[n-1].Value(), bigFrames.free[:n-1]
 	}
-	if want := int(c.cfg.MaxFrame) + 1; cap(b) < want {
-		b = make([]byte, 0, want)
-	}
-	return b, nil
+	return f
 }
 
 // giveBack returns the large buffer: nothing may alias it any more.
@@ -126,7 +136,7 @@ func (c *Conn) giveBack() {
 	}
 	c.slow.Stop()
 	bigFrames.Lock()
-	bigFrames.free = append(bigFrames.free, c.big[:0])
+	bigFrames.free = append(bigFrames.free, weak.Make(c.big))
 	bigFrames.Unlock()
 	c.big = nil
 	<-bigFrames.turn

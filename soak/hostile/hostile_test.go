@@ -41,7 +41,7 @@ func TestOneHostileGateway(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("memory grew by %d MiB at most; p99 %s honest, %s hostile; %d tasks; %+v", r.Growth()>>20, r.Honest, r.Hostile, r.Tasks, r.Fake)
-	if err := r.Err(MaxShort, false); err != nil {
+	if err := r.Err(false); err != nil {
 		t.Error(err)
 	}
 }

@@ -32,9 +32,6 @@ type Config struct {
 const (
 	MaxGrowth = 64 << 20 // bytes of memory beside what honest work takes
 	MaxSlower = 1.10     // p99 of tasks at other gateways, hostile to honest
-	// MaxShort is what windows of seconds are held to: the collector has run once or
-	// never in them. What is not bounded took from 108 MiB on.
-	MaxShort = 96 << 20
 )
 
 // Report is what a run has measured.
@@ -84,15 +81,15 @@ func (r *Report) Peak() int64 {
 	return most
 }
 
-// Err says which gates were not passed: the growth, and where asked the slowness.
-func (r *Report) Err(growth int64, slower bool) error {
+// Err says which gates were not passed; slower is one only where asked.
+func (r *Report) Err(slower bool) error {
 	var errs []error
 	for _, m := range r.Modes {
 		if slower && m.Tasks == 0 {
 			errs = append(errs, fmt.Errorf("%s: no task of another gateway ended", m.Name))
 		}
-		if g := m.Growth(); g > growth {
-			errs = append(errs, fmt.Errorf("%s: memory grew by %d MiB, at most %d are allowed", m.Name, g>>20, growth>>20))
+		if g := m.Growth(); g > MaxGrowth {
+			errs = append(errs, fmt.Errorf("%s: memory grew by %d MiB, at most %d are allowed", m.Name, g>>20, MaxGrowth>>20))
 		}
 	}
 	if len(r.Foreign) > 0 {
