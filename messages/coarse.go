@@ -18,8 +18,8 @@ const (
 // Coarse is the reason and the next step of a gateway for whoever has rights over
 // one tenant only. Who may give a gateway any URL would learn from the details,
 // such as the words of a failed connection, what else is in Dash's network. The
-// details are for keys of all tenants, and in the log. Of a gateway that has
-// answered as one, nothing is left out.
+// details are for keys of all tenants, and in the log. In the other states it has
+// answered as a gateway, and nothing is left out.
 func Coarse(id, state, reason, step string) (string, string) {
 	if state != GatewayUnreachable.String() && state != GatewayQuarantined.String() || reason == "" {
 		return reason, step
