@@ -29,16 +29,31 @@ func newCommands(a *App) *commands {
 	return c
 }
 
-// pool returns the owner of a pool.
-func (c *commands) pool(_ context.Context, id string) (*actor.PID, error) {
+// pool returns the owner of a pool. A tenant's own one that nobody has used since
+// the start has none yet, and gets it.
+func (c *commands) pool(ctx context.Context, id string) (*actor.PID, error) {
 	if err := c.app.onDuty(); err != nil {
 		return nil, err
 	}
-	pid, ok := c.app.node.Pool(id)
-	if !ok {
-		return nil, noPool(messages.DefaultTenant, id)
+	if pid, ok := c.app.node.Pool(id); ok {
+		return pid, nil
 	}
-	return pid, nil
+	p, there, err := c.app.fleet.poolConfig(ctx, id)
+	if err == nil && there && id == messages.OwnPool(p.Tenant) {
+		err = c.app.fleet.ensurePool(ctx, id)
+	}
+	if err != nil {
+		return nil, refused(err, "pool", id)
+	}
+	if pid, ok := c.app.node.Pool(id); ok {
+		return pid, nil
+	}
+	if there {
+		return nil, &messages.Error{Code: messages.CodeUnavailable, Message: "the pool " + id + " is being removed", NextStep: next.TryAgain, RetryAfter: time.Second}
+	}
+	return nil, &messages.Error{
+		Code: messages.CodeWrongState, Message: fmt.Sprintf("there is no pool %q any more, and all that was in it has ended", id), NextStep: fmt.Sprintf(next.ListThem, "pool"),
+	}
 }
 
 // entry returns the owner of a pool that a tenant may give work, sessions and

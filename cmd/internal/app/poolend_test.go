@@ -4,9 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/dash-fleet/dash/cmd/internal/config"
 	"github.com/dash-fleet/dash/http/server"
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
@@ -180,4 +184,58 @@ func TestAMoveIsRefusedForWhatItIs(t *testing.T) {
 	a.repos.Gateways = awayGateways{a.repos.Gateways}
 	_, err = sessions.Move(ctx, "a", "s", server.SessionMove{Gateway: "g"})
 	refusedFor(t, err, messages.CodeUnavailable)
+}
+
+// TestAnOwnPoolIsThereAfterARestart for its sessions and ended tasks, although it
+// has no row, and neither gateways nor open tasks; of one that was removed it is
+// told that it is not there, and not that the tenant default might make it.
+func TestAnOwnPoolIsThereAfterARestart(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	cfg := config.Default()
+	cfg.Listen, cfg.Data, cfg.Node = "127.0.0.1:0", t.TempDir(), "n"
+	start := func() (*App, *commands) {
+		a, err := Start(ctx, cfg, Deps{Logger: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry(), BcryptCost: 4})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a, newCommands(a)
+	}
+	a, c := start()
+	makeTenants(t, c, "a")
+	if _, err := (poolCommands{c}).Put(ctx, "a", messages.Pool{ID: "p", Tenant: "a"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := (sessionCommands{c}).Create(ctx, messages.Session{ID: "s", Tenant: "a", Pool: "a"}); err != nil {
+		t.Fatal(err)
+	}
+	ended := map[string]string{}
+	for _, pool := range []string{"a", "p"} {
+		out, err := taskCommands{c}.Submit(ctx, server.SubmitRequest{Tenant: "a", Pool: pool, Class: messages.Low, Spec: spec("x")})
+		if err == nil {
+			_, err = taskCommands{c}.Cancel(ctx, "a", out.Task.ID, "")
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		ended[pool] = out.Task.ID
+	}
+	if err := a.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	a, c = start()
+	if _, err := (taskCommands{c}).Cancel(ctx, "a", ended["a"], ""); err != nil {
+		t.Errorf("cancel a cancelled task again: %v", err)
+	}
+	if err := (sessionCommands{c}).Close(ctx, "a", "s"); err != nil {
+		t.Errorf("close its session: %v", err)
+	}
+	if err := (poolCommands{c}).Delete(ctx, "a", "p"); err != nil {
+		t.Error(err)
+	}
+	_, err := taskCommands{c}.Cancel(ctx, "a", ended["p"], "")
+	refusedFor(t, err, messages.CodeWrongState, `there is no pool "p" any more`)
+	if err := a.Stop(); err != nil {
+		t.Error(err)
+	}
 }
