@@ -125,6 +125,10 @@ func await(ctx context.Context, node *app.App, r *reloader, hup <-chan os.Signal
 				return fatal
 			}
 			r.log.Error("the node cannot go on", "err", fatal)
+			var secrets *app.SecretsError
+			if errors.As(fatal, &secrets) {
+				return &failure{code: exitFailed, what: "the node stopped: " + secrets.Error(), next: secrets.NextStep(), err: fatal}
+			}
 			return &failure{code: exitFailed, what: "the node stopped: " + fatal.Error(), next: next.LookAtLogThenStart}
 		}
 	}

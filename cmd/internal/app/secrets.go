@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,7 +44,7 @@ func (e *SecretsError) Unwrap() error { return e.Err }
 
 // openSecrets puts the keys of this node between the store and the rest, and
 // proves that every row opens: a wrong key is found at the start and not when
-// this node takes over.
+// this node takes over. What is sealed later is looked at while it stands by.
 func (a *App) openSecrets(ctx context.Context) error {
 	keys, missing, err := secretKeys(a.cfg)
 	if err != nil {
@@ -119,5 +120,8 @@ func (a *App) reseal(ctx context.Context) error {
 	if n > 0 {
 		a.logger.Info("the secrets of gateways were written anew with the present key", slog.Int("gateways", n))
 	}
-	return err
+	if err != nil {
+		return cmp.Or(a.opens(ctx, a.secrets), err) // which key is missing, if one is
+	}
+	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -107,6 +108,48 @@ func TestGatewaySecretsAreSealed(t *testing.T) {
 				t.Errorf("with the key of before: %v", err)
 			}
 		})
+	}
+}
+
+// TestStandbyWithAWrongKeySaysSo although nothing was sealed when it started:
+// while it stands by, and not only when it is needed.
+func TestStandbyWithAWrongKeySaysSo(t *testing.T) {
+	t.Parallel()
+	cfg := config.Default()
+	cfg.Store, cfg.Listen, cfg.PostgresURL = config.EnginePostgres, "127.0.0.1:0", messages.Secret(testserver.Postgres(t).Database(t))
+	node := func(name string, fill byte) *App {
+		file := filepath.Join(t.TempDir(), "keys")
+		if err := os.WriteFile(file, []byte(secretLine(fill)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		cfg.SecretKeyFile = file
+		a := must(startNode(t, cfg, name, t.TempDir()))(t)
+		t.Cleanup(func() { _ = a.Stop() })
+		return a
+	}
+	owner, looks, takes := node("owner", 1), node("looks", 2), node("takes", 3)
+	key, _ := owner.AdminKey()
+	token, url := canaryToken, "ws://127.0.0.1:1"
+	must(apiClient(t, owner, key).CreateGateway(t.Context(), api.CreateGateway{Id: "gw", Url: &url, Token: &token}))(t)
+	wantWrongKey := func(a *App) {
+		t.Helper()
+		var wrong *SecretsError
+		select {
+		case err := <-a.Fatal():
+			if !errors.As(err, &wrong) || !strings.Contains(wrong.Error(), "does not hold") || !strings.Contains(wrong.NextStep(), "lost "+wrong.KeyID) {
+				t.Errorf("the node gives up with %v", err)
+			}
+		case <-time.After(30 * time.Second):
+			t.Error("the node stands by as if it could take over")
+		}
+	}
+	if err := takes.reseal(t.Context()); !errors.As(err, new(*SecretsError)) {
+		t.Errorf("a take-over fails with %v", err)
+	}
+	wantWrongKey(looks)
+	wantWrongKey(takes)
+	if owner.Standby() != "" {
+		t.Errorf("the node with the right key: %s", owner.Standby())
 	}
 }
 

@@ -27,6 +27,9 @@ const (
 	// that between two looks at the event log meanwhile.
 	standbyRetry = 500 * time.Millisecond
 	standbyTail  = 200 * time.Millisecond
+	// standbyProof is the pause between two looks whether this node's keys open
+	// the secrets of all gateways.
+	standbyProof = 5 * time.Second
 	// takeOverTimeout bounds one try.
 	takeOverTimeout = 15 * time.Second
 	tailPage        = 500
@@ -103,11 +106,20 @@ func (a *App) wait(ctx context.Context) (works bool) {
 	if a.helper != nil {
 		heard = a.helper.fanout.listen(listen)
 	}
+	proof := time.NewTicker(standbyProof)
+	defer proof.Stop()
 	last := a.lastSeq
 	for {
 		select {
 		case <-ctx.Done():
 			return false
+		case <-proof.C:
+			var wrong *SecretsError
+			if err := a.opens(ctx, a.secrets); errors.As(err, &wrong) {
+				a.fail(err)
+				return false
+			}
+			continue
 		case <-tail.C:
 			last = a.tail(ctx, last)
 			continue
