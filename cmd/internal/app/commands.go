@@ -75,9 +75,11 @@ func (c *commands) entry(ctx context.Context, tenant, id string) (pool *actor.PI
 	return pool, done, err
 }
 
+var errNoPool = errors.New("no pool of that tenant")
+
 func noPool(tenant, id string) *messages.Error {
 	e := &messages.Error{
-		Code: messages.CodeInvalid, Message: fmt.Sprintf("tenant %s has no pool %q", tenant, id),
+		Code: messages.CodeInvalid, Err: errNoPool, Message: fmt.Sprintf("tenant %s has no pool %q", tenant, id),
 		NextStep: fmt.Sprintf(next.MakePool, id, tenant, messages.OwnPool(tenant)),
 		Fields:   []messages.FieldError{{Pointer: "/pool", Detail: "unknown pool"}},
 	}

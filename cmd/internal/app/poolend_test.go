@@ -239,3 +239,28 @@ func TestAnOwnPoolIsThereAfterARestart(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestWhatAnEarlierReleaseLeftInTheDefaultPool of another tenant: who goes on with
+// it is told what to do instead, and not to leave out a pool that was not named.
+func TestWhatAnEarlierReleaseLeftInTheDefaultPool(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	a, c := twoTenants(t)
+	s := messages.Session{ID: "s", Tenant: "a", Pool: "default", State: messages.SessionIdle, CreatedAt: messages.Now(), UpdatedAt: messages.Now()}
+	dead := messages.Task{ID: messages.NewID(), Tenant: "a", Pool: "default", Class: messages.Low, State: messages.Queued, Spec: spec("x"), CreatedAt: messages.Now()}
+	end := dead
+	end.State, end.FinishedAt = messages.DeadLetter, messages.Now()
+	if err := committed(ctx, a, persistence.Op{Session: &persistence.SessionWrite{Session: s, FromGeneration: -1}},
+		persistence.Op{Insert: &persistence.TaskInsert{Task: dead}}, persistence.Op{Update: &persistence.TaskUpdate{Task: end, From: messages.Queued}}); err != nil {
+		t.Fatal(err)
+	}
+	_, err := taskCommands{c}.Submit(ctx, server.SubmitRequest{Tenant: "a", Session: "s", Class: messages.Low, Spec: spec("x")})
+	refusedFor(t, err, messages.CodeWrongPool, "the session s is in the pool default, which is not its tenant's", "use a new session id")
+	_, err = taskCommands{c}.Submit(ctx, server.SubmitRequest{Tenant: "a", Session: "s", Pool: "default", Class: messages.Low, Spec: spec("x")})
+	refusedFor(t, err, messages.CodeInvalid, `tenant a has no pool "default"`, "leave the pool out")
+	_, _, err = taskCommands{c}.Replay(ctx, "a", dead.ID, "")
+	refusedFor(t, err, messages.CodeWrongState, "the task is in the pool default, which is not its tenant's", "submit")
+	if err := (sessionCommands{c}).Close(ctx, "a", "s"); err != nil {
+		t.Errorf("close the session: %v", err)
+	}
+}

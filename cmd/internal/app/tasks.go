@@ -34,7 +34,16 @@ func (c taskCommands) Submit(ctx context.Context, r server.SubmitRequest) (serve
 		DueAt: r.DueAt, NotAfter: r.NotAfter, CreatedAt: messages.Now(),
 	}
 	stored, existing, err := c.owners.Submit(ctx, pool, dispatch.Submit{Task: t, IdemKey: r.IdemKey, IdemHash: r.IdemHash})
+	if r.Pool == "" && errors.Is(err, errNoPool) {
+		err = elsewhere(messages.CodeWrongPool, "session "+r.Session, pool, next.NewSessionID)
+	}
 	return server.Submitted{Task: server.Task{Task: stored}, Replayed: existing}, err
+}
+
+// elsewhere refuses to go on with what an earlier release put into a pool that is
+// not its tenant's: nobody named that pool now.
+func elsewhere(code messages.Code, what, pool, step string) error {
+	return &messages.Error{Code: code, Message: "the " + what + " is in the pool " + pool + ", which is not its tenant's", NextStep: step}
 }
 
 // poolOf is the pool named, else that of the session, else the tenant's own.
@@ -190,6 +199,11 @@ func (c taskCommands) Release(ctx context.Context, tenant, id string, fail bool)
 // Replay implements server.Tasks.
 func (c taskCommands) Replay(ctx context.Context, tenant, id, once string) (server.Task, bool, error) {
 	t, done, err := c.owners.Replay(ctx, tenant, id, once)
+	if errors.Is(err, errNoPool) {
+		if old, rerr := c.app.store.TaskBrief(ctx, tenant, id); rerr == nil && old.Pool == messages.DefaultPool {
+			err = elsewhere(messages.CodeWrongState, "task", old.Pool, next.SubmitNew)
+		}
+	}
 	return server.Task{Task: t}, done, err
 }
 
