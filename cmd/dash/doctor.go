@@ -96,8 +96,7 @@ func examine(ctx context.Context, c *client) []finding {
 	}
 	found = append(found, finding{Check: "api key", Result: "ok", Detail: "accepted"})
 	found = append(found, c.readiness(ctx)...)
-	var q api.Queue
-	queued := c.call(ctx, get("/queue", nil), &q)
+	q, _, queued := listAll[api.QueueClass](ctx, c, "/queue", nil, 0)
 	found = append(found, c.gatewayFindings(ctx, q)...)
 	if queued != nil {
 		found = append(found, failedCheck("queue", queued))
@@ -171,7 +170,7 @@ func (c *client) readiness(ctx context.Context) []finding {
 }
 
 // gatewayFindings takes a queue without classes where it could not be read.
-func (c *client) gatewayFindings(ctx context.Context, q api.Queue) []finding {
+func (c *client) gatewayFindings(ctx context.Context, q []api.QueueClass) []finding {
 	all, _, err := listAll[api.Gateway](ctx, c, "/gateways", nil, 0)
 	if err != nil {
 		return []finding{failedCheck("gateways", err)}
@@ -207,9 +206,9 @@ func (c *client) gatewayFindings(ctx context.Context, q api.Queue) []finding {
 }
 
 // emptyPools are pools whose tasks wait for a gateway that nobody has added.
-func emptyPools(q api.Queue, served map[string]bool) (found []finding) {
+func emptyPools(q []api.QueueClass, served map[string]bool) (found []finding) {
 	waiting, tenant := map[string]int{}, map[string]string{}
-	for _, class := range q.Items {
+	for _, class := range q {
 		waiting[class.Pool] += class.Depth
 		tenant[class.Pool] = class.Tenant
 	}
@@ -276,10 +275,10 @@ func unservedTasks(newest []api.Task) (found []finding) {
 	return found
 }
 
-func queueFindings(q api.Queue) []finding {
+func queueFindings(q []api.QueueClass) []finding {
 	var found []finding
 	depth, running := 0, 0
-	for _, class := range q.Items {
+	for _, class := range q {
 		depth, running = depth+class.Depth, running+class.Running
 		name := fmt.Sprintf("queue %s/%s", class.Pool, class.Class)
 		if class.Warning != nil {

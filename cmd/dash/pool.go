@@ -98,11 +98,11 @@ func poolShowCommand(t *terminal) *cobra.Command {
 			return err
 		}
 		if queue {
-			var q api.Queue
-			if err := c.call(ctx, get("/queue", query("pool", args[0])), &q); err != nil {
+			classes, _, err := listAll[api.QueueClass](ctx, c, "/queue", query("pool", args[0]), 0)
+			if err != nil {
 				return err
 			}
-			return printList(t, o, queueColumns, q.Items)
+			return printList(t, o, queueColumns, classes)
 		}
 		var p api.Pool
 		if err := c.call(ctx, get(poolPath(args[0]), nil), &p); err != nil {

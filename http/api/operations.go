@@ -95,9 +95,20 @@ func (c *Client) ReplayDeadLetters(ctx context.Context, in ReplayDeadLetters, op
 	return call[ReplayedDeadLetters](ctx, c, http.MethodPost, "/dead-letters/replay", nil, in, opts)
 }
 
-// GetQueue tells what waits and runs; pool may be empty.
+// GetQueue tells what waits and runs, in all pages; pool may be empty.
 func (c *Client) GetQueue(ctx context.Context, pool string) (*Queue, error) {
-	return call[Queue](ctx, c, http.MethodGet, "/queue", url.Values(query{}.set("pool", pool)), nil, nil)
+	all := &Queue{}
+	for cursor := ""; ; {
+		q, err := call[Queue](ctx, c, http.MethodGet, "/queue", query{}.set("pool", pool).page(Page{Cursor: cursor}), nil, nil)
+		if err != nil {
+			return nil, err
+		}
+		all.Items = append(all.Items, q.Items...)
+		if q.NextCursor == nil {
+			return all, nil
+		}
+		cursor = *q.NextCursor
+	}
 }
 
 // CreateGateway registers a gateway.

@@ -957,6 +957,9 @@ type PutPool struct {
 // Queue defines model for Queue.
 type Queue struct {
 	Items []QueueClass `json:"items"`
+
+	// NextCursor null unless there are thousands of pools, or a limit
+	NextCursor *string `json:"next_cursor"`
 }
 
 // QueueClass defines model for QueueClass.
@@ -1695,6 +1698,10 @@ type PutPoolParamsIfNoneMatch string
 // GetQueueParams defines parameters for GetQueue.
 type GetQueueParams struct {
 	Pool *Id `form:"pool,omitempty" json:"pool,omitempty"`
+
+	// Limit without it there are as many as an answer has room for
+	Limit  *int    `form:"limit,omitempty" json:"limit,omitempty"`
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
 
 // ListSessionsParams defines parameters for ListSessions.

@@ -125,8 +125,9 @@ type Tasks interface {
 	// once, empty for none, has put back before does not match.
 	ReplayDeadLetters(ctx context.Context, f TaskFilter, once string, dryRun bool) (matched, replayed int, err error)
 	// Queue lists every class of every pool, pools by id, classes in order of
-	// service. A tenant's own pool that nobody has used is there when it is named.
-	Queue(ctx context.Context, tenant, pool string) ([]QueueClass, error)
+	// service, beginning with the pool from. A tenant's own pool that nobody has used
+	// is there when it is named.
+	Queue(ctx context.Context, tenant, pool, from string) ([]QueueClass, error)
 }
 
 // QueueClass is what waits and runs in one class of one pool.

@@ -125,6 +125,54 @@ func TestEveryListEndsInBytes(t *testing.T) {
 	}
 }
 
+// TestTheQueueEndsInBytes: also the queue of many pools, and it goes on right behind
+// the last class that was sent, in whatever pool that is.
+func TestTheQueueEndsInBytes(t *testing.T) {
+	t.Parallel()
+	n := start(t, server.Config{})
+	const count = 5000
+	for i := range count {
+		n.PutPool(messages.Pool{ID: fmt.Sprintf("pool-%04d-%s", i, strings.Repeat("x", 50)), Tenant: "default"})
+	}
+	pages, got := 0, []string(nil)
+	for cursor := ""; ; {
+		resp, body := n.call("GET", "/api/v1/queue?"+cursor, admin, "")
+		pages++
+		if resp.StatusCode != 200 || len(body) > 4<<20+100<<10 {
+			t.Fatalf("%d, a page of %d bytes", resp.StatusCode, len(body))
+		}
+		page := read[api.Queue](t, body)
+		for _, q := range page.Items {
+			if strings.HasPrefix(q.Pool, "pool-") {
+				got = append(got, q.Pool[:9]+string(q.Class))
+			}
+		}
+		if page.NextCursor == nil {
+			break
+		}
+		cursor = "cursor=" + *page.NextCursor
+	}
+	for i := range count {
+		for k, class := range messages.Classes {
+			if at, want := 4*i+k, fmt.Sprintf("pool-%04d%s", i, class); at >= len(got) || got[at] != want {
+				t.Fatalf("%d classes on %d pages; number %d is not %s", len(got), pages, at, want)
+			}
+		}
+	}
+	if len(got) != 4*count || pages != 2 {
+		t.Errorf("%d classes on %d pages, want %d on 2", len(got), pages, 4*count)
+	}
+	_, body := n.call("GET", "/api/v1/queue?limit=3", admin, "")
+	first := read[api.Queue](t, body)
+	if len(first.Items) != 3 || first.NextCursor == nil {
+		t.Fatal(body)
+	}
+	_, body = n.call("GET", "/api/v1/queue?limit=3&cursor="+*first.NextCursor, admin, "")
+	if q := read[api.Queue](t, body); len(q.Items) != 3 || q.Items[0].Class != api.PriorityLow || q.Items[0].Pool != "batch" || q.Items[1].Pool != "default" {
+		t.Error(body)
+	}
+}
+
 // TestPagesAreWeighed: what slow readers hold in memory is bounded for each key
 // and in all; who finds no room is told when to come back, others are served.
 func TestPagesAreWeighed(t *testing.T) {

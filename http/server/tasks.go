@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -379,14 +380,34 @@ func (s *Server) replayDeadLetters(c *call) error {
 	return c.ok(http.StatusOK, api.ReplayedDeadLetters{Matched: matched, Replayed: replayed})
 }
 
+// getQueue answers with the classes behind that of the cursor, whose place is its
+// pool's id and its name.
 func (s *Server) getQueue(c *call) error {
-	classes, err := s.cmd.Tasks.Queue(c.ctx(), c.tenant(), c.query.Get("pool"))
+	at, err := c.afterID()
 	if err != nil {
 		return err
 	}
-	items := make([]api.QueueClass, len(classes))
-	for i, q := range classes {
-		items[i] = viewQueue(q)
+	from, class, _ := strings.Cut(at, "/")
+	h, err := c.weigh(weighList)
+	if err != nil {
+		return err
 	}
-	return c.ok(http.StatusOK, api.Queue{Items: items})
+	defer h.release()
+	all, err := s.cmd.Tasks.Queue(c.ctx(), c.tenant(), c.query.Get("pool"), from)
+	if err != nil {
+		return err
+	}
+	last := func(q QueueClass) bool { return q.Pool == from && q.Class.String() == class }
+	all = all[slices.IndexFunc(all, last)+1:] // a pool that is gone is behind us
+	n := len(all)
+	if c.query.Get("limit") != "" {
+		n = min(n, c.limit())
+	}
+	return c.list(n, func(i int, _ *api.Long) any { return viewQueue(all[i]) }, func(sent int) (end pageEnd) {
+		if sent > 0 && sent < len(all) {
+			q := all[sent-1]
+			end.NextCursor = c.next(q.Pool + "/" + q.Class.String())
+		}
+		return end
+	})
 }

@@ -293,7 +293,7 @@ func BenchmarkQueued100k(b *testing.B) {
 		}
 		began := time.Now()
 		again := benchNode(b, dir, 0, 1, nil)
-		q, err := taskCommands{newCommands(again)}.Queue(b.Context(), "", "default")
+		q, err := taskCommands{newCommands(again)}.Queue(b.Context(), "", "default", "")
 		if err != nil || q[3].Depth != tasks {
 			b.Fatalf("depth after the restart: %+v, %v", q, err)
 		}

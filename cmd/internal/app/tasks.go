@@ -223,7 +223,7 @@ func (c taskCommands) ReplayDeadLetters(ctx context.Context, f server.TaskFilter
 }
 
 // Queue implements server.Tasks.
-func (c taskCommands) Queue(ctx context.Context, tenant, pool string) ([]server.QueueClass, error) {
+func (c taskCommands) Queue(ctx context.Context, tenant, pool, from string) ([]server.QueueClass, error) {
 	pools, err := poolCommands(c).List(ctx, tenant)
 	if err != nil {
 		return nil, err
@@ -231,7 +231,7 @@ func (c taskCommands) Queue(ctx context.Context, tenant, pool string) ([]server.
 	now := messages.Now()
 	var out []server.QueueClass
 	for _, p := range pools {
-		if pool != "" && pool != p.ID || pool == "" && c.idle(p.ID) {
+		if p.ID < from || pool != "" && pool != p.ID || pool == "" && c.idle(p.ID) {
 			continue
 		}
 		classes, err := c.classes(ctx, p)

@@ -49,10 +49,10 @@ func TestATenantHasAPoolOfItsOwn(t *testing.T) {
 	if list, err := (poolCommands{c}).List(ctx, "a"); err != nil || len(list) != 1 || list[0].ID != "a" {
 		t.Errorf("pools of a: %+v, %v", list, err)
 	}
-	if q, err := (taskCommands{c}).Queue(ctx, "a", "a"); err != nil || len(q) != len(messages.Classes) || q[0].Pool != "a" || q[0].Limit.Count == 0 {
+	if q, err := (taskCommands{c}).Queue(ctx, "a", "a", ""); err != nil || len(q) != len(messages.Classes) || q[0].Pool != "a" || q[0].Limit.Count == 0 {
 		t.Errorf("queue of a, before anybody used it: %+v, %v", q, err)
 	}
-	if q, err := (taskCommands{c}).Queue(ctx, "", ""); err != nil || len(q) != len(messages.Classes) || q[0].Pool != "default" {
+	if q, err := (taskCommands{c}).Queue(ctx, "", "", ""); err != nil || len(q) != len(messages.Classes) || q[0].Pool != "default" {
 		t.Errorf("queue of all, who have not used their own pools: %+v, %v", q, err)
 	}
 	out, err := taskCommands{c}.Submit(ctx, server.SubmitRequest{Tenant: "a", Class: messages.Low, Spec: spec("x")})
@@ -63,7 +63,7 @@ func TestATenantHasAPoolOfItsOwn(t *testing.T) {
 	if err != nil || out.Task.Pool != "a" {
 		t.Fatalf("the first task of a session without a pool: %q, %v", out.Task.Pool, err)
 	}
-	if q, err := (taskCommands{c}).Queue(ctx, "a", "a"); err != nil || q[3].Depth != 2 {
+	if q, err := (taskCommands{c}).Queue(ctx, "a", "a", ""); err != nil || q[3].Depth != 2 {
 		t.Errorf("queue of a: %+v, %v", q, err)
 	}
 	for _, tenant := range []string{"b", ""} { // its owner's key may do everything but give it away

@@ -192,7 +192,7 @@ func (b *bench) load(ctx context.Context) (result, error) {
 		return r, err
 	}
 	for {
-		queue, err := b.commands.Tasks.Queue(ctx, "", messages.DefaultPool)
+		queue, err := b.commands.Tasks.Queue(ctx, "", messages.DefaultPool, "")
 		if err != nil {
 			return r, err
 		}

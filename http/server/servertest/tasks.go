@@ -231,7 +231,7 @@ func (f *tasks) ReplayDeadLetters(ctx context.Context, filter server.TaskFilter,
 	return matched, replayed, nil
 }
 
-func (f *tasks) Queue(ctx context.Context, tenant, pool string) ([]server.QueueClass, error) {
+func (f *tasks) Queue(ctx context.Context, tenant, pool, from string) ([]server.QueueClass, error) {
 	if err := (*Fake)(f).enter(ctx, "Queue"); err != nil {
 		return nil, err
 	}
@@ -239,7 +239,7 @@ func (f *tasks) Queue(ctx context.Context, tenant, pool string) ([]server.QueueC
 	defer f.mu.Unlock()
 	var out []server.QueueClass
 	for _, p := range sorted(f.pools) {
-		if (pool != "" && p.ID != pool) || (tenant != "" && p.Tenant != tenant) {
+		if p.ID < from || (pool != "" && p.ID != pool) || (tenant != "" && p.Tenant != tenant) {
 			continue
 		}
 		for _, class := range messages.Classes {
