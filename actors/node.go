@@ -169,17 +169,6 @@ func (n *Node) Pool(id string) (pid *actor.PID, ok bool) {
 	return pid, true
 }
 
-// Pools lists the ids of the pools this node owns.
-func (n *Node) Pools() []string {
-	n.mu.RLock()
-	defer n.mu.RUnlock()
-	ids := make([]string, 0, len(n.pools))
-	for id := range n.pools {
-		ids = append(ids, id)
-	}
-	return ids
-}
-
 // Gateway returns the owner of a gateway; ok is false if this node has none.
 func (n *Node) Gateway(id string) (pid *actor.PID, ok bool) {
 	n.mu.RLock()

@@ -100,13 +100,12 @@ func (f *fleet) takeUp(ctx context.Context) error {
 	return nil
 }
 
-// poolConfig is a pool as configured, with defaults when it is only in use or a
-// tenant's own; there is false when it is none of these. A pool of a tenant's
+// poolConfig is a pool as configured, with defaults when it is a tenant's own that
+// nobody has set; there is false when it is none of these. A pool of a tenant's
 // name is that tenant's, whatever the row says.
 func (f *fleet) poolConfig(ctx context.Context, id string) (p messages.Pool, there bool, err error) {
 	p, err = f.app.repos.Pools.Get(ctx, id)
 	if there = err == nil; errors.Is(err, persistence.ErrNotFound) {
-		_, there = f.app.node.Pool(id)
 		p, err = messages.Pool{ID: id, Tenant: messages.DefaultTenant}, nil
 	}
 	if err != nil {

@@ -18,8 +18,7 @@ import (
 // poolCommands implements server.Pools.
 type poolCommands struct{ *commands }
 
-// List implements server.Pools: what is configured, what is in use, and what
-// each tenant has of its own.
+// List implements server.Pools: what is configured, and what each tenant has of its own.
 func (c poolCommands) List(ctx context.Context, tenant string) ([]messages.Pool, error) {
 	rows, err := c.app.repos.Pools.List(ctx)
 	if err != nil {
@@ -30,9 +29,6 @@ func (c poolCommands) List(ctx context.Context, tenant string) ([]messages.Pool,
 		return nil, refused(err, "tenant", "")
 	}
 	all := map[string]messages.Pool{}
-	for _, id := range c.app.node.Pools() {
-		all[id] = messages.Pool{ID: id, Tenant: messages.DefaultTenant}
-	}
 	for _, p := range rows {
 		all[p.ID] = p
 	}
