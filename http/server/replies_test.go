@@ -89,8 +89,8 @@ func TestAnotherWishUnderOneKeyIsRefused(t *testing.T) {
 		if i == 0 {
 			want = 201
 		}
-		if resp, b := n.call("POST", "/api/v1/sessions", admin, body, "Idempotency-Key", "once"); resp.StatusCode != want {
-			t.Errorf("%s: %d %s, want %d", body, resp.StatusCode, b, want)
+		if resp, b := n.call("POST", "/api/v1/sessions", admin, body, "Idempotency-Key", "once"); resp.StatusCode != want || resp.Header.Get("Idempotent-Replayed") != "" {
+			t.Errorf("%s: %d %s %v, want %d", body, resp.StatusCode, b, resp.Header, want)
 		}
 	}
 }

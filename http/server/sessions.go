@@ -31,10 +31,13 @@ func (s *Server) createSession(c *call) error {
 	}
 	made, err := s.cmd.Sessions.Create(c.ctx(), wanted)
 	if b.Id == nil && messages.CodeOf(err) == messages.CodeConflict { // of the same Idempotency-Key, whose answer was forgotten
-		c.repeated()
 		made, err = s.cmd.Sessions.Session(c.ctx(), tenant, wanted.ID)
-		if err == nil && (made.Pool != wanted.Pool || !maps.Equal(made.Labels, wanted.Labels)) {
+		switch {
+		case err != nil:
+		case made.Pool != wanted.Pool || !maps.Equal(made.Labels, wanted.Labels):
 			err = keyReused()
+		default:
+			c.repeated()
 		}
 	}
 	if err != nil {
