@@ -85,6 +85,9 @@ func keyCreateCommand(t *terminal) *cobra.Command {
 		if life < 0 {
 			return usage(next.WriteExpiresIn, "--expires-in must not be negative")
 		}
+		if o.format == "name" || len(o.columns) > 0 && !o.shows("key") {
+			return usage(next.PrintNewKey, "this output leaves the new key out, and it is never shown again")
+		}
 		if admin {
 			return createOffline(t, cmd, o, args[0], life)
 		}

@@ -24,12 +24,15 @@ func storeError(err error) error {
 	var pooled *postgres.PoolingError
 	var pair *redis.PairError
 	var busy *redis.BusyError
+	var disk *sqlite.FullError
 	var op *net.OpError
 	var name *net.DNSError
 	advice, fatal := postgres.Advice(err)
 	switch {
 	case errors.As(err, &locked):
 		return storeInUse(locked)
+	case errors.As(err, &disk):
+		return &failure{code: exitUnavailable, what: disk.Error(), next: next.FreeDiskRepeat, err: err}
 	case errors.As(err, &full):
 		return &failure{code: exitConflict, what: full.Error(), next: next.GiveEmptyStore, err: err}
 	case errors.As(err, &nodes):

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/dash-fleet/dash/persistence"
 	driver "modernc.org/sqlite"
 	lib "modernc.org/sqlite/lib"
@@ -22,6 +24,28 @@ func unavailable(step string, err error) error {
 		err = &DamagedError{Err: err}
 	}
 	return fmt.Errorf("%s: %w: %w", step, persistence.ErrUnavailable, err)
+}
+
+// openFree is more than opening a store needs.
+const openFree = 1 << 20
+
+// FullError says that the store could not be opened as its disk is full.
+type FullError struct {
+	Dir string
+	Err error
+}
+
+func (e *FullError) Error() string { return "the disk of " + e.Dir + " is full: " + e.Err.Error() }
+func (e *FullError) Unwrap() error { return e.Err }
+
+// asFull makes err a *FullError where the disk has no room to open a store. On
+// such a disk SQLite reports an I/O error, which says nothing of its cause.
+func asFull(dir string, err error) error {
+	free, failed := freeBytes(dir)
+	if errors.Is(err, unix.ENOSPC) || failed == nil && free < openFree && (code(err)&0xff == lib.SQLITE_IOERR || code(err)&0xff == lib.SQLITE_FULL) {
+		return &FullError{Dir: dir, Err: err}
+	}
+	return err
 }
 
 // DamagedError says that the database is not what SQLite has written. Whatever

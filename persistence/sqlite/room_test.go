@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -75,4 +76,41 @@ func TestRoomOfDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	await(false)
+}
+
+// TestFullDiskIsNamed: neither an old store nor a new one can be opened, and the
+// error says why.
+func TestFullDiskIsNamed(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Log("not root: no file system of our own to fill")
+		return
+	}
+	disk := t.TempDir()
+	if err := unix.Mount("tmpfs", disk, "tmpfs", 0, "size=24m"); err != nil {
+		t.Logf("this machine lets nobody mount a tmpfs: %v", err)
+		return
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(disk, 0); err != nil {
+			t.Errorf("unmount: %v", err)
+		}
+	})
+	old, fresh := filepath.Join(disk, "old"), filepath.Join(disk, "new")
+	closeDB(t, openTest(t, Config{Dir: old}))
+	if err := os.Mkdir(fresh, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(disk, "ballast"), make([]byte, 32<<20), 0o600); !errors.Is(err, unix.ENOSPC) {
+		t.Fatalf("fill the disk: %v", err)
+	}
+	for _, dir := range []string{old, fresh} {
+		var full *FullError
+		db, err := Open(t.Context(), Config{Dir: dir})
+		if err == nil {
+			closeDB(t, db)
+		}
+		if !errors.As(err, &full) || !strings.Contains(err.Error(), "the disk of "+dir+" is full") {
+			t.Errorf("%v", err)
+		}
+	}
 }

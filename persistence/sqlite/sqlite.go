@@ -88,12 +88,12 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	}
 	lock, unclean, err := prepareDir(cfg.Dir)
 	if err != nil {
-		return nil, err
+		return nil, asFull(cfg.Dir, err)
 	}
 	cfg.WALBytes = logBound(cfg.Dir, cfg.WALBytes)
 	db := &DB{cfg: cfg, lock: lock}
 	if err := db.open(ctx, unclean); err != nil {
-		return nil, errors.Join(fmt.Errorf("open store in %s: %w", cfg.Dir, asDamage(err)), db.Close())
+		return nil, errors.Join(fmt.Errorf("open store in %s: %w", cfg.Dir, asFull(cfg.Dir, asDamage(err))), db.Close())
 	}
 	return db, nil
 }
