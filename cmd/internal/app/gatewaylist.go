@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"slices"
+	"sync"
 
 	"github.com/dash-fleet/dash/http/server"
 	"github.com/dash-fleet/dash/messages"
@@ -15,6 +16,7 @@ const listStep = 32
 
 // List implements server.Gateways.
 func (c gatewayCommands) List(ctx context.Context, f server.GatewayFilter, after string, limit int) (list []server.Gateway, more bool, err error) {
+	recorded := sync.OnceValues(func() ([]messages.GatewayStatus, error) { return c.app.store.GatewayStatuses(ctx) })
 	for bytes := 0; ; {
 		rows, err := c.app.repos.Gateways.Page(ctx, f.Tenant, after, listStep)
 		if err != nil {
@@ -25,7 +27,7 @@ func (c gatewayCommands) List(ctx context.Context, f server.GatewayFilter, after
 			if f.Pool != "" && rows[i].Pool != f.Pool {
 				continue
 			}
-			g := c.shown(ctx, withoutHidden(rows[i]))
+			g := c.shownWith(ctx, withoutHidden(rows[i]), recorded)
 			if len(f.States) > 0 && !slices.Contains(f.States, g.Status.State.String()) {
 				continue
 			}

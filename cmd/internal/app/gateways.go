@@ -153,6 +153,12 @@ const defaultConcurrency = 8
 
 // shown adds the owner's last word to a configuration.
 func (c gatewayCommands) shown(ctx context.Context, g messages.Gateway) server.Gateway {
+	return c.shownWith(ctx, g, func() ([]messages.GatewayStatus, error) { return c.app.store.GatewayStatuses(ctx) })
+}
+
+// shownWith is shown with the recorded states of all gateways, which are read if the
+// owner says nothing.
+func (c gatewayCommands) shownWith(ctx context.Context, g messages.Gateway, recorded func() ([]messages.GatewayStatus, error)) server.Gateway {
 	out := server.Gateway{Config: g, Status: messages.GatewayStatus{ID: g.ID, Tenant: g.Tenant, State: messages.GatewayRegistered}}
 	if pid, ok := c.app.node.Gateway(g.ID); ok {
 		if s, ok := c.inspect(ctx, pid); ok {
@@ -160,7 +166,7 @@ func (c gatewayCommands) shown(ctx context.Context, g messages.Gateway) server.G
 			return out
 		}
 	}
-	rows, err := c.app.store.GatewayStatuses(ctx)
+	rows, err := recorded()
 	if err != nil {
 		return out
 	}

@@ -4,10 +4,9 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 
-	"github.com/dash-fleet/dash/cmd/internal/config"
-	"github.com/dash-fleet/dash/http/api"
 	"github.com/dash-fleet/dash/http/server"
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
@@ -49,27 +48,42 @@ func (r wholeTenants) List(ctx context.Context) ([]persistence.Tenant, error) {
 // TestListsReadAPage of the store, and not everything that there is.
 func TestListsReadAPage(t *testing.T) {
 	t.Parallel()
-	cfg := config.Default()
-	cfg.Data, cfg.Node, cfg.Listen = t.TempDir(), "n", "127.0.0.1:0"
-	a, admin := startProcess(t, cfg, "")
-	t.Cleanup(func() {
-		if err := a.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
-	w := &whole{}
-	a.repos.Gateways, a.repos.Users, a.repos.Tenants = wholeGateways{a.repos.Gateways, w}, wholeUsers{a.repos.Users, w}, wholeTenants{a.repos.Tenants, w}
-	for _, op := range []string{"listGateways", "listUsers", "listTenants"} {
+	ctx := t.Context()
+	a, _ := twoTenants(t)
+	w, repos := &whole{}, a.repos
+	repos.Gateways, repos.Users, repos.Tenants = wholeGateways{repos.Gateways, w}, wholeUsers{repos.Users, w}, wholeTenants{repos.Tenants, w}
+	c := &commands{app: &App{node: a.node, store: a.store, repos: repos}}
+	for _, op := range []string{"listGateways", "listUsers"} {
 		for i := range 5 {
-			if err := lists[op].make(t.Context(), a, fmt.Sprint(op, "-", i), "default"); err != nil {
+			if err := lists[op].make(ctx, a, fmt.Sprint(op, "-", i), "default"); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if got := walkList(t, lists[op], admin, 2, nil); len(got) < 5 {
-			t.Errorf("%s: %v", op, got)
+	}
+	accounts := accountCommands{c}
+	gateways, more, err := gatewayCommands{c}.List(ctx, server.GatewayFilter{}, "listGateways-1", 2)
+	if err != nil || !more || len(gateways) != 2 || gateways[0].Config.ID != "listGateways-2" {
+		t.Errorf("gateways: %+v, %v, %v", gateways, more, err)
+	}
+	if users := must(accounts.Users(ctx, "", "", "listUsers-2", 3))(t); len(users) != 2 || users[0].ID != "listUsers-3" {
+		t.Errorf("users: %+v", users)
+	}
+	for _, l := range []struct {
+		tenant, email, after string
+		want                 int
+	}{{"", "ulistUsers-3@x", "", 1}, {"default", "ulistUsers-3@x", "", 1}, {"a", "ulistUsers-3@x", "", 0}, {"", "ulistUsers-3@x", "listUsers-3", 0}, {"", "nobody@x", "", 0}} {
+		if users := must(accounts.Users(ctx, l.tenant, l.email, l.after, 3))(t); len(users) != l.want {
+			t.Errorf("%+v: %+v", l, users)
 		}
 	}
-	must(admin.ListUsers(t.Context(), "nobody@example.com", api.Page{}))(t)
+	if tenants := must(accounts.Tenants(ctx, "", "a", 1))(t); len(tenants) != 1 || tenants[0].ID != "b" {
+		t.Errorf("tenants: %+v", tenants)
+	}
+	for after, want := range map[string]int{"": 1, "a": 1, "b": 0} {
+		if tenants := must(accounts.Tenants(ctx, "b", after, 3))(t); len(tenants) != want {
+			t.Errorf("tenant b behind %q: %+v", after, tenants)
+		}
+	}
 	if len(w.read) > 0 {
 		t.Errorf("read whole: %v", w.read)
 	}
@@ -122,5 +136,43 @@ func TestGatewaysAreFoundBehindLongOnes(t *testing.T) {
 	}
 	if list, more, err := (gatewayCommands{c}).List(ctx, server.GatewayFilter{States: []string{"ready"}}, "", 1); err != nil || more || len(list) != 0 {
 		t.Errorf("ready: %d, more: %v, %v", len(list), more, err)
+	}
+}
+
+// statuses counts how often the states of all gateways are read.
+type statuses struct {
+	persistence.Store
+	read atomic.Int32
+}
+
+func (s *statuses) GatewayStatuses(ctx context.Context) ([]messages.GatewayStatus, error) {
+	s.read.Add(1)
+	return s.Store.GatewayStatuses(ctx)
+}
+
+// TestAListReadsStatesOnce, of all the gateways that have no owner here.
+func TestAListReadsStatesOnce(t *testing.T) {
+	t.Parallel()
+	a, _ := twoTenants(t)
+	for i := range 50 {
+		must(a.repos.Gateways.Create(t.Context(), messages.Gateway{ID: fmt.Sprint("gw-", i), Tenant: "a", Pool: "a", CreatedAt: messages.Now()}))(t)
+	}
+	if err := committed(t.Context(), a, persistence.Op{Gateway: &messages.GatewayStatus{ID: "gw-7", Tenant: "a", State: messages.GatewayUnreachable, Since: messages.Now()}}); err != nil {
+		t.Fatal(err)
+	}
+	s := &statuses{Store: a.store}
+	c := &commands{app: &App{node: a.node, store: s, repos: a.repos}}
+	list, _, err := gatewayCommands{c}.List(t.Context(), server.GatewayFilter{}, "", 100)
+	if err != nil || len(list) != 50 || s.read.Load() != 1 {
+		t.Errorf("%d gateways, states read %d times, %v", len(list), s.read.Load(), err)
+	}
+	for _, g := range list {
+		want := messages.GatewayRegistered
+		if g.Config.ID == "gw-7" {
+			want = messages.GatewayUnreachable
+		}
+		if g.Status.State != want || g.Status.ID != g.Config.ID {
+			t.Errorf("%s is %s", g.Config.ID, g.Status.State)
+		}
 	}
 }
