@@ -100,7 +100,7 @@ func TestDoctorSaysWhyAKeyCannotBeLookedUp(t *testing.T) {
 	f.answer("GET /health/live", 200, api.Health{Status: api.HealthStatusOk, Version: version})
 	f.answer("GET /api/v1/nodes", 503, problem(503, "unavailable", "the store is not available", "try again"))
 	f.answer("GET /health/ready", 503, api.Health{Status: api.HealthStatusUnavailable, Checks: &[]api.HealthCheck{{Name: "store", Detail: &detail}}})
-	wantResult(t, f.dash(t.Context(), "", "doctor"), exitUnavailable, "connection refused", "api key: the store is not available")
+	wantResult(t, f.dash(t.Context(), "", "doctor"), exitUnavailable, "connection refused", "api key: the store is not available", "next: look at the store's server")
 }
 
 func TestBadURL(t *testing.T) {

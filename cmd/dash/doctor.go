@@ -157,8 +157,11 @@ func (c *client) readiness(ctx context.Context) []finding {
 		}
 		if !check.Ok {
 			f.Result, f.code, f.Next = "fail", exitUnavailable, next.LookAtNodeLog
-			if f.Check == "ownership" {
+			switch f.Check {
+			case "ownership":
 				f.Next = next.AskWorkingNode
+			case "store", "lease":
+				f.Next = next.LookAtStoreServer
 			}
 		}
 		found = append(found, f)
@@ -285,7 +288,7 @@ func queueFindings(q []api.QueueClass) []finding {
 			found = append(found, finding{Check: name, Result: "warn", Detail: *class.Warning, Next: fmt.Sprintf(next.AddOrReserveLess, class.Pool)})
 		}
 		if class.Limits.Count > 0 && class.Depth >= class.Limits.Count {
-			found = append(found, finding{Check: name, Result: "fail", Detail: fmt.Sprintf("full: %d tasks wait, more are answered with 429", class.Depth), Next: next.AddGatewaysOrLimit, code: exitFailed})
+			found = append(found, finding{Check: name, Result: "fail", Detail: fmt.Sprintf("full: %d tasks wait, more are answered with 429", class.Depth), Next: fmt.Sprintf(next.AddGatewaysOrLimit, class.Pool, class.Class), code: exitFailed})
 		} else if oldest := seconds(class.OldestAgeSeconds); oldest > oldQueue {
 			found = append(found, finding{Check: name, Result: "warn", Detail: fmt.Sprintf("the oldest of %d tasks waits for %s", class.Depth, age(oldest)), Next: next.AddGatewaysOrReserved})
 		}

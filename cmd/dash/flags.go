@@ -100,8 +100,9 @@ func inFlags(cmd *cobra.Command, f *failure) {
 	}
 }
 
-// flagOfField is the flag that a field of a body comes from, or "".
+// flagOfField is the flag that a field of a body or a query comes from, or "".
 func flagOfField(cmd *cobra.Command, pointer string) string {
+	pointer, ofQuery := strings.CutPrefix(pointer, "query:")
 	parts := strings.Split(strings.TrimPrefix(pointer, "/"), "/")
 	for i := len(parts) - 1; i >= 0; i-- {
 		base := strings.ReplaceAll(parts[i], "_", "-")
@@ -111,7 +112,7 @@ func flagOfField(cmd *cobra.Command, pointer string) string {
 			}
 		}
 	}
-	if len(parts) == 1 && strings.Contains(cmd.Use, " ") { // an argument, such as ID or EMAIL
+	if len(parts) == 1 && !ofQuery && strings.Contains(cmd.Use, " ") { // an argument, such as ID or EMAIL
 		return "the " + parts[0]
 	}
 	return ""

@@ -43,21 +43,26 @@ func TestErrorsNameFlags(t *testing.T) {
 	s := problem(400, "invalid_request", "/id an id is short", "mend it")
 	s.Errors = &[]api.FieldError{{Pointer: "/id", Detail: "an id is short"}}
 	f.answer("POST /api/v1/sessions", 400, s)
+	u := problem(400, "invalid_request", "query:state value is not one of the allowed values", "mend it")
+	u.Errors = &[]api.FieldError{{Pointer: "query:state", Detail: "value is not one of the allowed values"}}
+	f.answer("GET /api/v1/tasks", 400, u)
 	f.answer("GET /api/v1/gateways", 200, page[api.Gateway]{Items: []api.Gateway{{Id: "g"}}})
 	f.answer("GET /api/v1/gateways/g", 200, api.Gateway{Id: "g", State: api.GatewayStateReady})
 	f.answer("PATCH /api/v1/gateways/g", 422, p)
 	for args, want := range map[string]string{
 		"user create bob --role user --password-file " + secretIn(t, "long enough"): "dash: the email must be an email address",
-		"session create ..":                           "dash: the id: an id is short",
-		"gateway set g --url ws://127.0.0.1:2":        "dash: --token-file is needed",
-		"gateway set g --fresh":                       "dash: one of --url, --token-file, --token-stdin",
-		"gateway set g --here --node n":               "dash: only one of --here, --node can be given",
-		"task release x":                              "dash: one of --requeue, --fail is needed",
-		"gateway add g --url ws://127.0.0.1:1":        "dash: --token is needed",
-		"task submit --message x --timeout 100h":      "dash: --timeout number must be at most 86400",
-		"task submit --message x --max-attempts many": `dash: --max-attempts "many" is not a whole number`,
-		"task submit --message x --timeout 5":         `dash: --timeout "5" is not a duration such as 90s, 5m or 2h`,
-		"task list --limit x":                         `dash: --limit "x" is not a whole number`,
+		"session create ..":                                                "dash: the id: an id is short",
+		"gateway set g --url ws://127.0.0.1:2":                             "dash: --token-file is needed",
+		"gateway set g --fresh":                                            "dash: one of --url, --token-file, --token-stdin",
+		"gateway set g --here --node n":                                    "dash: only one of --here, --node can be given",
+		"task release x":                                                   "dash: one of --requeue, --fail is needed",
+		"gateway add g --url ws://127.0.0.1:1":                             "dash: --token is needed",
+		"task submit --message x --timeout 100h":                           "dash: --timeout number must be at most 86400",
+		"task submit --message x --max-attempts many":                      `dash: --max-attempts "many" is not a whole number`,
+		"task submit --message x --timeout 5":                              `dash: --timeout "5" is not a duration such as 90s, 5m or 2h`,
+		"task list --state bogus":                                          "dash: --state value is not one of",
+		"task submit --message x --delay 5s --due-at 2027-01-01T00:00:00Z": "dash: only one of --due-at, --delay can be given",
+		"task list --limit x":                                              `dash: --limit "x" is not a whole number`,
 	} {
 		got := f.dash(t.Context(), "", strings.Fields(args)...)
 		if wantResult(t, got, exitUsage, "", want); strings.Contains(got.err, "strconv") || strings.Contains(got.err, " /") || strings.Count(got.err, "an id is short") > 1 {

@@ -198,8 +198,7 @@ func followPools(t *testing.T, p *person) {
 	p.types(t, exitOK, "pool", "set", "batch", "--limit", "low=1")
 	waits := submitNext(t, p, "--pool", "batch", "--priority", "low")
 	said = p.types(t, exitFailed, "doctor").err
-	raise := p.line(t, stepAt{"AddGatewaysOrLimit", 0}, said, nil, "batch", "--limit", "low=2")
-	p.types(t, exitOK, raise...)
+	p.follow(t, "AddGatewaysOrLimit", 0, said, "COUNT", "2")
 	p.types(t, exitOK, "task", "cancel", waits, submitNext(t, p, "--pool", "batch", "--priority", "low"))
 
 	// More slots are reserved than there are.

@@ -60,6 +60,7 @@ func submitCommand(t *terminal) *cobra.Command {
 	fs.StringArrayVar(&s.labels, "label", nil, "label as name=value; repeatable")
 	fs.StringVar(&s.key, "idempotency-key", "", "the same key with the same task is accepted once")
 	fs.BoolVar(&s.wait, "wait", false, "follow the run and print its result")
+	c.MarkFlagsMutuallyExclusive("due-at", "delay")
 	completeFlags(c, map[string]cobra.CompletionFunc{
 		"priority": completePriority, "session": completeSessions(t), "pool": completePools(t),
 		"on-unknown": cobra.FixedCompletions([]string{"requeue", "hold"}, cobra.ShellCompDirectiveNoFileComp),

@@ -146,7 +146,7 @@ func auditVerifyCommand(t *terminal) *cobra.Command {
 	return verb(t, &cobra.Command{
 		Use: "verify", Short: "Check the whole record of changes",
 		Long:    "Exits 1 when a row was changed or removed. Keep the head elsewhere from time to time: the\nrow of that number must still have that hash later (`dash audit list -o wide`).",
-		Example: "  dash audit verify\n  dash audit verify -o json >> /var/log/dash-audit-heads.jsonl",
+		Example: "  dash audit verify\n  dash audit verify -o jsonl >> /var/log/dash-audit-heads.jsonl",
 	}, verificationColumns, func(ctx context.Context, c *client, o output, _ []string) error {
 		var v api.AuditVerification
 		if err := c.call(ctx, get("/audit/verification", nil), &v); err != nil {

@@ -106,7 +106,7 @@ func (l *Loaded) merge(layers []layer) error {
 				continue
 			}
 			if err := assign(fields.Field(s.index), ly.values.Get(s.key)); err != nil {
-				return invalid(s.key, fmt.Sprintf("%s: %s (from %s)", s.key, err, ly.origin(s.key)), s.help)
+				return invalid(s.key, fmt.Sprintf("%s: %s (from %s)", s.key, err, ly.origin(s.key)), fmt.Sprintf(next.CorrectValue, s.key, s.help))
 			}
 			l.origins[s.key] = ly.origin(s.key)
 		}
