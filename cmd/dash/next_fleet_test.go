@@ -151,7 +151,8 @@ func followDrain(t *testing.T, p *person) {
 	p.until(t, "gw-1 +ready", "gateway", "list")
 	p.until(t, "state +running", "task", "show", id)
 	said = p.types(t, exitOK, "task", "cancel", id).err
-	wantPrinted(t, p.follow(t, "TellsStopped", 0, said), "state +cancel")
+	wantPrinted(t, p.follow(t, "TellsStopped", 0, said), "cancel +requested")
+	p.until(t, "state +cancel", "task", "show", id)
 	p.types(t, exitOK, "gateway", "drain", "gw-1")
 	p.types(t, exitOK, "gateway", "remove", "gw-1")
 	p.types(t, exitNotFound, "gateway", "show", "gw-1")

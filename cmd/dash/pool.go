@@ -181,7 +181,7 @@ func poolRemoveCommand(t *terminal) *cobra.Command {
 		if err := c.call(ctx, get(poolPath(args[0]), nil), &p); err != nil {
 			return err
 		}
-		plan := fmt.Sprintf("pool %s of tenant %s will be removed, with its limits and its closed sessions", p.Id, p.Tenant)
+		plan := fmt.Sprintf("pool %s of tenant %s will be removed, with its limits and its closed sessions, unless something refers to it", p.Id, p.Tenant)
 		if dryRun {
 			return write(t, plan+"\n")
 		}
