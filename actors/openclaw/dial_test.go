@@ -228,7 +228,7 @@ func TestUnreachableAndSilent(t *testing.T) {
 		t.Errorf("silent: %+v", r)
 	}
 	ln.Close()
-	if r := refusal(t, cfg); r.Reason != ReasonUnreachable || r.Permanent {
+	if r := refusal(t, cfg); r.Reason != ReasonUnreachable || r.Permanent || !strings.HasPrefix(r.Message, "cannot talk to "+strings.TrimSuffix(url, "/")+": dial tcp ") {
 		t.Errorf("refused: %+v", r)
 	}
 	ctx, cancel := context.WithCancel(t.Context())

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -82,9 +83,19 @@ func (c *Conn) refuseIO(err error) *RefusedError {
 	case errors.Is(err, context.Canceled):
 		r.Message = "the attempt was given up"
 	default:
-		r.Message = "cannot talk to " + c.cfg.safeURL() + ": " + c.clean.text(err.Error())
+		r.Message = "cannot talk to " + c.cfg.safeURL() + ": " + c.clean.text(causeOf(err).Error())
 	}
 	return r
+}
+
+// causeOf leaves out what the library says of a dial: that it was one, and the
+// URL once more.
+func causeOf(err error) error {
+	var request *url.Error
+	if errors.As(err, &request) {
+		return request.Err
+	}
+	return err
 }
 
 func (c *Conn) refuseClose(r *RefusedError, code int, reason string) {

@@ -47,7 +47,7 @@ const (
 	TriedAgainCheckURL       = "Dash tries again by itself; check that the gateway runs and its URL is right"
 	CheckGatewayRuns         = "check that the gateway runs and its URL is right; a key of all tenants and the log of Dash show more"
 	ThenRestartGateway       = "%s; `dash gateway restart %s` tries again at once"
-	StartHome                = "start node %s with its own data folder: it takes over by itself if it is the home of more gateways than the node that works, or of as many and was killed under runs there, else when that one stops; if its folder is lost for good, `dash gateway set %s --here` makes the node that works the home"
+	StartHome                = "see that node %s runs, with its own data folder: it takes over by itself if it is the home of more gateways than the node that works, or of as many and was killed under runs there, else when that one stops; if its folder is lost for good, `dash gateway set %s --here` makes the node that works the home"
 	DoctorForOthers          = "`dash doctor` tells what to do about the others"
 	LeaveHomeOut             = "leave \"here\" and \"node\" out"
 	NameLivingNode           = "choose one of `dash node list`, or start that node first; nodes of one name are told apart by --node"
