@@ -87,12 +87,11 @@ func TestAPoolWithManyClosedSessionsIsRemoved(t *testing.T) {
 		t.Fatal(err)
 	}
 	counting := &countedSessions{Store: a.store}
-	a.store = counting
-	in := poolCommands{newCommands(a)}
+	in := poolCommands{&commands{app: &App{node: a.node, store: counting, repos: a.repos}}}
 	if what, _, err := in.inUse(ctx, messages.Pool{ID: "p", Tenant: "a"}, true); what == "" || err != nil || counting.reads != 1 {
 		t.Errorf("%q, %v, after %d pages", what, err, counting.reads)
 	}
-	if err := in.Delete(ctx, "a", "p"); err != nil {
+	if err := (poolCommands{c}).Delete(ctx, "a", "p"); err != nil {
 		t.Fatal(err)
 	}
 	if left, err := a.store.Sessions(ctx, "a", "", "", 10); len(left) > 0 || err != nil {
