@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/asynkron/protoactor-go/actor"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/dash-fleet/dash/cmd/internal/config"
@@ -261,5 +262,27 @@ func TestWhatAnEarlierReleaseLeftInTheDefaultPool(t *testing.T) {
 	refusedFor(t, err, messages.CodeWrongState, "the task is in the pool default, which is not its tenant's", "submit")
 	if err := (sessionCommands{c}).Close(ctx, "a", "s"); err != nil {
 		t.Errorf("close the session: %v", err)
+	}
+}
+
+// TestTheQueueGoesOnWithoutAPoolThatIsRemoved while it is read.
+func TestTheQueueGoesOnWithoutAPoolThatIsRemoved(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	_, c := twoTenants(t)
+	if _, err := (poolCommands{c}).Put(ctx, "a", messages.Pool{ID: "p", Tenant: "a"}); err != nil {
+		t.Fatal(err)
+	}
+	c.owners.Pool = func(ctx context.Context, id string) (*actor.PID, error) {
+		if id == "p" {
+			if err := (poolCommands{newCommands(c.app)}).Delete(ctx, "a", id); err != nil {
+				t.Error(err)
+			}
+		}
+		return c.pool(ctx, id)
+	}
+	q, err := taskCommands{c}.Queue(ctx, "", "", "")
+	if err != nil || len(q) != len(messages.Classes) || q[0].Pool != "default" {
+		t.Errorf("%+v, %v", q, err)
 	}
 }

@@ -235,6 +235,9 @@ func (c taskCommands) Queue(ctx context.Context, tenant, pool, from string) ([]s
 			continue
 		}
 		classes, err := c.classes(ctx, p)
+		if err != nil && c.idle(p.ID) {
+			continue // it was removed meanwhile
+		}
 		if err != nil {
 			return nil, err
 		}
