@@ -59,9 +59,19 @@ func (c gatewayCommands) Create(ctx context.Context, tenant string, g messages.G
 	if err = c.app.fleet.startGateway(ctx, g, messages.GatewayStatus{}); err != nil {
 		// Nobody owns it, for instance because one of its name is still being
 		// removed: the caller is to try again.
-		return server.Gateway{}, errors.Join(err, c.app.repos.Gateways.Delete(context.WithoutCancel(ctx), g.ID))
+		return server.Gateway{}, errors.Join(refused(err, "gateway", g.ID), c.takeBack(ctx, g))
 	}
 	return c.shown(ctx, g), nil
+}
+
+// takeBackIn bounds the removal of a gateway that got no owner.
+const takeBackIn = 5 * time.Second
+
+// takeBack removes a gateway that was just added, also for a caller who is gone.
+func (c gatewayCommands) takeBack(ctx context.Context, g messages.Gateway) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), takeBackIn)
+	defer cancel()
+	return c.app.repos.Gateways.Delete(auditing(ctx, g.ID, recordedGateway(g), nil), g.ID)
 }
 
 // permitted refuses what this node does not run, whoever asks for it. Its home
@@ -399,7 +409,7 @@ func (c gatewayCommands) Restart(ctx context.Context, tenant, id string) (server
 		return c.shown(ctx, g), nil
 	}
 	if err := c.app.fleet.startGateway(ctx, g, c.shown(ctx, g).Status); err != nil {
-		return server.Gateway{}, err
+		return server.Gateway{}, refused(err, "gateway", id)
 	}
 	return c.shown(ctx, g), nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -284,5 +285,31 @@ func TestTheQueueGoesOnWithoutAPoolThatIsRemoved(t *testing.T) {
 	q, err := taskCommands{c}.Queue(ctx, "", "", "")
 	if err != nil || len(q) != len(messages.Classes) || q[0].Pool != "default" {
 		t.Errorf("%+v, %v", q, err)
+	}
+}
+
+// TestAGatewayThatCouldNotBeAddedIsOnRecordAsRemoved: its row was there for a moment.
+func TestAGatewayThatCouldNotBeAddedIsOnRecordAsRemoved(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	a, c := twoTenants(t)
+	if _, err := (sessionCommands{c}).Create(ctx, messages.Session{ID: "s", Tenant: "a", Pool: "a"}); err != nil {
+		t.Fatal(err) // its pool runs
+	}
+	key := keyOf(t, c, "")
+	a.rebuilding.Store(true) // nobody takes an owner's place now
+	status, body := asked(t, a, key, "POST", "/api/v1/gateways", `{"id":"g","tenant":"a","url":"ws://127.0.0.1:2","token":"t"}`)
+	if status != 503 {
+		t.Fatalf("%d %s", status, body)
+	}
+	if status, body := asked(t, a, key, "POST", "/api/v1/sessions", `{"id":"s","tenant":"b"}`); status != 503 {
+		t.Errorf("a pool that gets no owner: %d %s", status, body)
+	}
+	if _, err := a.repos.Gateways.Get(ctx, "g"); !errors.Is(err, persistence.ErrNotFound) {
+		t.Fatalf("it is there: %v", err)
+	}
+	_, rows := asked(t, a, key, "GET", "/api/v1/audit?target=g", "")
+	if strings.Count(rows, `"createGateway"`) != 2 || !strings.Contains(rows, `"before":{`) {
+		t.Errorf("%s", rows)
 	}
 }

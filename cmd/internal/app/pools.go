@@ -115,7 +115,7 @@ func (c poolCommands) Put(ctx context.Context, tenant string, p messages.Pool) (
 		return p, refused(err, "pool", p.ID)
 	}
 	if err := c.app.fleet.ensurePool(ctx, stored.ID); err != nil {
-		return stored, err
+		return stored, refused(err, "pool", stored.ID)
 	}
 	if there && old.Tenant != stored.Tenant {
 		c.app.fleet.poolUses.Store(stored.ID, &poolUse{tenant: stored.Tenant})
