@@ -143,7 +143,7 @@ func (c accountCommands) RevokeKey(ctx context.Context, tenant, id string, keep 
 		return k, refused(err, "key", id)
 	}
 	for _, one := range ended {
-		c.app.keys.forget(one)
+		c.app.keys.Forget(one)
 	}
 	return c.Key(ctx, tenant, id)
 }

@@ -1,7 +1,6 @@
 package app
 
 import (
-	"context"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -16,7 +15,6 @@ import (
 	"github.com/dash-fleet/dash/http/api"
 	"github.com/dash-fleet/dash/http/auth"
 	"github.com/dash-fleet/dash/messages"
-	"github.com/dash-fleet/dash/persistence"
 	"github.com/dash-fleet/dash/persistence/testserver"
 )
 
@@ -244,53 +242,6 @@ func TestKeyRevokedOnAnotherNode(t *testing.T) {
 		}
 	}
 	t.Logf("refused after %v", time.Since(revoked))
-}
-
-// TestKeysOutliveTheirStore: a restart of the database locks nobody out.
-func TestKeysOutliveTheirStore(t *testing.T) {
-	t.Parallel()
-	server, err := testserver.StartPostgres(t.Context(), testserver.PostgresOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := server.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	p := keyProcess(t, messages.Secret(server.URL()), func(k persistence.Keys) persistence.Keys { return k })
-	text, id, hash, err := auth.NewKey(bcrypt.MinCost)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := p.repo.Create(t.Context(), persistence.Key{ID: id, Hash: hash, Name: "k", Active: true, CreatedAt: messages.Now()}); err != nil {
-		t.Fatal(err)
-	}
-	use := func() error { _, err := p.keys.Authenticate(t.Context(), text.Reveal()); return err }
-	if err := use(); err != nil {
-		t.Fatal(err)
-	}
-	if err := server.Stop(testserver.Immediate); err != nil {
-		t.Fatal(err)
-	}
-	for end := time.Now().Add(2 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		if err := use(); err != nil {
-			t.Fatalf("refused while the store is down: %v", err)
-		}
-	}
-	if err := server.Start(context.WithoutCancel(t.Context())); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := p.repo.Revoke(t.Context(), id, false); err != nil {
-		t.Fatal(err)
-	}
-	revoked := time.Now()
-	for use() == nil {
-		if time.Since(revoked) > time.Second+keyRead { // a question to the store that went down may still wait
-			t.Fatal("a revoked key is accepted after the store came back")
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
 }
 
 // TestLostKeyOfAServerThatLoses: a key is no accepted work. Whoever lost all of

@@ -22,6 +22,7 @@ import (
 	"github.com/dash-fleet/dash/actors/openclaw"
 	"github.com/dash-fleet/dash/actors/openclaw/launcher"
 	"github.com/dash-fleet/dash/cmd/internal/config"
+	"github.com/dash-fleet/dash/cmd/internal/keystore"
 	"github.com/dash-fleet/dash/cmd/internal/tracing"
 	"github.com/dash-fleet/dash/http/auth"
 	"github.com/dash-fleet/dash/http/server"
@@ -72,7 +73,7 @@ type App struct {
 	repos      persistence.Repositories
 	secrets    *sealed.Repository // of gateways, in front of the engine's
 	signer     *sealed.Keys       // signs archives
-	keys       *keyStore
+	keys       *keystore.Store
 	sims       func(context.Context) error // registers simulated gateways of this process; nil: none
 	helper     *helper                     // nil: there is no Redis server beside the store
 	feed       *feed.Feed

@@ -2,6 +2,7 @@ package app
 
 import (
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -98,7 +99,7 @@ func onPostgres(t *testing.T) config.Config {
 func startNode(t *testing.T, cfg config.Config, name, data string) (*App, error) {
 	t.Helper()
 	cfg.Node, cfg.Data = name, data
-	return Start(t.Context(), cfg, Deps{Logger: quiet(), Registry: prometheus.NewRegistry(), Version: "test", BcryptCost: bcrypt.MinCost})
+	return Start(t.Context(), cfg, Deps{Logger: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry(), Version: "test", BcryptCost: bcrypt.MinCost})
 }
 
 // TestTwinIsRefused: the same data folder, or a copy of it, in a second process

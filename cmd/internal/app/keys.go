@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dash-fleet/dash/cmd/internal/keystore"
 	"github.com/dash-fleet/dash/http/auth"
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
@@ -147,9 +148,9 @@ func (a *App) bcryptCost() int {
 }
 
 // startKeyStore gives the API the keys as the store has them.
-func (a *App) startKeyStore(ctx context.Context) *keyStore {
-	a.keys = newKeyStore(a.repos.Keys, a.logger)
-	a.keys.start(context.WithoutCancel(ctx))
-	a.cleanup.add("key store", func(context.Context) error { a.keys.stop(); return nil })
+func (a *App) startKeyStore(ctx context.Context) *keystore.Store {
+	a.keys = keystore.New(a.repos.Keys, a.logger)
+	a.keys.Start(context.WithoutCancel(ctx))
+	a.cleanup.add("key store", func(context.Context) error { a.keys.Stop(); return nil })
 	return a.keys
 }

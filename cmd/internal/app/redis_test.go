@@ -32,7 +32,7 @@ func helped(t *testing.T, cfg config.Config, name string, poll time.Duration) *A
 	}
 	cfg.Data, cfg.Node, cfg.Listen = t.TempDir(), name, "127.0.0.1:0"
 	a, err := Start(t.Context(), cfg, Deps{
-		Logger: quiet(), Registry: prometheus.NewRegistry(), Version: "test", BcryptCost: bcrypt.MinCost,
+		Logger: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry(), Version: "test", BcryptCost: bcrypt.MinCost,
 		RedisTimeout: 2 * time.Second, StandbyTail: poll,
 	})
 	if err != nil {

@@ -61,6 +61,7 @@ var rules = []rule{
 	{part: "cmd/internal/app/...", may: []string{"..."}},
 	{part: "cmd/internal/config", may: []string{"messages"}},
 	{part: "cmd/internal/telemetry", may: []string{"messages"}},
+	{part: "cmd/internal/keystore", may: []string{"messages", "persistence", "http/auth"}, tests: []string{"persistence/postgres", "persistence/testserver"}},
 	{part: "cmd/internal/tracing", may: []string{"messages"}},
 	{part: "cmd/internal/gcfloor"},
 	{part: "cmd/internal/benchnode", may: []string{"messages", "http/server", "http/events", "actors/gateway", "actors/openclaw", "cmd/internal/app", "cmd/internal/config", "cmd/internal/gcfloor"}},

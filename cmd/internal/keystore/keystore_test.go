@@ -1,23 +1,17 @@
-package app
+package keystore
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"golang.org/x/crypto/bcrypt"
-
-	"github.com/dash-fleet/dash/http/auth"
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
-	"github.com/dash-fleet/dash/persistence/postgres"
-	"github.com/dash-fleet/dash/persistence/testserver"
 )
 
 // keyRows is a table of keys that other processes change, and that can be cut off.
@@ -92,10 +86,10 @@ func (a announcing) WatchKeys(ctx context.Context, ready func(), changed func(st
 	return ctx.Err()
 }
 
-func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
-// withKeyStore runs a test in a bubble of time, over a key "k" of version 1.
-func withKeyStore(t *testing.T, watch bool, test func(t *testing.T, s *keyStore, rows *keyRows)) {
+// withStore runs a test in a bubble of time, over a key "k" of version 1.
+func withStore(t *testing.T, watch bool, test func(t *testing.T, s *Store, rows *keyRows)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		rows := &keyRows{versions: map[string]int64{"k": 1}}
@@ -103,15 +97,15 @@ func withKeyStore(t *testing.T, watch bool, test func(t *testing.T, s *keyStore,
 		if watch {
 			repo = announcing{rows}
 		}
-		s := newKeyStore(repo, quiet())
-		s.start(t.Context())
-		defer s.stop()
+		s := New(repo, quiet())
+		s.Start(t.Context())
+		defer s.Stop()
 		synctest.Wait()
 		test(t, s, rows)
 	})
 }
 
-func wantVersion(t *testing.T, s *keyStore, want int64, when string) {
+func wantVersion(t *testing.T, s *Store, want int64, when string) {
 	t.Helper()
 	if v, err := s.State(t.Context(), "k"); err != nil || v.Version != want {
 		t.Errorf("%s: version %d, %v; want %d", when, v.Version, err, want)
@@ -137,7 +131,7 @@ func (r slowKey) Get(ctx context.Context, id string) (persistence.Key, error) {
 func TestWrongKeysDoNotHinderOthers(t *testing.T) {
 	t.Parallel()
 	rows := slowKey{keyRows: &keyRows{versions: map[string]int64{"k": 1}}, asked: make(chan struct{}), answer: make(chan struct{})}
-	s := newKeyStore(rows, quiet())
+	s := New(rows, quiet())
 	var read sync.WaitGroup
 	read.Go(func() { wantVersion(t, s, 1, "read beside wrong keys") })
 	<-rows.asked
@@ -171,9 +165,9 @@ func TestAFloodOfUnknownIDs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		rows := &keyRows{versions: map[string]int64{"k": 1}}
-		s := newKeyStore(far{rows}, quiet())
-		s.start(t.Context())
-		defer s.stop()
+		s := New(far{rows}, quiet())
+		s.Start(t.Context())
+		defer s.Stop()
 		var flood sync.WaitGroup
 		for i := range 4000 {
 			flood.Go(func() {
@@ -197,7 +191,7 @@ func TestAFloodOfUnknownIDs(t *testing.T) {
 
 func TestKeyStoreFindsChanges(t *testing.T) {
 	t.Parallel()
-	withKeyStore(t, false, func(t *testing.T, s *keyStore, rows *keyRows) {
+	withStore(t, false, func(t *testing.T, s *Store, rows *keyRows) {
 		for range 100 { // 10 s of constant use cost one read of the row
 			wantVersion(t, s, 1, "in use")
 			time.Sleep(100 * time.Millisecond)
@@ -218,7 +212,7 @@ func TestKeyStoreFindsChanges(t *testing.T) {
 
 func TestKeyStoreHearsOfChanges(t *testing.T) {
 	t.Parallel()
-	withKeyStore(t, true, func(t *testing.T, s *keyStore, rows *keyRows) {
+	withStore(t, true, func(t *testing.T, s *Store, rows *keyRows) {
 		wantVersion(t, s, 1, "first")
 		rows.set(func(r *keyRows) { r.versions["k"] = 2 })
 		wantVersion(t, s, 1, "not told yet")
@@ -229,11 +223,11 @@ func TestKeyStoreHearsOfChanges(t *testing.T) {
 
 func TestKeyStoreWithoutStore(t *testing.T) {
 	t.Parallel()
-	withKeyStore(t, false, func(t *testing.T, s *keyStore, rows *keyRows) {
+	withStore(t, false, func(t *testing.T, s *Store, rows *keyRows) {
 		wantVersion(t, s, 1, "first")
 		rows.set(func(r *keyRows) { r.err = persistence.ErrUnavailable })
 		for range 29 { // almost all of the grace
-			time.Sleep(keyGrace / 30)
+			time.Sleep(grace / 30)
 			wantVersion(t, s, 1, "the store is down")
 		}
 		if _, err := s.State(t.Context(), "unknown"); !errors.Is(err, persistence.ErrUnavailable) {
@@ -243,7 +237,7 @@ func TestKeyStoreWithoutStore(t *testing.T) {
 		time.Sleep(time.Second)
 		wantVersion(t, s, 2, "a second after the store is back")
 		rows.set(func(r *keyRows) { r.err = persistence.ErrUnavailable })
-		time.Sleep(keyGrace + time.Second)
+		time.Sleep(grace + time.Second)
 		if _, err := s.State(t.Context(), "k"); !errors.Is(err, persistence.ErrUnavailable) {
 			t.Errorf("beyond the grace: %v", err)
 		}
@@ -253,7 +247,7 @@ func TestKeyStoreWithoutStore(t *testing.T) {
 // A store that takes questions and never answers costs a request little, once.
 func TestKeyStoreCutOff(t *testing.T) {
 	t.Parallel()
-	withKeyStore(t, false, func(t *testing.T, s *keyStore, rows *keyRows) {
+	withStore(t, false, func(t *testing.T, s *Store, rows *keyRows) {
 		wantVersion(t, s, 1, "first")
 		rows.set(func(r *keyRows) { r.hang = true })
 		var longest time.Duration
@@ -267,11 +261,11 @@ func TestKeyStoreCutOff(t *testing.T) {
 			t.Errorf("a request waited %v", longest)
 		}
 		start := time.Now()
-		if _, err := s.State(t.Context(), "unknown"); err == nil || time.Since(start) > keyRead {
+		if _, err := s.State(t.Context(), "unknown"); err == nil || time.Since(start) > readTime {
 			t.Errorf("an unknown key: %v after %v", err, time.Since(start))
 		}
 		rows.set(func(r *keyRows) { r.hang = false; r.versions["k"] = 2 })
-		time.Sleep(keyRead + time.Second) // the question under way must end first
+		time.Sleep(readTime + time.Second) // the question under way must end first
 		wantVersion(t, s, 2, "connected again")
 	})
 }
@@ -280,7 +274,7 @@ func TestKeyStoreCutOff(t *testing.T) {
 // told since when, and everybody who waits is told when that begins and ends.
 func TestKeyStoreSaysHowOldItIs(t *testing.T) {
 	t.Parallel()
-	withKeyStore(t, false, func(t *testing.T, s *keyStore, rows *keyRows) {
+	withStore(t, false, func(t *testing.T, s *Store, rows *keyRows) {
 		wantVersion(t, s, 1, "first")
 		confirmed := time.Now()
 		rows.set(func(r *keyRows) { r.hang = true })
@@ -288,7 +282,7 @@ func TestKeyStoreSaysHowOldItIs(t *testing.T) {
 		for range 20 {
 			state, err := s.State(t.Context(), "k")
 			age := time.Since(confirmed)
-			if err != nil || state.Stale.IsZero() != (age <= keyFresh) || !state.Stale.IsZero() && !state.Stale.Equal(confirmed) {
+			if err != nil || state.Stale.IsZero() != (age <= fresh) || !state.Stale.IsZero() && !state.Stale.Equal(confirmed) {
 				t.Errorf("after %v: stale since %v, %v", age, state.Stale, err)
 			}
 			time.Sleep(100 * time.Millisecond)
@@ -300,7 +294,7 @@ func TestKeyStoreSaysHowOldItIs(t *testing.T) {
 		}
 		changed = s.Changed()
 		rows.set(func(r *keyRows) { r.hang = false })
-		time.Sleep(keyRead + pollEvery)
+		time.Sleep(readTime + pollEvery)
 		select {
 		case <-changed:
 		default:
@@ -315,14 +309,14 @@ func TestKeyStoreSaysHowOldItIs(t *testing.T) {
 // What is forgotten while all versions are being read stays forgotten.
 func TestKeyStoreForgets(t *testing.T) {
 	t.Parallel()
-	withKeyStore(t, false, func(t *testing.T, s *keyStore, rows *keyRows) {
+	withStore(t, false, func(t *testing.T, s *Store, rows *keyRows) {
 		wantVersion(t, s, 1, "first")
 		slow := make(chan struct{})
 		rows.set(func(r *keyRows) { r.slow = slow })
 		time.Sleep(pollEvery)
 		synctest.Wait() // a poll has read version 1 and waits
 		rows.set(func(r *keyRows) { r.versions["k"], r.slow = 2, nil })
-		s.forget("k")
+		s.Forget("k")
 		close(slow)
 		synctest.Wait()
 		wantVersion(t, s, 2, "forgotten")
@@ -332,10 +326,10 @@ func TestKeyStoreForgets(t *testing.T) {
 // What was read before a key was forgotten is not remembered.
 func TestKeyStoreForgetsWhatIsRead(t *testing.T) {
 	t.Parallel()
-	s := newKeyStore(nil, quiet())
+	s := New(nil, quiet())
 	before := s.forgets // as fetch notes it
-	s.forget("k")
-	s.remember("k", &knownKey{version: 1, read: time.Now()}, before)
+	s.Forget("k")
+	s.remember("k", &known{version: 1, read: time.Now()}, before)
 	if s.known["k"] != nil {
 		t.Error("the version of before is believed")
 	}
@@ -343,112 +337,14 @@ func TestKeyStoreForgetsWhatIsRead(t *testing.T) {
 
 func TestKeyStoreIsBounded(t *testing.T) {
 	t.Parallel()
-	s := newKeyStore(nil, quiet())
+	s := New(nil, quiet())
 	for i := range maxKnownKeys + 10 {
-		s.remember(string(rune(i)), &knownKey{version: 1, read: time.Now()}, 0)
+		s.remember(string(rune(i)), &known{version: 1, read: time.Now()}, 0)
 	}
 	if len(s.known) != maxKnownKeys {
 		t.Errorf("%d keys in memory", len(s.known))
 	}
-	if asked, _ := s.askable(time.Now().Add(2 * keyGrace)); len(asked) != 0 || len(s.known) != 0 {
+	if asked, _ := s.askable(time.Now().Add(2 * grace)); len(asked) != 0 || len(s.known) != 0 {
 		t.Errorf("%d unused keys stay", len(s.known))
 	}
-}
-
-// deaf is a store whose announcements are lost.
-type deaf struct{ persistence.Keys }
-
-// TestKeyRevokedElsewhere: two processes on one PostgreSQL.
-func TestKeyRevokedElsewhere(t *testing.T) {
-	t.Parallel()
-	url := messages.Secret(testserver.Postgres(t).Database(t))
-	for name, wrap := range map[string]func(persistence.Keys) persistence.Keys{
-		"announced": func(k persistence.Keys) persistence.Keys { return k },
-		"asked for": func(k persistence.Keys) persistence.Keys { return deaf{k} },
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			one, two := keyProcess(t, url, wrap), keyProcess(t, url, wrap)
-			for range 3 {
-				text, id, hash, err := auth.NewKey(bcrypt.MinCost)
-				if err != nil {
-					t.Fatal(err)
-				}
-				k := persistence.Key{ID: id, Hash: hash, Name: "k", Permissions: []string{"tasks:read"}, Active: true, CreatedAt: messages.Now()}
-				if err := one.repo.Create(t.Context(), k); err != nil {
-					t.Fatal(err)
-				}
-				if _, err := two.keys.Authenticate(t.Context(), text.Reveal()); err != nil {
-					t.Fatal(err)
-				}
-				looks := looked{two.keys, make(chan struct{}, 100)}
-				stream, end := auth.Guard(t.Context(), looks, text.Reveal(), auth.Need(auth.TasksRead))
-				defer end()
-				<-looks.at // from now on it waits
-				if _, err := one.repo.Revoke(t.Context(), id, false); err != nil {
-					t.Fatal(err)
-				}
-				revoked := time.Now()
-				select {
-				case <-stream.Done():
-					t.Logf("a stream ended after %v", time.Since(revoked))
-				case <-time.After(5 * time.Second):
-				}
-				if took := time.Since(revoked); took > time.Second || !auth.Ended(context.Cause(stream)) {
-					t.Errorf("a stream ended after %v with %v", took, context.Cause(stream))
-				}
-				revoked = time.Now() // whoever asks is refused at once
-				for {
-					asked := time.Now()
-					_, err := two.keys.Authenticate(t.Context(), text.Reveal())
-					if messages.CodeOf(err) == messages.CodeUnauthorized {
-						break
-					}
-					if err != nil || asked.Sub(revoked) > time.Second {
-						t.Fatalf("%v after it was revoked: %v", asked.Sub(revoked), err)
-					}
-					time.Sleep(5 * time.Millisecond)
-				}
-				t.Logf("refused after %v", time.Since(revoked))
-			}
-		})
-	}
-}
-
-// looked tells of each look at a credential.
-type looked struct {
-	auth.Authenticator
-	at chan struct{}
-}
-
-func (l looked) Authenticate(ctx context.Context, token string) (*auth.Principal, error) {
-	defer func() { l.at <- struct{}{} }()
-	return l.Authenticator.Authenticate(ctx, token)
-}
-
-type keyProc struct {
-	repo persistence.Keys
-	keys *auth.Keys
-}
-
-func keyProcess(t *testing.T, url messages.Secret, wrap func(persistence.Keys) persistence.Keys) keyProc {
-	t.Helper()
-	db, err := postgres.Open(t.Context(), postgres.Config{URL: url})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := db.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	repo := db.Repositories().Keys
-	s := newKeyStore(wrap(repo), quiet())
-	s.start(context.WithoutCancel(t.Context()))
-	t.Cleanup(s.stop)
-	keys, err := auth.NewKeys(auth.KeysConfig{}, s, quiet(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return keyProc{repo, keys}
 }

@@ -1,4 +1,4 @@
-package app
+package keystore
 
 import (
 	"context"
@@ -13,10 +13,10 @@ import (
 // answer; beyond it callers are told to try again.
 const maxLookups = 4096
 
-// keyLookup tells ids of keys from others: whoever asks while a question is under
+// lookup tells ids of keys from others: whoever asks while a question is under
 // way is part of the next one, so that a flood of wrong ids costs one query at a
 // time and keeps a right one waiting for two.
-type keyLookup struct {
+type lookup struct {
 	repo persistence.Keys
 
 	mu      sync.Mutex
@@ -27,7 +27,7 @@ type keyLookup struct {
 }
 
 // exists is nil for the id of a key, and CodeNotFound for no key's.
-func (l *keyLookup) exists(ctx context.Context, id string) error {
+func (l *lookup) exists(ctx context.Context, id string) error {
 	answer := make(chan error, 1)
 	l.mu.Lock()
 	if l.n >= maxLookups {
@@ -54,7 +54,7 @@ func (l *keyLookup) exists(ctx context.Context, id string) error {
 }
 
 // ask asks until nobody waits.
-func (l *keyLookup) ask(ctx context.Context) {
+func (l *lookup) ask(ctx context.Context) {
 	for {
 		l.mu.Lock()
 		batch := l.waiting
@@ -68,7 +68,7 @@ func (l *keyLookup) ask(ctx context.Context) {
 		for id := range batch {
 			ids = append(ids, id)
 		}
-		qctx, cancel := context.WithTimeout(ctx, keyRead)
+		qctx, cancel := context.WithTimeout(ctx, readTime)
 		versions, err := l.repo.Versions(qctx, ids)
 		cancel()
 		for id, answers := range batch {

@@ -1,4 +1,7 @@
-package app
+// Package keystore gives the API its view of the keys, which other processes may
+// change at any time: a revoked key is refused within a second everywhere, and a
+// store that is away for a while locks nobody out.
+package keystore
 
 import (
 	"context"
@@ -17,19 +20,19 @@ import (
 )
 
 // How long what the store said about a key is believed. A key that another
-// process revoked is refused after at most keyFresh while the store answers:
+// process revoked is refused after at most fresh while the store answers:
 // pollEvery + pollTimeout stay below it, and below the second that is promised.
 const (
-	keyFresh    = 900 * time.Millisecond
+	fresh       = 900 * time.Millisecond
 	pollEvery   = 300 * time.Millisecond
 	pollTimeout = 400 * time.Millisecond
-	// keyGrace is how long a key that the store confirmed is believed while the
+	// grace is how long a key that the store confirmed is believed while the
 	// store does not answer: a restart or a fail-over of the database locks
 	// nobody out, and one that is cut off cannot keep a revoked key alive.
 	// It is also how long an unused key is remembered.
-	keyGrace = 5 * time.Minute
-	// keyRead bounds the read of a key that nothing is known about.
-	keyRead = 2 * time.Second
+	grace = 5 * time.Minute
+	// readTime bounds the read of a key that nothing is known about.
+	readTime = 2 * time.Second
 	// maxKnownKeys bounds the memory; past it any key makes room.
 	maxKnownKeys = 10_000
 	// maxKeyReads bounds the reads of single keys under way: wrong key ids must
@@ -39,19 +42,19 @@ const (
 	watchPause = time.Second
 )
 
-// keyStore gives the API's authenticator its view of the keys, which other
+// Store gives the API's authenticator its view of the keys, which other
 // processes may change at any time. It remembers versions and has them
 // confirmed by one query for all; an engine that tells of changes makes it
 // forget a key at once. Its goroutines run from start to stop.
-type keyStore struct {
+type Store struct {
 	repo   persistence.Keys
 	logger *slog.Logger
-	lookup keyLookup
+	lookup lookup
 	flight singleflight.Group
 	reads  chan struct{}
 
 	mu      sync.RWMutex
-	known   map[string]*knownKey
+	known   map[string]*known
 	forgets uint64      // grows with every forget, so that a read under way is not remembered
 	failing bool        // the store did not answer last time
 	changed auth.Signal // what State says may have changed
@@ -60,23 +63,24 @@ type keyStore struct {
 	cancel context.CancelFunc
 }
 
-// knownKey is what the store said. All but used belongs to keyStore.mu.
-type knownKey struct {
+// known is what the store said. All but used belongs to Store.mu.
+type known struct {
 	version int64
 	digest  []byte
 	read    time.Time    // when the read began
 	used    atomic.Int64 // when it was last asked for, in nanoseconds
 }
 
-func newKeyStore(repo persistence.Keys, logger *slog.Logger) *keyStore {
-	return &keyStore{repo: repo, lookup: keyLookup{repo: repo}, logger: logger, reads: make(chan struct{}, maxKeyReads), known: map[string]*knownKey{}}
+// New is a view of the keys of a repository.
+func New(repo persistence.Keys, logger *slog.Logger) *Store {
+	return &Store{repo: repo, lookup: lookup{repo: repo}, logger: logger, reads: make(chan struct{}, maxKeyReads), known: map[string]*known{}}
 }
 
 // Changed implements auth.KeyStore.
-func (k *keyStore) Changed() <-chan struct{} { return k.changed.Next() }
+func (k *Store) Changed() <-chan struct{} { return k.changed.Next() }
 
-// start begins to have versions confirmed.
-func (k *keyStore) start(ctx context.Context) {
+// Start begins to have versions confirmed.
+func (k *Store) Start(ctx context.Context) {
 	ctx, k.cancel = context.WithCancel(ctx)
 	k.run.Go(func() { k.pollLoop(ctx) })
 	if w, ok := k.repo.(persistence.KeyWatcher); ok {
@@ -84,15 +88,15 @@ func (k *keyStore) start(ctx context.Context) {
 	}
 }
 
-// stop ends the goroutines and waits for them.
-func (k *keyStore) stop() {
+// Stop ends the goroutines and waits for them.
+func (k *Store) Stop() {
 	k.cancel()
 	k.run.Wait()
 	k.lookup.run.Wait()
 }
 
 // State implements auth.KeyStore.
-func (k *keyStore) State(ctx context.Context, id string) (s auth.KeyState, err error) {
+func (k *Store) State(ctx context.Context, id string) (s auth.KeyState, err error) {
 	now := time.Now()
 	k.mu.RLock()
 	e, failing := k.known[id], k.failing
@@ -100,12 +104,12 @@ func (k *keyStore) State(ctx context.Context, id string) (s auth.KeyState, err e
 	if e != nil {
 		e.used.Store(now.UnixNano())
 		s, age = auth.KeyState{Version: e.version, Digest: e.digest}, now.Sub(e.read)
-		if age > keyFresh {
+		if age > fresh {
 			s.Stale = e.read
 		}
 	}
 	k.mu.RUnlock()
-	if e != nil && (age <= keyFresh || failing && age <= keyGrace) {
+	if e != nil && (age <= fresh || failing && age <= grace) {
 		return s, nil
 	}
 	if e == nil {
@@ -113,7 +117,7 @@ func (k *keyStore) State(ctx context.Context, id string) (s auth.KeyState, err e
 			return s, err
 		}
 	}
-	if e == nil || age > keyGrace {
+	if e == nil || age > grace {
 		key, err := k.read(ctx, id)
 		return auth.KeyState{Version: key.Version, Digest: key.Digest}, err
 	}
@@ -127,7 +131,7 @@ func (k *keyStore) State(ctx context.Context, id string) (s auth.KeyState, err e
 }
 
 // Learn implements auth.KeyStore.
-func (k *keyStore) Learn(ctx context.Context, id string, digest []byte) error {
+func (k *Store) Learn(ctx context.Context, id string, digest []byte) error {
 	if err := k.repo.Learn(ctx, id, digest); err != nil {
 		return err
 	}
@@ -140,14 +144,14 @@ func (k *keyStore) Learn(ctx context.Context, id string, digest []byte) error {
 }
 
 // Key implements auth.KeyStore.
-func (k *keyStore) Key(ctx context.Context, id string) (auth.Key, error) {
+func (k *Store) Key(ctx context.Context, id string) (auth.Key, error) {
 	return k.read(ctx, id)
 }
 
 // read asks the store for one key; callers at once share the answer.
-func (k *keyStore) read(ctx context.Context, id string) (auth.Key, error) {
+func (k *Store) read(ctx context.Context, id string) (auth.Key, error) {
 	ch := k.flight.DoChan(id, func() (any, error) {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), keyRead)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readTime)
 		defer cancel()
 		return k.fetch(ctx, id)
 	})
@@ -160,7 +164,7 @@ func (k *keyStore) read(ctx context.Context, id string) (auth.Key, error) {
 	}
 }
 
-func (k *keyStore) fetch(ctx context.Context, id string) (auth.Key, error) {
+func (k *Store) fetch(ctx context.Context, id string) (auth.Key, error) {
 	select {
 	case k.reads <- struct{}{}:
 		defer func() { <-k.reads }()
@@ -186,14 +190,14 @@ func (k *keyStore) fetch(ctx context.Context, id string) (auth.Key, error) {
 	if err != nil {
 		return auth.Key{}, fmt.Errorf("read api key: %w", err)
 	}
-	k.remember(id, &knownKey{version: row.Version, digest: row.Digest, read: began}, forgets)
+	k.remember(id, &known{version: row.Version, digest: row.Digest, read: began}, forgets)
 	return auth.Key{
 		ID: row.ID, Hash: row.Hash, Digest: row.Digest, Name: row.Name, Tenant: row.Tenant, Permissions: row.Permissions,
 		RateLimit: row.RateLimit, ExpiresAt: row.ExpiresAt, Active: row.Active, Version: row.Version,
 	}, nil
 }
 
-func (k *keyStore) remember(id string, e *knownKey, forgets uint64) {
+func (k *Store) remember(id string, e *known, forgets uint64) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.forgets != forgets {
@@ -212,8 +216,8 @@ func (k *keyStore) remember(id string, e *knownKey, forgets uint64) {
 	k.known[id] = e
 }
 
-// forget makes the next use of a key ask the store.
-func (k *keyStore) forget(id string) {
+// Forget makes the next use of a key ask the store.
+func (k *Store) Forget(id string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.forgets++
@@ -223,7 +227,7 @@ func (k *keyStore) forget(id string) {
 }
 
 // answered notes whether the store could be reached.
-func (k *keyStore) answered(err error) {
+func (k *Store) answered(err error) {
 	k.mu.Lock()
 	before := k.failing
 	k.failing = err != nil
@@ -233,18 +237,18 @@ func (k *keyStore) answered(err error) {
 	k.mu.Unlock()
 	switch {
 	case err != nil && !before:
-		k.logger.Warn("the key store does not answer; keys that it confirmed stay valid for now", slog.Duration("at_most", keyGrace), slog.Any("err", err))
+		k.logger.Warn("the key store does not answer; keys that it confirmed stay valid for now", slog.Duration("at_most", grace), slog.Any("err", err))
 	case err == nil && before:
 		k.logger.Info("the key store answers again")
 	}
 }
 
 // Touch implements auth.KeyStore.
-func (k *keyStore) Touch(ctx context.Context, used map[string]time.Time) error {
+func (k *Store) Touch(ctx context.Context, used map[string]time.Time) error {
 	return k.repo.Touch(ctx, used)
 }
 
-func (k *keyStore) pollLoop(ctx context.Context) {
+func (k *Store) pollLoop(ctx context.Context) {
 	t := time.NewTicker(pollEvery)
 	defer t.Stop()
 	for {
@@ -258,7 +262,7 @@ func (k *keyStore) pollLoop(ctx context.Context) {
 }
 
 // poll has all versions confirmed in one query.
-func (k *keyStore) poll(ctx context.Context) {
+func (k *Store) poll(ctx context.Context) {
 	began := time.Now()
 	asked, failing := k.askable(began)
 	if len(asked) == 0 && !failing {
@@ -266,7 +270,7 @@ func (k *keyStore) poll(ctx context.Context) {
 	}
 	limit := pollTimeout
 	if failing {
-		limit = keyRead // slow is better than none
+		limit = readTime // slow is better than none
 	}
 	ids := make([]string, 0, len(asked))
 	for id := range asked {
@@ -287,7 +291,7 @@ func (k *keyStore) poll(ctx context.Context) {
 }
 
 // confirm takes over what the store says of the versions that were asked for.
-func (k *keyStore) confirm(asked map[string]*knownKey, versions map[string]int64, began time.Time) {
+func (k *Store) confirm(asked map[string]*known, versions map[string]int64, began time.Time) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	changed := false
@@ -310,12 +314,12 @@ func (k *keyStore) confirm(asked map[string]*knownKey, versions map[string]int64
 }
 
 // askable lists the keys in use and forgets the others.
-func (k *keyStore) askable(now time.Time) (asked map[string]*knownKey, failing bool) {
+func (k *Store) askable(now time.Time) (asked map[string]*known, failing bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	asked = make(map[string]*knownKey, len(k.known))
+	asked = make(map[string]*known, len(k.known))
 	for id, e := range k.known {
-		if now.Sub(time.Unix(0, e.used.Load())) > keyGrace {
+		if now.Sub(time.Unix(0, e.used.Load())) > grace {
 			delete(k.known, id)
 			continue
 		}
@@ -326,9 +330,9 @@ func (k *keyStore) askable(now time.Time) (asked map[string]*knownKey, failing b
 
 // watchLoop forgets keys as soon as the store says that they changed. What it
 // misses, poll finds.
-func (k *keyStore) watchLoop(ctx context.Context, w persistence.KeyWatcher) {
+func (k *Store) watchLoop(ctx context.Context, w persistence.KeyWatcher) {
 	for told := false; ; {
-		err := w.WatchKeys(ctx, func() { told = false }, k.forget)
+		err := w.WatchKeys(ctx, func() { told = false }, k.Forget)
 		if ctx.Err() != nil {
 			return
 		}
