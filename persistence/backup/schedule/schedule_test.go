@@ -1,4 +1,4 @@
-package app
+package schedule
 
 import (
 	"context"
@@ -29,18 +29,18 @@ func TestScheduledBackups(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	b := &backups{
-		every: time.Hour, keep: 2, dir: dir, series: "n", logger: slog.New(slog.DiscardHandler), metrics: newBackupMetrics(prometheus.NewRegistry()),
-		open: func(ctx context.Context) (persistence.Snapshotter, error) { return sqlite.OpenSource(ctx, data) },
-	}
-	if err := b.prepare(); err != nil {
+	s := &Schedule{metrics: newMetrics(prometheus.NewRegistry()), cfg: Config{
+		Every: time.Hour, Keep: 2, Dir: dir, Series: "n", Logger: slog.New(slog.DiscardHandler),
+		Open: func(ctx context.Context) (persistence.Snapshotter, error) { return sqlite.OpenSource(ctx, data) },
+	}}
+	if err := s.prepare(); err != nil {
 		t.Fatal(err)
 	}
-	if c := b.check(); !c.OK || !strings.HasPrefix(c.Detail, "there is no backup yet") {
-		t.Errorf("before the first: %+v", c)
+	if c := s.Health(); !strings.HasPrefix(c, "there is no backup yet") {
+		t.Errorf("before the first: %q", c)
 	}
 	for day := range 3 { // of earlier lives of the node
-		src, err := b.open(t.Context())
+		src, err := s.cfg.Open(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -52,31 +52,31 @@ func TestScheduledBackups(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := b.prepare(); err != nil {
+	if err := s.prepare(); err != nil {
 		t.Fatal(err)
 	}
-	if c := b.check(); !c.OK || !strings.HasPrefix(c.Detail, "warning: the newest backup is 72h0m") {
-		t.Errorf("with an old one: %+v", c)
+	if c := s.Health(); !strings.HasPrefix(c, "warning: the newest backup is 72h0m") {
+		t.Errorf("with an old one: %q", c)
 	}
-	b.once(t.Context())
+	s.once(t.Context())
 	list, err := backup.List(dir, "n")
 	if err != nil || len(list) != 2 || time.Since(list[0].At) > time.Hour {
 		t.Errorf("after one backup: %v %v", list, err)
 	}
-	if c := b.check(); strings.Contains(c.Detail, "warning") || !strings.HasPrefix(c.Detail, "the newest backup is") {
-		t.Errorf("with a fresh one: %+v", c)
+	if c := s.Health(); strings.Contains(c, "warning") || !strings.HasPrefix(c, "the newest backup is") {
+		t.Errorf("with a fresh one: %q", c)
 	}
-	b.open = func(context.Context) (persistence.Snapshotter, error) { return nil, errors.New("no store") }
-	b.once(t.Context())
-	if c := b.check(); !c.OK || !strings.Contains(c.Detail, "the last attempt failed") {
-		t.Errorf("after a failure: %+v", c)
+	s.cfg.Open = func(context.Context) (persistence.Snapshotter, error) { return nil, errors.New("no store") }
+	s.once(t.Context())
+	if c := s.Health(); !strings.Contains(c, "the last attempt failed") {
+		t.Errorf("after a failure: %q", c)
 	}
 	if left, err := backup.List(dir, "n"); err != nil || len(left) != 2 {
 		t.Errorf("a failure left %v, %v", left, err)
 	}
 	for range 100 {
-		if p := b.pause(); p > b.every || p < b.every*9/10 {
-			t.Fatalf("pause %s of %s", p, b.every)
+		if p := s.pause(); p > s.cfg.Every || p < s.cfg.Every*9/10 {
+			t.Fatalf("pause %s of %s", p, s.cfg.Every)
 		}
 	}
 }
@@ -98,8 +98,8 @@ func TestFirstBackup(t *testing.T) {
 		"made just now":             {4 * time.Hour, now, 3 * time.Hour, 4 * time.Hour},
 		"by a clock that ran ahead": {4 * time.Hour, now.Add(9 * time.Hour), 3 * time.Hour, 4 * time.Hour},
 	} {
-		b := &backups{every: c.every, newest: c.newest}
-		if got := b.first(); got < c.least || got > c.most {
+		s := &Schedule{cfg: Config{Every: c.every}, newest: c.newest}
+		if got := s.first(); got < c.least || got > c.most {
 			t.Errorf("%s: %s, want %s to %s", what, got, c.least, c.most)
 		}
 	}
