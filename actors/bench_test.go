@@ -132,7 +132,7 @@ func freeNode(tb testing.TB, gateways, slots int, ended func()) *dispatch.Client
 	})
 	err = node.AddPool(tb.Context(), dispatch.Config{
 		Pool:  messages.Pool{ID: messages.DefaultPool, Tenant: messages.DefaultTenant},
-		Fence: persistence.Fence{Scope: persistence.ShardScope, Key: "1", Owner: "n1", Epoch: 1},
+		Fence: messages.Fence{Scope: messages.ShardScope, Key: "1", Owner: "n1", Epoch: 1},
 		Store: store, Committer: node.Committer(), Logger: logger,
 	})
 	if err != nil {
@@ -147,7 +147,7 @@ func freeNode(tb testing.TB, gateways, slots int, ended func()) *dispatch.Client
 		err := node.AddGateway(tb.Context(), gateway.Config{
 			Gateway: messages.Gateway{ID: id, Tenant: messages.DefaultTenant, Pool: messages.DefaultPool,
 				URL: "ws://127.0.0.1:1/", MaxConcurrency: slots, Weight: 1},
-			Fence: persistence.Fence{Scope: persistence.GatewayScope, Key: id, Owner: "n1", Epoch: 1},
+			Fence: messages.Fence{Scope: messages.GatewayScope, Key: id, Owner: "n1", Epoch: 1},
 			Store: store, Committer: node.Committer(), Logger: logger,
 			Pool:    func(id string) *actor.PID { pid, _ := node.Pool(id); return pid },
 			History: func(context.Context, string, string) (string, error) { return "", nil },

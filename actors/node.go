@@ -243,7 +243,7 @@ type root struct {
 	committer *actor.PID
 	kinds     map[string]*supervise.Strategy
 	gateways  map[string]gateway.Config // as spawned
-	fences    map[string]persistence.Fence
+	fences    map[string]messages.Fence
 	ending    map[string]*ending // pools whose owner is on its way out
 }
 
@@ -262,7 +262,7 @@ func (n *Node) newRoot() *root {
 		return supervise.New(supervise.Config{Kind: kind, Initial: initial, Max: limit, Limit: count, Window: window,
 			GiveUp: giveUp, Logger: n.cfg.Logger, Restarts: n.restarts})
 	}
-	r := &root{node: n, gateways: map[string]gateway.Config{}, fences: map[string]persistence.Fence{}, ending: map[string]*ending{}}
+	r := &root{node: n, gateways: map[string]gateway.Config{}, fences: map[string]messages.Fence{}, ending: map[string]*ending{}}
 	r.kinds = map[string]*supervise.Strategy{
 		committerName: strategy("committer", 50*time.Millisecond, 5*time.Second, 0, time.Minute, nil),
 		poolPrefix: strategy("pool", 100*time.Millisecond, 5*time.Second, 5, time.Minute, func(pid *actor.PID, reason any) {
@@ -342,7 +342,7 @@ func (r *root) poolEnded(ctx actor.Context, pid *actor.PID, id string) {
 	}
 	r.kinds[poolPrefix].Forget(pid)
 	ctx.Send(r.committer, commit.Request{
-		Op: persistence.Op{Fences: []persistence.Fence{r.fences[id]}}, ReplyTo: ctx.Self(), Tag: lastWrite{id},
+		Op: persistence.Op{Fences: []messages.Fence{r.fences[id]}}, ReplyTo: ctx.Self(), Tag: lastWrite{id},
 	})
 }
 
@@ -403,7 +403,7 @@ func (r *root) quarantine(pid *actor.PID, reason any) {
 		NextStep: fmt.Sprintf(next.ReportThenRestartGateway, id),
 	}
 	r.node.system.Root.Send(r.committer, commit.Request{Op: persistence.Op{
-		Fences: []persistence.Fence{cfg.Fence}, Gateway: &status,
+		Fences: []messages.Fence{cfg.Fence}, Gateway: &status,
 		Events: []*messages.Event{status.Event(cfg.Gateway.Pool, 0, now)}, // the state before went with its owner
 	}})
 }

@@ -93,7 +93,7 @@ func start(t *testing.T, gateways, slots int, runTime time.Duration) *bench {
 			t.Error(err)
 		}
 	})
-	fence := b.own(persistence.ShardScope, strconv.Itoa(messages.Shard(messages.DefaultPool, persistence.Shards)))
+	fence := b.own(messages.ShardScope, strconv.Itoa(messages.Shard(messages.DefaultPool)))
 	b.pool = dispatch.Config{
 		Pool: messages.Pool{ID: messages.DefaultPool, Tenant: messages.DefaultTenant}, Fence: fence,
 		Store: b.store, Committer: b.node.Committer(), Logger: logger,
@@ -114,7 +114,7 @@ func (b *bench) gateway(s *openclawtest.Gateway, slots int) gateway.Config {
 	return gateway.Config{
 		Gateway: messages.Gateway{ID: s.Name(), Tenant: messages.DefaultTenant, Pool: messages.DefaultPool, URL: s.URL(),
 			Token: messages.Secret(s.Token()), MaxConcurrency: slots, Weight: 1},
-		Fence: b.own(persistence.GatewayScope, s.Name()), Store: b.store, Committer: b.node.Committer(),
+		Fence: b.own(messages.GatewayScope, s.Name()), Store: b.store, Committer: b.node.Committer(),
 		Pool:    func(id string) *actor.PID { pid, _ := b.node.Pool(id); return pid },
 		History: func(context.Context, string, string) (string, error) { return "", nil },
 		Text:    b.feed.Text, Trouble: b.feed.Trouble, Logger: slog.New(slog.DiscardHandler),
@@ -131,11 +131,11 @@ func (b *bench) gateway(s *openclawtest.Gateway, slots int) gateway.Config {
 	}
 }
 
-func (b *bench) own(scope persistence.Scope, key string) persistence.Fence {
+func (b *bench) own(scope messages.Scope, key string) messages.Fence {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.t.Context(), 5*time.Second)
 	defer cancel()
-	if _, err := b.store.Renew(ctx, persistence.Node{ID: "n1"}, time.Minute); err != nil {
+	if _, err := b.store.Renew(ctx, messages.Node{ID: "n1"}, time.Minute); err != nil {
 		b.t.Fatal(err)
 	}
 	f, err := b.store.Take(ctx, scope, key, "n1")

@@ -10,7 +10,6 @@ import (
 	"github.com/dash-fleet/dash/actors/commit"
 	"github.com/dash-fleet/dash/actors/gateway"
 	"github.com/dash-fleet/dash/messages"
-	"github.com/dash-fleet/dash/persistence"
 )
 
 // TestQuarantineByTheRootIsTold: also the end of a gateway's owner is written
@@ -27,7 +26,7 @@ func TestQuarantineByTheRootIsTold(t *testing.T) {
 	}))
 	r := (&Node{system: system}).newRoot()
 	r.committer = committer
-	fence := persistence.Fence{Scope: persistence.GatewayScope, Key: "gw", Owner: "n", Epoch: 3}
+	fence := messages.Fence{Scope: messages.GatewayScope, Key: "gw", Owner: "n", Epoch: 3}
 	r.gateways["gw"] = gateway.Config{Fence: fence, Gateway: messages.Gateway{ID: "gw", Tenant: "t1", Pool: "p1"}}
 	r.quarantine(actor.NewPID("nonhost", "root/gateway-gw"), "a bug")
 	select {

@@ -40,60 +40,20 @@ var (
 	ErrUnknown = errors.New("outcome unknown")
 )
 
-// Shards is the number of shards; it is kept in the store and never changes.
-const Shards = 64
-
-// Scope says what a fence protects.
-type Scope uint8
-
-// Scopes of a fence.
-const (
-	ShardScope Scope = iota + 1
-	GatewayScope
-)
-
-// Fence names an ownership: a write that carries it counts only while Owner
-// holds the shard or gateway in exactly this epoch.
-type Fence struct {
-	Scope Scope
-	Key   string // shard number in decimal, or gateway id
-	Owner string // node id
-	Epoch int64
-}
-
-// Node is one Dash process as the others see it.
-type Node struct {
-	ID      string // name + random incarnation, never reused
-	Addr    string
-	Region  string
-	Version string
-	Sees    int // members it saw when it last renewed
-	Expires time.Time
-	Home    string // of its data folder; empty: that is temporary
-}
-
-// Ownership is a row of who owns what.
-type Ownership struct {
-	Scope Scope
-	Key   string
-	Owner string // empty: nobody
-	Epoch int64
-}
-
 // Leases is the ownership half of a Store. Only the store's clock judges expiry.
 type Leases interface {
 	// Renew writes the node's row, valid for ttl from the store's present.
 	// It returns all nodes whose lease is valid.
-	Renew(ctx context.Context, n Node, ttl time.Duration) ([]Node, error)
+	Renew(ctx context.Context, n messages.Node, ttl time.Duration) ([]messages.Node, error)
 	// Take makes the node owner with epoch+1 if there is no owner or the
 	// owner's lease has expired; taking what one holds already returns the
 	// present epoch. Otherwise ErrOwned.
-	Take(ctx context.Context, scope Scope, key, node string) (Fence, error)
+	Take(ctx context.Context, scope messages.Scope, key, node string) (messages.Fence, error)
 	// Release empties the owner. A fence that is out of date releases nothing
 	// and returns ErrFenced.
-	Release(ctx context.Context, f Fence) error
+	Release(ctx context.Context, f messages.Fence) error
 	// Owners lists all rows of a scope.
-	Owners(ctx context.Context, scope Scope) ([]Ownership, error)
+	Owners(ctx context.Context, scope messages.Scope) ([]messages.Ownership, error)
 }
 
 // Op is one item of a batch. All its parts and events become durable
@@ -103,7 +63,7 @@ type Leases interface {
 // breaks this is refused as a whole (CheckOps).
 type Op struct {
 	// Fences must all hold, or the outcome is Fenced.
-	Fences []Fence
+	Fences []messages.Fence
 
 	Insert  *TaskInsert
 	Update  *TaskUpdate

@@ -217,7 +217,7 @@ func (d *dispatcher) release(in *intake) {
 func (d *dispatcher) enqueue(ctx actor.Context, in *intake) {
 	in.Task = replayed(in.Task, d.s.seq.Add(1))
 	op := persistence.Op{
-		Fences: []persistence.Fence{d.s.Fence},
+		Fences: []messages.Fence{d.s.Fence},
 		Update: &persistence.TaskUpdate{Task: in.Task, From: messages.DeadLetter, FromClaim: in.from, ClearCancel: true},
 		Events: []*messages.Event{in.Task.Event(messages.DeadLetter, messages.Now(), "replay")},
 	}

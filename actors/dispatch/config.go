@@ -28,7 +28,7 @@ type Reader interface {
 // Room and Dispatcher.
 type Config struct {
 	Pool      messages.Pool
-	Fence     persistence.Fence // the shard that P owns
+	Fence     messages.Fence // the shard that P owns
 	Store     Reader
 	Committer *actor.PID // an actor of package commit
 	Logger    *slog.Logger
@@ -82,7 +82,7 @@ type shared struct {
 	send *actor.RootContext
 	seq  *atomic.Int64 // greatest sequence number given
 	// fences is the pool's alone.
-	fences []persistence.Fence
+	fences []messages.Fence
 	// loads are what waits, by class.
 	loads *[numClasses]load
 	// reads bounds how many reads of the store are under way; the others wait.

@@ -7,7 +7,6 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/dash-fleet/dash/messages"
-	"github.com/dash-fleet/dash/persistence"
 )
 
 // gate is what the pool knows of one gateway and its owner.
@@ -17,11 +16,11 @@ type gate struct {
 	offer  Offer
 	owner  string
 	epoch  int64
-	boot   string              // process that the window belongs to
-	fences []persistence.Fence // see broker.fences
-	heard  time.Time           // last Demand
-	away   time.Time           // its AwaySince
-	gone   bool                // it was removed
+	boot   string           // process that the window belongs to
+	fences []messages.Fence // see broker.fences
+	heard  time.Time        // last Demand
+	away   time.Time        // its AwaySince
+	gone   bool             // it was removed
 	// draining: it takes no work because somebody wants so
 	draining bool
 	paused   []messages.Pause // providers it does not ask
@@ -31,10 +30,10 @@ type gate struct {
 }
 
 // fences are those of the pool and of the gateway's owner.
-func (b *broker) fences(g *gate) []persistence.Fence {
-	f := persistence.Fence{Scope: persistence.GatewayScope, Key: g.id, Owner: g.owner, Epoch: g.epoch}
+func (b *broker) fences(g *gate) []messages.Fence {
+	f := messages.Fence{Scope: messages.GatewayScope, Key: g.id, Owner: g.owner, Epoch: g.epoch}
 	if len(g.fences) == 0 || g.fences[1] != f {
-		g.fences = []persistence.Fence{b.s.Fence, f}
+		g.fences = []messages.Fence{b.s.Fence, f}
 	}
 	return g.fences
 }

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/dash-fleet/dash/messages"
-	"github.com/dash-fleet/dash/persistence"
 )
 
 func wantRow(b *bench, id string, state messages.TaskState, attempt int32) messages.Task {
@@ -128,7 +127,7 @@ func TestEvidenceOfAFormerOwnerIsVoid(t *testing.T) {
 		g.demand(1)
 		ref := messages.ClaimRef{Task: task.ID, Claim: g.assign().Task.Claim}
 		b.store.set(func(m *memory) {
-			m.fences["gw-1"] = persistence.Fence{Scope: persistence.GatewayScope, Key: "gw-1", Owner: "node-2", Epoch: 2}
+			m.fences["gw-1"] = messages.Fence{Scope: messages.GatewayScope, Key: "gw-1", Owner: "node-2", Epoch: 2}
 		})
 		clear(g.running)
 		g.demand(1, func(d *messages.Demand) { d.Returned = []messages.Returned{{ClaimRef: ref, Reason: "not sent"}} })
@@ -197,7 +196,7 @@ func TestFencedGatewayGetsNothingAndItsTaskStaysQueued(t *testing.T) {
 	play(t, nil, func(t *testing.T, b *bench) {
 		task := b.submit(newTask(messages.Low, ""))
 		b.store.set(func(m *memory) {
-			m.fences["gw-1"] = persistence.Fence{Scope: persistence.GatewayScope, Key: "gw-1", Owner: "node-1", Epoch: 2}
+			m.fences["gw-1"] = messages.Fence{Scope: messages.GatewayScope, Key: "gw-1", Owner: "node-1", Epoch: 2}
 		})
 		g := b.gateway("gw-1")
 		g.demand(1)
@@ -219,7 +218,7 @@ func TestPoolStopsWhenItsShardIsTaken(t *testing.T) {
 	play(t, nil, func(t *testing.T, b *bench) {
 		b.submit(newTask(messages.Low, ""))
 		b.store.set(func(m *memory) {
-			m.fences["7"] = persistence.Fence{Scope: persistence.ShardScope, Key: "7", Owner: "node-2", Epoch: 2}
+			m.fences["7"] = messages.Fence{Scope: messages.ShardScope, Key: "7", Owner: "node-2", Epoch: 2}
 		})
 		_, _, err := b.client.Submit(b.ctx(), "default", Submit{Task: newTask(messages.Low, "")})
 		if messages.CodeOf(err) != messages.CodeUnavailable {

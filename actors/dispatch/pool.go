@@ -98,13 +98,13 @@ func (g *group) start(ctx actor.Context) {
 	runCtx, cancel := context.WithCancel(context.Background())
 	g.cancel = cancel
 	g.s = &shared{Config: g.cfg, ctx: runCtx, root: ctx.Self(), send: ctx.ActorSystem().Root, seq: &atomic.Int64{},
-		fences: []persistence.Fence{g.cfg.Fence}, loads: &[numClasses]load{}, reads: make(chan struct{}, maxReads)}
+		fences: []messages.Fence{g.cfg.Fence}, loads: &[numClasses]load{}, reads: make(chan struct{}, maxReads)}
 	g.raiseBarrier(ctx)
 }
 
 func (g *group) raiseBarrier(ctx actor.Context) {
 	ctx.Send(g.cfg.Committer, commit.Request{
-		Op: persistence.Op{Fences: []persistence.Fence{g.cfg.Fence}}, ReplyTo: ctx.Self(), Tag: barrier{g.incarnation},
+		Op: persistence.Op{Fences: []messages.Fence{g.cfg.Fence}}, ReplyTo: ctx.Self(), Tag: barrier{g.incarnation},
 	})
 }
 

@@ -20,7 +20,7 @@ import (
 	"github.com/dash-fleet/dash/persistence"
 )
 
-var testFence = persistence.Fence{Scope: persistence.ShardScope, Key: "7", Owner: "node-1", Epoch: 1}
+var testFence = messages.Fence{Scope: messages.ShardScope, Key: "7", Owner: "node-1", Epoch: 1}
 
 // bench is a pool with a committer over a store in memory and scripted gateways.
 type bench struct {

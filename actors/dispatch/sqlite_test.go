@@ -24,14 +24,14 @@ func TestOnARealStore(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = db.Close() })
 	ctx := context.Background()
-	if _, err = db.Renew(ctx, persistence.Node{ID: "node-1"}, time.Hour); err != nil {
+	if _, err = db.Renew(ctx, messages.Node{ID: "node-1"}, time.Hour); err != nil {
 		t.Fatal(err)
 	}
-	shard, err := db.Take(ctx, persistence.ShardScope, "7", "node-1")
+	shard, err := db.Take(ctx, messages.ShardScope, "7", "node-1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	gateway, err := db.Take(ctx, persistence.GatewayScope, "gw-1", "node-1")
+	gateway, err := db.Take(ctx, messages.GatewayScope, "gw-1", "node-1")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -41,7 +41,7 @@ type change struct {
 	update   persistence.TaskUpdate // step fills in what it is compared with
 	gateway  string                 // of the row before, likewise
 	reason   string
-	fences   []persistence.Fence // nil: the pool's
+	fences   []messages.Fence // nil: the pool's
 	session  *persistence.SessionWrite
 	events   []*messages.Event
 	failFast bool

@@ -18,7 +18,7 @@ type memory struct {
 	keys     map[string]string // tenant/key -> task
 	hashes   map[string]string
 	sessions map[string]messages.Session
-	fences   map[string]persistence.Fence
+	fences   map[string]messages.Fence
 	events   []*messages.Event
 	err      error         // answer to every Commit while set
 	unlawful []string      // changes that no table allows
@@ -29,7 +29,7 @@ type memory struct {
 
 func newMemory() *memory {
 	return &memory{tasks: map[string]messages.Task{}, keys: map[string]string{}, hashes: map[string]string{},
-		sessions: map[string]messages.Session{}, fences: map[string]persistence.Fence{}}
+		sessions: map[string]messages.Session{}, fences: map[string]messages.Fence{}}
 }
 
 func (m *memory) Commit(_ context.Context, batch []persistence.Op) ([]persistence.Outcome, error) {

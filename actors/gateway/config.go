@@ -95,7 +95,7 @@ type Store interface {
 // Config of a gateway actor.
 type Config struct {
 	Gateway messages.Gateway
-	Fence   persistence.Fence
+	Fence   messages.Fence
 	// Last is what the previous owner recorded, zero for a new gateway.
 	Last messages.GatewayStatus
 

@@ -127,8 +127,8 @@ type rig struct {
 	pool   *actor.PID
 	pid    *actor.PID
 	fromG  chan any // what the pool's owner is told
-	fence  persistence.Fence
-	shard  persistence.Fence
+	fence  messages.Fence
+	shard  messages.Fence
 	valve  *valve // what the committer writes goes through it
 }
 
@@ -154,13 +154,13 @@ func newRigIn(t *testing.T, change func(*actor.ActorSystem, *gateway.Config)) *r
 	r := &rig{t: t, system: actor.NewActorSystem(actor.WithDeadLetterRequestLogging(false), actor.WithDeadLetterThrottleInterval(time.Millisecond), actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger {
 		return slog.New(slog.DiscardHandler)
 	})), store: db.Store(), fromG: make(chan any, 10000)}
-	if _, err := r.store.Renew(ctx, persistence.Node{ID: "n"}, time.Hour); err != nil {
+	if _, err := r.store.Renew(ctx, messages.Node{ID: "n"}, time.Hour); err != nil {
 		t.Fatal(err)
 	}
-	if r.fence, err = r.store.Take(ctx, persistence.GatewayScope, "gw", "n"); err != nil {
+	if r.fence, err = r.store.Take(ctx, messages.GatewayScope, "gw", "n"); err != nil {
 		t.Fatal(err)
 	}
-	if r.shard, err = r.store.Take(ctx, persistence.ShardScope, "0", "n"); err != nil {
+	if r.shard, err = r.store.Take(ctx, messages.ShardScope, "0", "n"); err != nil {
 		t.Fatal(err)
 	}
 	r.valve = &valve{Store: r.store}
@@ -279,8 +279,8 @@ func (r *rig) row(id, session string) rows {
 	claimed.State, claimed.Claim, claimed.Attempt, claimed.Gateway, claimed.ClaimedAt = messages.Claimed, 1, 1, "gw", messages.Now()
 	var row *messages.Session
 	ops := []persistence.Op{
-		{Fences: []persistence.Fence{r.shard}, Insert: &persistence.TaskInsert{Task: task}},
-		{Fences: []persistence.Fence{r.shard, r.fence}, Update: &persistence.TaskUpdate{Task: claimed, From: messages.Queued}},
+		{Fences: []messages.Fence{r.shard}, Insert: &persistence.TaskInsert{Task: task}},
+		{Fences: []messages.Fence{r.shard, r.fence}, Update: &persistence.TaskUpdate{Task: claimed, From: messages.Queued}},
 	}
 	if session != "" {
 		row = &messages.Session{Tenant: "default", ID: session, Pool: "default", Gateway: "gw", State: messages.SessionIdle, CreatedAt: messages.Now()}

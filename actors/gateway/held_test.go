@@ -27,7 +27,7 @@ func TestHeldTaskIsNotEndedByItsFailingWatcher(t *testing.T) {
 	held := task
 	held.State = messages.Held
 	out, err := r.store.Commit(t.Context(), []persistence.Op{{
-		Fences: []persistence.Fence{r.shard}, Update: &persistence.TaskUpdate{Task: held, From: messages.Claimed, FromClaim: 1},
+		Fences: []messages.Fence{r.shard}, Update: &persistence.TaskUpdate{Task: held, From: messages.Claimed, FromClaim: 1},
 	}})
 	if err != nil || out[0].Status != persistence.OK {
 		t.Fatalf("hold: %v %v", out, err)

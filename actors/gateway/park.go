@@ -163,7 +163,7 @@ func (g *gateway) commitParked(ctx actor.Context, m rowLoaded) {
 	t.State, t.FinishedAt, t.Stopping = messages.DeadLetter, now, messages.StopNone
 	t.Error = &messages.TaskError{Code: string(messages.CodeSessionFailed), Message: "its session kept failing: " + m.park}
 	op := persistence.Op{
-		Fences: []persistence.Fence{g.cfg.Fence},
+		Fences: []messages.Fence{g.cfg.Fence},
 		Update: &persistence.TaskUpdate{Task: t, From: from, FromClaim: t.Claim},
 		Events: []*messages.Event{t.Event(from, now, "session_parked")},
 	}

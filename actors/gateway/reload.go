@@ -231,6 +231,6 @@ func (g *gateway) announce(ctx actor.Context, words string) {
 	status := g.status
 	status.Reason = words
 	ev := status.Event(g.cfg.Gateway.Pool, status.State, time.Now())
-	op := persistence.Op{Fences: []persistence.Fence{g.cfg.Fence}, Events: []*messages.Event{ev}}
+	op := persistence.Op{Fences: []messages.Fence{g.cfg.Fence}, Events: []*messages.Event{ev}}
 	ctx.Send(g.cfg.Committer, commit.Request{Op: op, ReplyTo: ctx.Self()})
 }

@@ -84,7 +84,7 @@ func (g *gateway) record(ctx actor.Context, from messages.GatewayState, tag stat
 	now := time.Now()
 	g.status.Window, g.status.Running = g.size(), g.held()
 	status := g.status
-	op := persistence.Op{Fences: []persistence.Fence{g.cfg.Fence}, Gateway: &status}
+	op := persistence.Op{Fences: []messages.Fence{g.cfg.Fence}, Gateway: &status}
 	if from != status.State {
 		op.Events = append(op.Events, status.Event(g.cfg.Gateway.Pool, from, now))
 	}

@@ -49,7 +49,7 @@ func (r *rig) move(t messages.Task, to messages.TaskState, change ...func(*messa
 		f(&next)
 	}
 	out, err := r.store.Commit(r.t.Context(), []persistence.Op{{
-		Fences: []persistence.Fence{r.fence}, Update: &persistence.TaskUpdate{Task: next, From: t.State, FromClaim: t.Claim},
+		Fences: []messages.Fence{r.fence}, Update: &persistence.TaskUpdate{Task: next, From: t.State, FromClaim: t.Claim},
 	}})
 	if err != nil || out[0].Status != persistence.OK {
 		r.t.Fatalf("%s to %s: %v %v", t.ID, to, out, err)
@@ -241,7 +241,7 @@ func TestAFencedOwnerLetsGo(t *testing.T) {
 	if err := r.store.Release(t.Context(), r.fence); err != nil {
 		t.Fatal(err)
 	}
-	if f, err := r.store.Take(t.Context(), persistence.GatewayScope, "gw", "n-2"); err != nil || f.Epoch != r.fence.Epoch+1 {
+	if f, err := r.store.Take(t.Context(), messages.GatewayScope, "gw", "n-2"); err != nil || f.Epoch != r.fence.Epoch+1 {
 		t.Fatal(f, err)
 	}
 	r.system.Root.Send(r.pid, gateway.Drain{}) // it writes its state

@@ -12,13 +12,12 @@ import (
 	"github.com/dash-fleet/dash/actors/openclaw"
 	"github.com/dash-fleet/dash/actors/supervise"
 	"github.com/dash-fleet/dash/messages"
-	"github.com/dash-fleet/dash/persistence"
 )
 
 // Config of a session actor. The parent is the gateway actor.
 type Config struct {
 	Committer *actor.PID
-	Fence     persistence.Fence
+	Fence     messages.Fence
 	// History returns what is replayed at the start of a new generation.
 	History func(ctx context.Context, tenant, session string) (string, error)
 	Timing  Timing
@@ -142,7 +141,7 @@ func Props(cfg Config) *actor.Props {
 	}
 	known := &known{}
 	return actor.PropsFromProducer(func() actor.Actor {
-		return &session{cfg: &cfg, known: known, fences: []persistence.Fence{cfg.Fence}}
+		return &session{cfg: &cfg, known: known, fences: []messages.Fence{cfg.Fence}}
 	}, opts...)
 }
 
@@ -156,7 +155,7 @@ type known struct {
 type session struct {
 	cfg        *Config
 	known      *known
-	fences     []persistence.Fence
+	fences     []messages.Fence
 	ref        messages.ClaimRef
 	life       uint64   // results of slow work that name another are void
 	d          decision // the run, and what it asked for last

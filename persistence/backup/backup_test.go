@@ -60,7 +60,7 @@ func (m *memory) Restore(_ context.Context, mark persistence.Mark, rows iter.Seq
 			counts[persistence.SectionTasks]++
 		case *messages.Gateway:
 			counts[persistence.SectionGateways]++
-		case *persistence.Ownership:
+		case *messages.Ownership:
 			counts[persistence.SectionOwnership]++
 		}
 	}
@@ -73,7 +73,7 @@ func (m *memory) Restore(_ context.Context, mark persistence.Mark, rows iter.Seq
 func sample() *memory {
 	return &memory{rows: []any{
 		&messages.Gateway{ID: "gw", Home: "left out", Token: "top secret", Managed: &messages.Managed{Port: 1}},
-		&persistence.Ownership{Scope: persistence.ShardScope, Key: "7", Owner: "n1", Epoch: 41},
+		&messages.Ownership{Scope: messages.ShardScope, Key: "7", Owner: "n1", Epoch: 41},
 		&persistence.TaskRow{Task: messages.Task{ID: "a", Spec: &messages.TaskSpec{}, State: messages.Queued, CreatedAt: messages.Now()}, IdemKey: "k", IdemHash: []byte{1}},
 		&persistence.TaskRow{Task: messages.Task{ID: "b", Error: &messages.TaskError{Code: "x"}, Result: &messages.TaskResult{Text: "y"}}, Ended: 9},
 	}}
@@ -112,7 +112,7 @@ func TestRoundTrip(t *testing.T) {
 		}
 		want := sample().rows
 		want[0].(*messages.Gateway).Home = ""
-		*want[1].(*persistence.Ownership) = persistence.Ownership{Scope: persistence.ShardScope, Key: "7", Epoch: 42}
+		*want[1].(*messages.Ownership) = messages.Ownership{Scope: messages.ShardScope, Key: "7", Epoch: 42}
 		want[2].(*persistence.TaskRow).Task.CreatedAt = from.rows[2].(*persistence.TaskRow).Task.CreatedAt
 		if diff := cmp.Diff(want, to.rows, protocmp.Transform()); diff != "" {
 			t.Errorf("%s: rows (-want +got):\n%s", name, diff)
@@ -287,7 +287,7 @@ func TestWriteRefuses(t *testing.T) {
 	t.Parallel()
 	for name, rows := range map[string][]any{
 		"no place in an archive": {&time.Time{}},
-		"in two places":          {&persistence.PoolSeq{}, &persistence.Ownership{}, &persistence.PoolSeq{}},
+		"in two places":          {&persistence.PoolSeq{}, &messages.Ownership{}, &persistence.PoolSeq{}},
 	} {
 		_, err := backup.Write(t.Context(), &bytes.Buffer{}, &memory{rows: rows}, backup.Options{})
 		if err == nil || !strings.Contains(err.Error(), name) {

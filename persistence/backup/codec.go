@@ -33,7 +33,7 @@ var codecs = []codec{
 	plain[persistence.AuditEntry](persistence.SectionAudit),
 	as(persistence.SectionGateways, encodeGateway, decodeGateway),
 	plain[messages.Pool](persistence.SectionPools),
-	plain[persistence.Ownership](persistence.SectionOwnership),
+	plain[messages.Ownership](persistence.SectionOwnership),
 	plain[persistence.PoolSeq](persistence.SectionPoolSeqs),
 	plain[messages.GatewayStatus](persistence.SectionStatuses),
 	plain[messages.Session](persistence.SectionSessions),

@@ -14,6 +14,7 @@ import (
 	"filippo.io/age"
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
 )
 
@@ -117,8 +118,8 @@ func (a *reader) readHeader() error {
 	if a.header.Format > formatVersion || a.header.Format < 1 {
 		return fmt.Errorf("the archive has format %d and this dash reads 1 to %d: restore it with dash %s or newer", a.header.Format, formatVersion, a.header.By)
 	}
-	if a.header.Shards != persistence.Shards {
-		return fmt.Errorf("the archive is of a store with %d shards and this dash has %d: restore it with dash %s", a.header.Shards, persistence.Shards, a.header.By)
+	if a.header.Shards != messages.Shards {
+		return fmt.Errorf("the archive is of a store with %d shards and this dash has %d: restore it with dash %s", a.header.Shards, messages.Shards, a.header.By)
 	}
 	return nil
 }

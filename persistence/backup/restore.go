@@ -9,6 +9,7 @@ import (
 
 	"filippo.io/age"
 
+	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
 )
 
@@ -90,7 +91,7 @@ var errStopped = errors.New("the store ended the restore")
 // damaged archive ends with, so that the store keeps nothing of it.
 func (a *reader) feed(ctx context.Context, progress func(int64), yield func(any, error) bool) *Manifest {
 	m, err := a.rows(watched(ctx, progress, func(row any) error {
-		if o, ok := row.(*persistence.Ownership); ok {
+		if o, ok := row.(*messages.Ownership); ok {
 			o.Owner = ""
 			o.Epoch++
 		}

@@ -15,6 +15,7 @@ import (
 	"filippo.io/age"
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
 )
 
@@ -81,7 +82,7 @@ type archive struct {
 
 func (a *archive) write(ctx context.Context, s persistence.Snapshot) (*Manifest, error) {
 	src := s.Source()
-	m := &Manifest{Source: src, Shards: persistence.Shards, Made: time.Now().UTC(), By: a.o.By, Counts: a.counts}
+	m := &Manifest{Source: src, Shards: messages.Shards, Made: time.Now().UTC(), By: a.o.By, Counts: a.counts}
 	if _, err := io.WriteString(a.w, magic); err != nil {
 		return nil, err
 	}

@@ -181,7 +181,7 @@ var backupTables = []backupTable{
 	{section: persistence.SectionPools, table: "pools", order: "id", columns: poolColumns, read: scanned(readPool)},
 	{section: persistence.SectionOwnership, table: "ownership", order: "scope, key", columns: `scope, key, owner, epoch`,
 		read: raw(func(v [][]byte, emit func(any) error) error {
-			return emit(&persistence.Ownership{Scope: persistence.Scope(number(v[0])), Key: string(v[1]), Owner: string(v[2]), Epoch: number(v[3])})
+			return emit(&messages.Ownership{Scope: messages.Scope(number(v[0])), Key: string(v[1]), Owner: string(v[2]), Epoch: number(v[3])})
 		})},
 	{section: persistence.SectionPoolSeqs, table: "pool_seqs", order: "pool", columns: `pool, seq`,
 		read: raw(func(v [][]byte, emit func(any) error) error {

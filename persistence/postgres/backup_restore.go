@@ -224,7 +224,7 @@ func (f *filling) put(row any) error {
 		return f.add("gateway_status", "id, tenant, data", len(data), r.ID, r.Tenant, data)
 	case *persistence.PoolSeq:
 		return f.add("pool_seqs", "pool, seq", 0, r.Pool, r.Seq)
-	case *persistence.Ownership:
+	case *messages.Ownership:
 		return f.add("ownership", "scope, key, owner, epoch", 0, int16(r.Scope), r.Key, r.Owner, r.Epoch)
 	}
 	return f.account(row)

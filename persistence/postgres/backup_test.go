@@ -86,7 +86,7 @@ func TestRestoreRefusesLiveNodes(t *testing.T) {
 	t.Parallel()
 	cfg := testConfig(t)
 	db := openTest(t, cfg)
-	if _, err := db.Renew(t.Context(), persistence.Node{ID: "n1"}, leaseOfTest); err != nil {
+	if _, err := db.Renew(t.Context(), messages.Node{ID: "n1"}, leaseOfTest); err != nil {
 		t.Fatal(err)
 	}
 	target := blank{cfg}.Target(t)

@@ -44,7 +44,7 @@ func BenchmarkCommit(b *testing.B) {
 	}
 }
 
-func benchLives(b *testing.B, db *DB, fences []persistence.Fence, size int) {
+func benchLives(b *testing.B, db *DB, fences []messages.Fence, size int) {
 	ops := make([][]persistence.Op, 3)
 	for range size {
 		step := 0
@@ -68,10 +68,10 @@ type pending struct {
 	done chan persistence.Status
 }
 
-func benchStore(b *testing.B) (*DB, []persistence.Fence) {
+func benchStore(b *testing.B) (*DB, []messages.Fence) {
 	db := openTest(b, testConfig(b))
-	var fences []persistence.Fence
-	for scope, key := range map[persistence.Scope]string{persistence.ShardScope: "7", persistence.GatewayScope: "gw-1"} {
+	var fences []messages.Fence
+	for scope, key := range map[messages.Scope]string{messages.ShardScope: "7", messages.GatewayScope: "gw-1"} {
 		f, err := db.Take(b.Context(), scope, key, "node-1")
 		if err != nil {
 			b.Fatal(err)
@@ -189,7 +189,7 @@ func serverCPU(b *testing.B) time.Duration {
 
 var benchSpec = &messages.TaskSpec{Message: "Summarise the incident of last night in three sentences.", TimeoutSeconds: 600, MaxAttempts: 3}
 
-func benchOne(fences []persistence.Fence, commit func(persistence.Op)) {
+func benchOne(fences []messages.Fence, commit func(persistence.Op)) {
 	t := messages.Task{ID: messages.NewID(), Tenant: "default", Pool: "default", Class: messages.High, Seq: 1, State: messages.Queued, Spec: benchSpec, CreatedAt: messages.Now()}
 	commit(persistence.Op{Fences: fences[:1], Insert: &persistence.TaskInsert{Task: t}, Events: []*messages.Event{t.Event(0, t.CreatedAt, "")}})
 	for _, to := range []messages.TaskState{messages.Claimed, messages.Succeeded} {

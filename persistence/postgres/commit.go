@@ -194,8 +194,8 @@ func (db *DB) refusal(ctx context.Context, s *slot, err error) error {
 }
 
 // fence refuses the ops of which a fence does not hold.
-func (b *attempt) fence(sent []persistence.Fence, held []int) {
-	holds := make(map[persistence.Fence]bool, len(held))
+func (b *attempt) fence(sent []messages.Fence, held []int) {
+	holds := make(map[messages.Fence]bool, len(held))
 	for _, i := range held {
 		if i >= 1 && i <= len(sent) {
 			holds[sent[i-1]] = true

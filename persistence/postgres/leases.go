@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
 	"github.com/jackc/pgx/v5"
 )
@@ -20,12 +21,12 @@ UNION ALL SELECT id, addr, region, version, sees, expires, home FROM nodes WHERE
 
 // Renew writes the node's row and returns the valid ones in the order of their
 // ids. It has connections of its own.
-func (db *DB) Renew(ctx context.Context, n persistence.Node, ttl time.Duration) ([]persistence.Node, error) {
+func (db *DB) Renew(ctx context.Context, n messages.Node, ttl time.Duration) ([]messages.Node, error) {
 	rows, err := db.leases.Query(ctx, sqlRenew, n.ID, n.Addr, n.Region, n.Version, n.Sees, ttl.Microseconds(), n.Home)
 	if err != nil {
 		return nil, readError(ctx, "renew", err)
 	}
-	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[persistence.Node])
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[messages.Node])
 	if err != nil {
 		return nil, readError(ctx, "renew", err)
 	}
@@ -45,11 +46,11 @@ RETURNING epoch`
 
 // Take makes the node owner if there is none or its lease is over. It waits for
 // the batches that are under way under the old epoch.
-func (db *DB) Take(ctx context.Context, scope persistence.Scope, key, node string) (persistence.Fence, error) {
+func (db *DB) Take(ctx context.Context, scope messages.Scope, key, node string) (messages.Fence, error) {
 	if node == "" {
-		return persistence.Fence{}, fmt.Errorf("take %s: no node id given", key)
+		return messages.Fence{}, fmt.Errorf("take %s: no node id given", key)
 	}
-	f := persistence.Fence{Scope: scope, Key: key, Owner: node}
+	f := messages.Fence{Scope: scope, Key: key, Owner: node}
 	// Between the two statements somebody else may take what this node held:
 	// then the first one may succeed after all.
 	for range takeTries {
@@ -62,14 +63,14 @@ func (db *DB) Take(ctx context.Context, scope persistence.Scope, key, node strin
 			return f, wrap("take "+key, err)
 		}
 	}
-	return persistence.Fence{}, fmt.Errorf("take %s: %w", key, persistence.ErrOwned)
+	return messages.Fence{}, fmt.Errorf("take %s: %w", key, persistence.ErrOwned)
 }
 
 // takeTries bounds the repetitions of a Take whose row changes hands meanwhile.
 const takeTries = 5
 
 // Release empties the owner.
-func (db *DB) Release(ctx context.Context, f persistence.Fence) error {
+func (db *DB) Release(ctx context.Context, f messages.Fence) error {
 	var epoch int64
 	done, err := db.number1(ctx, &epoch, `UPDATE ownership SET owner = '' WHERE scope = $1 AND key = $2 AND owner = $3 AND epoch = $4 AND owner <> '' RETURNING epoch`,
 		int16(f.Scope), f.Key, f.Owner, f.Epoch)
@@ -99,9 +100,9 @@ func wrap(step string, err error) error {
 }
 
 // Owners lists all rows of a scope in the order of their keys.
-func (db *DB) Owners(ctx context.Context, scope persistence.Scope) (list []persistence.Ownership, err error) {
+func (db *DB) Owners(ctx context.Context, scope messages.Scope) (list []messages.Ownership, err error) {
 	err = db.rows(ctx, func(v [][]byte) error {
-		list = append(list, persistence.Ownership{Scope: scope, Key: string(v[0]), Owner: string(v[1]), Epoch: number(v[2])})
+		list = append(list, messages.Ownership{Scope: scope, Key: string(v[0]), Owner: string(v[1]), Epoch: number(v[2])})
 		return nil
 	}, `SELECT key, owner, epoch FROM ownership WHERE scope = $1 ORDER BY key`, int16(scope))
 	return list, err

@@ -12,7 +12,7 @@ import (
 // request is a batch as it is sent: the parameters of commit_batch_v1, of which
 // the migration says what each holds.
 type request struct {
-	fences    []persistence.Fence // sorted, each once
+	fences    []messages.Fence // sorted, each once
 	fenceRows array
 
 	inserts, updates, cancels, labels array
@@ -73,7 +73,7 @@ func newRequest(p *plan, stored func(pool string) int64) (*request, error) {
 	return r, nil
 }
 
-func compareFences(a, b persistence.Fence) int {
+func compareFences(a, b messages.Fence) int {
 	switch {
 	case a.Scope != b.Scope:
 		return int(a.Scope) - int(b.Scope)
@@ -86,7 +86,7 @@ func compareFences(a, b persistence.Fence) int {
 }
 
 func (r *request) addFences(p *plan) {
-	var last []persistence.Fence // ops mostly share the slice of the op before
+	var last []messages.Fence // ops mostly share the slice of the op before
 	for i := range p.ops {
 		f := p.ops[i].Fences
 		if p.skip[i] || len(f) == 0 || (len(f) == len(last) && &f[0] == &last[0]) {

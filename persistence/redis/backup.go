@@ -90,8 +90,8 @@ func (s *Source) Snapshot(ctx context.Context) (persistence.Snapshot, error) {
 			return nil, fmt.Errorf("read the store's counters: %w", err)
 		}
 	}
-	if nums[2] != persistence.Shards {
-		return nil, fmt.Errorf("the store has %d shards, this Dash works with %d; use the version that made it", nums[2], persistence.Shards)
+	if nums[2] != messages.Shards {
+		return nil, fmt.Errorf("the store has %d shards, this Dash works with %d; use the version that made it", nums[2], messages.Shards)
 	}
 	src := persistence.Source{Engine: EngineName, Schema: layout, Mark: persistence.Mark{Seq: nums[0], Time: now.Val().UTC()}}
 	return &snapshot{s.db, src, nums[1]}, nil
@@ -244,7 +244,7 @@ func (s *snapshot) numbers(ctx context.Context, emit func(any) error) error {
 }
 
 func (s *snapshot) owners(ctx context.Context, emit func(any) error) error {
-	for _, scope := range []persistence.Scope{persistence.ShardScope, persistence.GatewayScope} {
+	for _, scope := range []messages.Scope{messages.ShardScope, messages.GatewayScope} {
 		list, err := s.db.Owners(ctx, scope)
 		if err != nil {
 			return err

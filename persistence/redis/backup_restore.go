@@ -95,7 +95,7 @@ func (f *filling) begin(ctx context.Context) error {
 		return err
 	}
 	dataset := restoring + f.token
-	res, err := db.eval(ctx, db.writer, db.scripts.init, dataset, db.w.id, persistence.Shards)
+	res, err := db.eval(ctx, db.writer, db.scripts.init, dataset, db.w.id, messages.Shards)
 	if err != nil {
 		return unavailable(ctx, "begin restore", err)
 	}
@@ -213,7 +213,7 @@ func (f *filling) put(ctx context.Context, row any) error {
 			return err
 		}
 		return unavailable(ctx, "write pool sequence", db.writer.HSet(ctx, db.key("pool"), r.Pool, r.Seq).Err())
-	case *persistence.Ownership:
+	case *messages.Ownership:
 		return unavailable(ctx, "write owner", db.writer.HSet(ctx, db.key("owner"), ownerField(r.Scope, r.Key), ownerValue(r.Epoch, r.Owner)).Err())
 	default:
 		return fmt.Errorf("this engine has no place for rows of type %T", row)

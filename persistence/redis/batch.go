@@ -55,7 +55,7 @@ func (x *index) add(s string) int {
 // has is in three texts, so that a batch has few arguments: the server pays for
 // each of them several times.
 type encoder struct {
-	fences   map[persistence.Fence]uint16
+	fences   map[messages.Fence]uint16
 	fields   []any
 	values   []any
 	sets     index
@@ -71,7 +71,7 @@ type encoder struct {
 }
 
 func encodeBatch(ops []persistence.Op) (*encoder, error) {
-	e := &encoder{fences: map[persistence.Fence]uint16{}, heads: make([]byte, 0, headBytes*len(ops)), data: make([]byte, 0, 256*len(ops)), events: make([]byte, 0, 128*len(ops))}
+	e := &encoder{fences: map[messages.Fence]uint16{}, heads: make([]byte, 0, headBytes*len(ops)), data: make([]byte, 0, 256*len(ops)), events: make([]byte, 0, 128*len(ops))}
 	e.ids.of, e.ids.list = make(map[string]int, len(ops)), make([]any, 0, len(ops))
 	for i := range ops {
 		if err := e.op(&ops[i]); err != nil {
@@ -99,7 +99,7 @@ func (e *encoder) args(head []any, ops int) []any {
 // cut returns what was appended to the arena since from.
 func (e *encoder) cut(from int) []byte { return e.arena[from:len(e.arena):len(e.arena)] }
 
-func (e *encoder) fence(f persistence.Fence) (uint16, error) {
+func (e *encoder) fence(f messages.Fence) (uint16, error) {
 	n, ok := e.fences[f]
 	if ok {
 		return n, nil
@@ -117,7 +117,7 @@ func (e *encoder) fence(f persistence.Fence) (uint16, error) {
 	return n, nil
 }
 
-func ownerField(scope persistence.Scope, key string) string {
+func ownerField(scope messages.Scope, key string) string {
 	return strconv.Itoa(int(scope)) + ":" + key
 }
 
@@ -126,7 +126,7 @@ func ownerValue(epoch int64, owner string) string {
 }
 
 // fenceSet numbers the distinct sets of fences from 1 on; 0 is the empty set.
-func (e *encoder) fenceSet(fences []persistence.Fence) (int, error) {
+func (e *encoder) fenceSet(fences []messages.Fence) (int, error) {
 	if len(fences) == 0 {
 		return 0, nil
 	}

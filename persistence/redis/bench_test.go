@@ -125,7 +125,7 @@ func benchCommitter(b *testing.B, db *DB, mailbox chan pending) {
 
 var benchSpec = &messages.TaskSpec{Message: "Summarise the incident of last night in three sentences.", TimeoutSeconds: 600, MaxAttempts: 3}
 
-func benchOne(b *testing.B, fences []persistence.Fence, mailbox chan<- pending) {
+func benchOne(b *testing.B, fences []messages.Fence, mailbox chan<- pending) {
 	done := make(chan persistence.Status, 4)
 	commit := func(wait int, op persistence.Op) {
 		mailbox <- pending{op, done}
@@ -142,13 +142,13 @@ func benchOne(b *testing.B, fences []persistence.Fence, mailbox chan<- pending) 
 	commit(2, benchStep(fences, &t, messages.Succeeded))
 }
 
-func benchInsert(fences []persistence.Fence) (messages.Task, persistence.Op) {
+func benchInsert(fences []messages.Fence) (messages.Task, persistence.Op) {
 	t := messages.Task{ID: messages.NewID(), Tenant: "default", Pool: "default", Class: messages.High, Seq: 1, State: messages.Queued, Spec: benchSpec, CreatedAt: messages.Now()}
 	return t, persistence.Op{Fences: fences[:1], Insert: &persistence.TaskInsert{Task: t}, Events: []*messages.Event{t.Event(0, t.CreatedAt, "")}}
 }
 
 // benchStep moves t on and returns the op that makes it durable.
-func benchStep(fences []persistence.Fence, t *messages.Task, to messages.TaskState) persistence.Op {
+func benchStep(fences []messages.Fence, t *messages.Task, to messages.TaskState) persistence.Op {
 	from, claim := t.State, t.Claim
 	switch t.State = to; to {
 	case messages.Claimed:
@@ -161,12 +161,12 @@ func benchStep(fences []persistence.Fence, t *messages.Task, to messages.TaskSta
 	return persistence.Op{Fences: fences, Update: &persistence.TaskUpdate{Task: *t, From: from, FromClaim: claim}, Events: []*messages.Event{t.Event(from, messages.Now(), "")}}
 }
 
-func benchFences(tb testing.TB, db *DB) []persistence.Fence {
-	var fences []persistence.Fence
+func benchFences(tb testing.TB, db *DB) []messages.Fence {
+	var fences []messages.Fence
 	for _, k := range []struct {
-		scope persistence.Scope
+		scope messages.Scope
 		key   string
-	}{{persistence.ShardScope, "7"}, {persistence.GatewayScope, "gw-1"}} {
+	}{{messages.ShardScope, "7"}, {messages.GatewayScope, "gw-1"}} {
 		f, err := db.Take(tb.Context(), k.scope, k.key, "node-1")
 		if err != nil {
 			tb.Fatal(err)

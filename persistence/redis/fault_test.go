@@ -75,7 +75,7 @@ func TestPause(t *testing.T) {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
-		if _, err := db.Renew(ctx, persistence.Node{ID: "n"}, time.Second); err == nil {
+		if _, err := db.Renew(ctx, messages.Node{ID: "n"}, time.Second); err == nil {
 			t.Error("renewed at a paused server")
 		}
 		cancel()
@@ -109,7 +109,7 @@ func lossRound(t *testing.T, db *DB, l *load, lose func()) *Recovery {
 	if _, err := db.Commit(t.Context(), []persistence.Op{{Events: []*messages.Event{{}}}}); !errors.Is(err, ErrLostData) || !errors.Is(err, persistence.ErrUnavailable) {
 		t.Fatalf("commit after a loss: %v", err)
 	}
-	if _, err := db.Take(t.Context(), persistence.ShardScope, "1", "n"); !errors.Is(err, ErrLostData) {
+	if _, err := db.Take(t.Context(), messages.ShardScope, "1", "n"); !errors.Is(err, ErrLostData) {
 		t.Fatalf("take after a loss: %v", err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
@@ -134,7 +134,7 @@ func TestFlushAll(t *testing.T) {
 	t.Parallel()
 	server, db, history, l := faulty(t)
 	again := map[string]bool{}
-	fence, err := db.Take(t.Context(), persistence.ShardScope, "1", "n")
+	fence, err := db.Take(t.Context(), messages.ShardScope, "1", "n")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,7 +150,7 @@ func TestFlushAll(t *testing.T) {
 		for id := range named(r) {
 			again[id] = true
 		}
-		next, err := db.Take(t.Context(), persistence.ShardScope, "1", "n")
+		next, err := db.Take(t.Context(), messages.ShardScope, "1", "n")
 		if err != nil || next.Epoch <= fence.Epoch {
 			t.Fatalf("epoch %d after %d, %v", next.Epoch, fence.Epoch, err)
 		}

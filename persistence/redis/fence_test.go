@@ -43,7 +43,7 @@ func takeOverStress(t *testing.T, fenced bool) (late, written int64) {
 		wg.Go(func() {
 			for range turns {
 				// Without a lease everybody may take it at once.
-				f, err := db.Take(t.Context(), persistence.ShardScope, "1", fmt.Sprint("n-", n))
+				f, err := db.Take(t.Context(), messages.ShardScope, "1", fmt.Sprint("n-", n))
 				if err != nil {
 					t.Errorf("take: %v", err)
 					return
@@ -54,7 +54,7 @@ func takeOverStress(t *testing.T, fenced bool) (late, written int64) {
 					task := messages.Task{ID: messages.NewID(), Tenant: "default", Pool: "default", State: messages.Queued, CreatedAt: messages.Now()}
 					op := persistence.Op{Insert: &persistence.TaskInsert{Task: task}}
 					if fenced {
-						op.Fences = []persistence.Fence{f}
+						op.Fences = []messages.Fence{f}
 					}
 					out, err := db.Commit(t.Context(), []persistence.Op{op})
 					switch {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
 )
 
@@ -19,7 +20,7 @@ const leaseLimit = 2 * time.Second
 // Renew writes the node's row and returns the valid ones in the order of their
 // ids. Expiry is judged by the server's clock; the call has a connection of its
 // own and never waits behind a batch in this process.
-func (db *DB) Renew(ctx context.Context, n persistence.Node, ttl time.Duration) ([]persistence.Node, error) {
+func (db *DB) Renew(ctx context.Context, n messages.Node, ttl time.Duration) ([]messages.Node, error) {
 	enc, err := json.Marshal(n)
 	if err != nil {
 		return nil, fmt.Errorf("encode node: %w", err)
@@ -28,9 +29,9 @@ func (db *DB) Renew(ctx context.Context, n persistence.Node, ttl time.Duration) 
 	if err != nil {
 		return nil, err
 	}
-	var list []persistence.Node
+	var list []messages.Node
 	for i := 1; i+2 < len(res); i += 3 {
-		var row persistence.Node
+		var row messages.Node
 		if err := json.Unmarshal([]byte(text(res[i+2])), &row); err != nil {
 			return nil, fmt.Errorf("decode node: %w", err)
 		}
@@ -41,7 +42,7 @@ func (db *DB) Renew(ctx context.Context, n persistence.Node, ttl time.Duration) 
 		row.Expires = fromMicros(expires)
 		list = append(list, row)
 	}
-	slices.SortFunc(list, func(a, b persistence.Node) int { return strings.Compare(a.ID, b.ID) })
+	slices.SortFunc(list, func(a, b messages.Node) int { return strings.Compare(a.ID, b.ID) })
 	return list, nil
 }
 
@@ -95,22 +96,22 @@ func (db *DB) lease(ctx context.Context, s script, args ...any) ([]any, error) {
 }
 
 // Take makes the node owner if there is none or its lease is over.
-func (db *DB) Take(ctx context.Context, scope persistence.Scope, key, node string) (persistence.Fence, error) {
+func (db *DB) Take(ctx context.Context, scope messages.Scope, key, node string) (messages.Fence, error) {
 	if node == "" {
-		return persistence.Fence{}, fmt.Errorf("take %s: no node id given", key)
+		return messages.Fence{}, fmt.Errorf("take %s: no node id given", key)
 	}
 	res, err := db.lease(ctx, db.scripts.take, ownerField(scope, key), node, db.dataset())
 	if err != nil {
-		return persistence.Fence{}, fmt.Errorf("take %s: %w", key, err)
+		return messages.Fence{}, fmt.Errorf("take %s: %w", key, err)
 	}
 	if text(res[0]) == "OWNED" {
-		return persistence.Fence{}, fmt.Errorf("take %s: %w", key, persistence.ErrOwned)
+		return messages.Fence{}, fmt.Errorf("take %s: %w", key, persistence.ErrOwned)
 	}
-	return persistence.Fence{Scope: scope, Key: key, Owner: node, Epoch: integer(res[1])}, nil
+	return messages.Fence{Scope: scope, Key: key, Owner: node, Epoch: integer(res[1])}, nil
 }
 
 // Release empties the owner.
-func (db *DB) Release(ctx context.Context, f persistence.Fence) error {
+func (db *DB) Release(ctx context.Context, f messages.Fence) error {
 	if f.Owner == "" {
 		return fmt.Errorf("release %s: %w", f.Key, persistence.ErrFenced)
 	}
@@ -125,12 +126,12 @@ func (db *DB) Release(ctx context.Context, f persistence.Fence) error {
 }
 
 // Owners lists all rows of a scope in the order of their keys.
-func (db *DB) Owners(ctx context.Context, scope persistence.Scope) ([]persistence.Ownership, error) {
+func (db *DB) Owners(ctx context.Context, scope messages.Scope) ([]messages.Ownership, error) {
 	all, err := db.readTexts(ctx, "HGETALL", db.key("owner"))
 	if err != nil {
 		return nil, err
 	}
-	var list []persistence.Ownership
+	var list []messages.Ownership
 	mine := ownerField(scope, "")
 	for i := 0; i+1 < len(all); i += 2 {
 		key, ok := strings.CutPrefix(all[i], mine)
@@ -142,8 +143,8 @@ func (db *DB) Owners(ctx context.Context, scope persistence.Scope) ([]persistenc
 		if err != nil {
 			return nil, fmt.Errorf("decode owner of %s: %w", key, err)
 		}
-		list = append(list, persistence.Ownership{Scope: scope, Key: key, Owner: owner, Epoch: n})
+		list = append(list, messages.Ownership{Scope: scope, Key: key, Owner: owner, Epoch: n})
 	}
-	slices.SortFunc(list, func(a, b persistence.Ownership) int { return strings.Compare(a.Key, b.Key) })
+	slices.SortFunc(list, func(a, b messages.Ownership) int { return strings.Compare(a.Key, b.Key) })
 	return list, nil
 }

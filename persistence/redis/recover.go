@@ -184,7 +184,7 @@ func (j *rebuild) clean(ctx context.Context) error {
 func (j *rebuild) begin(ctx context.Context) (adopted bool, err error) {
 	db, loss := j.db, j.report.Loss
 	for {
-		res, err := db.eval(ctx, db.writer, db.scripts.recover, "begin", j.token, loss.Dataset, j.fresh, j.report.KnownBatch, j.seq, persistence.Shards)
+		res, err := db.eval(ctx, db.writer, db.scripts.recover, "begin", j.token, loss.Dataset, j.fresh, j.report.KnownBatch, j.seq, messages.Shards)
 		if err != nil {
 			return false, unavailable(ctx, "begin", err)
 		}
@@ -218,7 +218,7 @@ func (db *DB) join(dataset string) error {
 func (j *rebuild) finish(ctx context.Context, adopted bool) error {
 	db := j.db
 	if !adopted {
-		res, err := db.eval(ctx, db.writer, db.scripts.recover, "finish", j.token, j.report.Loss.Dataset, j.fresh, 0, 0, persistence.Shards)
+		res, err := db.eval(ctx, db.writer, db.scripts.recover, "finish", j.token, j.report.Loss.Dataset, j.fresh, 0, 0, messages.Shards)
 		if err != nil {
 			return unavailable(ctx, "finish", err)
 		}

@@ -177,7 +177,7 @@ func (db *DB) begin(ctx context.Context, run string) error {
 	if mark.Dataset == "" {
 		fresh = messages.NewID()
 	}
-	res, err := db.eval(ctx, db.writer, db.scripts.init, fresh, db.w.id, persistence.Shards, run)
+	res, err := db.eval(ctx, db.writer, db.scripts.init, fresh, db.w.id, messages.Shards, run)
 	if err != nil {
 		return unavailable(ctx, "read the store's identity", err)
 	}
@@ -186,8 +186,8 @@ func (db *DB) begin(ctx context.Context, run string) error {
 	if strings.HasPrefix(dataset, restoring) {
 		return &BusyError{"the store is being restored, or a restore was interrupted", next.WaitOrRestoreAgain}
 	}
-	if dataset != "" && shards != persistence.Shards {
-		return fmt.Errorf("the store has %d shards, this Dash works with %d; use the version that made it", shards, persistence.Shards)
+	if dataset != "" && shards != messages.Shards {
+		return fmt.Errorf("the store has %d shards, this Dash works with %d; use the version that made it", shards, messages.Shards)
 	}
 	db.w.dataset.Store(&dataset)
 	raise(&db.w.least, batch)

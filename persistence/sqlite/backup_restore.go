@@ -145,7 +145,7 @@ func (f *filling) put(row any) error {
 	case *persistence.PoolSeq:
 		_, err := c.run(stPutPoolSeq, r.Pool, r.Seq)
 		return err
-	case *persistence.Ownership:
+	case *messages.Ownership:
 		_, err := c.run(stPutOwner, int64(r.Scope), r.Key, r.Owner, r.Epoch)
 		return err
 	case *messages.Gateway:

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
 	"github.com/dash-fleet/dash/persistence/internal/rows"
 )
@@ -33,7 +34,7 @@ var backupTables = []backupTable{
 	{section: persistence.SectionPools, table: "pools", order: "id", n: 9, columns: poolColumns, read: emitted(decodePool)},
 	{section: persistence.SectionOwnership, table: "ownership", order: "scope, key", n: 4, columns: `scope, key, owner, epoch`,
 		read: func(v []driver.Value, emit func(any) error) error {
-			return emit(&persistence.Ownership{Scope: persistence.Scope(integer(v[0])), Key: text(v[1]), Owner: text(v[2]), Epoch: integer(v[3])})
+			return emit(&messages.Ownership{Scope: messages.Scope(integer(v[0])), Key: text(v[1]), Owner: text(v[2]), Epoch: integer(v[3])})
 		}},
 	{section: persistence.SectionPoolSeqs, table: "pool_seqs", order: "pool", n: 2, columns: `pool, seq`,
 		read: func(v []driver.Value, emit func(any) error) error {

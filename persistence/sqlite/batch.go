@@ -125,7 +125,7 @@ func (b *batch) apply(op *persistence.Op) (persistence.Outcome, error) {
 	return out, nil
 }
 
-func (b *batch) fencesHold(fences []persistence.Fence) bool {
+func (b *batch) fencesHold(fences []messages.Fence) bool {
 	for i := range fences {
 		f := &fences[i]
 		o, ok := b.w.owners[ownerKey{f.Scope, f.Key}]

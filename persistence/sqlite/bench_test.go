@@ -154,7 +154,7 @@ func benchCommitter(b *testing.B, db *DB, mailbox chan pending) {
 
 var benchSpec = &messages.TaskSpec{Message: "Summarise the incident of last night in three sentences.", TimeoutSeconds: 600, MaxAttempts: 3}
 
-func benchOne(_ *testing.B, fences []persistence.Fence, commit func(persistence.Op)) {
+func benchOne(_ *testing.B, fences []messages.Fence, commit func(persistence.Op)) {
 	t := messages.Task{ID: messages.NewID(), Tenant: "default", Pool: "default", Class: messages.High, Seq: 1, State: messages.Queued, Spec: benchSpec, CreatedAt: messages.Now()}
 	commit(persistence.Op{Fences: fences[:1], Insert: &persistence.TaskInsert{Task: t}, Events: []*messages.Event{t.Event(0, t.CreatedAt, "")}})
 	for _, to := range []messages.TaskState{messages.Claimed, messages.Succeeded} {
@@ -168,9 +168,9 @@ func benchOne(_ *testing.B, fences []persistence.Fence, commit func(persistence.
 	}
 }
 
-func benchFences(b *testing.B, db *DB) []persistence.Fence {
-	var fences []persistence.Fence
-	for scope, key := range map[persistence.Scope]string{persistence.ShardScope: "7", persistence.GatewayScope: "gw-1"} {
+func benchFences(b *testing.B, db *DB) []messages.Fence {
+	var fences []messages.Fence
+	for scope, key := range map[messages.Scope]string{messages.ShardScope: "7", messages.GatewayScope: "gw-1"} {
 		f, err := db.Take(b.Context(), scope, key, "node-1")
 		if err != nil {
 			b.Fatal(err)
@@ -181,7 +181,7 @@ func benchFences(b *testing.B, db *DB) []persistence.Fence {
 }
 
 // benchLife takes a batch of tasks through its four commits.
-func benchLife(b *testing.B, db *DB, fences []persistence.Fence, tasks []messages.Task) {
+func benchLife(b *testing.B, db *DB, fences []messages.Fence, tasks []messages.Task) {
 	ops := make([]persistence.Op, len(tasks))
 	for i := range tasks {
 		t := tasks[i]

@@ -40,7 +40,7 @@ func chaosWrite(dir string) error {
 	if err != nil {
 		return err
 	}
-	fence, err := db.Take(ctx, persistence.ShardScope, "1", "child-"+strconv.Itoa(os.Getpid()))
+	fence, err := db.Take(ctx, messages.ShardScope, "1", "child-"+strconv.Itoa(os.Getpid()))
 	if err != nil {
 		return err
 	}
@@ -57,14 +57,14 @@ func chaosWrite(dir string) error {
 }
 
 // chaosBatch takes a few tasks through claim and end and reports the last commit.
-func chaosBatch(ctx context.Context, db *DB, fence persistence.Fence) (string, error) {
+func chaosBatch(ctx context.Context, db *DB, fence messages.Fence) (string, error) {
 	tasks := make([]messages.Task, 1+rand.IntN(20))
 	ack := strings.Builder{}
 	for step := range 3 {
 		ops := make([]persistence.Op, len(tasks))
 		for i := range tasks {
 			t, from := &tasks[i], tasks[i].State
-			op := persistence.Op{Fences: []persistence.Fence{fence}}
+			op := persistence.Op{Fences: []messages.Fence{fence}}
 			switch step {
 			case 0:
 				*t = messages.Task{ID: messages.NewID(), Tenant: "default", Pool: "default", Seq: 1, State: messages.Queued, CreatedAt: messages.Now(),

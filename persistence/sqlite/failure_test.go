@@ -135,7 +135,7 @@ func TestWriterLost(t *testing.T) {
 	t.Parallel()
 	db := openTest(t, Config{})
 	defer closeDB(t, db)
-	fence, err := db.Take(t.Context(), persistence.ShardScope, "1", "n")
+	fence, err := db.Take(t.Context(), messages.ShardScope, "1", "n")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,7 +156,7 @@ func TestWriterLost(t *testing.T) {
 		t.Fatalf("%d tasks, %v", n, err)
 	}
 	op := bigOp(10)
-	op.Fences = []persistence.Fence{fence} // ownership outlives the connection
+	op.Fences = []messages.Fence{fence} // ownership outlives the connection
 	mustCommit(t, db, []persistence.Op{op})
 	if op.Events[0].Seq != 2 {
 		t.Errorf("seq %d", op.Events[0].Seq)
@@ -280,7 +280,7 @@ func TestMetrics(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	db := openTest(t, Config{Registerer: reg, Logger: slog.New(slog.DiscardHandler)})
 	op := bigOp(10)
-	op.Fences = []persistence.Fence{{Scope: persistence.ShardScope, Key: "1", Owner: "n", Epoch: 1}}
+	op.Fences = []messages.Fence{{Scope: messages.ShardScope, Key: "1", Owner: "n", Epoch: 1}}
 	if _, err := db.Commit(context.Background(), []persistence.Op{op, bigOp(10)}); err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
 )
 
@@ -16,7 +17,7 @@ import (
 // open. So a renewal never waits for the disk or behind a commit.
 type nodes struct {
 	mu   sync.Mutex
-	rows map[string]persistence.Node // Expires carries the monotonic clock
+	rows map[string]messages.Node // Expires carries the monotonic clock
 }
 
 func (n *nodes) valid(id string) bool {
@@ -27,19 +28,19 @@ func (n *nodes) valid(id string) bool {
 }
 
 // Renew writes the node's row and returns the valid ones in the order of their ids.
-func (db *DB) Renew(ctx context.Context, n persistence.Node, ttl time.Duration) ([]persistence.Node, error) {
+func (db *DB) Renew(ctx context.Context, n messages.Node, ttl time.Duration) ([]messages.Node, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	db.nodes.mu.Lock()
 	defer db.nodes.mu.Unlock()
 	if db.nodes.rows == nil {
-		db.nodes.rows = map[string]persistence.Node{}
+		db.nodes.rows = map[string]messages.Node{}
 	}
 	at := time.Now()
 	n.Expires = at.Add(ttl)
 	db.nodes.rows[n.ID] = n
-	var list []persistence.Node
+	var list []messages.Node
 	for id, row := range db.nodes.rows {
 		if !at.Before(row.Expires) {
 			delete(db.nodes.rows, id)
@@ -48,39 +49,39 @@ func (db *DB) Renew(ctx context.Context, n persistence.Node, ttl time.Duration) 
 		row.Expires = row.Expires.UTC().Round(0)
 		list = append(list, row)
 	}
-	slices.SortFunc(list, func(a, b persistence.Node) int { return strings.Compare(a.ID, b.ID) })
+	slices.SortFunc(list, func(a, b messages.Node) int { return strings.Compare(a.ID, b.ID) })
 	return list, nil
 }
 
 // Take makes the node owner if there is none or its lease is over.
-func (db *DB) Take(ctx context.Context, scope persistence.Scope, key, node string) (persistence.Fence, error) {
+func (db *DB) Take(ctx context.Context, scope messages.Scope, key, node string) (messages.Fence, error) {
 	if node == "" {
-		return persistence.Fence{}, fmt.Errorf("take %s: no node id given", key)
+		return messages.Fence{}, fmt.Errorf("take %s: no node id given", key)
 	}
 	w, k := db.w, ownerKey{scope, key}
 	if err := w.acquire(ctx); err != nil {
-		return persistence.Fence{}, err
+		return messages.Fence{}, err
 	}
 	defer w.release()
 	if err := w.ensure(ctx); err != nil {
-		return persistence.Fence{}, err
+		return messages.Fence{}, err
 	}
 	o := w.owners[k]
 	switch {
 	case o.node == node:
-		return persistence.Fence{Scope: scope, Key: key, Owner: node, Epoch: o.epoch}, nil
+		return messages.Fence{Scope: scope, Key: key, Owner: node, Epoch: o.epoch}, nil
 	case o.node != "" && db.nodes.valid(o.node):
-		return persistence.Fence{}, fmt.Errorf("take %s: %w", key, persistence.ErrOwned)
+		return messages.Fence{}, fmt.Errorf("take %s: %w", key, persistence.ErrOwned)
 	}
 	o = owner{node, o.epoch + 1}
 	if err := w.setOwner(ctx, k, o); err != nil {
-		return persistence.Fence{}, fmt.Errorf("take %s: %w", key, err)
+		return messages.Fence{}, fmt.Errorf("take %s: %w", key, err)
 	}
-	return persistence.Fence{Scope: scope, Key: key, Owner: node, Epoch: o.epoch}, nil
+	return messages.Fence{Scope: scope, Key: key, Owner: node, Epoch: o.epoch}, nil
 }
 
 // Release empties the owner.
-func (db *DB) Release(ctx context.Context, f persistence.Fence) error {
+func (db *DB) Release(ctx context.Context, f messages.Fence) error {
 	w, k := db.w, ownerKey{f.Scope, f.Key}
 	if err := w.acquire(ctx); err != nil {
 		return err
@@ -113,17 +114,17 @@ func (w *writer) setOwner(ctx context.Context, k ownerKey, o owner) error {
 func (w *writer) sameCounters() (seq, drift int64) { return w.seq, w.drift }
 
 // Owners lists all rows of a scope in the order of their keys.
-func (db *DB) Owners(ctx context.Context, scope persistence.Scope) ([]persistence.Ownership, error) {
+func (db *DB) Owners(ctx context.Context, scope messages.Scope) ([]messages.Ownership, error) {
 	if err := db.w.acquire(ctx); err != nil {
 		return nil, err
 	}
 	defer db.w.release()
-	var list []persistence.Ownership
+	var list []messages.Ownership
 	for k, o := range db.w.owners {
 		if k.scope == scope {
-			list = append(list, persistence.Ownership{Scope: scope, Key: k.key, Owner: o.node, Epoch: o.epoch})
+			list = append(list, messages.Ownership{Scope: scope, Key: k.key, Owner: o.node, Epoch: o.epoch})
 		}
 	}
-	slices.SortFunc(list, func(a, b persistence.Ownership) int { return strings.Compare(a.Key, b.Key) })
+	slices.SortFunc(list, func(a, b messages.Ownership) int { return strings.Compare(a.Key, b.Key) })
 	return list, nil
 }

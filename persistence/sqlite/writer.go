@@ -39,7 +39,7 @@ type writer struct {
 }
 
 type ownerKey struct {
-	scope persistence.Scope
+	scope messages.Scope
 	key   string
 }
 
@@ -166,7 +166,7 @@ func (w *writer) load(c *conn) error {
 		return err
 	}
 	return c.query(`SELECT scope, key, owner, epoch FROM ownership`, func(v []driver.Value) error {
-		k := ownerKey{persistence.Scope(integer(v[0])), text(v[1])}
+		k := ownerKey{messages.Scope(integer(v[0])), text(v[1])}
 		w.owners[k] = owner{text(v[2]), integer(v[3])}
 		return nil
 	})

@@ -196,17 +196,17 @@ func withoutMeaning(t *testing.T, e Engine) {
 }
 
 func fenceMustHold(t *testing.T, e Engine) {
-	shard, gw := take(t, e, persistence.ShardScope, "1", "n-1"), take(t, e, persistence.GatewayScope, "1", "n-2")
-	op := func(fences ...persistence.Fence) persistence.Op {
+	shard, gw := take(t, e, messages.ShardScope, "1", "n-1"), take(t, e, messages.GatewayScope, "1", "n-2")
+	op := func(fences ...messages.Fence) persistence.Op {
 		o := insert(newTask())
 		o.Fences = fences
 		return o
 	}
 	must(t, e, op(shard), op(shard, gw))
-	for name, bend := range map[string]func(*persistence.Fence){
-		"epoch before": func(f *persistence.Fence) { f.Epoch-- }, "epoch after": func(f *persistence.Fence) { f.Epoch++ },
-		"owner": func(f *persistence.Fence) { f.Owner = "n-2" }, "no owner": func(f *persistence.Fence) { f.Owner = "" },
-		"key": func(f *persistence.Fence) { f.Key = "2" }, "scope": func(f *persistence.Fence) { f.Scope = persistence.GatewayScope },
+	for name, bend := range map[string]func(*messages.Fence){
+		"epoch before": func(f *messages.Fence) { f.Epoch-- }, "epoch after": func(f *messages.Fence) { f.Epoch++ },
+		"owner": func(f *messages.Fence) { f.Owner = "n-2" }, "no owner": func(f *messages.Fence) { f.Owner = "" },
+		"key": func(f *messages.Fence) { f.Key = "2" }, "scope": func(f *messages.Fence) { f.Scope = messages.GatewayScope },
 	} {
 		f := shard
 		bend(&f)

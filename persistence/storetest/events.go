@@ -105,7 +105,7 @@ func eventSkipped(t *testing.T, e Engine) {
 	for i := range ops {
 		ops[i].Events = events(2, fmt.Sprint(i))
 	}
-	ops[3].Fences = []persistence.Fence{{Scope: persistence.ShardScope, Key: "1", Owner: "n", Epoch: 1}}
+	ops[3].Fences = []messages.Fence{{Scope: messages.ShardScope, Key: "1", Owner: "n", Epoch: 1}}
 	commit(t, e, ops...)
 	same(t, log(t, e, 0, 100), append(ops[0].Events, ops[4].Events...))
 	for _, i := range []int{1, 2, 3} {

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
 )
 
@@ -19,9 +20,9 @@ var leaseTests = map[string]func(*testing.T, Engine){
 	"leases outlive a process":  leaseShared,
 }
 
-func renew(t testing.TB, e Engine, node string, ttl time.Duration) []persistence.Node {
+func renew(t testing.TB, e Engine, node string, ttl time.Duration) []messages.Node {
 	t.Helper()
-	list, err := e.Store().Renew(t.Context(), persistence.Node{ID: node, Addr: "127.0.0.1:1", Region: "eu", Version: "v1", Sees: 2, Home: "h-" + node}, ttl)
+	list, err := e.Store().Renew(t.Context(), messages.Node{ID: node, Addr: "127.0.0.1:1", Region: "eu", Version: "v1", Sees: 2, Home: "h-" + node}, ttl)
 	if err != nil {
 		t.Fatalf("renew: %v", err)
 	}
@@ -32,24 +33,24 @@ func takeRelease(t *testing.T, e Engine) {
 	ctx, s := t.Context(), e.Store()
 	renew(t, e, "n-1", time.Hour)
 	renew(t, e, "n-2", time.Hour)
-	f := take(t, e, persistence.ShardScope, "1", "n-1")
-	if f != (persistence.Fence{Scope: persistence.ShardScope, Key: "1", Owner: "n-1", Epoch: 1}) {
+	f := take(t, e, messages.ShardScope, "1", "n-1")
+	if f != (messages.Fence{Scope: messages.ShardScope, Key: "1", Owner: "n-1", Epoch: 1}) {
 		t.Fatalf("fence %+v", f)
 	}
-	if again := take(t, e, persistence.ShardScope, "1", "n-1"); again != f {
+	if again := take(t, e, messages.ShardScope, "1", "n-1"); again != f {
 		t.Errorf("taking what one holds: %+v", again)
 	}
-	if _, err := s.Take(ctx, persistence.ShardScope, "1", "n-2"); !errors.Is(err, persistence.ErrOwned) {
+	if _, err := s.Take(ctx, messages.ShardScope, "1", "n-2"); !errors.Is(err, persistence.ErrOwned) {
 		t.Errorf("taking what another holds: %v", err)
 	}
-	if other := take(t, e, persistence.GatewayScope, "1", "n-2"); other.Epoch != 1 {
+	if other := take(t, e, messages.GatewayScope, "1", "n-2"); other.Epoch != 1 {
 		t.Errorf("scopes are not apart: %+v", other)
 	}
 	late := f
 	late.Epoch--
 	foreign := f
 	foreign.Owner = "n-2"
-	for _, bad := range []persistence.Fence{late, foreign, {Scope: persistence.ShardScope, Key: "9"}} {
+	for _, bad := range []messages.Fence{late, foreign, {Scope: messages.ShardScope, Key: "9"}} {
 		if err := s.Release(ctx, bad); !errors.Is(err, persistence.ErrFenced) {
 			t.Errorf("release of %+v: %v", bad, err)
 		}
@@ -60,7 +61,7 @@ func takeRelease(t *testing.T, e Engine) {
 	if err := s.Release(ctx, f); !errors.Is(err, persistence.ErrFenced) {
 		t.Errorf("release twice: %v", err)
 	}
-	if g := take(t, e, persistence.ShardScope, "1", "n-2"); g.Epoch != 2 {
+	if g := take(t, e, messages.ShardScope, "1", "n-2"); g.Epoch != 2 {
 		t.Errorf("epoch %d after release", g.Epoch)
 	}
 }
@@ -68,25 +69,25 @@ func takeRelease(t *testing.T, e Engine) {
 func takeOver(t *testing.T, e Engine) {
 	renew(t, e, "n-2", time.Hour)
 	renew(t, e, "n-1", 3*time.Second) // long enough for a busy machine to see it valid
-	f := take(t, e, persistence.ShardScope, "1", "n-1")
-	if _, err := e.Store().Take(t.Context(), persistence.ShardScope, "1", "n-2"); !errors.Is(err, persistence.ErrOwned) {
+	f := take(t, e, messages.ShardScope, "1", "n-1")
+	if _, err := e.Store().Take(t.Context(), messages.ShardScope, "1", "n-2"); !errors.Is(err, persistence.ErrOwned) {
 		t.Fatalf("taken from a valid owner: %v", err)
 	}
-	var g persistence.Fence
+	var g messages.Fence
 	eventually(t, "lease over", func() bool {
 		var err error
-		g, err = e.Store().Take(t.Context(), persistence.ShardScope, "1", "n-2")
+		g, err = e.Store().Take(t.Context(), messages.ShardScope, "1", "n-2")
 		return err == nil
 	})
 	if g.Epoch != f.Epoch+1 || g.Owner != "n-2" {
 		t.Errorf("fence %+v", g)
 	}
 	op := insert(newTask())
-	op.Fences = []persistence.Fence{f}
+	op.Fences = []messages.Fence{f}
 	one(t, e, op, persistence.Fenced)
 	// The old owner comes back: it does not get its shard, nor its epoch.
 	renew(t, e, "n-1", time.Hour)
-	if _, err := e.Store().Take(t.Context(), persistence.ShardScope, "1", "n-1"); !errors.Is(err, persistence.ErrOwned) {
+	if _, err := e.Store().Take(t.Context(), messages.ShardScope, "1", "n-1"); !errors.Is(err, persistence.ErrOwned) {
 		t.Errorf("the old owner took it back: %v", err)
 	}
 }
@@ -109,12 +110,12 @@ func epochRestart(t *testing.T, e Engine) {
 	last := int64(0)
 	for i := range 3 {
 		renew(t, e, fmt.Sprint("n-", i), 50*time.Millisecond)
-		var f persistence.Fence
+		var f messages.Fence
 		// An engine that serves one process takes at once, others when the
 		// lease of before is over.
 		eventually(t, "take after restart", func() bool {
 			var err error
-			f, err = e.Store().Take(t.Context(), persistence.ShardScope, "1", fmt.Sprint("n-", i))
+			f, err = e.Store().Take(t.Context(), messages.ShardScope, "1", fmt.Sprint("n-", i))
 			return err == nil
 		})
 		if f.Epoch <= last {
@@ -128,18 +129,18 @@ func epochRestart(t *testing.T, e Engine) {
 func owners(t *testing.T, e Engine) {
 	renew(t, e, "n-1", time.Hour)
 	for _, key := range []string{"2", "1", "3"} {
-		take(t, e, persistence.ShardScope, key, "n-1")
+		take(t, e, messages.ShardScope, key, "n-1")
 	}
-	if err := e.Store().Release(t.Context(), persistence.Fence{Scope: persistence.ShardScope, Key: "3", Owner: "n-1", Epoch: 1}); err != nil {
+	if err := e.Store().Release(t.Context(), messages.Fence{Scope: messages.ShardScope, Key: "3", Owner: "n-1", Epoch: 1}); err != nil {
 		t.Fatal(err)
 	}
-	take(t, e, persistence.GatewayScope, "gw", "n-1")
-	got, err := e.Store().Owners(t.Context(), persistence.ShardScope)
+	take(t, e, messages.GatewayScope, "gw", "n-1")
+	got, err := e.Store().Owners(t.Context(), messages.ShardScope)
 	if err != nil {
 		t.Fatal(err)
 	}
-	same(t, got, []persistence.Ownership{
-		{Scope: persistence.ShardScope, Key: "1", Owner: "n-1", Epoch: 1}, {Scope: persistence.ShardScope, Key: "2", Owner: "n-1", Epoch: 1},
-		{Scope: persistence.ShardScope, Key: "3", Epoch: 1},
+	same(t, got, []messages.Ownership{
+		{Scope: messages.ShardScope, Key: "1", Owner: "n-1", Epoch: 1}, {Scope: messages.ShardScope, Key: "2", Owner: "n-1", Epoch: 1},
+		{Scope: messages.ShardScope, Key: "3", Epoch: 1},
 	})
 }

@@ -19,7 +19,7 @@ var modelTests = map[string]func(*testing.T, Engine){"commit behaves as a naive 
 // model is Commit said as plainly as possible: each op works on a copy, which
 // replaces the state only if every part fits.
 type model struct {
-	fence    persistence.Fence // the only one that holds
+	fence    messages.Fence // the only one that holds
 	tasks    map[string]messages.Task
 	keys     map[string]string // idempotency key -> task
 	hashes   map[string]string
@@ -135,7 +135,7 @@ func commitModel(t *testing.T, e Engine) {
 		run++
 		// Each run has names of its own in the same store.
 		prefix := fmt.Sprintf("r%d-", run)
-		f, err := e.Store().Take(t.Context(), persistence.ShardScope, prefix, "n")
+		f, err := e.Store().Take(t.Context(), messages.ShardScope, prefix, "n")
 		if err != nil {
 			rt.Fatalf("take: %v", err)
 		}

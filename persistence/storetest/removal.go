@@ -70,7 +70,7 @@ func sessionRemoval(t *testing.T, e Engine) {
 func sessionRemovalInBatch(t *testing.T, e Engine) {
 	must(t, e, write(session("a", 0), -1), write(session("b", 0), -1), write(session("c", 0), -1))
 	lost := removal("c", 0)
-	lost.Fences = []persistence.Fence{{Scope: persistence.ShardScope, Key: "63", Owner: "nobody", Epoch: 1}}
+	lost.Fences = []messages.Fence{{Scope: messages.ShardScope, Key: "63", Owner: "nobody", Epoch: 1}}
 	ops := []persistence.Op{
 		removal("a", 0), write(session("a", 1), 0), write(session("a", 5), -1), // again in the same batch
 		write(session("b", 1), 0), removal("b", 0), removal("b", 1), // the last of them goes

@@ -147,7 +147,7 @@ func ids(tasks []messages.Task) []string {
 }
 
 // take makes node the owner or fails the test.
-func take(t testing.TB, e Engine, scope persistence.Scope, key, node string) persistence.Fence {
+func take(t testing.TB, e Engine, scope messages.Scope, key, node string) messages.Fence {
 	t.Helper()
 	f, err := e.Store().Take(t.Context(), scope, key, node)
 	if err != nil {

@@ -31,7 +31,7 @@ func fenceStress(t *testing.T, e Engine) {
 			node := fmt.Sprint("n-", n)
 			for range rounds {
 				// A node without a lease owns nothing that others must respect.
-				f, err := e.Store().Take(t.Context(), persistence.ShardScope, "1", node)
+				f, err := e.Store().Take(t.Context(), messages.ShardScope, "1", node)
 				if err != nil {
 					t.Errorf("take: %v", err)
 					return
@@ -40,7 +40,7 @@ func fenceStress(t *testing.T, e Engine) {
 				for range 3 {
 					newest := epoch.Load()
 					op := insert(newTask())
-					op.Fences = []persistence.Fence{f}
+					op.Fences = []messages.Fence{f}
 					out, err := e.Store().Commit(t.Context(), []persistence.Op{op})
 					switch {
 					case err != nil:
@@ -135,7 +135,7 @@ func takeRace(t *testing.T, e Engine) {
 	}
 	for n := range 16 {
 		wg.Go(func() {
-			if _, err := e.Store().Take(t.Context(), persistence.ShardScope, "1", fmt.Sprint("n-", n)); err == nil {
+			if _, err := e.Store().Take(t.Context(), messages.ShardScope, "1", fmt.Sprint("n-", n)); err == nil {
 				ok.Add(1)
 			}
 		})

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
 )
 
@@ -28,7 +29,7 @@ func TakeOverStress(t testing.TB, s persistence.Store, writers, rounds int) (lat
 		wg.Go(func() {
 			for range rounds {
 				// A node without a lease owns nothing that others must respect.
-				f, err := s.Take(t.Context(), persistence.ShardScope, "1", fmt.Sprint("n-", n))
+				f, err := s.Take(t.Context(), messages.ShardScope, "1", fmt.Sprint("n-", n))
 				if err != nil {
 					t.Errorf("take: %v", err)
 					return
@@ -44,7 +45,7 @@ func TakeOverStress(t testing.TB, s persistence.Store, writers, rounds int) (lat
 				}
 				mu.Unlock()
 				for range 3 {
-					op := persistence.Op{Fences: []persistence.Fence{f}}
+					op := persistence.Op{Fences: []messages.Fence{f}}
 					op.Events = append(op.Events, event(strconv.FormatInt(f.Epoch, 10)))
 					if _, err := s.Commit(t.Context(), []persistence.Op{op}); err != nil {
 						t.Errorf("commit: %v", err)
@@ -107,16 +108,16 @@ func takeOverStress(t *testing.T, e Engine) {
 func leaseRevived(t *testing.T, e Engine) {
 	renew(t, e, "n-2", time.Hour)
 	renew(t, e, "n-1", 20*time.Millisecond)
-	f := take(t, e, persistence.ShardScope, "1", "n-1")
+	f := take(t, e, messages.ShardScope, "1", "n-1")
 	eventually(t, "n-1 over", func() bool { return len(renew(t, e, "n-2", time.Hour)) == 1 })
 	op := insert(newTask())
-	op.Fences = []persistence.Fence{f}
+	op.Fences = []messages.Fence{f}
 	must(t, e, op) // expiry only allows the take-over
 	renew(t, e, "n-1", time.Hour)
-	if _, err := e.Store().Take(t.Context(), persistence.ShardScope, "1", "n-2"); !errors.Is(err, persistence.ErrOwned) {
+	if _, err := e.Store().Take(t.Context(), messages.ShardScope, "1", "n-2"); !errors.Is(err, persistence.ErrOwned) {
 		t.Errorf("taken from an owner whose lease is valid again: %v", err)
 	}
-	if again := take(t, e, persistence.ShardScope, "1", "n-1"); again != f {
+	if again := take(t, e, messages.ShardScope, "1", "n-1"); again != f {
 		t.Errorf("epoch %d, want %d", again.Epoch, f.Epoch)
 	}
 }
@@ -127,15 +128,15 @@ func leaseShared(t *testing.T, e Engine) {
 		return // the engine serves one process: its leases end with it
 	}
 	renew(t, e, "n-1", time.Hour)
-	f := take(t, e, persistence.ShardScope, "1", "n-1")
+	f := take(t, e, messages.ShardScope, "1", "n-1")
 	e.Restart(t)
 	if list := renew(t, e, "n-2", time.Hour); len(list) != 2 {
 		t.Errorf("nodes %v", list)
 	}
-	if _, err := e.Store().Take(t.Context(), persistence.ShardScope, "1", "n-2"); !errors.Is(err, persistence.ErrOwned) {
+	if _, err := e.Store().Take(t.Context(), messages.ShardScope, "1", "n-2"); !errors.Is(err, persistence.ErrOwned) {
 		t.Errorf("taken from a valid owner: %v", err)
 	}
 	op := insert(newTask())
-	op.Fences = []persistence.Fence{f}
+	op.Fences = []messages.Fence{f}
 	must(t, e, op)
 }

@@ -222,7 +222,7 @@ func (f *fleet) adopt(ctx context.Context, id string, user func() (tenant string
 
 // startGateway starts a gateway's owner.
 func (f *fleet) startGateway(ctx context.Context, g messages.Gateway, last messages.GatewayStatus) error {
-	fence, err := f.app.own(ctx, persistence.GatewayScope, g.ID)
+	fence, err := f.app.own(ctx, messages.GatewayScope, g.ID)
 	if err != nil {
 		return err
 	}

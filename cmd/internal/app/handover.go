@@ -43,7 +43,7 @@ const (
 // better returns the id of a node, other than this one, that is the home of
 // more gateways, or of as many and with runs there that nobody reads, which this
 // one has not; empty: there is none.
-func (h home) better(self string, nodes []persistence.Node, gateways []messages.Gateway, unread func(home) bool) string {
+func (h home) better(self string, nodes []messages.Node, gateways []messages.Gateway, unread func(home) bool) string {
 	own := h.gateways(gateways)
 	best, most, equal := "", own, ""
 	for _, n := range nodes {

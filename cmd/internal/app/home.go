@@ -148,7 +148,7 @@ const twinLook = leaseTTL / 10
 // refuseTwin waits until no other life of this home has a valid lease. Those of
 // processes that were killed end by themselves; one that is renewed, or that
 // begins meanwhile, is a twin's.
-func (a *App) refuseTwin(ctx context.Context, nodes []persistence.Node) error {
+func (a *App) refuseTwin(ctx context.Context, nodes []messages.Node) error {
 	former := a.lives(nodes)
 	if len(former) == 0 {
 		return nil
@@ -184,8 +184,8 @@ func (a *App) refuseTwin(ctx context.Context, nodes []persistence.Node) error {
 }
 
 // lives are the other lives of this node's home whose lease is valid, by id.
-func (a *App) lives(nodes []persistence.Node) map[string]persistence.Node {
-	found := map[string]persistence.Node{}
+func (a *App) lives(nodes []messages.Node) map[string]messages.Node {
+	found := map[string]messages.Node{}
 	for _, n := range nodes {
 		if a.home.id != "" && n.Home == a.home.id && n.ID != a.nodeID {
 			found[n.ID] = n

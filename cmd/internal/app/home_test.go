@@ -17,7 +17,6 @@ import (
 	"github.com/dash-fleet/dash/cmd/internal/config"
 	"github.com/dash-fleet/dash/http/api"
 	"github.com/dash-fleet/dash/messages"
-	"github.com/dash-fleet/dash/persistence"
 	"github.com/dash-fleet/dash/persistence/testserver"
 )
 
@@ -55,7 +54,7 @@ func TestHomeKeepsItsGateways(t *testing.T) {
 func TestBetterHome(t *testing.T) {
 	t.Parallel()
 	const tail = "-0123456789ab"
-	nodes := []persistence.Node{{ID: "a" + tail, Home: "h1"}, {ID: "b" + tail, Home: "h2"}, {ID: "c" + tail, Home: "h3"}}
+	nodes := []messages.Node{{ID: "a" + tail, Home: "h1"}, {ID: "b" + tail, Home: "h2"}, {ID: "c" + tail, Home: "h3"}}
 	at := func(ids ...string) (all []messages.Gateway) {
 		for _, id := range ids {
 			all = append(all, messages.Gateway{Managed: &messages.Managed{}, Node: "x", Home: id})
@@ -167,7 +166,7 @@ func TestTwoKilledLivesAreNoTwin(t *testing.T) {
 		t.Fatal(err)
 	}
 	for id, ttl := range map[string]time.Duration{"a-000000000000": 5 * time.Second, "a-000000000001": 6 * time.Second} {
-		if _, err := first.store.Renew(t.Context(), persistence.Node{ID: id, Home: first.home.id}, ttl); err != nil {
+		if _, err := first.store.Renew(t.Context(), messages.Node{ID: id, Home: first.home.id}, ttl); err != nil {
 			t.Fatal(err)
 		}
 	}

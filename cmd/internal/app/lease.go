@@ -31,13 +31,13 @@ type lease struct {
 	until  time.Time // believed valid until then
 	sent   time.Time // when the newest renewal was sent that the store has taken
 	doubt  bool      // the lease ended in between, and nobody looked yet who owns what now
-	fences map[string]persistence.Fence
-	nodes  []persistence.Node // with a valid lease, as the newest renewal saw them
+	fences map[string]messages.Fence
+	nodes  []messages.Node // with a valid lease, as the newest renewal saw them
 }
 
 // renewed notes that the store has taken a renewal, and reports whether the
 // lease may have ended before it: then it is valid only after certain.
-func (l *lease) renewed(sent time.Time, nodes []persistence.Node) (doubt bool) {
+func (l *lease) renewed(sent time.Time, nodes []messages.Node) (doubt bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.nodes = nodes
@@ -62,7 +62,7 @@ func (l *lease) certain() {
 
 // others are the nodes that the newest renewal saw, this one among them, and
 // when that was. The list is not to be changed.
-func (l *lease) others() ([]persistence.Node, time.Time) {
+func (l *lease) others() ([]messages.Node, time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.nodes, l.sent
@@ -74,19 +74,19 @@ func (l *lease) valid() bool {
 	return time.Now().Before(l.until)
 }
 
-func (l *lease) hold(f persistence.Fence) {
+func (l *lease) hold(f messages.Fence) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.fences == nil {
-		l.fences = map[string]persistence.Fence{}
+		l.fences = map[string]messages.Fence{}
 	}
 	l.fences[fmt.Sprint(f.Scope, "/", f.Key)] = f
 }
 
-func (l *lease) held() []persistence.Fence {
+func (l *lease) held() []messages.Fence {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	out := make([]persistence.Fence, 0, len(l.fences))
+	out := make([]messages.Fence, 0, len(l.fences))
 	for _, f := range l.fences {
 		out = append(out, f)
 	}
@@ -179,12 +179,12 @@ func (a *App) renewLease(ctx context.Context) error {
 
 // stillOwns is ErrFenced if another node has taken what this one holds.
 func (a *App) stillOwns(ctx context.Context) error {
-	for _, scope := range []persistence.Scope{persistence.ShardScope, persistence.GatewayScope} {
+	for _, scope := range []messages.Scope{messages.ShardScope, messages.GatewayScope} {
 		rows, err := a.store.Owners(ctx, scope)
 		if err != nil {
 			return err
 		}
-		now := make(map[string]persistence.Ownership, len(rows))
+		now := make(map[string]messages.Ownership, len(rows))
 		for _, r := range rows {
 			now[r.Key] = r
 		}
@@ -222,15 +222,15 @@ func (a *App) leaseCheck() server.Check {
 	return server.Check{Name: "lease", OK: true, Detail: "valid"}
 }
 
-func (a *App) self() persistence.Node {
-	return persistence.Node{ID: a.nodeID, Addr: a.addr, Region: a.cfg.Region, Version: a.deps.Version, Sees: 1, Home: a.home.id}
+func (a *App) self() messages.Node {
+	return messages.Node{ID: a.nodeID, Addr: a.addr, Region: a.cfg.Region, Version: a.deps.Version, Sees: 1, Home: a.home.id}
 }
 
 // own takes what the node is to own and returns the fence for its writes.
-func (a *App) own(ctx context.Context, scope persistence.Scope, key string) (persistence.Fence, error) {
+func (a *App) own(ctx context.Context, scope messages.Scope, key string) (messages.Fence, error) {
 	if a.rebuilding.Load() {
 		// It starts anew: what it took now it would only give back.
-		return persistence.Fence{}, fmt.Errorf("take %s while the store is rebuilt: %w", key, persistence.ErrUnavailable)
+		return messages.Fence{}, fmt.Errorf("take %s while the store is rebuilt: %w", key, persistence.ErrUnavailable)
 	}
 	f, err := a.store.Take(ctx, scope, key, a.nodeID)
 	if err != nil {
@@ -240,6 +240,6 @@ func (a *App) own(ctx context.Context, scope persistence.Scope, key string) (per
 	return f, nil
 }
 
-func (a *App) ownPool(ctx context.Context, pool string) (persistence.Fence, error) {
-	return a.own(ctx, persistence.ShardScope, strconv.Itoa(messages.Shard(pool, persistence.Shards)))
+func (a *App) ownPool(ctx context.Context, pool string) (messages.Fence, error) {
+	return a.own(ctx, messages.ShardScope, strconv.Itoa(messages.Shard(pool)))
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
 )
 
@@ -14,9 +15,9 @@ type takes struct {
 	n int
 }
 
-func (t *takes) Take(context.Context, persistence.Scope, string, string) (persistence.Fence, error) {
+func (t *takes) Take(context.Context, messages.Scope, string, string) (messages.Fence, error) {
 	t.n++
-	return persistence.Fence{}, nil
+	return messages.Fence{}, nil
 }
 
 // TestNothingIsTakenWhileTheStoreIsRebuilt: a standby that has rebuilt the
@@ -25,11 +26,11 @@ func TestNothingIsTakenWhileTheStoreIsRebuilt(t *testing.T) {
 	t.Parallel()
 	store := &takes{}
 	a := &App{store: store, engine: &engine{shared: true}}
-	if _, err := a.own(t.Context(), persistence.ShardScope, "0"); err != nil || store.n != 1 {
+	if _, err := a.own(t.Context(), messages.ShardScope, "0"); err != nil || store.n != 1 {
 		t.Fatalf("before: %v, took %d", err, store.n)
 	}
 	a.rebuilding.Store(true)
-	_, err := a.own(t.Context(), persistence.ShardScope, "1")
+	_, err := a.own(t.Context(), messages.ShardScope, "1")
 	if !errors.Is(err, persistence.ErrUnavailable) || !passing(err) || store.n != 1 {
 		t.Errorf("while the store is rebuilt: %v, took %d; want nothing, and another try", err, store.n-1)
 	}

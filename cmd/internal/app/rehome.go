@@ -9,27 +9,26 @@ import (
 	"github.com/dash-fleet/dash/http/server"
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/messages/next"
-	"github.com/dash-fleet/dash/persistence"
 )
 
 // A home can be lost for good: its data folder was temporary, or its disk is
 // gone. Only an operator knows, and gives its gateways another home.
 
 // homeOf is the home that a living node is.
-func homeOf(n persistence.Node) home { return home{node: nodeName(n.ID), id: n.Home} }
+func homeOf(n messages.Node) home { return home{node: nodeName(n.ID), id: n.Home} }
 
 // living is a node, other than the one of id self, that keeps the gateway.
-func living(self string, nodes []persistence.Node, g *messages.Gateway) (persistence.Node, bool) {
+func living(self string, nodes []messages.Node, g *messages.Gateway) (messages.Node, bool) {
 	for _, n := range nodes {
 		if n.ID != self && homeOf(n).keeps(g) {
 			return n, true
 		}
 	}
-	return persistence.Node{}, false
+	return messages.Node{}, false
 }
 
 // target is the home that is asked for, and whether it is this node's own.
-func (a *App) target(ch server.HomeChange, nodes []persistence.Node) (to home, own bool, err error) {
+func (a *App) target(ch server.HomeChange, nodes []messages.Node) (to home, own bool, err error) {
 	if ch.Node == "" || ch.Node == a.home.node {
 		return a.home, true, nil
 	}
@@ -100,7 +99,7 @@ func (c gatewayCommands) rehome(g *messages.Gateway, ch server.HomeChange) error
 
 // lostHomes are the gateways whose home has this node's name and another data
 // folder, and is not alive.
-func (h home) lostHomes(self string, nodes []persistence.Node, all []messages.Gateway) (ids []string) {
+func (h home) lostHomes(self string, nodes []messages.Node, all []messages.Gateway) (ids []string) {
 	for i := range all {
 		g := &all[i]
 		if _, alive := living(self, nodes, g); g.HomeBound() && g.Node == h.node && !h.keeps(g) && !alive {

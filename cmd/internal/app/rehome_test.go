@@ -18,7 +18,6 @@ import (
 
 	"github.com/dash-fleet/dash/http/api"
 	"github.com/dash-fleet/dash/messages"
-	"github.com/dash-fleet/dash/persistence"
 )
 
 // lines is a log that a test can read while it is written.
@@ -113,7 +112,7 @@ func TestLostHome(t *testing.T) {
 	refused("proc", here, 409, "its state folder is not on this node", "--here --fresh")
 
 	// While the old home is alive there would be two.
-	must(n.store.Renew(t.Context(), persistence.Node{ID: "a-000000000000", Addr: "192.0.2.9:7373", Home: lost}, leaseTTL))(t)
+	must(n.store.Renew(t.Context(), messages.Node{ID: "a-000000000000", Addr: "192.0.2.9:7373", Home: lost}, leaseTTL))(t)
 	eventually(t, "the other life is seen", func() bool {
 		nodes, _ := n.lease.others()
 		return len(nodes) == 2
@@ -165,7 +164,7 @@ func TestNewGatewayNamesALivingHome(t *testing.T) {
 	n := must(startNode(t, cfg, "a", data))(t)
 	t.Cleanup(func() { _ = n.Stop() })
 	const there = "01990000-0000-7000-8000-00000000000b"
-	must(n.store.Renew(t.Context(), persistence.Node{ID: "b-000000000000", Addr: "192.0.2.9:7373", Home: there}, time.Minute))(t)
+	must(n.store.Renew(t.Context(), messages.Node{ID: "b-000000000000", Addr: "192.0.2.9:7373", Home: there}, time.Minute))(t)
 	eventually(t, "the other node is seen", func() bool {
 		nodes, _ := n.lease.others()
 		return len(nodes) == 2

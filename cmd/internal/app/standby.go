@@ -190,15 +190,15 @@ func (a *App) standBy(ctx context.Context, err error) {
 // worker is the id of the node that has the default pool's shard, and whether
 // its lease was valid when this node last looked; empty: nobody has it.
 func (a *App) worker(ctx context.Context) (id string, alive bool) {
-	rows, err := a.store.Owners(ctx, persistence.ShardScope)
+	rows, err := a.store.Owners(ctx, messages.ShardScope)
 	if err != nil {
 		return "", false
 	}
-	key := strconv.Itoa(messages.Shard(messages.DefaultPool, persistence.Shards))
+	key := strconv.Itoa(messages.Shard(messages.DefaultPool))
 	nodes, _ := a.lease.others()
 	for _, r := range rows {
 		if r.Key == key {
-			return r.Owner, slices.ContainsFunc(nodes, func(n persistence.Node) bool { return n.ID == r.Owner })
+			return r.Owner, slices.ContainsFunc(nodes, func(n messages.Node) bool { return n.ID == r.Owner })
 		}
 	}
 	return "", false

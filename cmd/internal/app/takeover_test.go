@@ -57,7 +57,7 @@ func TestWhoTakesOverShowsTheLastEvents(t *testing.T) {
 		t.Fatal(err)
 	}
 	// It gave up what it owned: nobody has to wait for the end of its lease.
-	for _, row := range must(next.store.Owners(t.Context(), persistence.ShardScope))(t) {
+	for _, row := range must(next.store.Owners(t.Context(), messages.ShardScope))(t) {
 		if row.Owner == owner.nodeID {
 			t.Errorf("shard %s still belongs to the node that has stopped", row.Key)
 		}
@@ -86,10 +86,10 @@ func TestWhoTakesOverShowsTheLastEvents(t *testing.T) {
 // owners is a store that knows who owns what.
 type owners struct {
 	persistence.Store
-	rows map[persistence.Scope][]persistence.Ownership
+	rows map[messages.Scope][]messages.Ownership
 }
 
-func (o owners) Owners(_ context.Context, s persistence.Scope) ([]persistence.Ownership, error) {
+func (o owners) Owners(_ context.Context, s messages.Scope) ([]messages.Ownership, error) {
 	return o.rows[s], nil
 }
 
@@ -98,20 +98,20 @@ func (o owners) Owners(_ context.Context, s persistence.Scope) ([]persistence.Ow
 func TestWhatWasTakenOverAndBackIsNotHeld(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		scope persistence.Scope
-		row   persistence.Ownership
+		scope messages.Scope
+		row   messages.Ownership
 		want  error
 	}{
-		"still mine":             {persistence.ShardScope, persistence.Ownership{Key: "7", Owner: "me", Epoch: 3}, nil},
-		"another's":              {persistence.ShardScope, persistence.Ownership{Key: "7", Owner: "you", Epoch: 4}, persistence.ErrFenced},
-		"mine again":             {persistence.ShardScope, persistence.Ownership{Key: "7", Owner: "me", Epoch: 5}, persistence.ErrFenced},
-		"another's gateway":      {persistence.GatewayScope, persistence.Ownership{Key: "gw", Owner: "you", Epoch: 4}, persistence.ErrFenced},
-		"another gateway's":      {persistence.GatewayScope, persistence.Ownership{Key: "7", Owner: "you", Epoch: 4}, nil},
-		"a shard called like it": {persistence.ShardScope, persistence.Ownership{Key: "gw", Owner: "you", Epoch: 4}, nil},
+		"still mine":             {messages.ShardScope, messages.Ownership{Key: "7", Owner: "me", Epoch: 3}, nil},
+		"another's":              {messages.ShardScope, messages.Ownership{Key: "7", Owner: "you", Epoch: 4}, persistence.ErrFenced},
+		"mine again":             {messages.ShardScope, messages.Ownership{Key: "7", Owner: "me", Epoch: 5}, persistence.ErrFenced},
+		"another's gateway":      {messages.GatewayScope, messages.Ownership{Key: "gw", Owner: "you", Epoch: 4}, persistence.ErrFenced},
+		"another gateway's":      {messages.GatewayScope, messages.Ownership{Key: "7", Owner: "you", Epoch: 4}, nil},
+		"a shard called like it": {messages.ShardScope, messages.Ownership{Key: "gw", Owner: "you", Epoch: 4}, nil},
 	} {
-		a := &App{store: owners{rows: map[persistence.Scope][]persistence.Ownership{c.scope: {c.row}}}}
-		a.lease.hold(persistence.Fence{Scope: persistence.ShardScope, Key: "7", Owner: "me", Epoch: 3})
-		a.lease.hold(persistence.Fence{Scope: persistence.GatewayScope, Key: "gw", Owner: "me", Epoch: 3})
+		a := &App{store: owners{rows: map[messages.Scope][]messages.Ownership{c.scope: {c.row}}}}
+		a.lease.hold(messages.Fence{Scope: messages.ShardScope, Key: "7", Owner: "me", Epoch: 3})
+		a.lease.hold(messages.Fence{Scope: messages.GatewayScope, Key: "gw", Owner: "me", Epoch: 3})
 		if err := a.stillOwns(t.Context()); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
 		}

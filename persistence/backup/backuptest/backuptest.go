@@ -148,16 +148,16 @@ func goesOn(t *testing.T, from, to Store) {
 	if ev.GetSeq() != last+1 {
 		t.Errorf("the next event has seq %d, want %d", ev.GetSeq(), last+1)
 	}
-	if _, err := to.Store().Renew(ctx, persistence.Node{ID: "n2"}, lease); err != nil {
+	if _, err := to.Store().Renew(ctx, messages.Node{ID: "n2"}, lease); err != nil {
 		t.Fatal(err)
 	}
-	f, err := to.Store().Take(ctx, persistence.ShardScope, "7", "n2")
+	f, err := to.Store().Take(ctx, messages.ShardScope, "7", "n2")
 	if err != nil {
 		t.Fatal(err)
 	}
 	newestEnd(t, to, f)
-	old := persistence.Fence{Scope: persistence.ShardScope, Key: "7", Owner: "n1", Epoch: f.Epoch - 1}
-	out, err := to.Store().Commit(ctx, []persistence.Op{{Fences: []persistence.Fence{old}, Insert: &persistence.TaskInsert{Task: newTask("late")}}})
+	old := messages.Fence{Scope: messages.ShardScope, Key: "7", Owner: "n1", Epoch: f.Epoch - 1}
+	out, err := to.Store().Commit(ctx, []persistence.Op{{Fences: []messages.Fence{old}, Insert: &persistence.TaskInsert{Task: newTask("late")}}})
 	if err != nil || out[0].Status != persistence.Fenced {
 		t.Errorf("the owner of before the backup is not fenced: %v %v", out, err)
 	}
@@ -173,14 +173,14 @@ func goesOn(t *testing.T, from, to Store) {
 }
 
 // newestEnd: what ends after the restore is the end of its session's transcript.
-func newestEnd(t *testing.T, to Store, f persistence.Fence) {
+func newestEnd(t *testing.T, to Store, f messages.Fence) {
 	t.Helper()
 	task, err := to.Store().Task(t.Context(), "", "task-4") // of session s-1
 	if err != nil {
 		t.Fatal(err)
 	}
 	task.State, task.FinishedAt, task.Result = messages.Succeeded, messages.Now(), &messages.TaskResult{Text: "late"}
-	end := persistence.Op{Fences: []persistence.Fence{f}, Update: &persistence.TaskUpdate{Task: task, From: messages.Queued}, Events: []*messages.Event{event(task.ID, "ended")}}
+	end := persistence.Op{Fences: []messages.Fence{f}, Update: &persistence.TaskUpdate{Task: task, From: messages.Queued}, Events: []*messages.Event{event(task.ID, "ended")}}
 	if out, err := to.Store().Commit(t.Context(), []persistence.Op{end}); err != nil || out[0].Status != persistence.OK {
 		t.Fatalf("commit: %v %v", out, err)
 	}

@@ -67,11 +67,11 @@ func fill(t *testing.T, s Store) {
 
 func fillTasks(t *testing.T, s Store, at time.Time) {
 	ctx := t.Context()
-	if _, err := s.Store().Renew(ctx, persistence.Node{ID: "n1"}, lease); err != nil {
+	if _, err := s.Store().Renew(ctx, messages.Node{ID: "n1"}, lease); err != nil {
 		t.Fatal(err)
 	}
-	var fences []persistence.Fence
-	for scope, key := range map[persistence.Scope]string{persistence.ShardScope: "7", persistence.GatewayScope: "gw"} {
+	var fences []messages.Fence
+	for scope, key := range map[messages.Scope]string{messages.ShardScope: "7", messages.GatewayScope: "gw"} {
 		f, err := s.Store().Take(ctx, scope, key, "n1")
 		if err != nil {
 			t.Fatal(err)
@@ -137,7 +137,7 @@ type content struct {
 	Gateways    []messages.Gateway
 	Tokens      []string // messages.Secret compares as a mask in a diff
 	Pools       []messages.Pool
-	Owners      []persistence.Ownership
+	Owners      []messages.Ownership
 	Statuses    []messages.GatewayStatus
 	Sessions    []messages.Session
 	Tasks       []messages.Task
@@ -181,7 +181,7 @@ func view(t *testing.T, s Store) (c content) {
 	}
 	c.Pools, err = r.Pools.List(ctx)
 	must(err)
-	for _, scope := range []persistence.Scope{persistence.ShardScope, persistence.GatewayScope} {
+	for _, scope := range []messages.Scope{messages.ShardScope, messages.GatewayScope} {
 		owners, err := st.Owners(ctx, scope)
 		must(err)
 		c.Owners = append(c.Owners, owners...)

@@ -13,7 +13,7 @@ import (
 	"path"
 	"time"
 
-	"github.com/dash-fleet/dash/persistence"
+	"github.com/dash-fleet/dash/messages"
 	"github.com/pressly/goose/v3"
 )
 
@@ -160,8 +160,8 @@ func Ensure(ctx context.Context, p *goose.Provider, db *sql.DB) error {
 	if need > newest {
 		return fmt.Errorf("the store has schema version %d, which needs a dash that knows version %d, and this one knows up to %d: start a newer dash on it, or restore a backup made by this one", current, need, newest)
 	}
-	if shards != persistence.Shards {
-		return fmt.Errorf("the store was made with %d shards and this dash has %d: the number never changes in one store; use the dash that made it", shards, persistence.Shards)
+	if shards != messages.Shards {
+		return fmt.Errorf("the store was made with %d shards and this dash has %d: the number never changes in one store; use the dash that made it", shards, messages.Shards)
 	}
 	return nil
 }
