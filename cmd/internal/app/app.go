@@ -21,6 +21,7 @@ import (
 	"github.com/dash-fleet/dash/actors/gateway"
 	"github.com/dash-fleet/dash/actors/openclaw"
 	"github.com/dash-fleet/dash/actors/openclaw/launcher"
+	"github.com/dash-fleet/dash/cluster"
 	"github.com/dash-fleet/dash/cmd/internal/config"
 	"github.com/dash-fleet/dash/cmd/internal/keystore"
 	"github.com/dash-fleet/dash/cmd/internal/tracing"
@@ -66,7 +67,7 @@ type App struct {
 	courtesy   time.Time   // since when it lets a better home go first; of the duty goroutine
 	before     string      // the node that worked when this one last stood by; of the duty goroutine
 	engine     *engine
-	lease      lease
+	lease      *cluster.Lease
 	standing   atomic.Pointer[messages.Error] // why this node only stands by; nil: it works
 	rebuilding atomic.Bool                    // the store lost data: every other failure follows from that
 	lastSeq    int64                          // of the event log when this node started

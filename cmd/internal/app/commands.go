@@ -9,6 +9,7 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/dash-fleet/dash/actors/dispatch"
+	"github.com/dash-fleet/dash/cluster"
 	"github.com/dash-fleet/dash/http/events"
 	"github.com/dash-fleet/dash/http/server"
 	"github.com/dash-fleet/dash/messages"
@@ -130,8 +131,8 @@ func (r runTexts) WatchRun(task string) events.RunWatch { return r.app.feed.Watc
 type nodeCommands struct{ *commands }
 
 func (n nodeCommands) Nodes(ctx context.Context) ([]server.Node, error) {
-	rows, at := n.app.lease.others()
-	if time.Since(at) > leaseTTL {
+	rows, at := n.app.lease.Nodes()
+	if time.Since(at) > cluster.TTL {
 		return nil, refused(fmt.Errorf("the lease of this node was not renewed since %s: %w", at.Format(time.RFC3339), persistence.ErrUnavailable), "node", n.app.nodeID)
 	}
 	worker, _ := n.app.worker(ctx)

@@ -235,7 +235,7 @@ func (f *fleet) startGateway(ctx context.Context, g messages.Gateway, last messa
 		OpenClaw: openclaw.Config{Version: f.app.deps.Version, Metrics: f.openclaw, Allow: f.allowed},
 		Timing:   gateway.Timing{RetryWindow: f.app.cfg.OpenClawRetryWindow},
 		Logger:   f.app.logger, Metrics: f.gateways, Memory: f.memory, Restarts: f.app.node.Restarts(),
-		Boots: f.boots, Live: f.app.live, Elsewhere: f.elsewhere,
+		Boots: f.boots, Live: f.app.lease.Live, Elsewhere: f.elsewhere,
 		Yielding: f.yielding(g.HomeBound()),
 		Lost:     func(id string) { f.app.logger.Warn("gateway is owned elsewhere", slog.String("gateway", id)) },
 	}

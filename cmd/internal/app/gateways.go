@@ -116,7 +116,7 @@ func (c gatewayCommands) settleAt(g *messages.Gateway) error {
 	if !c.app.engine.shared {
 		return nil
 	}
-	nodes, _ := c.app.lease.others()
+	nodes, _ := c.app.lease.Nodes()
 	to, _, err := c.app.target(server.HomeChange{Node: g.Node}, nodes)
 	if err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/dash-fleet/dash/cluster"
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
 )
@@ -134,11 +135,11 @@ func (a *App) watchHomes(ctx context.Context) {
 // betterHome looks at the nodes that the newest renewal saw. While this node
 // works, the runs of its own home are read.
 func (a *App) betterHome(ctx context.Context, works bool) (string, error) {
-	nodes, _ := a.lease.others()
+	nodes, _ := a.lease.Nodes()
 	if len(nodes) < 2 {
 		return "", nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, leaseTTL)
+	ctx, cancel := context.WithTimeout(ctx, cluster.TTL)
 	defer cancel()
 	bound, err := a.census.rows(ctx, a.repos.Gateways)
 	if err != nil {
@@ -208,7 +209,7 @@ var atGateway = []messages.TaskState{messages.Claimed, messages.Running, message
 // ownRuns counts the tasks at gateways that the next node cannot reach. They
 // get no others meanwhile, see fleet.yielding.
 func (a *App) ownRuns(ctx context.Context) int {
-	ctx, cancel := context.WithTimeout(ctx, leaseTTL)
+	ctx, cancel := context.WithTimeout(ctx, cluster.TTL)
 	defer cancel()
 	bound, err := a.census.rows(ctx, a.repos.Gateways)
 	if err != nil {

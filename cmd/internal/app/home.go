@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/dash-fleet/dash/cluster"
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/messages/next"
 	"github.com/dash-fleet/dash/persistence"
@@ -143,7 +144,7 @@ func (e *TwinError) NextStep() string {
 }
 
 // twinLook is the pause between two looks for a twin.
-const twinLook = leaseTTL / 10
+const twinLook = cluster.TTL / 10
 
 // refuseTwin waits until no other life of this home has a valid lease. Those of
 // processes that were killed end by themselves; one that is renewed, or that
@@ -162,12 +163,10 @@ func (a *App) refuseTwin(ctx context.Context, nodes []messages.Node) error {
 			return ctx.Err()
 		case <-t.C:
 		}
-		sent := time.Now()
-		nodes, err := a.store.Renew(ctx, a.self(), leaseTTL)
+		nodes, err := a.lease.Renew(ctx)
 		if err != nil {
-			return fmt.Errorf("take node lease: %w", err)
+			return err
 		}
-		a.lease.renewed(sent, nodes)
 		now := a.lives(nodes)
 		if len(now) == 0 {
 			return nil
@@ -177,7 +176,7 @@ func (a *App) refuseTwin(ctx context.Context, nodes []messages.Node) error {
 				return errors.Join(&TwinError{
 					Reason: "the home of this node (" + filepath.Join(a.cfg.Data, homeFile) + ") is alive in another process, node " + id + " at " + n.Addr,
 					Dir:    a.cfg.Data,
-				}, a.endLease(ctx))
+				}, a.lease.End(ctx))
 			}
 		}
 	}
@@ -192,14 +191,6 @@ func (a *App) lives(nodes []messages.Node) map[string]messages.Node {
 		}
 	}
 	return found
-}
-
-// endLease lets this node's lease end now, so that its next life need not wait.
-func (a *App) endLease(ctx context.Context) error {
-	if _, err := a.store.Renew(ctx, a.self(), time.Microsecond); err != nil {
-		return fmt.Errorf("end the lease: %w", err)
-	}
-	return nil
 }
 
 // elsewhere says why this node must not start or dial the gateway; an empty

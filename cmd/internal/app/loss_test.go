@@ -5,6 +5,7 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/dash-fleet/dash/cluster"
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
 )
@@ -25,7 +26,7 @@ func (t *takes) Take(context.Context, messages.Scope, string, string) (messages.
 func TestNothingIsTakenWhileTheStoreIsRebuilt(t *testing.T) {
 	t.Parallel()
 	store := &takes{}
-	a := &App{store: store, engine: &engine{shared: true}}
+	a := &App{lease: cluster.New(cluster.Config{Store: store, Shared: true})}
 	if _, err := a.own(t.Context(), messages.ShardScope, "0"); err != nil || store.n != 1 {
 		t.Fatalf("before: %v, took %d", err, store.n)
 	}

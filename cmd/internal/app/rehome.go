@@ -66,7 +66,7 @@ func (c gatewayCommands) rehome(g *messages.Gateway, ch server.HomeChange) error
 	case !g.HomeBound():
 		return wrong(messages.CodeInvalid, next.LeaveHomeOut, "every node reaches gateway %s, so it has no home", g.ID)
 	}
-	nodes, _ := a.lease.others()
+	nodes, _ := a.lease.Nodes()
 	to, own, err := a.target(ch, nodes)
 	if err != nil {
 		return err
@@ -122,7 +122,7 @@ func (a *App) warnOfLostHomes(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("list gateways: %w", err)
 	}
-	nodes, _ := a.lease.others()
+	nodes, _ := a.lease.Nodes()
 	ids := a.home.lostHomes(a.nodeID, nodes, all)
 	if len(ids) == 0 {
 		return nil

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/crypto/bcrypt"
 
+	"github.com/dash-fleet/dash/cluster"
 	"github.com/dash-fleet/dash/http/api"
 	"github.com/dash-fleet/dash/messages"
 )
@@ -112,14 +113,14 @@ func TestLostHome(t *testing.T) {
 	refused("proc", here, 409, "its state folder is not on this node", "--here --fresh")
 
 	// While the old home is alive there would be two.
-	must(n.store.Renew(t.Context(), messages.Node{ID: "a-000000000000", Addr: "192.0.2.9:7373", Home: lost}, leaseTTL))(t)
+	must(n.store.Renew(t.Context(), messages.Node{ID: "a-000000000000", Addr: "192.0.2.9:7373", Home: lost}, cluster.TTL))(t)
 	eventually(t, "the other life is seen", func() bool {
-		nodes, _ := n.lease.others()
+		nodes, _ := n.lease.Nodes()
 		return len(nodes) == 2
 	})
 	refused("loop", here, 409, "a-000000000000 at 192.0.2.9:7373, is alive")
 	eventually(t, "its lease has ended", func() bool {
-		nodes, _ := n.lease.others()
+		nodes, _ := n.lease.Nodes()
 		return len(nodes) == 1
 	})
 
@@ -166,7 +167,7 @@ func TestNewGatewayNamesALivingHome(t *testing.T) {
 	const there = "01990000-0000-7000-8000-00000000000b"
 	must(n.store.Renew(t.Context(), messages.Node{ID: "b-000000000000", Addr: "192.0.2.9:7373", Home: there}, time.Minute))(t)
 	eventually(t, "the other node is seen", func() bool {
-		nodes, _ := n.lease.others()
+		nodes, _ := n.lease.Nodes()
 		return len(nodes) == 2
 	})
 	client := apiClient(t, n, messages.Secret(strings.TrimSpace(string(must(os.ReadFile(filepath.Join(data, "admin.key")))(t)))))

@@ -195,7 +195,7 @@ func (a *App) worker(ctx context.Context) (id string, alive bool) {
 		return "", false
 	}
 	key := strconv.Itoa(messages.Shard(messages.DefaultPool))
-	nodes, _ := a.lease.others()
+	nodes, _ := a.lease.Nodes()
 	for _, r := range rows {
 		if r.Key == key {
 			return r.Owner, slices.ContainsFunc(nodes, func(n messages.Node) bool { return n.ID == r.Owner })
@@ -206,7 +206,7 @@ func (a *App) worker(ctx context.Context) (id string, alive bool) {
 
 // named is a node's id with its address, as far as that is known.
 func (a *App) named(id string) string {
-	nodes, _ := a.lease.others()
+	nodes, _ := a.lease.Nodes()
 	for _, n := range nodes {
 		if n.ID == id && n.Addr != "" {
 			return id + " at " + n.Addr

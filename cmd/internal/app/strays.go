@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/dash-fleet/dash/actors/openclaw/launcher"
+	"github.com/dash-fleet/dash/cluster"
 	"github.com/dash-fleet/dash/messages"
 )
 
@@ -66,7 +67,7 @@ func (a *App) endStrays(ctx context.Context, ended map[string]bool) error {
 	if err != nil || len(ids) == 0 {
 		return err
 	}
-	look, cancel := context.WithTimeout(ctx, leaseTTL)
+	look, cancel := context.WithTimeout(ctx, cluster.TTL)
 	defer cancel()
 	all, err := a.repos.Gateways.List(look)
 	if err != nil {

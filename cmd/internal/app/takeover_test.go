@@ -1,8 +1,6 @@
 package app
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -13,7 +11,6 @@ import (
 	"github.com/dash-fleet/dash/cmd/internal/config"
 	"github.com/dash-fleet/dash/http/api"
 	"github.com/dash-fleet/dash/messages"
-	"github.com/dash-fleet/dash/persistence"
 	"github.com/dash-fleet/dash/persistence/testserver"
 )
 
@@ -81,39 +78,4 @@ func TestWhoTakesOverShowsTheLastEvents(t *testing.T) {
 		t.Errorf("%d events came twice", len(seqs)-len(same))
 	}
 	eventually(t, "the node works", func() bool { return next.Standby() == "" })
-}
-
-// owners is a store that knows who owns what.
-type owners struct {
-	persistence.Store
-	rows map[messages.Scope][]messages.Ownership
-}
-
-func (o owners) Owners(_ context.Context, s messages.Scope) ([]messages.Ownership, error) {
-	return o.rows[s], nil
-}
-
-// TestWhatWasTakenOverAndBackIsNotHeld: an owner of the same name in another
-// epoch is another owner, for shards and for gateways.
-func TestWhatWasTakenOverAndBackIsNotHeld(t *testing.T) {
-	t.Parallel()
-	for name, c := range map[string]struct {
-		scope messages.Scope
-		row   messages.Ownership
-		want  error
-	}{
-		"still mine":             {messages.ShardScope, messages.Ownership{Key: "7", Owner: "me", Epoch: 3}, nil},
-		"another's":              {messages.ShardScope, messages.Ownership{Key: "7", Owner: "you", Epoch: 4}, persistence.ErrFenced},
-		"mine again":             {messages.ShardScope, messages.Ownership{Key: "7", Owner: "me", Epoch: 5}, persistence.ErrFenced},
-		"another's gateway":      {messages.GatewayScope, messages.Ownership{Key: "gw", Owner: "you", Epoch: 4}, persistence.ErrFenced},
-		"another gateway's":      {messages.GatewayScope, messages.Ownership{Key: "7", Owner: "you", Epoch: 4}, nil},
-		"a shard called like it": {messages.ShardScope, messages.Ownership{Key: "gw", Owner: "you", Epoch: 4}, nil},
-	} {
-		a := &App{store: owners{rows: map[messages.Scope][]messages.Ownership{c.scope: {c.row}}}}
-		a.lease.hold(messages.Fence{Scope: messages.ShardScope, Key: "7", Owner: "me", Epoch: 3})
-		a.lease.hold(messages.Fence{Scope: messages.GatewayScope, Key: "gw", Owner: "me", Epoch: 3})
-		if err := a.stillOwns(t.Context()); !errors.Is(err, c.want) {
-			t.Errorf("%s: %v, want %v", name, err, c.want)
-		}
-	}
 }

@@ -27,7 +27,7 @@ type rule struct {
 var rules = []rule{
 	{part: "messages/..."},
 	{part: "persistence/internal/rows", may: []string{"messages", "persistence"}},
-	{part: "persistence/internal/migrations", may: []string{"persistence"}},
+	{part: "persistence/internal/migrations", may: []string{"messages", "persistence"}},
 	{part: "persistence/internal/storemetrics"},
 	{part: "persistence/internal/room", may: []string{"persistence"}},
 	{part: "persistence/sqlite/...", may: []string{"messages", "persistence", "persistence/internal/..."}, tests: []string{"persistence/sqlite/...", "persistence/storetest", "persistence/backup/..."}},
@@ -41,7 +41,7 @@ var rules = []rule{
 	{part: "persistence/sealed", may: []string{"messages", "persistence"}, tests: []string{"persistence/sqlite", "persistence/postgres", "persistence/testserver", "persistence/storetest"}},
 	{part: "persistence/testserver/...", tests: []string{"persistence/testserver/..."}},
 	{part: "persistence", may: []string{"messages"}},
-	{part: "cluster/...", may: []string{"messages", "cluster/..."}},
+	{part: "cluster/...", may: []string{"messages", "persistence", "cluster/..."}},
 
 	// The simulated gateway shares no code with the client it tests.
 	{part: "actors/openclaw/openclawtest/...", may: []string{"messages"}, tests: []string{"actors/openclaw/openclawtest/..."}},
