@@ -26,8 +26,6 @@ type Config struct {
 	// More than Limit failures inside Window end the child; Limit 0 means no end.
 	Limit  int
 	Window time.Duration
-	// Group restarts all children of the parent when one fails.
-	Group bool
 	// GiveUp is called on the parent's turn after the child was told to stop.
 	GiveUp func(child *actor.PID, reason any)
 	// Restarting is called on the parent's turn when a restart is planned.
@@ -81,12 +79,8 @@ func (s *Strategy) HandleFailure(system *actor.ActorSystem, parent actor.Supervi
 	if s.cfg.Restarting != nil {
 		s.cfg.Restarting(child, reason, n, delay)
 	}
-	targets := []*actor.PID{child}
-	if s.cfg.Group {
-		targets = parent.Children()
-	}
 	// The failed child's mailbox stays suspended until then; messages wait.
-	time.AfterFunc(delay, func() { parent.RestartChildren(targets...) })
+	time.AfterFunc(delay, func() { parent.RestartChildren(child) })
 }
 
 // Forget drops what is remembered of a child that is gone for good.

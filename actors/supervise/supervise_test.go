@@ -180,17 +180,3 @@ func TestOldFailuresAreForgotten(t *testing.T) {
 		}
 	})
 }
-
-func TestGroupRestartsTogether(t *testing.T) {
-	t.Parallel()
-	p := newParent(Config{Kind: "child", Initial: time.Second, Max: time.Second, Limit: 5, Window: time.Hour, Group: true}, "a", "b")
-	run(t, p, func(system *actor.ActorSystem, pid *actor.PID) {
-		drain(p)
-		system.Root.Send(pid, "a")
-		time.Sleep(5 * time.Second)
-		synctest.Wait()
-		if got := drain(p); count(got, "started a") != 1 || count(got, "started b") != 1 {
-			t.Fatalf("after a failure in the group: %v", got)
-		}
-	})
-}
