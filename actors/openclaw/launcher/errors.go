@@ -70,9 +70,6 @@ type Exit struct {
 	known     bool
 }
 
-// Clean reports whether the daemon drained and left by itself.
-func (e Exit) Clean() bool { return e.known && e.Signal == 0 && e.Code == codeDrained }
-
 // ConfigError reports whether the daemon refused its configuration or its folder.
 func (e Exit) ConfigError() bool { return e.known && e.Signal == 0 && e.Code == codeConfig }
 

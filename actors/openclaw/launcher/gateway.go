@@ -7,34 +7,10 @@ import (
 	"log/slog"
 	"os"
 	"sync"
-	"time"
 
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/messages/next"
 )
-
-// Phase says what a gateway's process is doing as far as the launcher knows.
-type Phase string
-
-// Phases of a managed process.
-const (
-	PhaseAbsent   Phase = "absent"
-	PhaseStarting Phase = "starting" // started or found, not seen ready yet
-	PhaseRunning  Phase = "running"  // was ready
-	PhaseStopping Phase = "stopping" // was told to end
-)
-
-// Status is what the launcher knows about one gateway's process.
-type Status struct {
-	ID       string
-	Phase    Phase
-	PID      int
-	Port     int
-	Adopted  bool
-	Dir      string // the gateway's folder
-	Started  time.Time
-	LastExit *Exit // of the last process that this launcher saw end
-}
 
 // Operations on one gateway; a higher one interrupts a lower one.
 const (
@@ -48,8 +24,8 @@ const (
 var ErrInterrupted = errors.New("interrupted by a stop or kill of the same gateway")
 
 // gateway is the launcher's state of one managed gateway. Whoever holds op may
-// change it; mu guards the fields, because Status, Exited and the watcher of
-// the process look at them meanwhile.
+// change it; mu guards the fields, because Exited and the watcher of the
+// process look at them meanwhile.
 type gateway struct {
 	id string
 	op chan struct{}
@@ -70,7 +46,6 @@ type gateway struct {
 	forgotten bool
 	rewritten *rewritten // the configuration file that the living process was given
 	replaced  *os.File   // the one that was replaced last, see replaceConfig
-	lastExit  *Exit
 	exits     chan Exit
 }
 
@@ -206,7 +181,6 @@ func (l *Launcher) watch(g *gateway, p *process, adopted bool) {
 		}
 		e.Requested = g.asked
 		e.Reason = reasonOf(e, g.ready)
-		g.lastExit = &e
 		g.mu.Unlock()
 		l.metrics.exits.WithLabelValues(e.kind()).Inc()
 		level := slog.LevelInfo
@@ -237,29 +211,4 @@ func (l *Launcher) Exited(id string) <-chan Exit {
 		return none
 	}
 	return g.exits
-}
-
-// Status reports what is known about the gateway's process without looking at
-// it anew. ok is false when the launcher never heard of the gateway.
-func (l *Launcher) Status(id string) (s Status, ok bool) {
-	g, err := l.lookup(id, false)
-	if err != nil || g == nil {
-		return Status{}, false
-	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	s = Status{ID: id, Phase: PhaseAbsent, Dir: g.dir.base, Port: g.rec.Port, LastExit: g.lastExit}
-	if g.proc == nil || g.proc.ended() {
-		return s, true
-	}
-	s.PID, s.Adopted, s.Started = g.proc.pid, g.adopted, g.rec.StartedAt
-	switch {
-	case g.asked:
-		s.Phase = PhaseStopping
-	case g.ready:
-		s.Phase = PhaseRunning
-	default:
-		s.Phase = PhaseStarting
-	}
-	return s, true
 }

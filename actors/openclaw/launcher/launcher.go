@@ -38,8 +38,6 @@ type Config struct {
 	// ProbeInterval is the longest pause between two looks at a daemon that
 	// starts, never more than 1 s. Pauses begin at 50 ms and double.
 	ProbeInterval time.Duration
-	// RetryWindow is the window of Budget. Default 10 min.
-	RetryWindow time.Duration
 	// BootSlots is how many daemons may boot at once: one boot costs 11-15
 	// CPU-seconds and starved boots fail. Default one per 2 cores.
 	BootSlots int
@@ -137,9 +135,6 @@ func (c Config) withDefaults() Config {
 	if c.ProbeInterval <= 0 || c.ProbeInterval > time.Second {
 		c.ProbeInterval = time.Second
 	}
-	if c.RetryWindow <= 0 {
-		c.RetryWindow = 10 * time.Minute
-	}
 	if c.BootSlots <= 0 {
 		c.BootSlots = max(1, runtime.NumCPU()/2)
 	}
@@ -150,12 +145,6 @@ func (c Config) withDefaults() Config {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	return c
-}
-
-// Budget returns the restart budget of a gateway: 10 starts in RetryWindow,
-// 0.5 s to 30 s apart.
-func (l *Launcher) Budget() Budget {
-	return Budget{Window: l.cfg.RetryWindow, Limit: 10, MinDelay: 500 * time.Millisecond, MaxDelay: 30 * time.Second}
 }
 
 // Close stops watching and frees the folders' locks. It waits for the

@@ -137,7 +137,7 @@ func TestEnsureStartsAndStopDrains(t *testing.T) {
 	if twice := mustEnsure(t, l.Launcher, Spec{ID: "gw", Managed: with(behaviour{ReadyMillis: 100})}); twice != ep {
 		t.Errorf("second Ensure returned %+v, want %+v", twice, ep)
 	}
-	s, ok := l.Status("gw")
+	s, ok := l.status("gw")
 	if !ok || s.Phase != PhaseRunning || s.PID != ep.PID {
 		t.Errorf("got status %+v", s)
 	}
@@ -146,7 +146,7 @@ func TestEnsureStartsAndStopDrains(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !e.Clean() || !e.Requested || e.PID != ep.PID {
+	if !e.clean() || !e.Requested || e.PID != ep.PID {
 		t.Errorf("got exit %+v, want a clean requested one", e)
 	}
 	if got := awaitExit(t, exits); got != e {
@@ -155,7 +155,7 @@ func TestEnsureStartsAndStopDrains(t *testing.T) {
 	if _, err := l.Stop(t.Context(), "gw"); !errors.Is(err, ErrNotRunning) {
 		t.Errorf("second Stop: %v, want ErrNotRunning", err)
 	}
-	if s, _ := l.Status("gw"); s.Phase != PhaseAbsent || s.LastExit == nil {
+	if s, _ := l.status("gw"); s.Phase != PhaseAbsent {
 		t.Errorf("got status %+v after the stop", s)
 	}
 }
@@ -268,7 +268,7 @@ func TestStartErrors(t *testing.T) {
 					t.Errorf("got log tail %q", got)
 				}
 			}
-			if s, _ := l.Status("gw"); s.Phase != PhaseAbsent {
+			if s, _ := l.status("gw"); s.Phase != PhaseAbsent {
 				t.Errorf("got phase %s, want no process left", s.Phase)
 			}
 		})
@@ -320,7 +320,7 @@ func TestGatewayOutlivesDashAndIsAdopted(t *testing.T) {
 	}
 	// Kernels before 6.15 do not tell the exit code of a process that is not a
 	// child: then it must be called unknown, not something else.
-	if e.PID != pid || !e.Requested || (!e.Clean() && !strings.Contains(e.Reason, "could not be learnt")) {
+	if e.PID != pid || !e.Requested || (!e.clean() && !strings.Contains(e.Reason, "could not be learnt")) {
 		t.Errorf("got exit %+v, want the adopted process's clean end", e)
 	}
 	awaitExit(t, exits)
@@ -414,12 +414,12 @@ func TestStopInterruptsStart(t *testing.T) {
 		res <- err
 	}()
 	for {
-		if s, ok := l.Status("gw"); ok && s.Phase == PhaseStarting && ownerOf(envStateDir, homeOf(t, l.Launcher, "gw").state(), s.Port) == s.PID {
+		if s, ok := l.status("gw"); ok && s.Phase == PhaseStarting && ownerOf(envStateDir, homeOf(t, l.Launcher, "gw").state(), s.Port) == s.PID {
 			break
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	if e, err := l.Stop(t.Context(), "gw"); err != nil || !e.Clean() {
+	if e, err := l.Stop(t.Context(), "gw"); err != nil || !e.clean() {
 		t.Errorf("Stop: %+v %v", e, err)
 	}
 	if err := <-res; !errors.Is(err, ErrInterrupted) {

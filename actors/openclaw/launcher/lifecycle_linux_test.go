@@ -125,8 +125,8 @@ func TestCancelledEnsureLeavesTheBoot(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	res := make(chan error, 1)
 	go func() { _, err := l.Ensure(ctx, spec); res <- err }()
-	until(t, "a starting process", func() bool { s, _ := l.Status("gw"); return s.Phase == PhaseStarting })
-	s, _ := l.Status("gw")
+	until(t, "a starting process", func() bool { s, _ := l.status("gw"); return s.Phase == PhaseStarting })
+	s, _ := l.status("gw")
 	cancel()
 	if err := <-res; !errors.Is(err, context.Canceled) {
 		t.Errorf("Ensure: %v, want context.Canceled", err)
@@ -145,8 +145,8 @@ func TestAdoptedProcessThatNeverBecomesReadyIsEnded(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	res := make(chan error, 1)
 	go func() { _, err := l.Ensure(ctx, spec); res <- err }()
-	until(t, "a process", func() bool { s, _ := l.Status("gw"); return s.PID != 0 })
-	s, _ := l.Status("gw")
+	until(t, "a process", func() bool { s, _ := l.status("gw"); return s.PID != 0 })
+	s, _ := l.status("gw")
 	cancel()
 	if err := <-res; err == nil {
 		t.Fatal("a process that was never ready was reported as up")
@@ -177,7 +177,7 @@ func TestDrainingProcessIsNotEnded(t *testing.T) {
 	if _, err := l.Stop(ctx, "gw"); !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("Stop: %v, want its deadline", err)
 	}
-	if s, _ := l.Status("gw"); s.Phase != PhaseStopping {
+	if s, _ := l.status("gw"); s.Phase != PhaseStopping {
 		t.Errorf("got phase %s, want stopping", s.Phase)
 	}
 	_, err := l.Ensure(t.Context(), spec)
@@ -189,7 +189,7 @@ func TestDrainingProcessIsNotEnded(t *testing.T) {
 	}
 	exits := l.Exited("gw")
 	open()
-	if e := awaitExit(t, exits); !e.Requested || (e.known && !e.Clean()) {
+	if e := awaitExit(t, exits); !e.Requested || (e.known && !e.clean()) {
 		t.Errorf("got exit %+v", e)
 	}
 	l.Close()
@@ -213,7 +213,7 @@ func TestKillInterruptsStopAndEndsTheTree(t *testing.T) {
 	}
 	res := make(chan error, 1)
 	go func() { _, err := l.Stop(context.Background(), "gw"); res <- err }()
-	until(t, "the stop", func() bool { s, _ := l.Status("gw"); return s.Phase == PhaseStopping })
+	until(t, "the stop", func() bool { s, _ := l.status("gw"); return s.Phase == PhaseStopping })
 	if e, err := l.Kill(t.Context(), "gw"); err != nil || e.PID != ep.PID || !e.Requested {
 		t.Errorf("Kill: %+v %v", e, err)
 	}
@@ -398,7 +398,7 @@ func TestForget(t *testing.T) {
 	if _, err := os.Stat(dir.state()); err != nil {
 		t.Errorf("the state is gone: %v", err)
 	}
-	if _, ok := l.Status("gw"); ok {
+	if _, ok := l.status("gw"); ok {
 		t.Error("the gateway is still known")
 	}
 	if second := mustEnsure(t, l.Launcher, Spec{ID: "gw"}); second.URL != first.URL || second.Token != first.Token {
@@ -479,7 +479,7 @@ func TestManyCallersAtOnce(t *testing.T) {
 			if err != nil {
 				t.Error(err)
 			}
-			l.Status("gw")
+			l.status("gw")
 			pids <- ep.PID
 		})
 	}

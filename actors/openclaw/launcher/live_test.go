@@ -126,7 +126,7 @@ func TestLiveGateway(t *testing.T) {
 	}
 	began = time.Now()
 	e, err := third.Stop(t.Context(), "real")
-	if err != nil || !e.Clean() {
+	if err != nil || !e.clean() {
 		t.Errorf("Stop: %+v %v, want exit 0", e, err)
 	}
 	t.Logf("drained after %v", time.Since(began).Round(time.Millisecond))

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
@@ -28,67 +27,6 @@ func startError(t *testing.T, err error) *StartError {
 		t.Fatalf("got error %v, want a *StartError", err)
 	}
 	return se
-}
-
-func TestBudget(t *testing.T) {
-	t.Parallel()
-	b := Budget{Window: 10 * time.Minute, Limit: 10, MinDelay: 500 * time.Millisecond, MaxDelay: 30 * time.Second}
-	now := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
-	var starts []time.Time
-	var delays []time.Duration
-	for {
-		kept, delay, ok := b.Next(starts, now, 0)
-		if !ok {
-			break
-		}
-		delays = append(delays, delay)
-		now = now.Add(delay)
-		starts = append(kept, now)
-	}
-	want := []time.Duration{0, 500 * time.Millisecond, time.Second, 2 * time.Second, 4 * time.Second, 8 * time.Second,
-		16 * time.Second, 30 * time.Second, 30 * time.Second, 30 * time.Second}
-	if diff := cmp.Diff(want, delays); diff != "" {
-		t.Errorf("delays (-want +got):\n%s", diff)
-	}
-	if _, _, ok := b.Next(starts, starts[0].Add(b.Window), 0); !ok {
-		t.Error("no start is allowed when the oldest has left the window")
-	}
-	if kept, delay, ok := b.Next(starts, now.Add(b.Window), 0); len(kept) != 0 || delay != 0 || !ok {
-		t.Errorf("after the window got %v %v %v, want a fresh start", kept, delay, ok)
-	}
-}
-
-func TestBudgetNeverExceedsItsLimit(t *testing.T) {
-	t.Parallel()
-	rapid.Check(t, func(t *rapid.T) {
-		b := Budget{Window: time.Minute, Limit: rapid.IntRange(1, 12).Draw(t, "limit"), MinDelay: 500 * time.Millisecond, MaxDelay: 30 * time.Second}
-		now := time.Unix(0, 0)
-		var starts, all []time.Time
-		for range rapid.IntRange(1, 60).Draw(t, "crashes") {
-			now = now.Add(time.Duration(rapid.IntRange(0, 30_000).Draw(t, "lived_ms")) * time.Millisecond)
-			kept, delay, ok := b.Next(starts, now, rapid.Float64Range(0, 0.999).Draw(t, "jitter"))
-			starts = kept
-			if !ok {
-				continue
-			}
-			if delay < 0 || delay > b.MaxDelay || (len(kept) > 0 && delay < b.MinDelay*4/5) {
-				t.Fatalf("delay %v after %d starts", delay, len(kept))
-			}
-			now = now.Add(delay)
-			starts, all = append(starts, now), append(all, now)
-		}
-		for i := range all {
-			n := 0
-			for _, s := range all[i:] {
-				if s.Sub(all[i]) < b.Window {
-					n++
-				}
-			}
-			if n > b.Limit {
-				t.Fatalf("%d starts within %v of %v, limit %d", n, b.Window, all[i], b.Limit)
-			}
-		}
-	})
 }
 
 func TestSettings(t *testing.T) {
@@ -277,15 +215,6 @@ func TestSpawnErrors(t *testing.T) {
 		if se.Permanent != permanent || !errors.Is(se, cause) || se.NextStep == "" {
 			t.Errorf("%v: got %+v", cause, se)
 		}
-	}
-}
-
-func TestBudgetOfALauncher(t *testing.T) {
-	t.Parallel()
-	l := &Launcher{cfg: Config{}.withDefaults()}
-	want := Budget{Window: 10 * time.Minute, Limit: 10, MinDelay: 500 * time.Millisecond, MaxDelay: 30 * time.Second}
-	if got := l.Budget(); got != want {
-		t.Errorf("got %+v, want %+v", got, want)
 	}
 }
 

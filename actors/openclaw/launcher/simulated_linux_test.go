@@ -29,14 +29,14 @@ func TestSimulatedGateway(t *testing.T) {
 	if err == nil {
 		res.Body.Close()
 	}
-	if e := awaitExit(t, exits); e.Requested || (e.known && e.Clean()) {
+	if e := awaitExit(t, exits); e.Requested || (e.known && e.clean()) {
 		t.Errorf("got exit %+v of a crash", e)
 	}
 	after := mustEnsure(t, next, spec)
 	if after.PID == ep.PID || after.URL != ep.URL || after.Adopted {
 		t.Errorf("got %+v after the crash of %+v", after, ep)
 	}
-	if e, err := next.Stop(t.Context(), "sim"); err != nil || !e.Clean() {
+	if e, err := next.Stop(t.Context(), "sim"); err != nil || !e.clean() {
 		t.Errorf("Stop: %+v %v, want a clean drain", e, err)
 	}
 	broken := spec

@@ -245,7 +245,7 @@ func (a *App) startFleet(ctx context.Context) error {
 		Dir: a.cfg.Data, Command: a.cfg.OpenClawCommand, ProbeNames: a.cfg.OpenClawProbeNames,
 		Commands: a.cfg.ManagedCommands, Reserved: a.ownPaths(),
 		StartupTimeout: a.cfg.OpenClawStartupTimeout, ProbeInterval: a.cfg.OpenClawProbeInterval,
-		RetryWindow: a.cfg.OpenClawRetryWindow, Logger: a.logger, Registerer: a.deps.Registry,
+		Logger: a.logger, Registerer: a.deps.Registry,
 	})
 	if err != nil {
 		return err

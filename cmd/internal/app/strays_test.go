@@ -2,9 +2,11 @@ package app
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -54,7 +56,14 @@ func TestStrayIsStopped(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() { defer close(done); _, _ = l.Ensure(ctx, launcher.Spec{ID: id}) }() // it never gets ready
-		eventually(t, "the process of "+id, func() bool { s, _ := l.Status(id); pids[id] = s.PID; return s.PID != 0 })
+		eventually(t, "the process of "+id, func() bool {
+			var record struct{ PID int }
+			text, err := os.ReadFile(filepath.Join(data, "gateways", id, "launch.json"))
+			if err == nil && json.Unmarshal(text, &record) == nil {
+				pids[id] = record.PID
+			}
+			return pids[id] != 0
+		})
 		cancel()
 		<-done
 	}
