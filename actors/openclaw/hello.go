@@ -64,9 +64,6 @@ func (h *Hello) Lists(method string) bool {
 	return ok
 }
 
-// Methods is the number of listed methods.
-func (h *Hello) Methods() int { return len(h.methods) }
-
 const (
 	maxListed    = 4096
 	maxScopes    = 64

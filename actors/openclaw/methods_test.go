@@ -115,7 +115,6 @@ func calls(c *Conn) map[string]func(context.Context) error {
 		"gateway.suspend.status":    func(ctx context.Context) error { return drop(c.SuspendStatus(ctx, "q")) },
 		"gateway.suspend.resume":    func(ctx context.Context) error { return drop(c.SuspendResume(ctx, "q")) },
 		"gateway.restart.preflight": func(ctx context.Context) error { return drop(c.RestartPreflight(ctx)) },
-		"gateway.restart.request":   func(ctx context.Context) error { return drop(c.RestartRequest(ctx, "why")) },
 	}
 }
 
@@ -146,7 +145,6 @@ func TestOperations(t *testing.T) {
 		"gateway.suspend.prepare":   `{"status":"draining","suspensionId":"s","activeCount":2,"retryAfterMs":500,"expiresAtMs":1795286082130}`,
 		"gateway.suspend.resume":    `{"ok":true,"status":"running","resumed":true}`,
 		"gateway.restart.preflight": `{"safe":false}`,
-		"gateway.restart.request":   `{"ok":true,"status":"deferred"}`,
 		"health":                    `{"ok":true,"eventLoop":{"utilization":7}}`,
 		"sessions.abort":            `{"ok":true,"abortedRunId":null,"status":"no-active-run"}`,
 		"sessions.delete":           `{"ok":true,"deleted":false}`,
@@ -171,9 +169,6 @@ func TestOperations(t *testing.T) {
 	}
 	if safe, err := c.RestartPreflight(ctx); err != nil || safe {
 		t.Errorf("preflight %v %v", safe, err)
-	}
-	if s, err := c.RestartRequest(ctx, "why"); err != nil || s != "deferred" {
-		t.Errorf("restart %q %v", s, err)
 	}
 	if e, err := c.Health(ctx); err != nil || e.Utilization != 1 {
 		t.Errorf("health %+v %v", e, err)

@@ -227,23 +227,6 @@ func (c *Conn) RestartPreflight(ctx context.Context) (bool, error) {
 	return *w.Safe, nil
 }
 
-// RestartRequest asks the gateway to restart itself once its runs have ended.
-// It returns the gateway's word for it, such as deferred. The end shows as a
-// shutdown event and close 1012; the next life has a new boot id.
-func (c *Conn) RestartRequest(ctx context.Context, reason string) (string, error) {
-	var w struct {
-		OK     bool   `json:"ok"`
-		Status string `json:"status"`
-	}
-	if err := c.Call(ctx, "gateway.restart.request", map[string]any{"reason": clean(reason, maxShortText)}, &w); err != nil {
-		return "", err
-	}
-	if !w.OK {
-		return "", &AnswerError{Method: "gateway.restart.request", Problem: "not ok: " + clean(w.Status, 64)}
-	}
-	return clean(w.Status, 32), nil
-}
-
 // ConfigState is what a gateway says of its configuration file. Its hashes are
 // keyed: they can only be compared with each other, in one life of a gateway.
 type ConfigState struct {

@@ -137,9 +137,6 @@ func (f *Fleet) closeLog() error {
 // Gateways are the members in order.
 func (f *Fleet) Gateways() []*Gateway { return f.gateways }
 
-// Log is the shared ground-truth log, nil without one.
-func (f *Fleet) Log() *Log { return f.log }
-
 // RunSim serves cfg's gateways until ctx ends, which is no error. It fails when
 // a port cannot be had within 5 s or when the ground-truth log cannot be written.
 func RunSim(ctx context.Context, cfg SimConfig, logger *slog.Logger) error {
