@@ -7,17 +7,10 @@ import (
 	"github.com/dash-fleet/dash/messages"
 )
 
-// Decide takes one input and returns the next Run and what to do, in order.
-// It is pure: r stays as it was. Inputs that name another connection, claim or
-// commit are ignored, so repeating one is harmless. While a Commit is under
-// way facts are kept and nothing else is decided.
-func Decide(r Run, in Input) (Run, []Effect) {
-	d := decision{Run: r}
-	d.take(in)
-	return d.Run, d.effects
-}
-
-// take is Decide in place: the Run changes, and effects are those of this input.
+// take decides one input: the Run changes, and effects says what to do, in
+// order. It touches nothing else. Inputs that name another connection, claim or
+// commit are ignored, so repeating one is harmless. While a Commit is under way
+// facts are kept and nothing else is decided.
 func (d *decision) take(in Input) {
 	d.now, d.rand, d.effects = in.Now, in.Rand, d.effects[:0]
 	if !d.over {

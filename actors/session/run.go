@@ -28,8 +28,8 @@ const (
 	lostAfter     = 4 // rounds that find no trace of an accepted run
 )
 
-// Run is one claimed task at its gateway's owner. It is a value: Decide
-// returns a new one and leaves the old as it was.
+// Run is one claimed task at its gateway's owner. It is a value: what is
+// decided of a copy leaves the other as it was.
 type Run struct {
 	// Task and Session are the rows as last known durable; a cancel flag, and
 	// the start of an accepted run, are known a little earlier. Session is nil
