@@ -48,15 +48,3 @@ func TestTaskCodesAreAll(t *testing.T) {
 		t.Errorf("the codes are %v, want %v", got, want)
 	}
 }
-
-func TestWaitingCodesAreAll(t *testing.T) {
-	t.Parallel()
-	want := constants(t, "waiting.go", "Codes of what keeps a task")
-	var got []string
-	for _, c := range messages.WaitingCodes() {
-		got = append(got, string(c))
-	}
-	if len(want) == 0 || !slices.Equal(got, want) {
-		t.Errorf("the codes are %v, want %v", got, want)
-	}
-}

@@ -39,20 +39,19 @@ func TestSecretNeverPrintsItself(t *testing.T) {
 	}
 }
 
-func TestRunIDRoundTrip(t *testing.T) {
+// TestRunIDIsOfOneClaim: no two claims share a run id, whatever dots an id has.
+func TestRunIDIsOfOneClaim(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		task := rapid.StringMatching(`[A-Za-z0-9._:-]{1,128}`).Draw(t, "task")
-		claim := rapid.Int64Min(1).Draw(t, "claim")
-		gotTask, gotClaim, ok := ParseRunID(RunID(task, claim))
-		if !ok || gotTask != task || gotClaim != claim {
-			t.Fatalf("%q.%d came back as %q.%d, %v", task, claim, gotTask, gotClaim, ok)
+		task, claim := rapid.StringMatching(`[12.]{1,4}`), rapid.Int64Range(1, 30)
+		a, b := task.Draw(t, "task"), task.Draw(t, "other task")
+		n, m := claim.Draw(t, "claim"), claim.Draw(t, "other claim")
+		if same := RunID(a, n) == RunID(b, m); same != (a == b && n == m) {
+			t.Fatalf("%q claim %d and %q claim %d have the run ids %q and %q", a, n, b, m, RunID(a, n), RunID(b, m))
 		}
 	})
-	for _, bad := range []string{"", ".", "..", ".", "x", "x.", ".1", "x.0", "x.-1", "x.one", "x.1:user"} {
-		if _, _, ok := ParseRunID(bad); ok {
-			t.Errorf("ParseRunID(%q) was taken", bad)
-		}
+	if got, want := RunID("t", 3), "t.3"; got != want {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
 
@@ -79,16 +78,6 @@ func TestStatesParse(t *testing.T) {
 	t.Parallel()
 	for _, n := range TaskStateNames() {
 		if s, err := ParseTaskState(n); err != nil || s.String() != n {
-			t.Errorf("%s: %v %v", n, s, err)
-		}
-	}
-	for _, n := range GatewayStateNames() {
-		if s, err := ParseGatewayState(n); err != nil || s.String() != n {
-			t.Errorf("%s: %v %v", n, s, err)
-		}
-	}
-	for _, n := range SessionStateNames() {
-		if s, err := ParseSessionState(n); err != nil || s.String() != n {
 			t.Errorf("%s: %v %v", n, s, err)
 		}
 	}

@@ -47,9 +47,6 @@ func (s *Session) Turns(turns []Task) []Task {
 	return slices.DeleteFunc(turns, func(t Task) bool { return t.FinishedAt.Before(opened) })
 }
 
-// Key is the session's key at its gateway.
-func (s *Session) Key() string { return SessionKey(s.Tenant, s.ID, s.Generation) }
-
 // SessionArgument is a session as it is typed behind a command: a caller of all
 // tenants has to name the tenant unless it is the default one.
 func SessionArgument(tenant, id string) string {

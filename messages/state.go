@@ -87,15 +87,6 @@ var gatewayStateNames = []string{
 
 func (s GatewayState) String() string { return stateName(gatewayStateNames, int(s)) }
 
-// ParseGatewayState returns the state with that name.
-func ParseGatewayState(name string) (GatewayState, error) {
-	i := slices.Index(gatewayStateNames, name)
-	if i < 1 {
-		return 0, fmt.Errorf("unknown gateway state %q: use one of %v", name, gatewayStateNames[1:])
-	}
-	return GatewayState(i), nil
-}
-
 // GatewayStateNames lists the names of all gateway states.
 func GatewayStateNames() []string { return slices.Clone(gatewayStateNames[1:]) }
 
@@ -123,18 +114,6 @@ var sessionStateNames = []string{
 }
 
 func (s SessionState) String() string { return stateName(sessionStateNames, int(s)) }
-
-// ParseSessionState returns the state with that name.
-func ParseSessionState(name string) (SessionState, error) {
-	i := slices.Index(sessionStateNames, name)
-	if i < 1 {
-		return 0, fmt.Errorf("unknown session state %q: use one of %v", name, sessionStateNames[1:])
-	}
-	return SessionState(i), nil
-}
-
-// SessionStateNames lists the names of all session states.
-func SessionStateNames() []string { return slices.Clone(sessionStateNames[1:]) }
 
 func stateName(names []string, i int) string {
 	if i < 1 || i >= len(names) {

@@ -128,19 +128,6 @@ func (t *Task) RunID() string { return RunID(t.ID, t.Claim) }
 // RunID returns "<task>.<claim>".
 func RunID(task string, claim int64) string { return task + "." + strconv.FormatInt(claim, 10) }
 
-// ParseRunID splits a run id into task and claim.
-func ParseRunID(run string) (task string, claim int64, ok bool) {
-	i := strings.LastIndexByte(run, '.')
-	if i <= 0 {
-		return "", 0, false
-	}
-	n, err := strconv.ParseInt(run[i+1:], 10, 64)
-	if err != nil || n < 1 {
-		return "", 0, false
-	}
-	return run[:i], n, true
-}
-
 // Prefixes of the names of sessions at a gateway.
 const (
 	keyPrefix = "agent:main:dash:"

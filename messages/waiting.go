@@ -24,11 +24,3 @@ const (
 	WaitsRetry          WaitingCode = "retry"
 	WaitsHeld           WaitingCode = "held"
 )
-
-// WaitingCodes are all of them.
-func WaitingCodes() []WaitingCode {
-	return []WaitingCode{
-		WaitsNoGateway, WaitsWindow, WaitsCap, WaitsSessionBusy, WaitsSessionParked, WaitsBlocked, WaitsReserved, WaitsDraining,
-		WaitsAway, WaitsBudget, WaitsPausedProvider, WaitsProvider, WaitsSubAgents, WaitsDue, WaitsRetry, WaitsHeld,
-	}
-}

@@ -133,8 +133,8 @@ func TestARemovedIdIsANewSession(t *testing.T) {
 			t.Fatalf("%+v", r)
 		}
 		after := b.runs(g, "s")
-		if after.Session.Replay || after.History != "" || after.Session.Key() == before.Session.Key() {
-			t.Errorf("the new session has key %s after %s and history %q", after.Session.Key(), before.Session.Key(), after.History)
+		if after.Session.Replay || after.History != "" || after.Task.SessionKey() == before.Task.SessionKey() {
+			t.Errorf("the new session has key %s after %s and history %q", after.Task.SessionKey(), before.Task.SessionKey(), after.History)
 		}
 		other.demand(4)
 		synctest.Wait()

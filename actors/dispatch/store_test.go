@@ -138,6 +138,16 @@ func (m *memory) sessionsNow() map[string]messages.Session {
 	return maps.Clone(m.sessions)
 }
 
+// sessionState is the state with that name, 0 for none.
+func sessionState(name string) messages.SessionState {
+	for s := messages.SessionIdle; s <= messages.SessionRemoved; s++ {
+		if s.String() == name {
+			return s
+		}
+	}
+	return 0
+}
+
 // judge keeps every change that the tables of messages do not allow.
 func (m *memory) judge(e *messages.Event) {
 	lawful := true
@@ -147,9 +157,9 @@ func (m *memory) judge(e *messages.Event) {
 		to, err := messages.ParseTaskState(e.GetTask().State)
 		lawful = err == nil && messages.Lawful(messages.TaskTransitions, from, to)
 	case e.GetSession() != nil:
-		from, _ := messages.ParseSessionState(e.GetSession().From)
-		to, err := messages.ParseSessionState(e.GetSession().State)
-		lawful = err == nil && (from == to || messages.Lawful(messages.SessionTransitions, from, to))
+		from := sessionState(e.GetSession().From)
+		to := sessionState(e.GetSession().State)
+		lawful = to != 0 && (from == to || messages.Lawful(messages.SessionTransitions, from, to))
 	}
 	if !lawful {
 		m.unlawful = append(m.unlawful, e.String())

@@ -45,14 +45,6 @@ const (
 	MetricsRead   Permission = "metrics:read"
 )
 
-// Permissions lists all permissions.
-func Permissions() []Permission {
-	return []Permission{
-		Admin, Read, Submit, Operate, TasksRead, TasksWrite, GatewaysRead, GatewaysWrite, SessionsRead, SessionsWrite,
-		PoolsRead, PoolsWrite, NodesRead, EventsRead, MetricsRead,
-	}
-}
-
 // Expand adds to each permission those that it includes, so that what is
 // stored keeps its meaning when Dash learns new ones. Accounts, tenants and the
 // audit log are for Admin alone.
@@ -74,28 +66,8 @@ func Expand(list []Permission) []Permission {
 	return slices.Compact(all)
 }
 
-// Roles of users.
-const (
-	RoleViewer   = "viewer"
-	RoleUser     = "user"
-	RoleOperator = "operator"
-	RoleAdmin    = "admin"
-)
-
-// RolePermissions is what a user with the role may do; nothing for an unknown role.
-func RolePermissions(role string) []Permission {
-	switch role {
-	case RoleViewer:
-		return Expand([]Permission{Read})
-	case RoleUser:
-		return Expand([]Permission{Submit})
-	case RoleOperator:
-		return Expand([]Permission{Operate})
-	case RoleAdmin:
-		return []Permission{Admin}
-	}
-	return nil
-}
+// RoleUser is the role of a user who is given none.
+const RoleUser = "user"
 
 // Principal is an authenticated caller. It is shared and never changed.
 type Principal struct {

@@ -32,10 +32,3 @@ func HashPassword(password messages.Secret, cost int) ([]byte, error) {
 	}
 	return hash, nil
 }
-
-// CheckPassword reports whether the hash was made of this password. It takes as
-// long as bcrypt does; the caller bounds how many run at once.
-func CheckPassword(hash []byte, password messages.Secret) bool {
-	p := password.Reveal()
-	return len(p) <= MaxPassword && bcrypt.CompareHashAndPassword(hash, []byte(p)) == nil
-}

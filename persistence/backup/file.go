@@ -10,8 +10,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"filippo.io/age"
-
 	"github.com/dash-fleet/dash/persistence"
 )
 
@@ -110,24 +108,6 @@ func readBack(ctx context.Context, path string, m *Manifest, sum hash.Hash, seal
 		return 0, corrupt(nil, "its checksum is another one than when it was written")
 	}
 	return size, nil
-}
-
-// VerifyFile is Verify for a file.
-func VerifyFile(ctx context.Context, path string, ids []age.Identity, progress func(rows int64)) (f *File, err error) {
-	in, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, in.Close()) }()
-	info, err := in.Stat()
-	if err != nil {
-		return nil, err
-	}
-	m, err := Verify(ctx, in, ids, progress)
-	if err != nil {
-		return nil, err
-	}
-	return &File{Manifest: *m, Path: path, Bytes: info.Size()}, nil
 }
 
 // syncDir makes a change of names durable.

@@ -65,9 +65,16 @@ func TestCreate(t *testing.T) {
 	if got := names(t, dir); !slices.Equal(got, []string{"a"}) {
 		t.Errorf("the folder holds %v", got)
 	}
-	again, err := backup.VerifyFile(t.Context(), path, nil, nil)
+	in, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := backup.Verify(t.Context(), in, nil, nil)
 	if err != nil || again.SHA256 != f.SHA256 {
 		t.Errorf("verified as %+v, %v", again, err)
+	}
+	if err := in.Close(); err != nil {
+		t.Error(err)
 	}
 	if _, err := backup.Create(t.Context(), path, sample(), backup.Options{}); !errors.Is(err, backup.ErrExists) {
 		t.Errorf("over an archive: %v", err)
