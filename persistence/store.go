@@ -222,8 +222,6 @@ type Store interface {
 	// and SearchedTo says how far it looked. A cursor that the store did not give out is a
 	// *messages.Error with CodeInvalid.
 	Tasks(ctx context.Context, f TaskFilter, cursor string, limit int) (tasks []messages.Task, next string, err error)
-	// CountTasks counts the matching tasks.
-	CountTasks(ctx context.Context, f TaskFilter) (int, error)
 	// OpenTasks pages by id through the tasks of a pool that are in no
 	// terminal state; after is the last id of the page before. A page ends at limit
 	// tasks or PageBytes; more says that others follow, and then it holds one at least.

@@ -12,6 +12,7 @@ import (
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
 	"github.com/dash-fleet/dash/persistence/sqlite"
+	"github.com/dash-fleet/dash/persistence/storetest"
 )
 
 // TestOnARealStore drives sessions, retries, moves of state and a restart of
@@ -53,7 +54,7 @@ func TestOnARealStore(t *testing.T) {
 	w := newSQLWorker(b, gateway.Epoch)
 	b.crash(messages.Low)
 	b.eventually("all tasks succeeded", func() bool {
-		n, err := db.CountTasks(ctx, persistence.TaskFilter{States: []messages.TaskState{messages.Succeeded}})
+		n, err := storetest.Count(ctx, db, persistence.TaskFilter{States: []messages.TaskState{messages.Succeeded}})
 		return err == nil && n == len(ids)
 	})
 	for _, id := range ids {

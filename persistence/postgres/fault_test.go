@@ -12,6 +12,7 @@ import (
 
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
+	"github.com/dash-fleet/dash/persistence/storetest"
 	"github.com/jackc/pgx/v5"
 )
 
@@ -77,7 +78,7 @@ func (l *ledger) note(ops []persistence.Op, out []persistence.Outcome) {
 func (l *ledger) check() {
 	l.t.Helper()
 	ctx := l.t.Context()
-	n, err := l.db.CountTasks(ctx, persistence.TaskFilter{})
+	n, err := storetest.Count(ctx, l.db, persistence.TaskFilter{})
 	if err != nil || n != len(l.tasks) {
 		l.t.Errorf("%d tasks, %v, want %d", n, err, len(l.tasks))
 	}
@@ -183,7 +184,7 @@ func TestUnknown(t *testing.T) {
 					if f == faultAnswer {
 						kept += len(ops)
 					}
-					if n, err := db.CountTasks(t.Context(), persistence.TaskFilter{}); err != nil || n != kept+len(l.tasks) {
+					if n, err := storetest.Count(t.Context(), db, persistence.TaskFilter{}); err != nil || n != kept+len(l.tasks) {
 						t.Fatalf("fault %d: %d tasks, %v, want %d", f, n, err, kept+len(l.tasks))
 					}
 					continue

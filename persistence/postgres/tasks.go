@@ -89,13 +89,6 @@ func (db *DB) TaskBrief(ctx context.Context, tenant, id string) (messages.Task, 
 	return theOne(tenant, id, p.Tasks())
 }
 
-// CountTasks counts the matching tasks.
-func (db *DB) CountTasks(ctx context.Context, f persistence.TaskFilter) (n int, err error) {
-	q := filter(&f)
-	err = db.rows(ctx, func(v [][]byte) error { n = int(number(v[0])); return nil }, `SELECT count(*)`+q.from(), q.args...)
-	return n, err
-}
-
 // OpenTasks pages by id through the open tasks of a pool.
 func (db *DB) OpenTasks(ctx context.Context, pool, after string, limit int) ([]messages.Task, bool, error) {
 	q := &taskQuery{}

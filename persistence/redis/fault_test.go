@@ -13,6 +13,7 @@ import (
 
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
+	"github.com/dash-fleet/dash/persistence/storetest"
 	"github.com/dash-fleet/dash/persistence/testserver"
 )
 
@@ -306,7 +307,7 @@ func TestCutAnswer(t *testing.T) {
 			t.Fatalf("round %d: seq %d, want %d", i, op.Events[0].Seq, seq)
 		}
 	}
-	if got, err := db.CountTasks(t.Context(), persistence.TaskFilter{}); err != nil || got != n {
+	if got, err := storetest.Count(t.Context(), db, persistence.TaskFilter{}); err != nil || got != n {
 		t.Errorf("%d tasks, %v, want %d", got, err, n)
 	}
 	whole(t, db)
@@ -343,7 +344,7 @@ func TestUnknownIsSettled(t *testing.T) {
 	if err := db.Ping(t.Context()); err != nil { // another batch settles it
 		t.Fatal(err)
 	}
-	before, err := db.CountTasks(t.Context(), persistence.TaskFilter{})
+	before, err := storetest.Count(t.Context(), db, persistence.TaskFilter{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -352,7 +353,7 @@ func TestUnknownIsSettled(t *testing.T) {
 	if err := db.Ping(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	after, err := db.CountTasks(t.Context(), persistence.TaskFilter{})
+	after, err := storetest.Count(t.Context(), db, persistence.TaskFilter{})
 	if err != nil || after != before || before < 1 || before > 2 {
 		t.Errorf("%d tasks, then %d, %v", before, after, err)
 	}

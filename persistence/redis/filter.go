@@ -20,11 +20,6 @@ import (
 // reads and sorts; with more of them the walk along all tasks finds them soon.
 const openScan = 20_000
 
-func isZero(f *persistence.TaskFilter) bool {
-	return f.Tenant == "" && len(f.States) == 0 && f.Class == 0 && f.Pool == "" && f.Session == "" && f.Gateway == "" && f.Code == "" &&
-		f.LabelKey == "" && f.Before.IsZero() && f.After.IsZero() && !f.ByID()
-}
-
 func matches(f *persistence.TaskFilter, t *messages.Task) bool {
 	value, labelled := t.Spec.GetLabels()[f.LabelKey]
 	return (f.Tenant == "" || f.Tenant == t.Tenant) && (f.Pool == "" || f.Pool == t.Pool) && (f.Class == 0 || f.Class == t.Class) &&

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"time"
 
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
@@ -140,20 +139,6 @@ func (db *DB) Tasks(ctx context.Context, f persistence.TaskFilter, cursor string
 		next = persistence.Cursor(to)
 	}
 	return tasks, next, nil
-}
-
-// CountTasks counts the matching tasks. With other filters than open states or
-// failures it reads every task in the range.
-func (db *DB) CountTasks(ctx context.Context, f persistence.TaskFilter) (n int, err error) {
-	if err := ctx.Err(); err != nil {
-		return 0, err
-	}
-	if isZero(&f) {
-		res, err := db.reader.ZCard(ctx, db.key("order")).Result()
-		return int(res), unavailable(ctx, "count tasks", err)
-	}
-	_, err = db.matching(ctx, &f, 0, time.Time{}, func(messages.Task, int64, *brief) bool { n++; return true })
-	return n, err
 }
 
 // OpenTasks pages by id through the open tasks of a pool.

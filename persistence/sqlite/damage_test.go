@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/dash-fleet/dash/persistence"
+	"github.com/dash-fleet/dash/persistence/storetest"
 )
 
 // killed copies the files of an open store as a kill -9 would leave them.
@@ -64,7 +65,7 @@ func TestTornTailLosesNothing(t *testing.T) {
 	}
 	again := openTest(t, Config{Dir: dir})
 	defer closeDB(t, again)
-	if n, err := again.CountTasks(t.Context(), persistence.TaskFilter{}); err != nil || n != 20 {
+	if n, err := storetest.Count(t.Context(), again, persistence.TaskFilter{}); err != nil || n != 20 {
 		t.Errorf("%d tasks, %v, want 20", n, err)
 	}
 }
@@ -136,7 +137,7 @@ func TestDamagedPageIsRefused(t *testing.T) {
 	}
 	again := openTest(t, Config{Dir: db.cfg.Dir})
 	defer closeDB(t, again)
-	if n, err := again.CountTasks(t.Context(), persistence.TaskFilter{}); err != nil || n != 50 {
+	if n, err := storetest.Count(t.Context(), again, persistence.TaskFilter{}); err != nil || n != 50 {
 		t.Errorf("%d tasks, %v, want 50", n, err)
 	}
 }

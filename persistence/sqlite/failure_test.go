@@ -13,6 +13,7 @@ import (
 
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
+	"github.com/dash-fleet/dash/persistence/storetest"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"golang.org/x/sys/unix"
@@ -71,7 +72,7 @@ func checkRefused(t *testing.T, db *DB, makeRoom func()) {
 	if _, err := db.Commit(ctx, refused); err != nil {
 		t.Fatalf("commit with room again: %v", err)
 	}
-	if n, err := db.CountTasks(ctx, persistence.TaskFilter{}); err != nil || n != kept+len(refused) {
+	if n, err := storetest.Count(ctx, db, persistence.TaskFilter{}); err != nil || n != kept+len(refused) {
 		t.Errorf("%d tasks, %v, want %d", n, err, kept+len(refused))
 	}
 	if seq, err := db.LastSeq(ctx); err != nil || seq != int64(kept+len(refused)) {
@@ -152,7 +153,7 @@ func TestWriterLost(t *testing.T) {
 	if db.w.conn == lost {
 		t.Fatal("a connection that cannot be read is still in use")
 	}
-	if n, err := db.CountTasks(t.Context(), persistence.TaskFilter{}); err != nil || n != 1 {
+	if n, err := storetest.Count(t.Context(), db, persistence.TaskFilter{}); err != nil || n != 1 {
 		t.Fatalf("%d tasks, %v", n, err)
 	}
 	op := bigOp(10)

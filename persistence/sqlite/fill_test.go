@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/dash-fleet/dash/persistence"
+	"github.com/dash-fleet/dash/persistence/storetest"
 )
 
 // TestFilledLog commits while the log is being filled and checks that it gets
@@ -60,7 +61,7 @@ func TestFilledLog(t *testing.T) {
 	}
 	again := openTest(t, Config{Dir: copied, WALBytes: 1})
 	defer closeDB(t, again)
-	got, err := again.CountTasks(t.Context(), persistence.TaskFilter{})
+	got, err := storetest.Count(t.Context(), again, persistence.TaskFilter{})
 	if err != nil || got != n {
 		t.Errorf("%d tasks of %d, %v", got, n, err)
 	}

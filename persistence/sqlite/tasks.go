@@ -94,13 +94,6 @@ func (db *DB) TaskBrief(ctx context.Context, tenant, id string) (messages.Task, 
 	return one(tenant, id, p.Tasks())
 }
 
-// CountTasks counts the matching tasks.
-func (db *DB) CountTasks(ctx context.Context, f persistence.TaskFilter) (n int, err error) {
-	q := db.filter(&f)
-	err = db.readRows(ctx, func(v []driver.Value) error { n = int(integer(v[0])); return nil }, 1, `SELECT count(*)`+q.from(), q.args...)
-	return n, err
-}
-
 // OpenTasks pages by id through the open tasks of a pool.
 func (db *DB) OpenTasks(ctx context.Context, pool, after string, limit int) ([]messages.Task, bool, error) {
 	p := rows.NewTaskPage(page(limit))

@@ -54,7 +54,7 @@ func updateReplaces(t *testing.T, e Engine) {
 	c.State, c.Gateway, c.BootID, c.Error, c.DueAt = messages.Queued, "", "", nil, a.DueAt
 	must(t, e, update(c, messages.Claimed, 1))
 	stored(t, e, c)
-	if n, err := e.Store().CountTasks(t.Context(), persistence.TaskFilter{Code: "c"}); err != nil || n != 0 {
+	if n, err := Count(t.Context(), e.Store(), persistence.TaskFilter{Code: "c"}); err != nil || n != 0 {
 		t.Errorf("the error of before is still found: %d, %v", n, err)
 	}
 	d := ended(claimed(c, "gw-2"), messages.Succeeded)
@@ -305,7 +305,7 @@ func replay(t *testing.T, e Engine) {
 		t.Fatal(err)
 	}
 	same(t, open, []messages.Task{b})
-	if n, err := e.Store().CountTasks(t.Context(), persistence.TaskFilter{Code: dead.Error.Code}); err != nil || n != 0 {
+	if n, err := Count(t.Context(), e.Store(), persistence.TaskFilter{Code: dead.Error.Code}); err != nil || n != 0 {
 		t.Errorf("the error of the life before is still found: %d, %v", n, err)
 	}
 }

@@ -84,7 +84,7 @@ func filters(t *testing.T, e Engine) {
 				same(t, got, want)
 			}
 		}
-		if n, err := e.Store().CountTasks(t.Context(), f); err != nil || n != len(want) {
+		if n, err := Count(t.Context(), e.Store(), f); err != nil || n != len(want) {
 			t.Errorf("%s: count %d, %v, want %d", name, n, err, len(want))
 		}
 	}

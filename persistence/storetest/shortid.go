@@ -73,7 +73,7 @@ func shortIDs(t *testing.T, e Engine) {
 				t.Errorf("%s, pages of %d: %v, want %v", name, limit, got, want)
 			}
 		}
-		if n, err := e.Store().CountTasks(t.Context(), c.f); err != nil || n != len(want) {
+		if n, err := Count(t.Context(), e.Store(), c.f); err != nil || n != len(want) {
 			t.Errorf("%s: count %d, %v, want %d", name, n, err, len(want))
 		}
 	}

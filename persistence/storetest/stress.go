@@ -59,7 +59,7 @@ func fenceStress(t *testing.T, e Engine) {
 	if late.Load() != 0 || written.Load() == 0 {
 		t.Errorf("%d late rows, %d in time", late.Load(), written.Load())
 	}
-	if n, err := e.Store().CountTasks(t.Context(), persistence.TaskFilter{}); err != nil || int64(n) != written.Load() {
+	if n, err := Count(t.Context(), e.Store(), persistence.TaskFilter{}); err != nil || int64(n) != written.Load() {
 		t.Errorf("%d rows, %v, want %d", n, err, written.Load())
 	}
 }

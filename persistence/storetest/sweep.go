@@ -30,7 +30,7 @@ func sweepOld(t *testing.T, e Engine) {
 	if _, err := e.Store().Task(t.Context(), "", old.ID); !errors.Is(err, persistence.ErrNotFound) {
 		t.Errorf("old task: %v", err)
 	}
-	if n, err := e.Store().CountTasks(t.Context(), persistence.TaskFilter{LabelKey: "a"}); err != nil || n != 0 {
+	if n, err := Count(t.Context(), e.Store(), persistence.TaskFilter{LabelKey: "a"}); err != nil || n != 0 {
 		t.Errorf("%d tasks by label, %v", n, err)
 	}
 	stored(t, e, open)
@@ -70,7 +70,7 @@ func sweepBounded(t *testing.T, e Engine) {
 			t.Fatalf("swept %d of at most %d, %v", n, limit, err)
 		}
 		left -= n
-		if got, err := e.Store().CountTasks(t.Context(), persistence.TaskFilter{}); err != nil || got != left {
+		if got, err := Count(t.Context(), e.Store(), persistence.TaskFilter{}); err != nil || got != left {
 			t.Fatalf("%d left, %v, want %d", got, err, left)
 		}
 	}

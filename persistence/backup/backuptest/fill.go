@@ -197,7 +197,8 @@ func viewTasks(t *testing.T, st persistence.Store, c *content) {
 	c.Statuses, errs[0] = st.GatewayStatuses(ctx)
 	c.Sessions, errs[1] = st.Sessions(ctx, "", "", "", 0)
 	c.Tasks, _, errs[2] = st.Tasks(ctx, persistence.TaskFilter{}, "", 0)
-	c.Labelled, errs[3] = st.CountTasks(ctx, persistence.TaskFilter{LabelKey: "team", LabelVal: "a"})
+	labelled, _, err := st.Tasks(ctx, persistence.TaskFilter{LabelKey: "team", LabelVal: "a"}, "", 0)
+	c.Labelled, errs[3] = len(labelled), err
 	c.Open, _, errs[4] = st.OpenTasks(ctx, "default", "", 0)
 	c.MaxSeq, errs[5] = st.MaxSeq(ctx, "default")
 	c.Events, _, errs[6] = st.Events(ctx, 0, 0)
