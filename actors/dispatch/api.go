@@ -130,12 +130,6 @@ type SetPool struct {
 	Reply chan<- error
 }
 
-// DrainPool stops (or allows) admission; what is in the queue goes on.
-type DrainPool struct {
-	On    bool
-	Reply chan<- error
-}
-
 // QueueStats asks for the state of the queues.
 type QueueStats struct{ Reply chan<- Stats }
 
@@ -192,9 +186,6 @@ type Explanation struct {
 	Code      messages.WaitingCode
 	Reason    string // the code in words, with what it is about
 }
-
-// Inspect asks for a view of the actor's state for an operator.
-type Inspect struct{ Reply chan<- map[string]any }
 
 // reply never blocks: the channel has room for the one answer.
 func reply[T any](ch chan<- T, v T) {

@@ -273,17 +273,6 @@ func (a *Arbiter) Queued(c messages.Class) int { return a.queued[c] }
 // Running is how many tasks of a class are at gateways.
 func (a *Arbiter) Running(c messages.Class) int { return a.running[c] }
 
-// Flying is how many tasks are at gateways.
-func (a *Arbiter) Flying() int { return a.flying }
-
-// FlyingAt is how many tasks are at one gateway.
-func (a *Arbiter) FlyingAt(id string) int {
-	if g := a.gateways[id]; g != nil {
-		return g.flying
-	}
-	return 0
-}
-
 // Oldest returns since when, in µs since 1970, the first task of a class waits;
 // 0 when none does. It looks at the head of every bucket and session.
 func (a *Arbiter) Oldest(c messages.Class) int64 {

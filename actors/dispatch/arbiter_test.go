@@ -143,15 +143,15 @@ func (m *machine) assign(t *rapid.T) {
 // check compares the counters and the bookkeeping of both.
 func (m *machine) check(t *rapid.T) {
 	free := 0
-	for id := range m.a.gateways {
+	for id, g := range m.a.gateways {
 		want := m.flying(func(_ *Item, at string) bool { return at == id })
-		if got := m.a.FlyingAt(id); got != want {
+		if got := g.flying; got != want {
 			t.Fatalf("gateway %s has %d in flight, want %d", id, got, want)
 		}
 		free += max(0, m.credit(id))
 	}
-	if m.a.free != free || m.a.Flying() != len(m.at) {
-		t.Fatalf("free %d flying %d, want %d and %d", m.a.free, m.a.Flying(), free, len(m.at))
+	if m.a.free != free || m.a.flying != len(m.at) {
+		t.Fatalf("free %d flying %d, want %d and %d", m.a.free, m.a.flying, free, len(m.at))
 	}
 	for _, c := range messages.Classes {
 		queued, oldest := 0, int64(0)

@@ -30,7 +30,6 @@ type broker struct {
 	began    time.Time
 	now      time.Time // of the message being handled
 	serving  bool
-	draining bool
 	sweep    sweep
 }
 
@@ -110,7 +109,6 @@ func (b *broker) Receive(ctx actor.Context) {
 		b.swept(ctx, m)
 	case verified:
 		b.verified(ctx, m)
-	case budgetFreed:
 	default:
 		b.command(ctx, m)
 	}

@@ -11,25 +11,12 @@ import (
 // pump claims whatever the arbiter assigns. The number of claims under way is
 // bounded by the gateways' windows.
 func (b *broker) pump(ctx actor.Context) {
-	var room int
-	if b.s.Budget != nil {
-		room = b.s.Budget.room(b.pool.ID, b.arb.Flying(), b.self, b.s.send)
-		if room == 0 {
-			return
-		}
-	}
 	for {
 		it, gateway := b.arb.Next(b.now)
 		if it == nil {
 			return
 		}
-		e := it.Owner.(*entry)
-		if !b.s.Budget.take(b.pool.ID) {
-			b.arb.Set(it, Waiting, "")
-			b.s.Budget.room(b.pool.ID, b.arb.Flying(), b.self, b.s.send)
-			return
-		}
-		b.claim(ctx, e, b.gates[gateway])
+		b.claim(ctx, it.Owner.(*entry), b.gates[gateway])
 	}
 }
 

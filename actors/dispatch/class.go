@@ -16,16 +16,15 @@ import (
 // clock of the class's waiting tasks. It keeps no task: the arbiter tells it
 // how many wait.
 type dispatcher struct {
-	s        *shared
-	class    messages.Class
-	limit    messages.ClassLimit
-	arbiter  *actor.PID
-	load     *load // tasks that wait, those on their way in included
-	rate     drain
-	alarms   alarms
-	timer    *time.Timer
-	timerAt  int64
-	draining bool
+	s       *shared
+	class   messages.Class
+	limit   messages.ClassLimit
+	arbiter *actor.PID
+	load    *load // tasks that wait, those on their way in included
+	rate    drain
+	alarms  alarms
+	timer   *time.Timer
+	timerAt int64
 }
 
 func newDispatcher(s *shared, c messages.Class) *dispatcher {
@@ -62,10 +61,7 @@ type (
 	// wake tells the arbiter that the moment has come.
 	wake struct{ tasks []string }
 	// rule changes a dispatcher's limits.
-	rule struct {
-		limit    messages.ClassLimit
-		draining bool
-	}
+	rule struct{ limit messages.ClassLimit }
 	// alarmClock is a dispatcher's own timer.
 	alarmClock struct{}
 	// measure asks the dispatcher for its part of the statistics.
@@ -96,7 +92,7 @@ func (d *dispatcher) Receive(ctx actor.Context) {
 	case alarmClock:
 		d.ring(ctx)
 	case rule:
-		d.limit, d.draining = m.limit, m.draining
+		d.limit = m.limit
 	case measure:
 		d.measure(ctx, m)
 	case *actor.Stopping, *actor.Restarting:
@@ -177,10 +173,6 @@ func (d *dispatcher) storeRoom() *messages.Error {
 }
 
 func (d *dispatcher) room(t *messages.Task) *messages.Error {
-	if d.draining {
-		return &messages.Error{Code: messages.CodeUnavailable, Message: "the pool is being drained and takes no tasks",
-			NextStep: next.OtherPoolOrWait, RetryAfter: maxRetryAfter}
-	}
 	count, bytes := int(d.load.count.Load()), d.load.bytes.Load()
 	var message string
 	switch {

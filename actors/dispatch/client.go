@@ -224,12 +224,6 @@ func (c *Client) SetPool(ctx context.Context, p messages.Pool) error {
 	return first(err, r)
 }
 
-// DrainPool stops or allows admission to a pool.
-func (c *Client) DrainPool(ctx context.Context, pool string, on bool) error {
-	r, err := ask(ctx, c, pool, func(ch chan error) any { return DrainPool{On: on, Reply: ch} })
-	return first(err, r)
-}
-
 // QueueStats returns the true depths of a pool.
 func (c *Client) QueueStats(ctx context.Context, pool string) (Stats, error) {
 	return ask(ctx, c, pool, func(ch chan Stats) any { return QueueStats{Reply: ch} })
@@ -240,11 +234,6 @@ func (c *Client) QueueStats(ctx context.Context, pool string) (Stats, error) {
 func (c *Client) Explain(ctx context.Context, pool string, tasks ...TaskRef) (map[string]Explanation, error) {
 	until, _ := ctx.Deadline()
 	return ask(ctx, c, pool, func(ch chan map[string]Explanation) any { return Explain{Tasks: tasks, Until: until, Reply: ch} })
-}
-
-// Inspect returns the state of a pool's arbiter actor for an operator.
-func (c *Client) Inspect(ctx context.Context, pool string) (map[string]any, error) {
-	return ask(ctx, c, pool, func(ch chan map[string]any) any { return Inspect{Reply: ch} })
 }
 
 func (c *Client) find(ctx context.Context, tenant, id string) (messages.Task, error) {

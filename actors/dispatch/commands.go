@@ -31,16 +31,10 @@ func (b *broker) command(ctx actor.Context, m any) {
 	case SetPool:
 		b.setPool(ctx, m.Pool)
 		reply[error](m.Reply, nil)
-	case DrainPool:
-		b.draining = m.On
-		b.rule(ctx)
-		reply[error](m.Reply, nil)
 	case QueueStats:
 		b.stats(ctx, m)
 	case Explain:
 		b.explainAll(m)
-	case Inspect:
-		reply(m.Reply, b.inspect())
 	}
 }
 
@@ -148,7 +142,7 @@ func (b *broker) setPool(ctx actor.Context, p messages.Pool) {
 // rule tells the dispatchers their limits.
 func (b *broker) rule(ctx actor.Context) {
 	for _, c := range messages.Classes {
-		ctx.Send(b.classes[c], rule{limit: b.pool.Limit(c), draining: b.draining})
+		ctx.Send(b.classes[c], rule{limit: b.pool.Limit(c)})
 	}
 }
 
@@ -174,22 +168,4 @@ func (b *broker) stats(ctx actor.Context, m QueueStats) {
 	b.flush(ctx)
 	rest := []*actor.PID{b.classes[messages.High], b.classes[messages.Medium], b.classes[messages.Low]}
 	ctx.Send(b.classes[messages.Critical], measure{stats: st, reply: m.Reply, rest: rest})
-}
-
-func (b *broker) inspect() map[string]any {
-	gates := map[string]any{}
-	for id, g := range b.gates {
-		gates[id] = map[string]any{"owner": g.owner, "epoch": g.epoch, "heard": g.heard, "away": g.away, "shut": g.shut,
-			"window": g.offer.Window, "in_flight": len(g.tasks)}
-	}
-	busy := 0
-	for _, e := range b.tasks {
-		if e.busy {
-			busy++
-		}
-	}
-	return map[string]any{
-		"pool": b.pool.ID, "tasks": len(b.tasks), "operations_under_way": busy, "sessions": len(b.sessions),
-		"gateways": gates, "draining": b.draining, "began": b.began, "sweep": b.sweep.number, "sweep_after": b.sweep.after,
-	}
 }

@@ -24,8 +24,8 @@ type Reader interface {
 	Transcript(ctx context.Context, tenant, session, before string, limit int) (turns []messages.Task, older bool, err error)
 }
 
-// Config of one pool's owner. All fields are needed, except Budget, Metrics,
-// Room and Dispatcher.
+// Config of one pool's owner. All fields are needed, except Metrics, Room and
+// Dispatcher.
 type Config struct {
 	Pool      messages.Pool
 	Fence     messages.Fence // the shard that P owns
@@ -33,7 +33,6 @@ type Config struct {
 	Committer *actor.PID // an actor of package commit
 	Logger    *slog.Logger
 	Metrics   *Metrics // shared by all pools; nil: not registered anywhere
-	Budget    *Budget  // runs at once over all pools of the node; nil: no cap
 	// Room tells what the store has left for new tasks; it must not wait. nil:
 	// there is always room.
 	Room func() persistence.Room

@@ -260,29 +260,6 @@ func TestBytesAreBoundedToo(t *testing.T) {
 	})
 }
 
-func TestBudgetIsSharedByPools(t *testing.T) {
-	budget := NewBudget(2)
-	play(t, func(c *Config) { c.Budget = budget }, func(t *testing.T, b *bench) {
-		other := b.system.Root.Spawn(probe(nil))
-		if n := budget.room("other", 1, other, b.system.Root); n != 1 {
-			t.Fatalf("room %d, want 1", n)
-		}
-		for range 3 {
-			b.submit(newTask(messages.Low, ""))
-		}
-		g := b.gateway("gw-1")
-		g.demand(8)
-		a := g.assign()
-		none[*messages.Assign](g)
-		g.end(a, messages.Succeeded)
-		g.assign()
-		none[*messages.Assign](g)
-		budget.room("other", 0, other, b.system.Root) // the other pool's run ends
-		g.assign()
-		_ = b.system.Root.StopFuture(other).Wait()
-	})
-}
-
 func TestPoolCapAndLimitsChangeAtOnce(t *testing.T) {
 	play(t, func(c *Config) { c.Pool.MaxConcurrency = 1 }, func(t *testing.T, b *bench) {
 		for range 4 {
@@ -302,14 +279,6 @@ func TestPoolCapAndLimitsChangeAtOnce(t *testing.T) {
 		_, _, err := b.client.Submit(b.ctx(), "default", Submit{Task: newTask(messages.Low, "")})
 		if messages.CodeOf(err) != messages.CodeQueueFull {
 			t.Fatalf("over the new limit: %v", err)
-		}
-		if err := b.client.DrainPool(b.ctx(), "default", true); err != nil {
-			t.Fatal(err)
-		}
-		synctest.Wait()
-		_, _, err = b.client.Submit(b.ctx(), "default", Submit{Task: newTask(messages.High, "")})
-		if messages.CodeOf(err) != messages.CodeUnavailable {
-			t.Fatalf("draining pool: %v", err)
 		}
 	})
 }

@@ -69,7 +69,7 @@ func (g *group) Receive(ctx actor.Context) {
 	case *actor.Started:
 		g.start(ctx)
 	case *actor.Stopping, *actor.Restarting:
-		g.stop(ctx)
+		g.stop()
 	case *actor.Stopped, *actor.Terminated:
 	case commit.Done:
 		g.barrierDown(ctx, m)
@@ -190,7 +190,7 @@ func (g *group) fenced(ctx actor.Context) {
 	ctx.Stop(ctx.Self())
 }
 
-func (g *group) stop(ctx actor.Context) {
+func (g *group) stop() {
 	if g.cancel != nil {
 		g.cancel()
 	}
@@ -198,7 +198,6 @@ func (g *group) stop(ctx actor.Context) {
 		turnAway(m.message)
 	}
 	g.stash = nil
-	g.cfg.Budget.room(g.cfg.Pool.ID, 0, nil, ctx.ActorSystem().Root)
 }
 
 // turnAway answers a command that the pool cannot take.
@@ -230,8 +229,6 @@ func turnAway(m any) {
 	case RetireSessions:
 		reply(m.Reply, Retired{Err: err})
 	case SetPool:
-		reply[error](m.Reply, err)
-	case DrainPool:
 		reply[error](m.Reply, err)
 	}
 }

@@ -368,12 +368,3 @@ func submitErrors(t *testing.T, b *bench) {
 		return err == nil
 	})
 }
-
-// probe is an actor that writes what it gets to a channel.
-func probe(got chan any) *actor.Props {
-	return actor.PropsFromFunc(func(ctx actor.Context) {
-		if _, system := ctx.Message().(actor.SystemMessage); !system && got != nil {
-			got <- ctx.Message()
-		}
-	})
-}

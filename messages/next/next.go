@@ -18,7 +18,6 @@ const (
 	SendAfterRetryAfter     = "send it again after Retry-After"
 	LaterNotAfter           = "submit with a later not_after"
 	SubmitNew               = "submit a new task"
-	OtherPoolOrWait         = "submit to another pool or wait"
 	ReadTaskAgain           = "read the task again"
 	CheckIDAndTenant        = "check the id and the tenant"
 	ReadTaskOrRepeatSameKey = "read the task or the session again; a submit may be repeated with the same idempotency key"
