@@ -39,20 +39,22 @@ type gateway struct {
 	cancel context.CancelFunc
 	supervisor
 
-	status   messages.GatewayStatus
-	since    time.Time // AwaySince
-	link     Link
-	conn     session.Conn
-	linked   time.Time // when the present link came up
-	dropped  string    // why it was ended by this side
-	attempts int       // failed connects in a row
-	open     bool      // the link is settled: the window counts
-	loaded   bool      // claims of earlier lives are known
-	draining bool
-	missing  bool // its loss was said
-	removed  bool
-	leaving  time.Time // when it was removed
-	quiet    int       // ticks since then without a claim
+	status    messages.GatewayStatus
+	since     time.Time // AwaySince
+	link      Link
+	conn      session.Conn
+	linked    time.Time // when the present link came up
+	dropped   string    // why it was ended by this side
+	attempts  int       // failed connects in a row
+	open      bool      // the link is settled: the window counts
+	loaded    bool      // claims of earlier lives are known
+	draining  bool
+	missing   bool // its loss was said
+	removed   bool
+	leaving   time.Time // when it was removed
+	quiet     int       // ticks since then without a claim
+	tearing   int       // teardowns under way
+	unwatched bool      // HELD tasks were let go, for the removal
 
 	window   Window
 	pauses   pauses
@@ -181,6 +183,8 @@ func (g *gateway) Receive(ctx actor.Context) {
 		g.heard(ctx, m.m)
 	case swept:
 		g.swept(ctx, m)
+	case tornDown:
+		g.tornDown(m)
 	case started:
 		g.processStarted(ctx, m)
 	case exited:

@@ -312,6 +312,9 @@ func (g *gateway) over(ctx actor.Context, m *session.Over) {
 		g.deletes.add(m.Delete)
 		g.sweepMany(ctx)
 	}
+	if m.Fence.Key != "" {
+		g.tearDown(ctx, m.Fence.Key, m.Fence.Dispose)
+	}
 	if c := g.claims[m.Ref]; c != nil {
 		g.retire(ctx, c)
 		g.forget(ctx, c)

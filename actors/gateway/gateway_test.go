@@ -37,8 +37,9 @@ type link struct {
 	config  func() (openclaw.ConfigState, error) // nil: a version that does not tell
 	lane    int
 
-	mu      sync.Mutex
-	aborted []string
+	mu       sync.Mutex
+	aborted  []string
+	disposed []string
 }
 
 func newLink(boot string) *link {
@@ -100,6 +101,16 @@ func (l *link) SubAgents(context.Context, string) (openclaw.SubAgents, error) {
 	return openclaw.SubAgents{}, nil
 }
 func (l *link) DeleteSession(context.Context, string) (bool, error) { return true, nil }
+
+func (l *link) Teardown(_ context.Context, req openclaw.TeardownRequest) openclaw.TeardownReport {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.aborted = append(l.aborted, req.SessionKey)
+	if req.Dispose {
+		l.disposed = append(l.disposed, req.SessionKey)
+	}
+	return openclaw.TeardownReport{Stopped: true, Removed: req.Dispose}
+}
 
 func (l *link) ConfigState(context.Context) (openclaw.ConfigState, error) {
 	if l.config == nil {

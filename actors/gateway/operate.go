@@ -123,46 +123,6 @@ func (g *gateway) restart(ctx actor.Context) {
 	}
 }
 
-// leaveLimit bounds the wait for the end of a removed gateway's claims: a
-// cancel that is under way may take the session's stop limit of 60 s.
-const leaveLimit = 75 * time.Second
-
-// remove ends the gateway. The pool's owner is told that it is gone, and
-// withdraws its claims; their runs are stopped before the connection ends.
-func (g *gateway) remove(ctx actor.Context) {
-	if g.removed {
-		return
-	}
-	g.removed, g.leaving = true, time.Now()
-	g.demand(ctx)
-	if g.loaded && g.held() == 0 {
-		g.end(ctx)
-	}
-}
-
-// leave ends a removed gateway when its claims have ended, and two ticks more
-// for what was sent to stop their runs.
-func (g *gateway) leave(ctx actor.Context, now time.Time) {
-	if !g.removed || g.managed.stopping {
-		return
-	}
-	g.quiet++
-	if !g.loaded || g.held() > 0 {
-		g.quiet = 0
-	}
-	if g.quiet > 2 || now.Sub(g.leaving) >= leaveLimit {
-		g.end(ctx)
-	}
-}
-
-func (g *gateway) end(ctx actor.Context) {
-	if g.daemon() != nil {
-		g.stopProcess(ctx) // also one that is starting or does not answer
-		return
-	}
-	g.gone(ctx)
-}
-
 func (g *gateway) gone(ctx actor.Context) {
 	g.setState(ctx, messages.GatewayRemoved, "an operator removed it", "")
 	ctx.Stop(ctx.Self())

@@ -135,14 +135,7 @@ func (g *gateway) park(ctx actor.Context, m park) {
 		if !c.pid.Equal(m.pid) {
 			continue
 		}
-		if link := g.link; link != nil {
-			key, limit, base := c.task.SessionKey(), g.cfg.Timing.CallTimeout, g.ctx
-			go func() {
-				if err := abortKey(base, link, limit, key); err != nil {
-					g.cfg.Logger.Info("run of a parked session will be fenced on the next connection", slog.Any("err", err))
-				}
-			}()
-		}
+		g.tearDown(ctx, c.task.SessionKey(), false)
 		g.loadRow(ctx, ref, m.reason)
 		return
 	}
@@ -197,5 +190,8 @@ func (g *gateway) parked(ctx actor.Context, tag parkTag, d commit.Done) {
 	}
 	g.cfg.Logger.Error("session parked", slog.String("task", tag.ref.Task), slog.String("session", c.task.Session), slog.String("reason", tag.reason))
 	g.forget(ctx, c)
+	if tag.session == nil { // durable only now: before, its transcript may have been wanted
+		g.tearDown(ctx, tag.task.SessionKey(), true)
+	}
 	ctx.Request(g.cfg.Pool(g.cfg.Gateway.Pool), &messages.Ended{Task: tag.task, Session: tag.session})
 }

@@ -54,12 +54,16 @@ type swept struct {
 }
 
 func (g *gateway) sweep(ctx actor.Context) {
-	// A daemon that is about to stop refuses; the keys are kept until it is back.
-	if g.deletes.busy || len(g.deletes.keys) == 0 || g.link == nil || g.draining || g.managed.stopping {
+	if g.deletes.busy || len(g.deletes.keys) == 0 || g.link == nil {
+		return
+	}
+	// A daemon that is about to stop refuses; the keys are kept until it is back,
+	// and a removed one is not seen again.
+	if g.managed.stopping || g.draining && !g.removed {
 		return
 	}
 	now := time.Now()
-	keys := g.deletes.take(func(key string) bool { return g.children.working(key, now) })
+	keys := g.deletes.take(func(key string) bool { return !g.removed && g.children.working(key, now) })
 	if len(keys) == 0 {
 		return
 	}
@@ -85,6 +89,9 @@ func (g *gateway) swept(ctx actor.Context, m swept) {
 	g.deletes.busy = false
 	if m.err != nil {
 		g.cfg.Logger.Debug("throw-away sessions were not removed", slog.Any("err", m.err))
+	}
+	if g.removed {
+		g.sweep(ctx)
 	}
 	g.sweepMany(ctx)
 }

@@ -8,11 +8,6 @@ import (
 	"fmt"
 )
 
-// Caller is the one method that Teardown needs. A Conn is one.
-type Caller interface {
-	Call(ctx context.Context, method string, params, out any) error
-}
-
 // Call sends one request and waits for its answer. params is encoded as JSON;
 // nil means an empty object. out is filled from the payload: a pointer to
 // decode into, a *json.RawMessage to take it as it is, or nil to ignore it.

@@ -11,11 +11,8 @@ import (
 // TeardownRequest says what to take away from a gateway.
 type TeardownRequest struct {
 	SessionKey string
-	RunID      string // the run to stop; empty: whatever is active
 	// Dispose deletes the session at the end.
 	Dispose bool
-	// StepTimeout bounds each step; zero means five seconds.
-	StepTimeout time.Duration
 }
 
 // StepOutcome says how one step of a teardown ended.
@@ -59,14 +56,23 @@ func (r TeardownReport) Err() error {
 	return errors.Join(errs...)
 }
 
-// Teardown stops a run, looks whether it stopped, clears what waits behind it
-// and, if asked, deletes the session. A step that fails, or is answered with
-// nonsense, never keeps the next one from being tried; only the end of ctx
-// does. Repeating a teardown is harmless.
-func Teardown(ctx context.Context, c Caller, req TeardownRequest) TeardownReport {
-	if req.StepTimeout <= 0 {
-		req.StepTimeout = 5 * time.Second
-	}
+// stepTimeout bounds each step of a teardown: four have 15 seconds.
+const stepTimeout = 3750 * time.Millisecond
+
+// Teardown stops what runs in a session, looks whether it stopped, clears what
+// waits behind it and, if asked, deletes the session. A step that fails, or is
+// answered with nonsense, never keeps the next one from being tried; only the
+// end of ctx does. Repeating a teardown is harmless.
+func (c *Conn) Teardown(ctx context.Context, req TeardownRequest) TeardownReport {
+	return tearDown(ctx, c, req)
+}
+
+// caller is the one method that a teardown needs. A Conn is one.
+type caller interface {
+	Call(ctx context.Context, method string, params, out any) error
+}
+
+func tearDown(ctx context.Context, c caller, req TeardownRequest) TeardownReport {
 	t := &teardown{caller: c, req: req}
 	t.kill(ctx)
 	t.status(ctx)
@@ -78,7 +84,7 @@ func Teardown(ctx context.Context, c Caller, req TeardownRequest) TeardownReport
 }
 
 type teardown struct {
-	caller  Caller
+	caller  caller
 	req     TeardownRequest
 	report  TeardownReport
 	running bool // the status said so
@@ -86,7 +92,7 @@ type teardown struct {
 
 // step makes one call and files what came of it. read sorts the answer.
 func (t *teardown) step(ctx context.Context, name, method string, params map[string]any, read func(answer) (StepOutcome, string)) {
-	ctx, cancel := context.WithTimeout(ctx, t.req.StepTimeout)
+	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
 	s := TeardownStep{Name: name}
 	var raw json.RawMessage
@@ -109,25 +115,23 @@ func (t *teardown) step(ctx context.Context, name, method string, params map[str
 }
 
 func (t *teardown) kill(ctx context.Context) {
-	params := map[string]any{"key": t.req.SessionKey, "clearQueued": true}
-	if t.req.RunID != "" {
-		params["runId"] = t.req.RunID
-	}
-	t.step(ctx, "kill", "sessions.abort", params, func(a answer) (StepOutcome, string) {
-		return t.readAbort(a, t.req.RunID == "")
-	})
+	t.abort(ctx, "kill", func() bool { return true })
 }
 
-// cleanup stops what the kill of one run left: queued inputs, or a run that
-// slipped in between.
+// cleanup stops what slipped in between: a run that was queued, or one of the
+// gateway's own after a crash.
 func (t *teardown) cleanup(ctx context.Context) {
-	t.step(ctx, "cleanup", "sessions.abort", map[string]any{"key": t.req.SessionKey, "clearQueued": true}, func(a answer) (StepOutcome, string) {
-		return t.readAbort(a, !t.running)
+	t.abort(ctx, "cleanup", func() bool { return !t.running })
+}
+
+// abort stops whatever is active in the session and what waits behind it; idle
+// says whether "nothing to abort" proves that the session is idle.
+func (t *teardown) abort(ctx context.Context, step string, idle func() bool) {
+	t.step(ctx, step, "sessions.abort", map[string]any{"key": t.req.SessionKey, "clearQueued": true}, func(a answer) (StepOutcome, string) {
+		return t.readAbort(a, idle())
 	})
 }
 
-// readAbort sorts the answer to an abort; idle says whether "nothing to abort"
-// proves that the session is idle.
 func (t *teardown) readAbort(a answer, idle bool) (StepOutcome, string) {
 	if problem := a.problem(); problem != "" {
 		return StepOdd, problem

@@ -45,7 +45,7 @@ const (
 	deleted    = `{"ok":true,"key":"k","deleted":true}`
 )
 
-var request4 = TeardownRequest{SessionKey: "k", RunID: "r", Dispose: true}
+var request4 = TeardownRequest{SessionKey: "k", Dispose: true}
 
 func outcomes(r TeardownReport) string {
 	s := ""
@@ -92,7 +92,7 @@ func TestTeardown(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			s := &script{answers: tt.answers}
-			r := Teardown(t.Context(), s, request4)
+			r := tearDown(t.Context(), s, request4)
 			if got := outcomes(r); got != tt.want {
 				t.Errorf("got  %s\nwant %s", got, tt.want)
 			}
@@ -100,7 +100,7 @@ func TestTeardown(t *testing.T) {
 				t.Errorf("err %v, want one: %v", r.Err(), tt.err)
 			}
 			want := []string{
-				`sessions.abort {"clearQueued":true,"key":"k","runId":"r"}`,
+				`sessions.abort {"clearQueued":true,"key":"k"}`,
 				`sessions.describe {"key":"k"}`,
 				`sessions.abort {"clearQueued":true,"key":"k"}`,
 				`sessions.delete {"deleteTranscript":true,"key":"k"}`,
@@ -115,7 +115,7 @@ func TestTeardown(t *testing.T) {
 func TestTeardownKeepsTheSessionUnlessAsked(t *testing.T) {
 	t.Parallel()
 	s := &script{answers: []any{abortedNow, done, nothing}}
-	r := Teardown(t.Context(), s, TeardownRequest{SessionKey: "k"})
+	r := tearDown(t.Context(), s, TeardownRequest{SessionKey: "k"})
 	if got, want := outcomes(r), "kill=done status=done cleanup=nothing stopped=true removed=false"; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
@@ -140,11 +140,11 @@ func TestTeardownOverAConnection(t *testing.T) {
 	})
 	c := dial(t, cfg, nil)
 	want := "kill=odd status=failed cleanup=odd dispose=failed stopped=false removed=false"
-	if got := outcomes(Teardown(t.Context(), c, request4)); got != want {
+	if got := outcomes(c.Teardown(t.Context(), request4)); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 	nextOf(t, c.Done())
-	r := Teardown(t.Context(), c, request4)
+	r := c.Teardown(t.Context(), request4)
 	if len(r.Steps) != 4 || !errors.Is(r.Err(), ErrClosed) {
 		t.Errorf("after the end: %s %v", outcomes(r), r.Err())
 	}

@@ -97,6 +97,7 @@ type Over struct {
 	Ended    *messages.Ended    // for the pool's owner; nil: nothing to report
 	Returned *messages.Returned // likewise
 	Delete   string             // key of a throw-away session to be removed
+	Fence    Fence              // what may still run; no key: nothing
 }
 
 // Attends says that the run has answered and waits for its sub-agents.

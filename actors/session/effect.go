@@ -90,8 +90,12 @@ type Proof struct{ Task messages.Task }
 
 // Fence asks that the session key be aborted, with clearQueued, once on the
 // next connection to every boot that may hold it, before the gateway gets work
-// of that session. Nothing more will come from this Run about it.
-type Fence struct{ Key string }
+// of that session. Nothing more will come from this Run about it. Dispose: it is
+// a throw-away session whose task goes on elsewhere, so that nobody wants it.
+type Fence struct {
+	Key     string
+	Dispose bool
+}
 
 // DeleteSession asks for the removal of a throw-away session whose task or
 // attempt has ended.

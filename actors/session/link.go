@@ -19,6 +19,7 @@ type Link interface {
 	SubAgents(ctx context.Context, sessionKey string) (openclaw.SubAgents, error)
 	AbortSession(ctx context.Context, key, runID string, clearQueued bool) (openclaw.Aborted, error)
 	DeleteSession(ctx context.Context, key string) (bool, error)
+	Teardown(ctx context.Context, req openclaw.TeardownRequest) openclaw.TeardownReport
 }
 
 // historyTail is how many items of a transcript are read: one turn has a
@@ -118,9 +119,11 @@ func wait(ctx context.Context, l Link, e Wait) (Event, error) {
 // abort carries out an Abort.
 func abort(ctx context.Context, l Link, e Abort) (Event, error) {
 	a, err := l.AbortSession(ctx, e.Key, "", true)
-	if err != nil {
+	if err != nil && !unreadable(err) {
 		return nil, err
 	}
+	// An answer that cannot be used confirms nothing, and keeps nothing from
+	// being asked next.
 	out := AbortAnswer{Conn: e.Conn}
 	if a.Stopped() {
 		out.Runs = []string{a.RunID}

@@ -39,7 +39,7 @@ func (s *session) perform(ctx actor.Context, eff Effect) {
 	case Proof:
 		ctx.Send(ctx.Parent(), Report{Ref: s.ref, Proof: &e.Task})
 	case Fence:
-		s.fence(ctx, e.Key)
+		s.over.Fence = e
 	case DeleteSession:
 		s.over.Delete = e.Key
 	case Suspected:
@@ -183,22 +183,6 @@ func (s *session) hasRead(ctx actor.Context, read SessionRead) {
 
 // keeps reports whether a reply of the run is kept.
 func (r *Run) keeps() bool { return r.end != nil || r.answer != nil || r.read != nil }
-
-// fence stops a session that must not go on, as well as it can now; the
-// gateway actor does it again on every new connection.
-func (s *session) fence(ctx actor.Context, key string) {
-	link, logger, limit := s.link, s.cfg.Logger, s.cfg.Timing.Call
-	if link == nil {
-		return
-	}
-	go func() {
-		c, cancel := context.WithTimeout(context.Background(), limit)
-		defer cancel()
-		if _, err := link.AbortSession(c, key, "", true); err != nil {
-			logger.Info("session will be fenced on the next connection", slog.String("session_key", key), slog.Any("err", err))
-		}
-	}()
-}
 
 func (s *session) commit(ctx actor.Context, e *Commit) {
 	op := persistence.Op{Fences: s.fences, Update: &e.TaskUpdate}

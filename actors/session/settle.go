@@ -25,7 +25,7 @@ func (d *decision) settleOnce() bool {
 		return d.release()
 	case d.gone:
 		if e := d.end; !d.keyFree && (e == nil || e.unconfirmed || e.lost) { // the run may go on
-			d.do(Fence{Key: d.Task.SessionKey()})
+			d.do(Fence{Key: d.Task.SessionKey(), Dispose: d.Session == nil && !d.watching})
 		}
 		return d.release()
 	case d.watching:

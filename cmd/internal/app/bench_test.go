@@ -73,6 +73,9 @@ func (l *instant) SubAgents(context.Context, string) (openclaw.SubAgents, error)
 	return openclaw.SubAgents{}, nil
 }
 func (l *instant) DeleteSession(context.Context, string) (bool, error) { return true, nil }
+func (l *instant) Teardown(context.Context, openclaw.TeardownRequest) openclaw.TeardownReport {
+	return openclaw.TeardownReport{Stopped: true}
+}
 func (l *instant) ConfigState(context.Context) (openclaw.ConfigState, error) {
 	return openclaw.ConfigState{}, nil
 }

@@ -77,6 +77,9 @@ func (g *instant) SubAgents(context.Context, string) (openclaw.SubAgents, error)
 }
 
 func (g *instant) DeleteSession(context.Context, string) (bool, error) { return true, nil }
+func (g *instant) Teardown(context.Context, openclaw.TeardownRequest) openclaw.TeardownReport {
+	return openclaw.TeardownReport{Stopped: true}
+}
 func (g *instant) ConfigState(context.Context) (openclaw.ConfigState, error) {
 	return openclaw.ConfigState{}, nil
 }
