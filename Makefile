@@ -23,7 +23,7 @@ COMPARE  ?= 3
 # Packages tested at once, and tests of one package: two fit two cores.
 JOBS     ?= 2
 
-.PHONY: help build run test check format-check vet lint generate generated-check tidy-check mutants-check security verify-release mutants mutate live soak chaos hostile attack fuzz bench bench-compare clean
+.PHONY: help build run test check format-check vet lint dead-check generate generated-check tidy-check mutants-check security verify-release mutants mutate live soak chaos hostile attack fuzz bench bench-compare clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -38,7 +38,7 @@ run: build ## build and start a playground: three simulated gateways, API on 127
 test: build ## run every test with the race detector; ends with "N passed, N failed, N skipped"
 	@.ci/test $(JOBS)
 
-check: format-check vet lint generated-check tidy-check mutants-check ## format, vet, lint, generated code and planted bugs up to date
+check: format-check vet lint dead-check generated-check tidy-check mutants-check ## format, vet, lint, dead code, generated code and planted bugs up to date
 
 format-check:
 	@files=$$(gofmt -l $$(go list -f '{{.Dir}}' ./...) | sort -u); \
@@ -52,6 +52,9 @@ lint:
 	@.ci/need golangci-lint
 	$(CACHE)/bin/golangci-lint run --timeout 10m ./...
 	cd soak/bench && $(CACHE)/bin/golangci-lint run --timeout 10m ./...
+
+dead-check:
+	@.ci/deadcode
 
 generate: ## write generated code anew
 	@.ci/need protoc protoc-gen-go

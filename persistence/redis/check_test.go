@@ -329,3 +329,7 @@ func (c *checker) log(ctx context.Context) error {
 	}
 	return nil
 }
+
+func (r *row) failed() bool {
+	return messages.TaskState(r.task[0]) > messages.Succeeded || r.task[rowFlags]&flagCode != 0
+}

@@ -224,10 +224,6 @@ func (r *row) names() (names, error) {
 
 func (r *row) open() bool { return !messages.TaskState(r.task[0]).Terminal() }
 
-func (r *row) failed() bool {
-	return messages.TaskState(r.task[0]) > messages.Succeeded || r.task[rowFlags]&flagCode != 0
-}
-
 // fields calls set for each field; set gets a number or bytes.
 func fields(b []byte, set func(n protowire.Number, v int64, raw []byte) error) error {
 	for len(b) > 0 {
