@@ -12,7 +12,7 @@ const (
 )
 
 func newWork(method string) bool {
-	return method == "agent" || method == "chat.send" || method == "sessions.create"
+	return method == "agent" || method == "chat.send"
 }
 
 // agent starts a turn: `accepted` now, the final result later under the same id.

@@ -160,3 +160,10 @@ func (g *Gateway) writeCompletion(w http.ResponseWriter, req completionRequest, 
 		return // the client has gone; there is nobody to tell
 	}
 }
+
+func headOf(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	return strings.ToValidUTF8(s[:n], "")
+}

@@ -112,13 +112,3 @@ func (c *conn) chatHistory(_ string, p params) (any, *rpcError) {
 	}
 	return out, nil
 }
-
-// chatInject adds an assistant message without a run.
-func (c *conn) chatInject(_ string, p params) (any, *rpcError) {
-	s := c.g.store.sessions[expandKey(p.str("sessionKey"))]
-	if s == nil {
-		return nil, invalid("session not found: " + p.str("sessionKey"))
-	}
-	c.g.store.append(s, entry{Role: "assistant", Text: p.str("message"), Stop: "stop"})
-	return map[string]any{"ok": true, "messageId": fmt.Sprintf("%08x", uint32(hash64(s.ID))+uint32(s.Seq))}, nil
-}

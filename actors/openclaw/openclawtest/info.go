@@ -70,8 +70,6 @@ func (g *Gateway) presence(l *life) []map[string]any {
 	return []map[string]any{{"host": "sim", "ip": "127.0.0.1", "version": g.cfg.Version, "platform": "linux", "mode": "gateway", "reason": "self", "instanceId": l.boot, "ts": nowMs()}}
 }
 
-func (c *conn) systemPresence(string, params) (any, *rpcError) { return c.g.presence(c.l), nil }
-
 func (c *conn) lanes(string, params) (any, *rpcError) {
 	l := c.l
 	lane := map[string]any{"lane": "main", "activeCount": l.active, "queuedCount": len(l.lane), "maxConcurrent": c.g.limit, "draining": l.drain != nil, "blockedBy": nil}
@@ -81,11 +79,6 @@ func (c *conn) lanes(string, params) (any, *rpcError) {
 func (c *conn) identityGet(string, params) (any, *rpcError) {
 	id, key := c.g.identity()
 	return map[string]string{"deviceId": id, "publicKey": key}, nil
-}
-
-func (c *conn) modelsList(string, params) (any, *rpcError) {
-	return map[string]any{"models": []any{map[string]any{"id": "fake-1", "name": "fake-1", "provider": "fake", "contextWindow": 128_000,
-		"reasoning": false, "tags": []string{"default"}, "available": c.g.store.offFor(defaultProvider) <= 0}}}, nil
 }
 
 func (c *conn) tasksList(_ string, p params) (any, *rpcError) {

@@ -28,8 +28,6 @@ const (
 	agentSpec = "message*:s idempotencyKey*:s sessionKey:s sessionId:s agentId:s model:s provider:s thinking:s timeout:i extraSystemPrompt:s deliver:b attachments:a lane:s cwd:s promptMode:s modelRun:b to:s channel:s accountId:s replyTo:s label:s spawnedBy:s inputProvenance:o bestEffortDeliver:b"
 	chatSpec  = "sessionKey*:s message*:s idempotencyKey*:s sessionId:s agentId:s timeoutMs:i queueMode:s thinking:s deliver:b attachments:a expectedLeafEntryId:s fastMode:x"
 	listSpec  = "limit:i offset:i activeOnly:b activeMinutes:i search:s label:s agentId:s archived:b sortBy:s includeLastMessage:b includeDerivedTitles:b includeGlobal:b includeUnknown:b spawnedBy:s"
-	patchSpec = "key*:s label:x model:x thinkingLevel:x archived:b expectedSessionId:s pinned:b category:x permissionMode:x"
-	makeSpec  = "key:s label:s model:s agentId:s message:s idempotencyKey:s thinkingLevel:s fork:b parentSessionKey:s cwd:s"
 )
 
 func runMethod(name string) (method, bool) {
@@ -44,8 +42,6 @@ func runMethod(name string) (method, bool) {
 		return method{scope: scopeWrite, spec: "sessionKey*:s runId:s agentId:s", handle: (*conn).chatAbort}, true
 	case "chat.history":
 		return method{scope: scopeRead, spec: "sessionKey*:s limit:i offset:i cursor:s messageId:s maxChars:i agentId:s", handle: (*conn).chatHistory}, true
-	case "chat.inject":
-		return method{scope: scopeAdmin, spec: "sessionKey*:s message*:s label:s", handle: (*conn).chatInject}, true
 	}
 	return method{}, false
 }
@@ -56,20 +52,10 @@ func sessionMethod(name string) (method, bool) {
 		return method{scope: scopeRead, spec: listSpec, handle: (*conn).sessionsList}, true
 	case "sessions.describe":
 		return method{scope: scopeRead, spec: "key*:s includeDerivedTitles:b includeLastMessage:b", handle: (*conn).sessionsDescribe}, true
-	case "sessions.resolve":
-		return method{scope: scopeRead, spec: "key:s sessionId:s label:s agentId:s allowMissing:b", handle: (*conn).sessionsResolve}, true
-	case "sessions.create":
-		return method{scope: scopeWrite, spec: makeSpec, handle: (*conn).sessionsCreate}, true
-	case "sessions.patch":
-		return method{scope: scopeWrite, spec: patchSpec, handle: (*conn).sessionsPatch}, true
 	case "sessions.reset":
 		return method{scope: scopeAdmin, spec: "key*:s reason:s expectedSessionId:s", handle: (*conn).sessionsReset}, true
 	case "sessions.delete":
 		return method{scope: scopeAdmin, spec: "key*:s deleteTranscript:b expectedSessionId:s", handle: (*conn).sessionsDelete}, true
-	case "sessions.get":
-		return method{scope: scopeRead, spec: "key*:s limit:i", handle: (*conn).sessionsGet}, true
-	case "sessions.preview":
-		return method{scope: scopeRead, spec: "keys*:a limit:i maxChars:i", handle: (*conn).sessionsPreview}, true
 	case "sessions.abort":
 		return method{scope: scopeWrite, spec: "key:s runId:s clearQueued:b agentId:s", handle: (*conn).sessionsAbort}, true
 	}
@@ -84,14 +70,10 @@ func systemMethod(name string) (method, bool) {
 		return method{scope: scopeRead, handle: (*conn).status}, true
 	case "system.info":
 		return method{scope: scopeRead, handle: (*conn).systemInfo}, true
-	case "system-presence":
-		return method{scope: scopeRead, handle: (*conn).systemPresence}, true
 	case "diagnostics.lanes":
 		return method{scope: scopeRead, handle: (*conn).lanes}, true
 	case "gateway.identity.get":
 		return method{scope: scopeRead, handle: (*conn).identityGet}, true
-	case "models.list":
-		return method{scope: scopeRead, spec: "agentId:s provider:s", handle: (*conn).modelsList}, true
 	case "config.get":
 		return method{scope: scopeRead, handle: (*conn).configGet}, true
 	case "config.patch":
@@ -118,13 +100,12 @@ func systemMethod(name string) (method, bool) {
 	return method{}, false
 }
 
-// listedMethods is features.methods: incomplete on purpose, as on a real
-// gateway (chat.inject, sessions.get and sessions.resolve work unlisted).
+// listedMethods is features.methods.
 func listedMethods() []string {
-	return []string{"health", "status", "system.info", "system-presence", "diagnostics.lanes", "gateway.identity.get",
-		"models.list", "config.get", "config.patch", "tasks.list", "agent", "agent.wait", "chat.send", "chat.abort", "chat.history",
-		"sessions.list", "sessions.describe", "sessions.create", "sessions.patch", "sessions.reset", "sessions.delete",
-		"sessions.preview", "sessions.abort", "gateway.suspend.prepare", "gateway.suspend.status", "gateway.suspend.resume",
+	return []string{"health", "status", "system.info", "diagnostics.lanes", "gateway.identity.get",
+		"config.get", "config.patch", "tasks.list", "agent", "agent.wait", "chat.send", "chat.abort", "chat.history",
+		"sessions.list", "sessions.describe", "sessions.reset", "sessions.delete",
+		"sessions.abort", "gateway.suspend.prepare", "gateway.suspend.status", "gateway.suspend.resume",
 		"gateway.restart.preflight", "gateway.restart.request", "device.pair.list", "device.pair.approve", "device.pair.reject"}
 }
 

@@ -13,12 +13,9 @@ import (
 type meta struct {
 	Key            string         `json:"key"`
 	ID             string         `json:"id"`
-	Label          string         `json:"label,omitempty"`
 	Model          string         `json:"model,omitempty"`
 	Status         string         `json:"status,omitempty"`
 	AbortedLastRun bool           `json:"abortedLastRun,omitempty"`
-	Archived       bool           `json:"archived,omitempty"`
-	Pinned         bool           `json:"pinned,omitempty"`
 	Created        int64          `json:"created,omitempty"`
 	Updated        int64          `json:"updated,omitempty"`
 	Started        int64          `json:"started,omitempty"`
