@@ -101,6 +101,23 @@ func testDelete(b *bench) {
 	}
 }
 
+// testTeardown: what runs in a session is stopped and the session deleted; to do
+// so again is harmless.
+func testTeardown(b *bench) {
+	c, _ := b.dial()
+	r := b.send(c, b.session(), runID(), delay(long, "to be torn down")).accepted().working(c)
+	for i := range 2 {
+		report := c.Teardown(b.ctx, openclaw.TeardownRequest{SessionKey: r.key, Dispose: true})
+		if err := report.Err(); err != nil || !report.Stopped || !report.Removed {
+			b.Errorf("teardown %d: %+v", i+1, report)
+		}
+	}
+	r.failed(openclaw.ClassAborted)
+	if _, found, err := c.Describe(b.ctx, r.key); err != nil || found {
+		b.Errorf("describe of a session that was torn down: %v %v", found, err)
+	}
+}
+
 func testAbortRunning(b *bench) {
 	c, rec := b.dial()
 	key := b.session()

@@ -71,6 +71,7 @@ func Run(t *testing.T, target Target) {
 		{"session/delete", testDelete},
 		{"session/sub_agents", testSubAgents},
 		{"session/stop_sub_agents", testStopSubAgents},
+		{"session/teardown", testTeardown},
 		{"abort/running", testAbortRunning},
 		{"abort/unknown_run", testAbortUnknown},
 		{"abort/clear_queued", testClearQueued},
