@@ -186,6 +186,23 @@ func TestLargeBuffersAreBounded(t *testing.T) {
 	}
 }
 
+// A handshake that ends badly with a large frame gives its buffer back: else four
+// of them would keep every gateway from sending a large frame.
+func TestARefusedHandshakeKeepsNoBuffer(t *testing.T) {
+	cfg := serveRaw(t, func(p *peer) {
+		p.send(`{"type":"event","event":"` + strings.Repeat("x", 1<<20) + `"`)
+		p.drain()
+	})
+	for range maxBigFrames + 1 {
+		if r := refusal(t, cfg); r.Reason != ReasonGarbage {
+			t.Fatalf("%v", r)
+		}
+	}
+	if n := len(bigFrames.turn); n != 0 {
+		t.Errorf("%d of %d large buffers are lost", n, maxBigFrames)
+	}
+}
+
 // A connection that was cut does not wait for its turn with a large buffer.
 func TestACutConnectionWaitsForNoBuffer(t *testing.T) {
 	for range maxBigFrames {

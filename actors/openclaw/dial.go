@@ -209,6 +209,7 @@ func (c *Conn) abandon() {
 		c.Close()
 		return
 	}
+	c.giveBack() // the handshake may have ended with a large frame
 	if c.ws != nil {
 		// Told, not waited for: a refused gateway gets no more of our time.
 		c.cut(ErrClosed)
