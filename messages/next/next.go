@@ -78,6 +78,7 @@ const (
 	CorrectEnv              = "correct the gateway's env"
 	LeaveVariableOut        = "leave it out; whoever runs the node can set it in a command of --managed-commands, by way of /usr/bin/env"
 	PermitCommand           = "leave the command out for the node's own; or whoever runs the node adds the whole command to --managed-commands and restarts the node"
+	FolderEmpty             = "give an empty folder, or one that was a gateway's, or none: then Dash makes one"
 	FolderApart             = "give a folder apart from Dash's own, or none: then Dash makes one"
 	InstallOpenClaw         = "install openclaw, or give its full path with --openclaw-command"
 	InstallOrCorrectCommand = "install it, or correct the command"

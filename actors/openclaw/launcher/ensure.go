@@ -44,6 +44,9 @@ func (l *Launcher) up(ctx context.Context, spec Spec, mayStart bool) (Endpoint, 
 		return Endpoint{}, err
 	}
 	defer end()
+	if name := dir.foreign(); name != "" && spec.Managed.StateDir != "" {
+		return Endpoint{}, permanent(next.FolderEmpty, "the state folder %s has a %q that no Dash made: a gateway would write over it", dir.base, name)
+	}
 	if err := g.open(dir); err != nil {
 		return Endpoint{}, err
 	}

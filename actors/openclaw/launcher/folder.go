@@ -75,12 +75,28 @@ func (l *Launcher) Launched() (ids []string, err error) {
 	return ids, nil
 }
 
-// open makes the folders, readable by the owner only, and takes the lock.
-func (f folder) open() (*os.File, error) {
-	for _, dir := range []string{f.base, f.state(), f.home(), f.workspace()} {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return nil, retryable(err, next.CheckDataFolder, "make the folder of the gateway")
+// foreign is the name of something that stands where a gateway keeps its own, in
+// a folder that was no gateway's: it would be written over, and be deleted with
+// the gateway. Empty: there is none.
+func (f folder) foreign() string {
+	for _, ours := range []string{f.record(), f.lock()} {
+		if _, err := os.Lstat(ours); err == nil {
+			return ""
 		}
+	}
+	for _, path := range []string{f.state(), f.home(), f.workspace(), f.config()} {
+		if _, err := os.Lstat(path); err == nil {
+			return filepath.Base(path)
+		}
+	}
+	return ""
+}
+
+// open takes the lock and makes the folders, readable by the owner only. The lock
+// comes first: it is what tells the folder from one of somebody else.
+func (f folder) open() (*os.File, error) {
+	if err := f.make(f.base); err != nil {
+		return nil, err
 	}
 	// A folder of the operator's own keeps its rights, but whoever can write to
 	// it could exchange the configuration.
@@ -93,11 +109,28 @@ func (f folder) open() (*os.File, error) {
 	// we hold a file nobody else can see, and try again.
 	for range 3 {
 		lock, err := f.tryLock()
-		if err != nil || lock != nil {
-			return lock, err
+		if err != nil {
+			return nil, err
 		}
+		if lock == nil {
+			continue
+		}
+		if err := f.make(f.state(), f.home(), f.workspace()); err != nil {
+			unlock(lock)
+			return nil, err
+		}
+		return lock, nil
 	}
 	return nil, retryable(nil, "", "the lock of %s was removed while it was taken", f.base)
+}
+
+func (f folder) make(dirs ...string) error {
+	for _, dir := range dirs {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return retryable(err, next.CheckDataFolder, "make the folder of the gateway")
+		}
+	}
+	return nil
 }
 
 func (f folder) tryLock() (*os.File, error) {
@@ -141,7 +174,7 @@ func (f folder) remove(chosen bool) error {
 	if err != nil {
 		return fmt.Errorf("remove the gateway's folder: %w", err)
 	}
-	paths := []string{f.state(), f.home(), f.workspace(), f.lock()}
+	paths := []string{f.state(), f.home(), f.workspace()}
 	for _, entry := range entries {
 		for _, made := range []string{f.config(), f.record(), f.output(), f.ownLog()} {
 			// The daemon keeps copies of its configuration beside it.
@@ -151,7 +184,7 @@ func (f folder) remove(chosen bool) error {
 		}
 	}
 	var errs []error
-	for _, path := range paths {
+	for _, path := range append(paths, f.lock()) { // last: it says whose folder that is
 		errs = append(errs, os.RemoveAll(path))
 	}
 	if err := os.Remove(f.base); err != nil && !errors.Is(err, syscall.ENOTEMPTY) && !errors.Is(err, os.ErrNotExist) {

@@ -522,6 +522,27 @@ func TestOutputIsKeptAndBounded(t *testing.T) {
 	}
 }
 
+// A folder that was no gateway's keeps what stands in a gateway's places: it would
+// be written over, and go with the gateway.
+func TestAFolderOfSomebodyElse(t *testing.T) {
+	t.Parallel()
+	l := setup(t, nil)
+	for _, name := range []string{"state", "home", "workspace", "openclaw.json"} {
+		own := t.TempDir()
+		if err := os.WriteFile(filepath.Join(own, name), []byte("mine"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := l.Ensure(t.Context(), Spec{ID: "gw-" + name, Managed: messages.Managed{StateDir: own}})
+		if se := startError(t, err); !se.Permanent || !strings.Contains(se.Reason, strconv.Quote(name)) {
+			t.Errorf("%s: %+v", name, se)
+		}
+		entries, err := os.ReadDir(own)
+		if err != nil || len(entries) != 1 {
+			t.Errorf("%s: the folder has %v now (%v)", name, entries, err)
+		}
+	}
+}
+
 func TestFolderOthersCanWriteTo(t *testing.T) {
 	t.Parallel()
 	l := setup(t, nil)
