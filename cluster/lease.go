@@ -102,11 +102,10 @@ func (l *Lease) End(ctx context.Context) error {
 // persistence.Leases.
 func (l *Lease) Take(ctx context.Context, scope messages.Scope, key string) (messages.Fence, error) {
 	f, err := l.cfg.Store.Take(ctx, scope, key, l.cfg.Self.ID)
-	if err != nil {
-		return f, fmt.Errorf("take %s: %w", key, err)
+	if err == nil {
+		l.hold(f)
 	}
-	l.hold(f)
-	return f, nil
+	return f, err // it says what was to be taken
 }
 
 // Live is false when another node may have taken what this one owns.
