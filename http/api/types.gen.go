@@ -616,7 +616,7 @@ type CreateManaged struct {
 	// Port chosen by Dash unless given
 	Port *int `json:"port,omitempty"`
 
-	// StateDir absolute and in its shortest form, neither in Dash's own folders nor above them; a folder of its own unless given
+	// StateDir absolute and in its shortest form, neither in Dash's own folders nor above them, and empty or one that was a gateway's; a folder of its own unless given
 	StateDir *string `json:"state_dir,omitempty"`
 }
 
