@@ -11,8 +11,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/dash-fleet/dash/cmd/internal/app"
 	"github.com/dash-fleet/dash/cmd/internal/config"
+	"github.com/dash-fleet/dash/cmd/internal/engine"
+	"github.com/dash-fleet/dash/cmd/internal/secrets"
 	"github.com/dash-fleet/dash/messages/next"
 	"github.com/dash-fleet/dash/persistence"
 	"github.com/dash-fleet/dash/persistence/backup"
@@ -101,11 +102,11 @@ func backupCommand(t *terminal) *cobra.Command {
 }
 
 func runBackup(ctx context.Context, t *terminal, o output, l *config.Loaded, path string, recipients []backup.Recipient) (err error) {
-	sign, err := app.Signer(l.Config)
+	sign, err := secrets.Signer(l.Config)
 	if err != nil {
 		return keyFailure(err)
 	}
-	src, err := app.OpenSource(ctx, l.Config)
+	src, err := engine.OpenSource(ctx, l.Config)
 	if err != nil {
 		return storeFailure(l, err)
 	}
@@ -173,7 +174,7 @@ func recipientsFrom(keys []string, passphraseFile string) ([]backup.Recipient, e
 // archiveFailure puts what can go wrong with an archive into a user's words.
 func archiveFailure(path string, err error) error {
 	var broken *backup.CorruptError
-	var untrusted *app.UntrustedError
+	var untrusted *secrets.UntrustedError
 	switch {
 	case errors.As(err, &untrusted):
 		return &failure{code: exitAuth, what: path + ": " + untrusted.Error(), next: untrusted.NextStep(), err: err}

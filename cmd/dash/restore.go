@@ -13,8 +13,9 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"github.com/dash-fleet/dash/cmd/internal/app"
 	"github.com/dash-fleet/dash/cmd/internal/config"
+	"github.com/dash-fleet/dash/cmd/internal/engine"
+	"github.com/dash-fleet/dash/cmd/internal/secrets"
 	"github.com/dash-fleet/dash/messages/next"
 	"github.com/dash-fleet/dash/persistence"
 	"github.com/dash-fleet/dash/persistence/backup"
@@ -72,7 +73,7 @@ func restoreCommand(t *terminal) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			trust, err := app.Verifier(l.Config)
+			trust, err := secrets.Verifier(l.Config)
 			if err != nil {
 				return keyFailure(err)
 			}
@@ -179,7 +180,7 @@ func runRestore(ctx context.Context, t *terminal, o output, l *config.Loaded, pa
 	if err != nil {
 		return archiveFailure(path, err)
 	}
-	if err := app.Pair(ctx, l.Config); err != nil {
+	if err := engine.Pair(ctx, l.Config); err != nil {
 		return storeFailure(l, fmt.Errorf("everything is restored, but the two servers do not know each other yet: %w", err))
 	}
 	if err := printList(t, o, sectionColumns, sections(m, true)); err != nil {
@@ -200,7 +201,7 @@ type lateTarget struct {
 
 // Restore implements persistence.Restorer.
 func (l *lateTarget) Restore(ctx context.Context, mark persistence.Mark, rows iter.Seq2[any, error]) (map[persistence.Section]int64, error) {
-	if l.to, l.failed = app.OpenTarget(ctx, l.cfg); l.failed != nil {
+	if l.to, l.failed = engine.OpenTarget(ctx, l.cfg); l.failed != nil {
 		l.to = nil
 		return nil, l.failed
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/dash-fleet/dash/cmd/internal/app"
 	"github.com/dash-fleet/dash/cmd/internal/config"
 	"github.com/dash-fleet/dash/cmd/internal/gcfloor"
+	"github.com/dash-fleet/dash/cmd/internal/secrets"
 	"github.com/dash-fleet/dash/cmd/internal/telemetry"
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/messages/next"
@@ -125,9 +126,9 @@ func await(ctx context.Context, node *app.App, r *reloader, hup <-chan os.Signal
 				return fatal
 			}
 			r.log.Error("the node cannot go on", "err", fatal)
-			var secrets *app.SecretsError
-			if errors.As(fatal, &secrets) {
-				return &failure{code: exitFailed, what: "the node stopped: " + secrets.Error(), next: secrets.NextStep(), err: fatal}
+			var sealing *secrets.Error
+			if errors.As(fatal, &sealing) {
+				return &failure{code: exitFailed, what: "the node stopped: " + sealing.Error(), next: sealing.NextStep(), err: fatal}
 			}
 			return &failure{code: exitFailed, what: "the node stopped: " + fatal.Error(), next: next.LookAtLogThenStart}
 		}
@@ -143,7 +144,7 @@ func newRegistry(log *telemetry.Log) *prometheus.Registry {
 
 func startFailure(l *config.Loaded, err error) error {
 	var twin *app.TwinError
-	var secrets *app.SecretsError
+	var sealing *secrets.Error
 	var keys *sealed.FileError
 	var lost *sqlite.LostError
 	var damaged *sqlite.DamagedError
@@ -151,8 +152,8 @@ func startFailure(l *config.Loaded, err error) error {
 	switch {
 	case errors.As(err, &twin):
 		return &failure{code: exitUnavailable, what: twin.Error(), next: twin.NextStep(), err: err}
-	case errors.As(err, &secrets):
-		return &failure{code: exitFailed, what: secrets.Error(), next: secrets.NextStep(), err: err}
+	case errors.As(err, &sealing):
+		return &failure{code: exitFailed, what: sealing.Error(), next: sealing.NextStep(), err: err}
 	case errors.As(err, &keys):
 		return &failure{code: exitFailed, what: keys.Error(), next: keys.NextStep(), err: err}
 	case errors.As(err, &lost):

@@ -57,7 +57,7 @@ func (c accountCommands) CreateKey(ctx context.Context, k server.Key) (server.Ke
 	case errors.Is(err, persistence.ErrNotFound): // its maker was revoked meanwhile
 		return k, "", auth.Wrong()
 	case err != nil:
-		return k, "", refused(err, "key", id)
+		return k, "", persistence.Refusal(err, "key", id)
 	}
 	return k, text, nil
 }
@@ -84,7 +84,7 @@ func keyView(k persistence.Key) server.Key {
 func (c accountCommands) Keys(ctx context.Context, tenant, after string, limit int) ([]server.Key, error) {
 	rows, err := c.app.repos.Keys.Page(ctx, tenant, after, limit)
 	if err != nil {
-		return nil, refused(err, "key", "")
+		return nil, persistence.Refusal(err, "key", "")
 	}
 	list, theirs := make([]server.Key, len(rows)), map[string]bool{}
 	for i, k := range rows {
@@ -120,7 +120,7 @@ func (c accountCommands) Key(ctx context.Context, tenant, id string) (server.Key
 	if err == nil && !c.belongs(ctx, tenant, k.Parent) {
 		k.Parent = ""
 	}
-	return keyView(k), refused(err, "key", id)
+	return keyView(k), persistence.Refusal(err, "key", id)
 }
 
 // RevokeKey implements server.Accounts.
@@ -140,7 +140,7 @@ func (c accountCommands) RevokeKey(ctx context.Context, tenant, id string, keep 
 		return k, keepAdmin()
 	}
 	if err != nil {
-		return k, refused(err, "key", id)
+		return k, persistence.Refusal(err, "key", id)
 	}
 	for _, one := range ended {
 		c.app.keys.Forget(one)
@@ -174,16 +174,16 @@ func (c accountCommands) CreateUser(ctx context.Context, u server.User, password
 	}
 	made, err := c.app.repos.Users.Create(auditing(ctx, row.ID, nil, recordedUser(row)), row)
 	if errors.Is(err, persistence.ErrExists) {
-		return u, taken(u.Email) // of whichever tenant: it is one name space
+		return u, persistence.Taken(u.Email) // of whichever tenant: it is one name space
 	}
-	return userView(made), refused(err, "user", u.Email)
+	return userView(made), persistence.Refusal(err, "user", u.Email)
 }
 
 // Users implements server.Accounts.
 func (c accountCommands) Users(ctx context.Context, tenant, email, after string, limit int) ([]server.User, error) {
 	rows, err := c.users(ctx, tenant, email, after, limit)
 	if err != nil {
-		return nil, refused(err, "user", "")
+		return nil, persistence.Refusal(err, "user", "")
 	}
 	list := make([]server.User, len(rows))
 	for i, u := range rows {
@@ -211,7 +211,7 @@ func (c accountCommands) user(ctx context.Context, tenant, id string) (persisten
 	if err == nil && tenant != "" && u.Tenant != tenant {
 		err = persistence.ErrNotFound
 	}
-	return u, refused(err, "user", id)
+	return u, persistence.Refusal(err, "user", id)
 }
 
 // User implements server.Accounts.
@@ -234,7 +234,7 @@ func (c accountCommands) UpdateUser(ctx context.Context, tenant, id string, ch s
 		return server.User{}, err
 	}
 	if version != 0 && version != u.Version {
-		return userView(u), refused(persistence.ErrVersion, "user", id)
+		return userView(u), persistence.Refusal(persistence.ErrVersion, "user", id)
 	}
 	before := u
 	if ch.Tenant != nil {
@@ -250,7 +250,7 @@ func (c accountCommands) UpdateUser(ctx context.Context, tenant, id string, ch s
 		u.PasswordHash = hash
 	}
 	stored, err := c.app.repos.Users.Update(auditing(ctx, id, recordedUser(before), recordedUser(u)), u)
-	return userView(stored), refused(err, "user", id)
+	return userView(stored), persistence.Refusal(err, "user", id)
 }
 
 // DeleteUser implements server.Accounts.
@@ -259,7 +259,7 @@ func (c accountCommands) DeleteUser(ctx context.Context, tenant, id string) erro
 	if err != nil {
 		return err
 	}
-	return refused(c.app.repos.Users.Delete(auditing(ctx, id, recordedUser(u), nil), id), "user", id)
+	return persistence.Refusal(c.app.repos.Users.Delete(auditing(ctx, id, recordedUser(u), nil), id), "user", id)
 }
 
 // CreateTenant implements server.Accounts.
@@ -270,14 +270,14 @@ func (c accountCommands) CreateTenant(ctx context.Context, t server.Tenant) (ser
 		return t, err
 	}
 	made, err := c.app.repos.Tenants.Create(auditing(ctx, t.ID, nil, map[string]any{"name": t.Name}), persistence.Tenant{ID: t.ID, Name: t.Name, CreatedAt: messages.Now()})
-	return server.Tenant(made), refused(err, "tenant", t.ID)
+	return server.Tenant(made), persistence.Refusal(err, "tenant", t.ID)
 }
 
 // poolIsFree refuses a tenant whose own pool would be one that others have.
 func (c accountCommands) poolIsFree(ctx context.Context, id string) error {
 	p, there, err := c.app.fleet.poolConfig(ctx, messages.OwnPool(id))
 	if err != nil {
-		return refused(err, "pool", id)
+		return persistence.Refusal(err, "pool", id)
 	}
 	if !there || p.Tenant == id {
 		return nil
@@ -295,7 +295,7 @@ func (c accountCommands) Tenants(ctx context.Context, tenant, after string, limi
 	for i, t := range rows {
 		list[i] = server.Tenant(t)
 	}
-	return list, refused(err, "tenant", "")
+	return list, persistence.Refusal(err, "tenant", "")
 }
 
 func (c accountCommands) tenants(ctx context.Context, tenant, after string, limit int) ([]persistence.Tenant, error) {
@@ -331,7 +331,7 @@ func (c auditCommands) Rows(ctx context.Context, f server.AuditFilter) ([]server
 			RequestID: r.RequestID, Detail: r.Detail, Hash: r.Hash.String(),
 		}
 	}
-	return list, refused(err, "audit log", "")
+	return list, persistence.Refusal(err, "audit log", "")
 }
 
 // Verify implements server.Audit.
@@ -343,5 +343,5 @@ func (c auditCommands) Verify(ctx context.Context) (server.AuditState, error) {
 		state.BrokenAt, state.Why = broken.Seq, broken.Why
 		return state, nil
 	}
-	return state, refused(err, "audit log", "")
+	return state, persistence.Refusal(err, "audit log", "")
 }

@@ -8,11 +8,10 @@ import (
 	"time"
 
 	"github.com/dash-fleet/dash/cmd/internal/config"
+	"github.com/dash-fleet/dash/cmd/internal/engine"
 	"github.com/dash-fleet/dash/http/auth"
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
-	"github.com/dash-fleet/dash/persistence/postgres"
-	"github.com/dash-fleet/dash/persistence/sqlite"
 )
 
 // AdminKey is what CreateAdminKey makes.
@@ -39,7 +38,7 @@ func CreateAdminKey(ctx context.Context, cfg config.Config, k AdminKey) (key per
 		ID: id, Hash: hash, Digest: auth.Digest(text), Name: k.Name, Permissions: []string{persistence.AdminPermission},
 		CreatedAt: messages.Now(), ExpiresAt: k.Expires, Active: true, Version: 1,
 	}
-	repos, shut, err := openAccounts(ctx, cfg)
+	repos, shut, err := engine.Accounts(ctx, cfg)
 	if err != nil {
 		return key, "", err
 	}
@@ -57,22 +56,4 @@ func CreateAdminKey(ctx context.Context, cfg config.Config, k AdminKey) (key per
 		return key, "", fmt.Errorf("store admin key: %w", err)
 	}
 	return key, text, nil
-}
-
-// openAccounts opens the part of the configured store that holds the keys.
-func openAccounts(ctx context.Context, cfg config.Config) (persistence.Repositories, func() error, error) {
-	if cfg.Store == config.EngineSQLite {
-		db, err := sqlite.Open(ctx, sqlite.Config{Dir: cfg.Data})
-		if err != nil {
-			return persistence.Repositories{}, nil, err
-		}
-		return db.Repositories(), db.Close, nil
-	}
-	// What the server may lose was decided when its nodes were started: a key is
-	// no accepted work, and there is no other way back to it.
-	db, err := postgres.Open(ctx, postgres.Config{URL: cfg.PostgresURL, AcceptLoss: true})
-	if err != nil {
-		return persistence.Repositories{}, nil, err
-	}
-	return db.Repositories(), db.Close, nil
 }

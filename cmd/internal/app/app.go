@@ -23,14 +23,15 @@ import (
 	"github.com/dash-fleet/dash/actors/openclaw/launcher"
 	"github.com/dash-fleet/dash/cluster"
 	"github.com/dash-fleet/dash/cmd/internal/config"
+	"github.com/dash-fleet/dash/cmd/internal/engine"
 	"github.com/dash-fleet/dash/cmd/internal/keystore"
+	"github.com/dash-fleet/dash/cmd/internal/secrets"
 	"github.com/dash-fleet/dash/cmd/internal/tracing"
 	"github.com/dash-fleet/dash/http/auth"
 	"github.com/dash-fleet/dash/http/server"
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
 	"github.com/dash-fleet/dash/persistence/backup/schedule"
-	"github.com/dash-fleet/dash/persistence/sealed"
 )
 
 // Deps is what a node gets from outside.
@@ -66,15 +67,14 @@ type App struct {
 	census     census      // see there whose it is
 	courtesy   time.Time   // since when it lets a better home go first; of the duty goroutine
 	before     string      // the node that worked when this one last stood by; of the duty goroutine
-	engine     *engine
+	engine     *engine.Engine
 	lease      *cluster.Lease
 	standing   atomic.Pointer[messages.Error] // why this node only stands by; nil: it works
 	rebuilding atomic.Bool                    // the store lost data: every other failure follows from that
 	lastSeq    int64                          // of the event log when this node started
 	store      persistence.Store
 	repos      persistence.Repositories
-	secrets    *sealed.Repository // of gateways, in front of the engine's
-	signer     *sealed.Keys       // signs archives
+	secrets    *secrets.Secrets
 	keys       *keystore.Store
 	sims       func(context.Context) error // registers simulated gateways of this process; nil: none
 	helper     *helper                     // nil: there is no Redis server beside the store
@@ -132,17 +132,18 @@ func (a *App) setup(ctx context.Context) error {
 	a.nodeID = a.cfg.Node + "-" + messages.NewID()[24:]
 
 	// The store: truth.
-	a.engine, err = a.openEngine(ctx)
+	a.engine, err = engine.Open(ctx, a.cfg, a.logger, a.deps.Registry)
 	if err != nil {
 		return err
 	}
-	a.cleanup.add("store", func(context.Context) error { return a.engine.close() })
-	a.store, a.repos = a.engine.store, a.engine.repos
+	a.cleanup.add("store", func(context.Context) error { return a.engine.Close() })
+	a.store, a.repos = a.engine.Store, a.engine.Repos
 	a.addr = advertised(listen.Addr())
 	a.listening(listen.Addr())
-	if err := a.openSecrets(ctx); err != nil {
+	if a.secrets, err = secrets.Open(ctx, a.repos.Gateways, a.cfg, a.logger); err != nil {
 		return err
 	}
+	a.repos.Gateways = a.secrets.Gateways
 	if err := a.openHome(ctx); err != nil {
 		return err
 	}
@@ -190,7 +191,7 @@ func (a *App) setup(ctx context.Context) error {
 	a.losses = newTaskLog(a.logger, a.deps.Registry)
 	a.cleanup.add("log of tasks", func(context.Context) error { a.losses.close(); return nil })
 	a.node, err = actors.Start(ctx, actors.Config{
-		Commit: commit.Config{Store: a.store, Logger: a.logger, Publish: a.publish, Timeout: a.engine.commitTimeout, Metrics: a.commits},
+		Commit: commit.Config{Store: a.store, Logger: a.logger, Publish: a.publish, Timeout: a.engine.CommitTimeout, Metrics: a.commits},
 		Logger: a.logger, Fatal: a.fail, Registerer: a.deps.Registry,
 	})
 	if err != nil {
@@ -430,9 +431,9 @@ func (a *App) sweep(ctx context.Context) time.Duration {
 	}
 	before := time.Now().Add(-a.cfg.Retention)
 	removed, err := a.store.Sweep(ctx, before, sweepRows)
-	if err == nil && a.engine.history != nil {
+	if err == nil && a.engine.History != nil {
 		var old int
-		old, err = a.engine.history.Sweep(ctx, before, sweepRows)
+		old, err = a.engine.History.Sweep(ctx, before, sweepRows)
 		removed = max(removed, old)
 	}
 	if err != nil && ctx.Err() == nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 
+	"github.com/dash-fleet/dash/cmd/internal/engine"
 	"github.com/dash-fleet/dash/persistence"
 	"github.com/dash-fleet/dash/persistence/backup"
 	"github.com/dash-fleet/dash/persistence/backup/schedule"
@@ -24,8 +25,8 @@ func (a *App) startBackups() error {
 		dir = filepath.Join(a.cfg.Data, "backups")
 	}
 	a.backups, err = schedule.Start(schedule.Config{
-		Every: a.cfg.BackupEvery, Keep: a.cfg.BackupKeep, Dir: dir, Series: a.cfg.Node, By: a.deps.Version, Recipients: recipients, Sign: signWith(a.signer),
-		Open:   func(ctx context.Context) (persistence.Snapshotter, error) { return OpenSource(ctx, a.cfg) },
+		Every: a.cfg.BackupEvery, Keep: a.cfg.BackupKeep, Dir: dir, Series: a.cfg.Node, By: a.deps.Version, Recipients: recipients, Sign: a.secrets.Sign,
+		Open:   func(ctx context.Context) (persistence.Snapshotter, error) { return engine.OpenSource(ctx, a.cfg) },
 		Logger: a.logger, Registerer: a.deps.Registry,
 	})
 	if err != nil {

@@ -44,7 +44,7 @@ func (c *commands) pool(ctx context.Context, id string) (*actor.PID, error) {
 		err = c.app.fleet.ensurePool(ctx, id)
 	}
 	if err != nil {
-		return nil, refused(err, "pool", id)
+		return nil, persistence.Refusal(err, "pool", id)
 	}
 	if pid, ok := c.app.node.Pool(id); ok {
 		return pid, nil
@@ -66,7 +66,7 @@ func (c *commands) entry(ctx context.Context, tenant, id string) (pool *actor.PI
 	done, err = c.app.fleet.use(ctx, tenant, id)
 	switch {
 	case err != nil:
-		return nil, nil, refused(err, "pool", id)
+		return nil, nil, persistence.Refusal(err, "pool", id)
 	case done == nil:
 		return nil, nil, noPool(tenant, id)
 	}
@@ -88,27 +88,6 @@ func noPool(tenant, id string) *messages.Error {
 		e.NextStep = fmt.Sprintf(next.LeavePoolOut, messages.OwnPool(tenant))
 	}
 	return e
-}
-
-func notFound(what, id string) *messages.Error {
-	return &messages.Error{Code: messages.CodeNotFound, Message: fmt.Sprintf("there is no %s %q", what, id), NextStep: fmt.Sprintf(next.ListThem, what)}
-}
-
-// refused turns a store's error into one for the API.
-func refused(err error, what, id string) error {
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, persistence.ErrNotFound):
-		return notFound(what, id)
-	case errors.Is(err, persistence.ErrExists):
-		return &messages.Error{Code: messages.CodeConflict, Message: fmt.Sprintf("the %s %q exists", what, id), NextStep: next.OtherIDOrChange}
-	case errors.Is(err, persistence.ErrVersion):
-		return &messages.Error{Code: messages.CodeVersionClash, Message: fmt.Sprintf("the %s %q was changed meanwhile", what, id), NextStep: next.ReadAndRepeat}
-	case errors.Is(err, persistence.ErrUnavailable):
-		return &messages.Error{Code: messages.CodeUnavailable, Message: "the store is not available now", NextStep: next.TryAgainLookFirst, RetryAfter: time.Second, Err: err}
-	}
-	return err
 }
 
 // eventLog gives watchers the log's past and present.
@@ -133,7 +112,7 @@ type nodeCommands struct{ *commands }
 func (n nodeCommands) Nodes(ctx context.Context) ([]server.Node, error) {
 	rows, at := n.app.lease.Nodes()
 	if time.Since(at) > cluster.TTL {
-		return nil, refused(fmt.Errorf("the lease of this node was not renewed since %s: %w", at.Format(time.RFC3339), persistence.ErrUnavailable), "node", n.app.nodeID)
+		return nil, persistence.Refusal(fmt.Errorf("the lease of this node was not renewed since %s: %w", at.Format(time.RFC3339), persistence.ErrUnavailable), "node", n.app.nodeID)
 	}
 	worker, _ := n.app.worker(ctx)
 	out := make([]server.Node, 0, len(rows))

@@ -43,7 +43,7 @@ type fanout struct {
 // channel is named after the store's first key: the name is the same on all
 // nodes, random, and no secret.
 func (a *App) startFanout(ctx context.Context) error {
-	if a.helper == nil || !a.engine.shared {
+	if a.helper == nil || !a.engine.Shared {
 		return nil
 	}
 	keys, err := a.repos.Keys.List(ctx)

@@ -42,7 +42,7 @@ type fleet struct {
 // takeUp starts everything that the store knows: pools before gateways, so
 // that a demand finds its pool.
 func (f *fleet) takeUp(ctx context.Context) error {
-	if err := f.app.reseal(ctx); err != nil {
+	if err := f.app.secrets.Reseal(ctx); err != nil {
 		return err
 	}
 	gateways, err := f.app.repos.Gateways.List(ctx)
@@ -144,7 +144,7 @@ func (f *fleet) ensurePool(ctx context.Context, id string) error {
 	}
 	err = f.app.node.AddPool(ctx, dispatch.Config{
 		Pool: pool, Fence: fence, Store: f.app.store, Committer: f.app.node.Committer(),
-		Logger: f.app.logger, Metrics: f.dispatch, Room: f.app.engine.room,
+		Logger: f.app.logger, Metrics: f.dispatch, Room: f.app.engine.Room,
 	})
 	if err != nil {
 		return fmt.Errorf("start pool %s: %w", id, err)
@@ -207,7 +207,7 @@ func (f *fleet) adoptPools(ctx context.Context, gateways []messages.Gateway, ope
 func (f *fleet) adopt(ctx context.Context, id string, user func() (tenant string, err error)) (messages.Pool, error) {
 	p, _, err := f.poolConfig(ctx, id)
 	if err != nil || p.Version != 0 || id == messages.OwnPool(p.Tenant) {
-		return p, refused(err, "pool", id)
+		return p, persistence.Refusal(err, "pool", id)
 	}
 	if p.Tenant, err = user(); err != nil {
 		return p, fmt.Errorf("read pool %s: %w", id, err)

@@ -20,7 +20,7 @@ func (c gatewayCommands) List(ctx context.Context, f server.GatewayFilter, after
 	for bytes := 0; ; {
 		rows, err := c.app.repos.Gateways.Page(ctx, f.Tenant, after, listStep)
 		if err != nil {
-			return nil, false, refused(err, "gateway", "")
+			return nil, false, persistence.Refusal(err, "gateway", "")
 		}
 		for i := range rows {
 			after = rows[i].ID

@@ -59,7 +59,7 @@ func (c gatewayCommands) Create(ctx context.Context, tenant string, g messages.G
 	if err = c.app.fleet.startGateway(ctx, g, messages.GatewayStatus{}); err != nil {
 		// Nobody owns it, for instance because one of its name is still being
 		// removed: the caller is to try again.
-		return server.Gateway{}, errors.Join(refused(err, "gateway", g.ID), c.takeBack(ctx, g))
+		return server.Gateway{}, errors.Join(persistence.Refusal(err, "gateway", g.ID), c.takeBack(ctx, g))
 	}
 	return c.shown(ctx, g), nil
 }
@@ -107,13 +107,13 @@ func (c gatewayCommands) settleAt(g *messages.Gateway) error {
 		c.settle(g)
 		return nil
 	}
-	if g.Node != own && !c.app.engine.shared {
+	if g.Node != own && !c.app.engine.Shared {
 		return &messages.Error{
 			Code: messages.CodeInvalid, Message: "with the embedded store there is one node, " + own + ", the home of every gateway", NextStep: next.LeaveHomeOut,
 			Fields: []messages.FieldError{{Pointer: "/node", Detail: "must be " + own + ", or left out"}},
 		}
 	}
-	if !c.app.engine.shared {
+	if !c.app.engine.Shared {
 		return nil
 	}
 	nodes, _ := c.app.lease.Nodes()
@@ -127,7 +127,7 @@ func (c gatewayCommands) settleAt(g *messages.Gateway) error {
 
 // settle makes this node the home of a gateway that only it can reach.
 func (c gatewayCommands) settle(g *messages.Gateway) {
-	if c.app.engine.shared && g.HomeBound() && g.Node == c.app.home.node {
+	if c.app.engine.Shared && g.HomeBound() && g.Node == c.app.home.node {
 		g.Home = c.app.home.id
 	}
 }
@@ -138,7 +138,7 @@ func (c gatewayCommands) add(ctx context.Context, tenant string, g messages.Gate
 	defer c.app.fleet.endpoints.Unlock()
 	rows, err := c.app.repos.Gateways.List(ctx)
 	if err != nil {
-		return g, refused(err, "gateway", g.ID)
+		return g, persistence.Refusal(err, "gateway", g.ID)
 	}
 	if err := roomForGateway(rows, tenant); err != nil {
 		return g, err
@@ -152,10 +152,10 @@ func (c gatewayCommands) add(ctx context.Context, tenant string, g messages.Gate
 	}
 	if errors.Is(err, persistence.ErrExists) {
 		if old, err := c.app.repos.Gateways.Get(ctx, g.ID); err != nil || old.Tenant != g.Tenant {
-			return g, taken(g.ID)
+			return g, persistence.Taken(g.ID)
 		}
 	}
-	return made, refused(err, "gateway", g.ID)
+	return made, persistence.Refusal(err, "gateway", g.ID)
 }
 
 // defaultConcurrency is the gateway's own default for small machines.
@@ -206,10 +206,10 @@ func (c gatewayCommands) inspect(ctx context.Context, pid *actor.PID) (gateway.S
 func (c gatewayCommands) config(ctx context.Context, tenant, id string) (messages.Gateway, error) {
 	g, err := c.app.repos.Gateways.Get(ctx, id)
 	if err != nil {
-		return g, refused(err, "gateway", id)
+		return g, persistence.Refusal(err, "gateway", id)
 	}
 	if tenant != "" && g.Tenant != tenant {
-		return g, notFound("gateway", id)
+		return g, persistence.NotThere("gateway", id)
 	}
 	return g, nil
 }
@@ -296,7 +296,7 @@ func (c gatewayCommands) Update(ctx context.Context, tenant, id string, ch serve
 		defer c.app.fleet.endpoints.Unlock()
 		rows, err := c.app.repos.Gateways.List(ctx)
 		if err != nil {
-			return server.Gateway{}, refused(err, "gateway", g.ID)
+			return server.Gateway{}, persistence.Refusal(err, "gateway", g.ID)
 		}
 		if err := exclusive(rows, &g); err != nil {
 			return server.Gateway{}, err
@@ -315,7 +315,7 @@ func set[T any](field *T, v *T) {
 func (c gatewayCommands) store(ctx context.Context, before, g messages.Gateway, tell ...any) (server.Gateway, error) {
 	stored, err := c.app.repos.Gateways.Update(auditing(ctx, g.ID, recordedGateway(before), recordedGateway(g)), g)
 	if err != nil {
-		return server.Gateway{}, refused(err, "gateway", g.ID)
+		return server.Gateway{}, persistence.Refusal(err, "gateway", g.ID)
 	}
 	if pid, ok := c.app.node.Gateway(g.ID); ok {
 		for _, m := range tell {
@@ -351,7 +351,7 @@ func (c gatewayCommands) Delete(ctx context.Context, tenant, id string, force bo
 		left = leftBehind(g)
 	}
 	if err := c.app.repos.Gateways.Delete(auditing(ctx, id, recordedGateway(g), nil), id); err != nil {
-		return "", refused(err, "gateway", id)
+		return "", persistence.Refusal(err, "gateway", id)
 	}
 	if pid, ok := c.app.node.Gateway(id); ok {
 		c.app.node.Root().Send(pid, gateway.Remove{})
@@ -409,7 +409,7 @@ func (c gatewayCommands) Restart(ctx context.Context, tenant, id string) (server
 		return c.shown(ctx, g), nil
 	}
 	if err := c.app.fleet.startGateway(ctx, g, c.shown(ctx, g).Status); err != nil {
-		return server.Gateway{}, refused(err, "gateway", id)
+		return server.Gateway{}, persistence.Refusal(err, "gateway", id)
 	}
 	return c.shown(ctx, g), nil
 }

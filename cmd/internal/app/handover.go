@@ -235,7 +235,7 @@ func (f *fleet) yielding(bound bool) func() bool {
 
 // courteous lets a better home go first for a moment, when the work is free.
 func (a *App) courteous(ctx context.Context) (string, bool) {
-	if !a.engine.shared {
+	if !a.engine.Shared {
 		return "", false
 	}
 	who, err := a.betterHome(ctx, false)

@@ -37,7 +37,7 @@ func (h *healthChecks) Checks(ctx context.Context) []server.Check {
 	if h.app.onDuty() == nil {
 		h.checks = append(h.checks, h.pools(ctx))
 	}
-	h.checks = append(h.checks, h.app.durabilityCheck(), roomCheck(h.app.engine.room()))
+	h.checks = append(h.checks, h.app.durabilityCheck(), roomCheck(h.app.engine.Room()))
 	if c, ok := h.app.helperCheck(); ok {
 		h.checks = append(h.checks, c)
 	}

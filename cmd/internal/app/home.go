@@ -47,7 +47,7 @@ const (
 // one. With the embedded store there is one node, and every gateway is at home.
 func (a *App) openHome(ctx context.Context) error {
 	a.home = home{node: a.cfg.Node}
-	if !a.engine.shared {
+	if !a.engine.Shared {
 		return nil
 	}
 	lock, err := lockFolder(a.cfg.Data)
@@ -197,7 +197,7 @@ func (a *App) lives(nodes []messages.Node) map[string]messages.Node {
 // reason: it may.
 func (f *fleet) elsewhere(g messages.Gateway) (reason, step string) {
 	a := f.app
-	if !a.engine.shared || a.home.keeps(&g) {
+	if !a.engine.Shared || a.home.keeps(&g) {
 		return "", ""
 	}
 	reason = "its home is node " + g.Node + ", and node " + a.nodeID + " does the work: only its home starts and dials it"
@@ -210,7 +210,7 @@ func (f *fleet) elsewhere(g messages.Gateway) (reason, step string) {
 // claimHome makes an unclaimed gateway that this node may reach its own.
 func (f *fleet) claimHome(ctx context.Context, g messages.Gateway) (messages.Gateway, error) {
 	h := f.app.home
-	for f.app.engine.shared && h.id != "" && g.Home == "" && g.HomeBound() && h.keeps(&g) {
+	for f.app.engine.Shared && h.id != "" && g.Home == "" && g.HomeBound() && h.keeps(&g) {
 		g.Home, g.Node = h.id, h.node
 		claimed, err := f.app.repos.Gateways.Update(ctx, g)
 		if err == nil {

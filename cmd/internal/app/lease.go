@@ -14,7 +14,7 @@ import (
 // startLease takes the node's lease and keeps it.
 func (a *App) startLease(ctx context.Context) error {
 	a.lease = cluster.New(cluster.Config{
-		Store: a.store, Shared: a.engine.shared, Logger: a.logger, Lost: a.fail,
+		Store: a.store, Shared: a.engine.Shared, Logger: a.logger, Lost: a.fail,
 		Self: messages.Node{ID: a.nodeID, Addr: a.addr, Region: a.cfg.Region, Version: a.deps.Version, Sees: 1, Home: a.home.id},
 	})
 	nodes, err := a.lease.Renew(ctx)

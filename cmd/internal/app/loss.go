@@ -25,18 +25,6 @@ func StartsAnew(err error) bool {
 	return errors.Is(err, ErrStartAnew) || errors.Is(err, persistence.ErrFenced) || errors.Is(err, ErrHandOver)
 }
 
-// loss is what an engine knows of data that its server has lost.
-type loss interface {
-	// lost tells what is missing; nil: nothing. While it is not nil the engine
-	// refuses every write, so nothing is claimed or accepted.
-	lost() error
-	// recover rebuilds what this process and the task history know.
-	recover(ctx context.Context) error
-	// window is how much accepted work a crash of the server may cost with the
-	// settings that were accepted; 0: none.
-	window() time.Duration
-}
-
 const (
 	lossLook  = 200 * time.Millisecond // pause between two looks for a loss
 	lossRetry = time.Second            // pause between two tries to rebuild
@@ -45,16 +33,16 @@ const (
 // recoverLoss rebuilds a store that is found with less than it had before
 // anything relies on it.
 func (a *App) recoverLoss(ctx context.Context) error {
-	if a.engine.loss == nil || a.engine.loss.lost() == nil {
+	if a.engine.Loss == nil || a.engine.Loss.Lost() == nil {
 		return nil
 	}
-	return a.engine.loss.recover(ctx)
+	return a.engine.Loss.Recover(ctx)
 }
 
 // watchLoss rebuilds the store when it loses data under the running node, and
 // then ends the node with ErrStartAnew.
 func (a *App) watchLoss() {
-	if a.engine.loss == nil {
+	if a.engine.Loss == nil {
 		return
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -75,7 +63,7 @@ func (a *App) awaitLoss(ctx context.Context) {
 			return
 		case <-t.C:
 		}
-		err := a.engine.loss.lost()
+		err := a.engine.Loss.Lost()
 		if err == nil {
 			continue
 		}
@@ -85,7 +73,7 @@ func (a *App) awaitLoss(ctx context.Context) {
 			NextStep: next.SubmitAgainLogNames, RetryAfter: lossRetry, Err: err,
 		})
 		for ctx.Err() == nil {
-			if err := a.engine.loss.recover(ctx); err == nil {
+			if err := a.engine.Loss.Recover(ctx); err == nil {
 				a.fail(ErrStartAnew)
 				return
 			} else if ctx.Err() == nil {
@@ -104,16 +92,16 @@ func (a *App) awaitLoss(ctx context.Context) {
 func (a *App) durabilityCheck() server.Check {
 	c := server.Check{Name: "durability", OK: true, Detail: "accepted work survives a crash of the store"}
 	var accepted []string
-	if a.engine.loss != nil {
-		if err := a.engine.loss.lost(); err != nil {
+	if a.engine.Loss != nil {
+		if err := a.engine.Loss.Lost(); err != nil {
 			return server.Check{Name: "durability", Detail: err.Error()}
 		}
-		if w := a.engine.loss.window(); w > 0 {
+		if w := a.engine.Loss.Window(); w > 0 {
 			accepted = append(accepted, "accepted with --redis-accept-loss: a crash of the Redis server may lose up to "+w.String()+" of accepted work")
 		}
 	}
-	if a.engine.settings != nil {
-		d := a.engine.settings()
+	if a.engine.Settings != nil {
+		d := a.engine.Settings()
 		if d.Wrong != nil {
 			return server.Check{Name: "durability", Detail: "PostgreSQL: " + d.Wrong.Problem + "; " + d.Wrong.Next}
 		}

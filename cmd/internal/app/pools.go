@@ -22,11 +22,11 @@ type poolCommands struct{ *commands }
 func (c poolCommands) List(ctx context.Context, tenant string) ([]messages.Pool, error) {
 	rows, err := c.app.repos.Pools.List(ctx)
 	if err != nil {
-		return nil, refused(err, "pool", "")
+		return nil, persistence.Refusal(err, "pool", "")
 	}
 	tenants, err := c.app.repos.Tenants.List(ctx)
 	if err != nil {
-		return nil, refused(err, "tenant", "")
+		return nil, persistence.Refusal(err, "tenant", "")
 	}
 	all := map[string]messages.Pool{}
 	for _, p := range rows {
@@ -56,9 +56,9 @@ func (c poolCommands) Get(ctx context.Context, tenant, id string) (messages.Pool
 	p, there, err := c.app.fleet.poolConfig(ctx, id)
 	switch {
 	case err != nil:
-		return p, refused(err, "pool", id)
+		return p, persistence.Refusal(err, "pool", id)
 	case !there || tenant != "" && p.Tenant != tenant:
-		return messages.Pool{}, notFound("pool", id)
+		return messages.Pool{}, persistence.NotThere("pool", id)
 	}
 	return p, nil
 }
@@ -76,11 +76,11 @@ func (c poolCommands) Put(ctx context.Context, tenant string, p messages.Pool) (
 	old, there, err := c.app.fleet.poolConfig(ctx, p.ID)
 	switch {
 	case err != nil:
-		return p, refused(err, "pool", p.ID)
+		return p, persistence.Refusal(err, "pool", p.ID)
 	case p.Version != 0 && (!there || tenant != "" && old.Tenant != tenant):
-		return p, notFound("pool", p.ID)
+		return p, persistence.NotThere("pool", p.ID)
 	case tenant != "" && there && old.Tenant != tenant:
-		return p, taken(p.ID)
+		return p, persistence.Taken(p.ID)
 	}
 	if there && old.Tenant != p.Tenant {
 		end, err := c.app.fleet.alone(ctx, p.ID)
@@ -112,20 +112,15 @@ func (c poolCommands) Put(ctx context.Context, tenant string, p messages.Pool) (
 	}
 	stored, err := c.app.repos.Pools.Put(auditing(ctx, p.ID, before, recordedPool(p)), p)
 	if err != nil {
-		return p, refused(err, "pool", p.ID)
+		return p, persistence.Refusal(err, "pool", p.ID)
 	}
 	if err := c.app.fleet.ensurePool(ctx, stored.ID); err != nil {
-		return stored, refused(err, "pool", stored.ID)
+		return stored, persistence.Refusal(err, "pool", stored.ID)
 	}
 	if there && old.Tenant != stored.Tenant {
 		c.app.fleet.poolUses.Store(stored.ID, &poolUse{tenant: stored.Tenant})
 	}
 	return stored, c.owners.SetPool(ctx, stored)
-}
-
-// taken refuses an id of which the caller must not learn whose it is.
-func taken(id string) *messages.Error {
-	return &messages.Error{Code: messages.CodeConflict, Message: fmt.Sprintf("the id %q is not free", id), NextStep: next.OtherID}
 }
 
 // maxPools is how many pools a tenant may have: each has dispatchers of its own
@@ -136,7 +131,7 @@ const maxPools = 200
 func (c poolCommands) roomFor(ctx context.Context, p messages.Pool) error {
 	rows, err := c.app.repos.Pools.List(ctx)
 	if err != nil {
-		return refused(err, "pool", p.ID)
+		return persistence.Refusal(err, "pool", p.ID)
 	}
 	has := 0
 	for i := range rows {
@@ -181,7 +176,7 @@ func (c poolCommands) keepsTenant(ctx context.Context, old messages.Pool, to str
 	}
 	what, advice, err := c.inUse(ctx, old, false)
 	if err != nil || what == "" {
-		return refused(err, "pool", old.ID)
+		return persistence.Refusal(err, "pool", old.ID)
 	}
 	wrong.Message = "the pool " + old.ID + " has " + what + ", so it must stay with tenant " + old.Tenant
 	wrong.NextStep = fmt.Sprintf(next.OrOtherPool, advice, to)
@@ -251,9 +246,9 @@ func (c poolCommands) Delete(ctx context.Context, tenant, id string) error {
 	p, there, err := f.poolConfig(ctx, id)
 	switch {
 	case err != nil:
-		return refused(err, "pool", id)
+		return persistence.Refusal(err, "pool", id)
 	case !there || tenant != "" && p.Tenant != tenant:
-		return notFound("pool", id)
+		return persistence.NotThere("pool", id)
 	case id == messages.OwnPool(p.Tenant):
 		return &messages.Error{
 			Code: messages.CodeWrongState, Message: "the pool " + id + " is the own one of tenant " + p.Tenant + ", which always has it",
@@ -307,7 +302,7 @@ func (f *fleet) goOn(ctx context.Context, id string) error {
 func (c poolCommands) unused(ctx context.Context, p messages.Pool, closed bool) error {
 	what, advice, err := c.inUse(ctx, p, closed)
 	if err != nil || what == "" {
-		return refused(err, "pool", p.ID)
+		return persistence.Refusal(err, "pool", p.ID)
 	}
 	return &messages.Error{Code: messages.CodeWrongState, Message: "the pool " + p.ID + " has " + what, NextStep: advice}
 }
@@ -319,7 +314,7 @@ func (c poolCommands) remove(ctx context.Context, p messages.Pool) error {
 		return err
 	}
 	if err := c.app.node.RemovePool(ctx, p.ID); err != nil {
-		return refused(err, "pool", p.ID)
+		return persistence.Refusal(err, "pool", p.ID)
 	}
 	if err := c.unused(ctx, p, true); err != nil {
 		return err
@@ -328,7 +323,7 @@ func (c poolCommands) remove(ctx context.Context, p messages.Pool) error {
 	if errors.Is(err, persistence.ErrInUse) {
 		return c.unused(ctx, p, true) // names the gateway that came meanwhile
 	}
-	return refused(err, "pool", p.ID)
+	return persistence.Refusal(err, "pool", p.ID)
 }
 
 // retireAll removes a pool's closed sessions.
@@ -339,5 +334,5 @@ func (c poolCommands) retireAll(ctx context.Context, id string) error {
 		_, err := c.owners.RetireSessions(ctx, id, due)
 		return true, err
 	})
-	return refused(err, "pool", id)
+	return persistence.Refusal(err, "pool", id)
 }

@@ -127,7 +127,7 @@ const aloneIn = time.Second
 // alone waits until nobody brings anything to a pool, and keeps others from it.
 func (f *fleet) alone(ctx context.Context, id string) (end func(), err error) {
 	if err := f.ensurePool(ctx, id); err != nil {
-		return nil, refused(err, "pool", id)
+		return nil, persistence.Refusal(err, "pool", id)
 	}
 	v, _ := f.poolUses.Load(id)
 	u := v.(*poolUse)

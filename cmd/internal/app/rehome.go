@@ -59,9 +59,9 @@ func (c gatewayCommands) rehome(g *messages.Gateway, ch server.HomeChange) error
 		return &messages.Error{Code: code, Message: fmt.Sprintf(format, args...), NextStep: step}
 	}
 	switch {
-	case !a.engine.shared && g.HomeBound() && ch.Node == a.home.node:
+	case !a.engine.Shared && g.HomeBound() && ch.Node == a.home.node:
 		return nil // it is
-	case !a.engine.shared:
+	case !a.engine.Shared:
 		return wrong(messages.CodeInvalid, next.LeaveHomeOut, "with the embedded store there is one node, the home of every gateway")
 	case !g.HomeBound():
 		return wrong(messages.CodeInvalid, next.LeaveHomeOut, "every node reaches gateway %s, so it has no home", g.ID)
@@ -115,7 +115,7 @@ const namedIDs = 10
 // warnOfLostHomes: a node whose data folder is not the one it had before cannot
 // reach the gateways that it made.
 func (a *App) warnOfLostHomes(ctx context.Context) error {
-	if !a.engine.shared {
+	if !a.engine.Shared {
 		return nil
 	}
 	all, err := a.repos.Gateways.List(ctx)

@@ -13,6 +13,8 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/dash-fleet/dash/cmd/internal/config"
+	"github.com/dash-fleet/dash/cmd/internal/engine"
+	"github.com/dash-fleet/dash/cmd/internal/secrets"
 	"github.com/dash-fleet/dash/http/api"
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence/backup"
@@ -29,7 +31,7 @@ func secretLine(fill byte) string {
 // archived is what an archive of the store says, without its compression.
 func archived(t *testing.T, cfg config.Config) string {
 	t.Helper()
-	src := must(OpenSource(t.Context(), cfg))(t)
+	src := must(engine.OpenSource(t.Context(), cfg))(t)
 	snap := must(src.Snapshot(t.Context()))(t)
 	var b bytes.Buffer
 	if _, err := backup.Write(t.Context(), &b, snap, backup.Options{}); err != nil {
@@ -91,7 +93,7 @@ func TestGatewaySecretsAreSealed(t *testing.T) {
 					if g := must(a.repos.Gateways.Get(t.Context(), "gw"))(t); g.Token.Reveal() != canaryToken {
 						t.Errorf("the token became %q", g.Token.Reveal())
 					}
-					if g := must(a.engine.repos.Gateways.Get(t.Context(), "gw"))(t); !strings.HasPrefix(g.Token.Reveal(), "sealed:v1:") {
+					if g := must(a.engine.Repos.Gateways.Get(t.Context(), "gw"))(t); !strings.HasPrefix(g.Token.Reveal(), "sealed:v1:") {
 						t.Errorf("the store holds %q", g.Token.Reveal())
 					}
 				})
@@ -103,7 +105,7 @@ func TestGatewaySecretsAreSealed(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, err := startNode(t, cfg, "n", data)
-			var wrong *SecretsError
+			var wrong *secrets.Error
 			if !errors.As(err, &wrong) || !strings.Contains(wrong.Error(), file) || !strings.Contains(wrong.NextStep(), "lost "+wrong.KeyID) {
 				t.Errorf("with the key of before: %v", err)
 			}
@@ -133,7 +135,7 @@ func TestStandbyWithAWrongKeySaysSo(t *testing.T) {
 	must(apiClient(t, owner, key).CreateGateway(t.Context(), api.CreateGateway{Id: "gw", Url: &url, Token: &token}))(t)
 	wantWrongKey := func(a *App) {
 		t.Helper()
-		var wrong *SecretsError
+		var wrong *secrets.Error
 		select {
 		case err := <-a.Fatal():
 			if !errors.As(err, &wrong) || !strings.Contains(wrong.Error(), "does not hold") || !strings.Contains(wrong.NextStep(), "lost "+wrong.KeyID) {
@@ -143,7 +145,7 @@ func TestStandbyWithAWrongKeySaysSo(t *testing.T) {
 			t.Error("the node stands by as if it could take over")
 		}
 	}
-	if err := takes.reseal(t.Context()); !errors.As(err, new(*SecretsError)) {
+	if err := takes.secrets.Reseal(t.Context()); !errors.As(err, new(*secrets.Error)) {
 		t.Errorf("a take-over fails with %v", err)
 	}
 	wantWrongKey(looks)
@@ -174,7 +176,7 @@ func TestSecretKeyIsMadeOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := startNode(t, cfg, "n", data)
-	var wrong *SecretsError
+	var wrong *secrets.Error
 	if !errors.As(err, &wrong) || wrong.KeyID == "" {
 		t.Fatalf("without its key: %v", err)
 	}

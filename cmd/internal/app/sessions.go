@@ -60,7 +60,7 @@ func (c sessionCommands) Sessions(ctx context.Context, f server.SessionFilter, c
 		n := min(limit+1-len(rows), sessionsAtOnce)
 		some, err := c.app.store.Sessions(ctx, f.Tenant, f.Pool, cursor, n)
 		if err != nil {
-			return nil, "", refused(err, "session", "")
+			return nil, "", persistence.Refusal(err, "session", "")
 		}
 		if rows = append(rows, some...); len(some) < n {
 			break
@@ -86,7 +86,7 @@ func (c sessionCommands) Sessions(ctx context.Context, f server.SessionFilter, c
 // Session implements server.Sessions.
 func (c sessionCommands) Session(ctx context.Context, tenant, id string) (messages.Session, error) {
 	s, err := c.app.store.Session(ctx, tenant, id)
-	return s, refused(err, "session", id)
+	return s, persistence.Refusal(err, "session", id)
 }
 
 // Close implements server.Sessions.
@@ -103,7 +103,7 @@ func (c sessionCommands) Transcript(ctx context.Context, tenant, id, before stri
 	}
 	rows, older, err := c.app.store.Transcript(ctx, tenant, id, before, limit)
 	turns := s.Turns(rows)
-	return turns, older && len(turns) == len(rows), refused(err, "session", id)
+	return turns, older && len(turns) == len(rows), persistence.Refusal(err, "session", id)
 }
 
 // Move implements server.Sessions.
@@ -115,7 +115,7 @@ func (c sessionCommands) Move(ctx context.Context, tenant, id string, m server.S
 	if m.Gateway != "" {
 		g, err := c.app.repos.Gateways.Get(ctx, m.Gateway)
 		if err != nil && !errors.Is(err, persistence.ErrNotFound) {
-			return s, refused(err, "gateway", m.Gateway)
+			return s, persistence.Refusal(err, "gateway", m.Gateway)
 		}
 		if err != nil || g.Pool != s.Pool || g.Tenant != s.Tenant {
 			return s, &messages.Error{

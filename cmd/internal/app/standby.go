@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/dash-fleet/dash/cmd/internal/secrets"
 	"github.com/dash-fleet/dash/http/server"
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/messages/next"
@@ -38,10 +39,10 @@ const (
 // startDuty takes over the fleet, or stands by until that succeeds.
 func (a *App) startDuty(ctx context.Context) error {
 	err := a.takeOver(ctx)
-	if err != nil && (!a.engine.shared || !passing(err)) {
+	if err != nil && (!a.engine.Shared || !passing(err)) {
 		return err
 	}
-	if !a.engine.shared {
+	if !a.engine.Shared {
 		return nil
 	}
 	if err == nil {
@@ -114,8 +115,8 @@ func (a *App) wait(ctx context.Context) (works bool) {
 		case <-ctx.Done():
 			return false
 		case <-proof.C:
-			var wrong *SecretsError
-			if err := a.opens(ctx, a.secrets); errors.As(err, &wrong) {
+			var wrong *secrets.Error
+			if err := a.secrets.Check(ctx); errors.As(err, &wrong) {
 				a.fail(err)
 				return false
 			}

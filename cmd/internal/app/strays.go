@@ -38,7 +38,7 @@ func (h home) stray(id string, all []messages.Gateway, known []messages.GatewayS
 
 // watchStrays looks for processes without a gateway until the node stops.
 func (a *App) watchStrays() {
-	if !a.engine.shared {
+	if !a.engine.Shared {
 		return // nobody else removes a gateway
 	}
 	ctx, cancel := context.WithCancel(context.Background())

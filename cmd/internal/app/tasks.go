@@ -59,7 +59,7 @@ func (c taskCommands) poolOf(ctx context.Context, r server.SubmitRequest) (strin
 		return messages.OwnPool(r.Tenant), nil
 	}
 	if err != nil {
-		return "", refused(err, "session", r.Session)
+		return "", persistence.Refusal(err, "session", r.Session)
 	}
 	return s.Pool, nil
 }
@@ -72,7 +72,7 @@ func (c taskCommands) Task(ctx context.Context, tenant, id string, bodies bool) 
 	}
 	t, err := read(ctx, tenant, id)
 	if err != nil {
-		return server.Task{}, refused(err, "task", id)
+		return server.Task{}, persistence.Refusal(err, "task", id)
 	}
 	return c.explained(ctx, []messages.Task{t})[0], nil
 }
@@ -147,7 +147,7 @@ func filter(f server.TaskFilter) persistence.TaskFilter {
 func (c taskCommands) Tasks(ctx context.Context, f server.TaskFilter, cursor string, limit int) (server.TaskList, error) {
 	rows, next, err := c.app.store.Tasks(ctx, filter(f), cursor, limit)
 	if err != nil {
-		return server.TaskList{}, refused(err, "task", "")
+		return server.TaskList{}, persistence.Refusal(err, "task", "")
 	}
 	out := server.TaskList{Tasks: c.explained(ctx, rows), Next: next}
 	if next != "" && len(rows) < limit && f.IDBegin+f.IDEnd != "" {
@@ -162,7 +162,7 @@ func (c taskCommands) WaitTask(ctx context.Context, tenant, id string) (server.T
 	defer stop()
 	t, err := c.app.store.TaskBrief(ctx, tenant, id)
 	if err != nil || t.State.Terminal() {
-		return server.Task{Task: t}, refused(err, "task", id)
+		return server.Task{Task: t}, persistence.Refusal(err, "task", id)
 	}
 	select {
 	case <-ended:

@@ -41,7 +41,7 @@ func (c *commands) tenantExists(ctx context.Context, id string) error {
 			Fields: []messages.FieldError{{Pointer: "/tenant", Detail: "unknown tenant"}},
 		}
 	case err != nil:
-		return refused(err, "tenant", id)
+		return persistence.Refusal(err, "tenant", id)
 	}
 	c.tenants.until.Store(id, now.Add(tenantFor))
 	return nil

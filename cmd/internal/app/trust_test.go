@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/dash-fleet/dash/cmd/internal/config"
+	"github.com/dash-fleet/dash/cmd/internal/engine"
+	"github.com/dash-fleet/dash/cmd/internal/secrets"
 	"github.com/dash-fleet/dash/persistence/backup"
 )
 
@@ -22,7 +24,7 @@ func TestForgedArchiveIsRefused(t *testing.T) {
 	}
 	archive := func(sign func([]byte) backup.Signature) []byte {
 		t.Helper()
-		src := must(OpenSource(t.Context(), cfg))(t)
+		src := must(engine.OpenSource(t.Context(), cfg))(t)
 		snap := must(src.Snapshot(t.Context()))(t)
 		var b bytes.Buffer
 		must(backup.Write(t.Context(), &b, snap, backup.Options{Sign: sign}))(t)
@@ -31,7 +33,7 @@ func TestForgedArchiveIsRefused(t *testing.T) {
 		}
 		return b.Bytes()
 	}
-	own := must(Signer(cfg))(t)
+	own := must(secrets.Signer(cfg))(t)
 	other := cfg
 	other.SecretKeyFile = filepath.Join(t.TempDir(), "other")
 	if err := os.WriteFile(other.SecretKeyFile, []byte(secretLine(9)), 0o600); err != nil {
@@ -44,19 +46,19 @@ func TestForgedArchiveIsRefused(t *testing.T) {
 	}{
 		"own":         {archive(own), true},
 		"unsigned":    {archive(nil), false},
-		"other key":   {archive(must(Signer(other))(t)), false},
+		"other key":   {archive(must(secrets.Signer(other))(t)), false},
 		"of another":  {archive(func([]byte) backup.Signature { return own([]byte("another archive")) }), false},
 		"wrong bytes": {archive(func([]byte) backup.Signature { return backup.Signature{Key: key, MAC: make([]byte, 32)} }), false},
 	} {
 		target := config.Default()
 		target.Data, target.SecretKeyFile = filepath.Join(t.TempDir(), "new"), cfg.SecretKeyPath()
-		trust := must(Verifier(target))(t)
-		to := must(OpenTarget(t.Context(), target))(t)
+		trust := must(secrets.Verifier(target))(t)
+		to := must(engine.OpenTarget(t.Context(), target))(t)
 		_, err := backup.Restore(t.Context(), to, bytes.NewReader(c.archive), nil, trust, nil)
 		if cerr := to.Close(); cerr != nil {
 			t.Fatal(cerr)
 		}
-		var untrusted *UntrustedError
+		var untrusted *secrets.UntrustedError
 		if c.trusted != (err == nil) || !c.trusted && !errors.As(err, &untrusted) {
 			t.Errorf("%s: %v", name, err)
 		}

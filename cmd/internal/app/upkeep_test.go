@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dash-fleet/dash/cmd/internal/engine"
 	"github.com/dash-fleet/dash/http/server"
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
@@ -32,7 +33,7 @@ func TestSweeperKeepsUp(t *testing.T) {
 		{sweeps{removed: sweepRows - 1}, sweepEvery},
 		{sweeps{removed: sweepRows, err: errors.New("disk full")}, sweepEvery},
 	} {
-		a := &App{store: c.store, engine: &engine{}, logger: slog.New(slog.DiscardHandler)}
+		a := &App{store: c.store, engine: &engine.Engine{}, logger: slog.New(slog.DiscardHandler)}
 		if got := a.sweep(t.Context()); got != c.want {
 			t.Errorf("pause after %d rows (%v) = %s, want %s", c.store.removed, c.store.err, got, c.want)
 		}

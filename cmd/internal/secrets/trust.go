@@ -1,4 +1,4 @@
-package app
+package secrets
 
 import (
 	"encoding/hex"
@@ -26,23 +26,21 @@ func (e *UntrustedError) NextStep() string {
 
 // Signer vouches for archives with the configured key.
 func Signer(cfg config.Config) (func(sum []byte) backup.Signature, error) {
-	keys, _, err := secretKeys(cfg)
+	keys, _, err := read(cfg)
 	if err != nil {
 		return nil, err
 	}
-	return signWith(keys), nil
+	return func(sum []byte) backup.Signature { return sign(keys, sum) }, nil
 }
 
-func signWith(keys *sealed.Keys) func(sum []byte) backup.Signature {
-	return func(sum []byte) (s backup.Signature) {
-		s.Key, s.MAC = keys.Sign(sum)
-		return s
-	}
+func sign(keys *sealed.Keys, sum []byte) (s backup.Signature) {
+	s.Key, s.MAC = keys.Sign(sum)
+	return s
 }
 
 // Verifier refuses archives that none of the configured keys has signed.
 func Verifier(cfg config.Config) (func(*backup.Manifest) error, error) {
-	keys, _, err := secretKeys(cfg)
+	keys, _, err := read(cfg)
 	if err != nil {
 		return nil, err
 	}
