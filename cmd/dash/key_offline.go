@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,11 +13,13 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/dash-fleet/dash/cmd/internal/app"
+	"github.com/dash-fleet/dash/cmd/internal/accounts"
 	"github.com/dash-fleet/dash/cmd/internal/config"
+	"github.com/dash-fleet/dash/cmd/internal/engine"
 	"github.com/dash-fleet/dash/http/api"
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/messages/next"
+	"github.com/dash-fleet/dash/persistence"
 	"github.com/dash-fleet/dash/persistence/sqlite"
 )
 
@@ -35,11 +38,11 @@ func createOffline(t *terminal, cmd *cobra.Command, o output, name string, life 
 	if err := ownStore(l); err != nil {
 		return err
 	}
-	k := app.AdminKey{Name: name, By: whoRuns(), Cost: bcryptCost}
+	k := accounts.AdminKey{Name: name, By: whoRuns(), Cost: bcryptCost}
 	if life > 0 {
 		k.Expires = time.Now().Add(life).UTC().Truncate(time.Second)
 	}
-	key, text, err := app.CreateAdminKey(cmd.Context(), l.Config, k)
+	key, text, err := createAdmin(cmd.Context(), l.Config, k)
 	var locked *sqlite.LockedError
 	if errors.As(err, &locked) {
 		return &failure{code: exitConflict, what: fmt.Sprintf("the store in %s is in use by %s", locked.Dir, locked.Holder),
@@ -58,6 +61,15 @@ func createOffline(t *terminal, cmd *cobra.Command, o output, name string, life 
 	}
 	fmt.Fprintln(t.err, "keep the key now: it is not shown again; "+keepKey(l.KeyFile(), l.AdminKeyFile != "", text))
 	return nil
+}
+
+func createAdmin(ctx context.Context, cfg config.Config, k accounts.AdminKey) (key persistence.Key, text messages.Secret, err error) {
+	rows, shut, err := engine.Accounts(ctx, cfg)
+	if err != nil {
+		return key, "", err
+	}
+	defer func() { err = errors.Join(err, shut()) }()
+	return accounts.CreateAdmin(ctx, rows, k)
 }
 
 // keepKey puts the key where clients on the node's machine look for it, unless

@@ -2,6 +2,7 @@ package server
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"sync/atomic"
@@ -47,8 +48,12 @@ func (a *accepting) Accept() (net.Conn, error) {
 // starvedFor is how long a want of descriptors is remembered.
 const starvedFor = time.Minute
 
-// Starved reports whether connections lately had to wait because the process
-// had no descriptor left, and how many failed since the start.
-func (s *Server) Starved() (lately bool, failed uint64) {
-	return time.Since(time.Unix(0, s.accept.starved.Load())) < starvedFor, s.accept.failed.Load()
+// Checks warn of connections that had to wait lately because the process had no
+// descriptor left.
+func (s *Server) Checks() []Check {
+	if time.Since(time.Unix(0, s.accept.starved.Load())) >= starvedFor {
+		return nil
+	}
+	return []Check{{Name: "descriptors", OK: true,
+		Detail: fmt.Sprintf("warning: the process has no file descriptor left at times, %d connections had to wait; raise its limit (ulimit -n)", s.accept.failed.Load())}}
 }

@@ -24,8 +24,8 @@ func TestStarvedIsSaid(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
 	s := &Server{accept: &accepting{Listener: starving{}, logger: slog.New(slog.NewTextHandler(&log, nil))}}
-	if lately, failed := s.Starved(); lately || failed != 0 {
-		t.Errorf("before the first connection: %v, %d", lately, failed)
+	if said := s.Checks(); len(said) > 0 {
+		t.Errorf("before the first connection: %v", said)
 	}
 	for range 100 {
 		_, err := s.accept.Accept()
@@ -34,8 +34,8 @@ func TestStarvedIsSaid(t *testing.T) {
 			t.Fatalf("%v: net/http would end the server", err)
 		}
 	}
-	if lately, failed := s.Starved(); !lately || failed != 100 {
-		t.Errorf("after 100 connections: %v, %d", lately, failed)
+	if said := s.Checks(); len(said) != 1 || !said[0].OK || !strings.Contains(said[0].Detail, "100 connections had to wait") {
+		t.Errorf("after 100 connections: %v", said)
 	}
 	if n := strings.Count(log.String(), "level=WARN"); n != 1 || !strings.Contains(log.String(), "too many open files") {
 		t.Errorf("%d lines:\n%s", n, log.String())

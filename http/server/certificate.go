@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // certificateEvery is the pause between two looks at the files of a certificate.
@@ -149,4 +151,16 @@ func (c *Certificate) Check() Check {
 // config is what a listener needs.
 func (c *Certificate) config() *tls.Config {
 	return &tls.Config{GetCertificate: c.get, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}}
+}
+
+var tlsExpiry = prometheus.NewDesc("dash_tls_expiry_seconds", "Time until the certificate of the API ends; below zero it has ended. No series without TLS.", nil, nil)
+
+// Describe implements prometheus.Collector.
+func (c *Certificate) Describe(ch chan<- *prometheus.Desc) { ch <- tlsExpiry }
+
+// Collect implements prometheus.Collector, also for no certificate.
+func (c *Certificate) Collect(ch chan<- prometheus.Metric) {
+	if c != nil {
+		ch <- prometheus.MustNewConstMetric(tlsExpiry, prometheus.GaugeValue, time.Until(c.Expires()).Seconds())
+	}
 }

@@ -11,7 +11,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/crypto/bcrypt"
 
+	"github.com/dash-fleet/dash/cmd/internal/accounts"
 	"github.com/dash-fleet/dash/cmd/internal/config"
+	"github.com/dash-fleet/dash/cmd/internal/engine"
 	"github.com/dash-fleet/dash/http/api"
 	"github.com/dash-fleet/dash/http/auth"
 	"github.com/dash-fleet/dash/messages"
@@ -76,12 +78,12 @@ func TestAccounts(t *testing.T) {
 			cfg := config.Default()
 			cfg.Data, cfg.Node, cfg.Listen = t.TempDir(), "n", "127.0.0.1:0"
 			change(&cfg)
-			accounts(t, cfg)
+			accountsOf(t, cfg)
 		})
 	}
 }
 
-func accounts(t *testing.T, cfg config.Config) {
+func accountsOf(t *testing.T, cfg config.Config) {
 	ctx := t.Context()
 	a, admin := startProcess(t, cfg, "")
 	adminKey, _ := a.AdminKey()
@@ -267,8 +269,12 @@ func TestLostKeyOfAServerThatLoses(t *testing.T) {
 		}
 	})
 	cfg.PostgresAcceptLoss = false // the command has no such flag
-	_, text, err := CreateAdminKey(t.Context(), cfg, AdminKey{Name: "way-back", By: "me", Cost: bcrypt.MinCost})
+	rows, shut, err := engine.Accounts(t.Context(), cfg)
 	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, err := accounts.CreateAdmin(t.Context(), rows, accounts.AdminKey{Name: "way-back", By: "me", Cost: bcrypt.MinCost})
+	if err := errors.Join(err, shut()); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := apiClient(t, a, text).ListKeys(t.Context(), api.Page{}); err != nil {

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,6 +23,8 @@ import (
 	"github.com/dash-fleet/dash/actors/openclaw"
 	"github.com/dash-fleet/dash/actors/openclaw/launcher"
 	"github.com/dash-fleet/dash/cluster"
+	"github.com/dash-fleet/dash/cmd/internal/accounts"
+	"github.com/dash-fleet/dash/cmd/internal/audit"
 	"github.com/dash-fleet/dash/cmd/internal/config"
 	"github.com/dash-fleet/dash/cmd/internal/engine"
 	"github.com/dash-fleet/dash/cmd/internal/keystore"
@@ -75,6 +78,7 @@ type App struct {
 	store      persistence.Store
 	repos      persistence.Repositories
 	secrets    *secrets.Secrets
+	tenants    *accounts.Tenants
 	keys       *keystore.Store
 	sims       func(context.Context) error // registers simulated gateways of this process; nil: none
 	helper     *helper                     // nil: there is no Redis server beside the store
@@ -91,12 +95,13 @@ type App struct {
 	keyFile    string
 
 	certificate *server.Certificate // nil: the API does not speak TLS
-	keyEnds     keyEnds
+	keyEnds     *accounts.Ends
 }
 
 // Start brings a node up. When it returns without error the API answers.
 func Start(ctx context.Context, cfg config.Config, deps Deps) (*App, error) {
 	a := &App{cfg: cfg, deps: deps, logger: deps.Logger, fatal: make(chan error, 1)}
+	a.deps.BcryptCost = cmp.Or(deps.BcryptCost, auth.DefaultCost)
 	if err := a.setup(ctx); err != nil {
 		return nil, errors.Join(err, a.cleanup.run())
 	}
@@ -109,8 +114,11 @@ func (a *App) setup(ctx context.Context) error {
 		a.deps.Dial = dial
 	}
 	// The port and the certificate first: whoever cannot serve changes nothing.
-	if err := a.openCertificate(); err != nil {
-		return err
+	var err error
+	if a.cfg.TLSCert != "" {
+		if a.certificate, err = server.OpenCertificate(a.cfg.TLSCert, a.cfg.TLSKey); err != nil {
+			return err
+		}
 	}
 	listen, err := server.Listen(ctx, a.serverConfig())
 	if err != nil {
@@ -138,6 +146,7 @@ func (a *App) setup(ctx context.Context) error {
 	}
 	a.cleanup.add("store", func(context.Context) error { return a.engine.Close() })
 	a.store, a.repos = a.engine.Store, a.engine.Repos
+	a.tenants = accounts.NewTenants(a.repos.Tenants)
 	a.addr = advertised(listen.Addr())
 	a.listening(listen.Addr())
 	if a.secrets, err = secrets.Open(ctx, a.repos.Gateways, a.cfg, a.logger); err != nil {
@@ -267,6 +276,41 @@ func (a *App) startFleet(ctx context.Context) error {
 	return nil
 }
 
+// firstKey makes the admin key of a store that has none.
+func (a *App) firstKey(ctx context.Context) (err error) {
+	a.keyFile = a.cfg.KeyFile()
+	first := accounts.FirstKey{Rows: a.repos, File: a.keyFile, BcryptCost: a.deps.BcryptCost, Logger: a.logger}
+	a.adminKey, err = first.Make(ctx)
+	return err
+}
+
+// watchEnds follows what ends by itself: the certificate of the API, and keys.
+func (a *App) watchEnds() error {
+	a.keyEnds = accounts.NewEnds(a.repos.Keys, a.logger)
+	for _, c := range []prometheus.Collector{a.keyEnds, a.certificate} {
+		if err := a.deps.Registry.Register(c); err != nil {
+			return fmt.Errorf("register metrics of expiry: %w", err)
+		}
+	}
+	a.cleanup.background("watch of keys", a.keyEnds.Watch)
+	if a.certificate != nil {
+		a.cleanup.background("watch of the certificate", func(ctx context.Context) { a.certificate.Watch(ctx, a.logger) })
+	}
+	return nil
+}
+
+// Reload serves the certificate that is on disk now.
+func (a *App) Reload() error {
+	if a.certificate == nil {
+		return nil
+	}
+	changed, err := a.certificate.Reload()
+	if changed {
+		a.logger.Info("a renewed certificate is served", slog.Time("expires", a.certificate.Expires()))
+	}
+	return err
+}
+
 // ownPaths are the files and folders that no gateway's process is to write to.
 func (a *App) ownPaths() (paths []string) {
 	for _, path := range []string{a.cfg.KeyFile(), a.cfg.SecretKeyPath(), a.cfg.TLSCert, a.cfg.TLSKey, a.cfg.BackupDir} {
@@ -292,7 +336,10 @@ func (a *App) serverConfig() server.Config {
 
 // startServer opens the API.
 func (a *App) startServer(ctx context.Context, listen net.Listener) error {
-	keys, err := auth.NewKeys(auth.KeysConfig{}, a.startKeyStore(ctx), a.logger, a.deps.Registry)
+	a.keys = keystore.New(a.repos.Keys, a.logger)
+	a.keys.Start(context.WithoutCancel(ctx))
+	a.cleanup.add("key store", func(context.Context) error { a.keys.Stop(); return nil })
+	keys, err := auth.NewKeys(auth.KeysConfig{}, a.keys, a.logger, a.deps.Registry)
 	if err != nil {
 		return err
 	}
@@ -329,7 +376,10 @@ func (a *App) Commands() server.Commands {
 	c := newCommands(a)
 	return server.Commands{
 		Tasks: taskCommands{c}, Gateways: gatewayCommands{c}, Sessions: sessionCommands{c}, Pools: poolCommands{c},
-		Accounts: accountCommands{c}, Audit: auditCommands{c},
+		Accounts: &accounts.Commands{
+			Rows: a.repos, Known: a.tenants, Forget: a.keys.Forget, ClaimPool: a.fleet.claimPool, BcryptCost: a.deps.BcryptCost,
+		},
+		Audit: audit.NewLog(a.repos.Audit),
 		Nodes: nodeCommands{c}, Health: &healthChecks{commands: c}, Events: eventLog{c}, Runs: runTexts{c},
 	}
 }
@@ -406,10 +456,7 @@ func (a *App) startSweeper() {
 // repeat takes a step again and again until the node stops. Each says the pause
 // before the next.
 func (a *App) repeat(name string, step func(context.Context) time.Duration) {
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
+	a.cleanup.background(name, func(ctx context.Context) {
 		t := time.NewTimer(sweepEvery)
 		defer t.Stop()
 		for {
@@ -420,8 +467,7 @@ func (a *App) repeat(name string, step func(context.Context) time.Duration) {
 			}
 			t.Reset(step(ctx))
 		}
-	}()
-	a.cleanup.add(name, func(context.Context) error { cancel(); <-done; return nil })
+	})
 }
 
 // sweep removes a batch and returns the pause before the next.

@@ -1,33 +1,14 @@
 package app
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
 
-	"github.com/dash-fleet/dash/http/server"
 	"github.com/dash-fleet/dash/messages"
-	"github.com/dash-fleet/dash/persistence"
 )
-
-func auditEntry(r server.AuditRow) persistence.AuditEntry {
-	return persistence.AuditEntry{
-		Time: r.Time, Tenant: r.Tenant, Actor: r.Actor, Action: r.Action, Target: r.Target, RequestID: r.RequestID, Detail: r.Detail,
-	}
-}
-
-// auditing gives the write of a change its row of the audit log: both are kept
-// or neither. before and after hold no secret; nil is a thing that is not there.
-func auditing(ctx context.Context, target string, before, after map[string]any) context.Context {
-	ch := server.ChangeOf(ctx)
-	if ch == nil {
-		return ctx
-	}
-	return persistence.WithAudit(ctx, auditEntry(ch.Row(target, before, after)), ch.Keep)
-}
 
 // recordedGateway shows what runs, and of a secret only that there is one.
 func recordedGateway(g messages.Gateway) map[string]any {
@@ -62,14 +43,4 @@ func recordedPool(p messages.Pool) map[string]any {
 		"tenant": p.Tenant, "max_concurrency": p.MaxConcurrency, "limits": limits, "reserved": reserved,
 		"aging_seconds": p.AgingSeconds, "away_seconds": int(p.Away().Seconds()),
 	}
-}
-
-func recordedKey(k server.Key) map[string]any {
-	return map[string]any{
-		"name": k.Name, "tenant": k.Tenant, "permissions": k.Permissions, "rate_limit": k.RateLimit, "active": k.Active, "expires_at": k.ExpiresAt,
-	}
-}
-
-func recordedUser(u persistence.User) map[string]any {
-	return map[string]any{"email": u.Email, "role": u.Role, "tenant": u.Tenant}
 }

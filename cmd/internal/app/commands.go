@@ -19,9 +19,8 @@ import (
 
 // commands turns what the API asks into messages to owners and reads of the store.
 type commands struct {
-	tenants knownTenants
-	app     *App
-	owners  *dispatch.Client
+	app    *App
+	owners *dispatch.Client
 }
 
 func newCommands(a *App) *commands {

@@ -12,6 +12,7 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/dash-fleet/dash/actors/gateway"
+	"github.com/dash-fleet/dash/cmd/internal/audit"
 	"github.com/dash-fleet/dash/http/server"
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/messages/next"
@@ -26,7 +27,7 @@ func (c gatewayCommands) Create(ctx context.Context, tenant string, g messages.G
 	if err := c.app.onDuty(); err != nil {
 		return server.Gateway{}, err
 	}
-	if err := c.tenantExists(ctx, g.Tenant); err != nil {
+	if err := c.app.tenants.Exists(ctx, g.Tenant); err != nil {
 		return server.Gateway{}, err
 	}
 	_, done, err := c.entry(ctx, g.Tenant, g.Pool)
@@ -71,7 +72,7 @@ const takeBackIn = 5 * time.Second
 func (c gatewayCommands) takeBack(ctx context.Context, g messages.Gateway) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), takeBackIn)
 	defer cancel()
-	return c.app.repos.Gateways.Delete(auditing(ctx, g.ID, recordedGateway(g), nil), g.ID)
+	return c.app.repos.Gateways.Delete(audit.Change(ctx, g.ID, recordedGateway(g), nil), g.ID)
 }
 
 // permitted refuses what this node does not run, whoever asks for it. Its home
@@ -146,7 +147,7 @@ func (c gatewayCommands) add(ctx context.Context, tenant string, g messages.Gate
 	if err := exclusive(rows, &g); err != nil {
 		return g, err
 	}
-	made, err := c.app.repos.Gateways.Create(auditing(ctx, g.ID, nil, recordedGateway(g)), g)
+	made, err := c.app.repos.Gateways.Create(audit.Change(ctx, g.ID, nil, recordedGateway(g)), g)
 	if errors.Is(err, persistence.ErrNotFound) { // it was removed meanwhile
 		return g, noPool(g.Tenant, g.Pool)
 	}
@@ -313,7 +314,7 @@ func set[T any](field *T, v *T) {
 
 // store writes a changed configuration and tells the owner.
 func (c gatewayCommands) store(ctx context.Context, before, g messages.Gateway, tell ...any) (server.Gateway, error) {
-	stored, err := c.app.repos.Gateways.Update(auditing(ctx, g.ID, recordedGateway(before), recordedGateway(g)), g)
+	stored, err := c.app.repos.Gateways.Update(audit.Change(ctx, g.ID, recordedGateway(before), recordedGateway(g)), g)
 	if err != nil {
 		return server.Gateway{}, persistence.Refusal(err, "gateway", g.ID)
 	}
@@ -350,7 +351,7 @@ func (c gatewayCommands) Delete(ctx context.Context, tenant, id string, force bo
 	if away, _ := c.app.fleet.elsewhere(g); g.Managed != nil && away != "" {
 		left = leftBehind(g)
 	}
-	if err := c.app.repos.Gateways.Delete(auditing(ctx, id, recordedGateway(g), nil), id); err != nil {
+	if err := c.app.repos.Gateways.Delete(audit.Change(ctx, id, recordedGateway(g), nil), id); err != nil {
 		return "", persistence.Refusal(err, "gateway", id)
 	}
 	if pid, ok := c.app.node.Gateway(id); ok {

@@ -44,7 +44,13 @@ func (h *healthChecks) Checks(ctx context.Context) []server.Check {
 	if h.app.backups != nil {
 		h.checks = append(h.checks, server.Check{Name: "backup", OK: true, Detail: h.app.backups.Health()})
 	}
-	h.checks = append(h.checks, h.app.edgeChecks()...)
+	if h.app.certificate != nil {
+		h.checks = append(h.checks, h.app.certificate.Check())
+	}
+	h.checks = append(h.checks, h.app.keyEnds.Checks()...)
+	if h.app.server != nil {
+		h.checks = append(h.checks, h.app.server.Checks()...)
+	}
 	h.checks = append(h.checks, h.app.exposureCheck())
 	h.at = time.Now()
 	return h.checks

@@ -29,6 +29,17 @@ func (c *cleanups) add(name string, stop func(context.Context) error) {
 	c.stack = append(c.stack, cleanup{name: name, stop: stop})
 }
 
+// background runs what goes on until the node stops, on a goroutine of its own.
+func (c *cleanups) background(name string, run func(context.Context)) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		run(ctx)
+	}()
+	c.add(name, func(context.Context) error { cancel(); <-done; return nil })
+}
+
 // run stops everything, last started first, and returns what went wrong.
 func (c *cleanups) run() error {
 	var errs []error

@@ -60,7 +60,7 @@ func TestListsReadAPage(t *testing.T) {
 			}
 		}
 	}
-	accounts := accountCommands{c}
+	accounts := c.app.Commands().Accounts
 	gateways, more, err := gatewayCommands{c}.List(ctx, server.GatewayFilter{}, "listGateways-1", 2)
 	if err != nil || !more || len(gateways) != 2 || gateways[0].Config.ID != "listGateways-2" {
 		t.Errorf("gateways: %+v, %v, %v", gateways, more, err)

@@ -158,7 +158,7 @@ func TestATenantAndAPoolOfItsName(t *testing.T) {
 		case <-time.After(100 * time.Millisecond):
 		}
 	}}
-	_, err := accountCommands{c}.CreateTenant(ctx, server.Tenant{ID: "x", Name: "x"})
+	_, err := c.app.Commands().Accounts.CreateTenant(ctx, server.Tenant{ID: "x", Name: "x"})
 	if perr := <-put; err == nil == (perr == nil) {
 		t.Errorf("the tenant: %v, the pool of b: %v", err, perr)
 	}

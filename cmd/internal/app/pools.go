@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/dash-fleet/dash/actors/dispatch"
+	"github.com/dash-fleet/dash/cmd/internal/audit"
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/messages/next"
 	"github.com/dash-fleet/dash/persistence"
@@ -68,7 +69,7 @@ func (c poolCommands) Put(ctx context.Context, tenant string, p messages.Pool) (
 	if err := c.app.onDuty(); err != nil {
 		return p, err
 	}
-	if err := c.tenantExists(ctx, p.Tenant); err != nil {
+	if err := c.app.tenants.Exists(ctx, p.Tenant); err != nil {
 		return p, err
 	}
 	c.app.fleet.poolChange.Lock()
@@ -110,7 +111,7 @@ func (c poolCommands) Put(ctx context.Context, tenant string, p messages.Pool) (
 	if old.Version > 0 {
 		before = recordedPool(old)
 	}
-	stored, err := c.app.repos.Pools.Put(auditing(ctx, p.ID, before, recordedPool(p)), p)
+	stored, err := c.app.repos.Pools.Put(audit.Change(ctx, p.ID, before, recordedPool(p)), p)
 	if err != nil {
 		return p, persistence.Refusal(err, "pool", p.ID)
 	}
@@ -319,7 +320,7 @@ func (c poolCommands) remove(ctx context.Context, p messages.Pool) error {
 	if err := c.unused(ctx, p, true); err != nil {
 		return err
 	}
-	err := c.app.repos.Pools.Delete(auditing(ctx, p.ID, recordedPool(p), nil), p.ID)
+	err := c.app.repos.Pools.Delete(audit.Change(ctx, p.ID, recordedPool(p), nil), p.ID)
 	if errors.Is(err, persistence.ErrInUse) {
 		return c.unused(ctx, p, true) // names the gateway that came meanwhile
 	}
@@ -335,4 +336,24 @@ func (c poolCommands) retireAll(ctx context.Context, id string) error {
 		return true, err
 	})
 	return persistence.Refusal(err, "pool", id)
+}
+
+// claimPool keeps others from making the own pool of a tenant that is being made,
+// until done, and refuses a tenant whose own pool would be one that others have.
+func (f *fleet) claimPool(ctx context.Context, tenant string) (done func(), err error) {
+	f.poolChange.Lock()
+	p, there, err := f.poolConfig(ctx, messages.OwnPool(tenant))
+	switch {
+	case err != nil:
+		err = persistence.Refusal(err, "pool", tenant)
+	case there && p.Tenant != tenant:
+		err = &messages.Error{
+			Code: messages.CodeConflict, Message: "tenant " + p.Tenant + " has a pool of this name, which would be the new tenant's own",
+			NextStep: fmt.Sprintf(next.OtherIDOrPool, p.ID),
+		}
+	default:
+		return f.poolChange.Unlock, nil
+	}
+	f.poolChange.Unlock()
+	return nil, err
 }

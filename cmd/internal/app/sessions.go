@@ -21,7 +21,7 @@ func (c sessionCommands) Create(ctx context.Context, s messages.Session) (messag
 	if err := sessionName(s.ID); err != nil {
 		return messages.Session{}, err
 	}
-	if err := c.tenantExists(ctx, s.Tenant); err != nil {
+	if err := c.app.tenants.Exists(ctx, s.Tenant); err != nil {
 		return messages.Session{}, err
 	}
 	row, created, err := c.owners.OpenSession(ctx, s.Pool, s.Tenant, s.ID, s.Labels)

@@ -22,7 +22,7 @@ func (c taskCommands) Submit(ctx context.Context, r server.SubmitRequest) (serve
 	if err := sessionName(r.Session); err != nil {
 		return server.Submitted{}, err
 	}
-	if err := c.tenantExists(ctx, r.Tenant); err != nil {
+	if err := c.app.tenants.Exists(ctx, r.Tenant); err != nil {
 		return server.Submitted{}, err
 	}
 	pool, err := c.poolOf(ctx, r)

@@ -19,7 +19,7 @@ func TestAListSaysWhatItsTasksWaitFor(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	c := taskCommands{newCommands(benchNode(t, t.TempDir(), 0, 1, nil))}
-	if _, err := accountCommands(c).CreateTenant(ctx, server.Tenant{ID: "acme", Name: "acme"}); err != nil {
+	if _, err := c.app.Commands().Accounts.CreateTenant(ctx, server.Tenant{ID: "acme", Name: "acme"}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := poolCommands(c).Put(ctx, "", messages.Pool{ID: "own", Tenant: "acme"}); err != nil {

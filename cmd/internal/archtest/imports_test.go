@@ -63,6 +63,8 @@ var rules = []rule{
 	{part: "cmd/internal/telemetry", may: []string{"messages"}},
 	{part: "cmd/internal/keystore", may: []string{"messages", "persistence", "http/auth"}, tests: []string{"persistence/postgres", "persistence/testserver"}},
 	{part: "cmd/internal/tracing", may: []string{"messages"}},
+	{part: "cmd/internal/accounts", may: []string{"messages", "persistence", "http/auth", "http/server", "cmd/internal/audit"}, tests: []string{"persistence/sqlite"}},
+	{part: "cmd/internal/audit", may: []string{"persistence", "http/server"}},
 	{part: "cmd/internal/engine", may: []string{"messages", "persistence", "persistence/sqlite", "persistence/postgres", "persistence/redis", "persistence/backup", "cmd/internal/config"}},
 	{part: "cmd/internal/secrets", may: []string{"messages", "persistence", "persistence/backup", "persistence/sealed", "cmd/internal/config"}},
 	{part: "cmd/internal/gcfloor"},
@@ -71,7 +73,7 @@ var rules = []rule{
 	{part: "cmd/internal/mutants"},
 	{part: "cmd/internal/archtest"},
 	{part: "cmd/dash/...", may: []string{"messages", "http/api", "actors/openclaw/openclawtest", "persistence", "persistence/backup", "persistence/sealed", "persistence/sqlite", "persistence/postgres", "persistence/redis",
-		"cmd/internal/app/...", "cmd/internal/config", "cmd/internal/engine", "cmd/internal/secrets", "cmd/internal/gcfloor", "cmd/internal/telemetry"}, tests: []string{"persistence/testserver"}},
+		"cmd/internal/accounts", "cmd/internal/app/...", "cmd/internal/config", "cmd/internal/engine", "cmd/internal/secrets", "cmd/internal/gcfloor", "cmd/internal/telemetry"}, tests: []string{"persistence/testserver"}},
 	{part: "bench/...", may: []string{"..."}},
 }
 

@@ -1,4 +1,4 @@
-package app
+package accounts
 
 import (
 	"log/slog"
@@ -8,7 +8,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/dash-fleet/dash/cmd/internal/config"
+	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence/sqlite"
 )
 
@@ -26,33 +26,44 @@ func openStore(t *testing.T) *sqlite.DB {
 	return db
 }
 
+// start is one start of a node, and the key that it made.
+type start struct {
+	FirstKey
+	adminKey messages.Secret
+}
+
+func startOn(db *sqlite.DB, file string) *start {
+	return &start{FirstKey: FirstKey{Rows: db.Repositories(), File: file, BcryptCost: 4, Logger: slog.New(slog.DiscardHandler)}}
+}
+
+func (s *start) make(t *testing.T) (err error) {
+	s.adminKey, err = s.Make(t.Context())
+	return err
+}
+
 // TestFirstKey: of several processes on one store one makes the key, and only
 // its file holds one; a crash before the file got its name loses no key.
 func TestFirstKey(t *testing.T) {
 	t.Parallel()
 	db := openStore(t)
-	node := func(dir string) *App {
-		return &App{repos: db.Repositories(), logger: slog.New(slog.DiscardHandler), deps: Deps{BcryptCost: 4},
-			cfg: config.Config{AdminKeyFile: filepath.Join(dir, "admin.key")}}
-	}
-	nodes := make([]*App, 5)
+	nodes := make([]*start, 5)
 	var wg sync.WaitGroup
 	for i := range nodes {
-		nodes[i] = node(t.TempDir())
+		nodes[i] = startOn(db, filepath.Join(t.TempDir(), "admin.key"))
 		wg.Go(func() {
-			if err := nodes[i].firstKey(t.Context()); err != nil {
+			if err := nodes[i].make(t); err != nil {
 				t.Error(err)
 			}
 		})
 	}
 	wg.Wait()
-	var winner *App
+	var winner *start
 	for _, n := range nodes {
-		_, err := os.Stat(n.keyFile)
+		_, err := os.Stat(n.File)
 		if made := !n.adminKey.Empty(); made != (err == nil) {
 			t.Errorf("made a key: %v, file: %v", made, err)
 		}
-		if left, err := drafts(n.keyFile); err != nil || len(left) > 0 {
+		if left, err := drafts(n.File); err != nil || len(left) > 0 {
 			t.Errorf("drafts are left: %v, %v", left, err)
 		}
 		if !n.adminKey.Empty() {
@@ -66,14 +77,14 @@ func TestFirstKey(t *testing.T) {
 		t.Fatal("no node made a key")
 	}
 	id, _, _ := strings.Cut(strings.TrimPrefix(winner.adminKey.Reveal(), "dash_"), "_")
-	if err := os.Rename(winner.keyFile, draftOf(winner.keyFile, id)); err != nil {
+	if err := os.Rename(winner.File, draftOf(winner.File, id)); err != nil {
 		t.Fatal(err)
 	}
-	again := node(filepath.Dir(winner.keyFile))
-	if err := again.firstKey(t.Context()); err != nil {
+	again := startOn(db, winner.File)
+	if err := again.make(t); err != nil {
 		t.Fatal(err)
 	}
-	if text, err := os.ReadFile(winner.keyFile); err != nil || strings.TrimSpace(string(text)) != winner.adminKey.Reveal() {
+	if text, err := os.ReadFile(winner.File); err != nil || strings.TrimSpace(string(text)) != winner.adminKey.Reveal() {
 		t.Errorf("after a crash the file holds %d bytes, %v", len(text), err)
 	}
 }
@@ -84,12 +95,12 @@ func TestFirstKeyOneFile(t *testing.T) {
 	t.Parallel()
 	db := openStore(t)
 	file := filepath.Join(t.TempDir(), "admin.key")
-	nodes := make([]*App, 8)
+	nodes := make([]*start, 8)
 	var wg sync.WaitGroup
 	for i := range nodes {
-		nodes[i] = &App{repos: db.Repositories(), logger: slog.New(slog.DiscardHandler), deps: Deps{BcryptCost: 4}, cfg: config.Config{AdminKeyFile: file}}
+		nodes[i] = startOn(db, file)
 		wg.Go(func() {
-			if err := nodes[i].firstKey(t.Context()); err != nil {
+			if err := nodes[i].make(t); err != nil {
 				t.Error(err)
 			}
 		})
@@ -125,8 +136,8 @@ func TestFirstKeyKeepsAnother(t *testing.T) {
 	if err := os.WriteFile(file, []byte("dash_other\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	node := &App{repos: db.Repositories(), logger: slog.New(slog.DiscardHandler), deps: Deps{BcryptCost: 4}, cfg: config.Config{AdminKeyFile: file}}
-	if err := node.firstKey(t.Context()); err != nil {
+	node := startOn(db, file)
+	if err := node.make(t); err != nil {
 		t.Fatal(err)
 	}
 	if text, err := os.ReadFile(file); err != nil || strings.TrimSpace(string(text)) != node.adminKey.Reveal() {

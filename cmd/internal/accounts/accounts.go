@@ -1,12 +1,14 @@
-package app
+// Package accounts is who may call: keys, users and tenants, the first key of a
+// store, and when keys end.
+package accounts
 
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
+	"github.com/dash-fleet/dash/cmd/internal/audit"
 	"github.com/dash-fleet/dash/http/auth"
 	"github.com/dash-fleet/dash/http/server"
 	"github.com/dash-fleet/dash/messages"
@@ -14,16 +16,25 @@ import (
 	"github.com/dash-fleet/dash/persistence"
 )
 
-// accountCommands implements server.Accounts.
-type accountCommands struct{ *commands }
+// Commands implements server.Accounts.
+type Commands struct {
+	Rows  persistence.Repositories // of keys, users and tenants
+	Known *Tenants
+	// Forget makes a key that was revoked refused here at once.
+	Forget func(key string)
+	// ClaimPool keeps others from making the own pool of a tenant that is being made,
+	// until done, and refuses a tenant whose own pool would be one that others have.
+	ClaimPool  func(ctx context.Context, tenant string) (done func(), err error)
+	BcryptCost int // of new keys and passwords
+}
 
 // onceFor is how long a repeated wish for a key gives the same one.
 const onceFor = 24 * time.Hour
 
 // CreateKey implements server.Accounts. The id of a key that is made once follows
 // from its wish, so that the store keeps a second one out.
-func (c accountCommands) CreateKey(ctx context.Context, k server.Key) (server.Key, messages.Secret, error) {
-	if err := c.tenantExists(ctx, k.Tenant); err != nil {
+func (c *Commands) CreateKey(ctx context.Context, k server.Key) (server.Key, messages.Secret, error) {
+	if err := c.Known.Exists(ctx, k.Tenant); err != nil {
 		return k, "", err
 	}
 	once := k.Once
@@ -38,12 +49,12 @@ func (c accountCommands) CreateKey(ctx context.Context, k server.Key) (server.Ke
 			return k, "", err
 		}
 	}
-	text, id, hash, err := auth.NewKeyOnce(c.app.bcryptCost(), once)
+	text, id, hash, err := auth.NewKeyOnce(c.BcryptCost, once)
 	if err != nil {
 		return k, "", err
 	}
 	k.ID, k.Active, k.CreatedAt, k.Version = id, true, messages.Now(), 1
-	err = c.app.repos.Keys.Create(auditing(ctx, id, nil, recordedKey(k)), persistence.Key{
+	err = c.Rows.Keys.Create(audit.Change(ctx, id, nil, recordedKey(k)), persistence.Key{
 		ID: id, Hash: hash, Digest: auth.Digest(text), Parent: k.Parent, Name: k.Name, Tenant: k.Tenant, Permissions: k.Permissions, RateLimit: k.RateLimit,
 		CreatedAt: k.CreatedAt, ExpiresAt: k.ExpiresAt, Active: true, Version: 1,
 	})
@@ -81,8 +92,8 @@ func keyView(k persistence.Key) server.Key {
 }
 
 // Keys implements server.Accounts.
-func (c accountCommands) Keys(ctx context.Context, tenant, after string, limit int) ([]server.Key, error) {
-	rows, err := c.app.repos.Keys.Page(ctx, tenant, after, limit)
+func (c *Commands) Keys(ctx context.Context, tenant, after string, limit int) ([]server.Key, error) {
+	rows, err := c.Rows.Keys.Page(ctx, tenant, after, limit)
 	if err != nil {
 		return nil, persistence.Refusal(err, "key", "")
 	}
@@ -103,17 +114,17 @@ func (c accountCommands) Keys(ctx context.Context, tenant, after string, limit i
 
 // belongs reports whether a tenant may know of a key's parent: one of all tenants
 // is not theirs to know.
-func (c accountCommands) belongs(ctx context.Context, tenant, parent string) bool {
+func (c *Commands) belongs(ctx context.Context, tenant, parent string) bool {
 	if tenant == "" || parent == "" {
 		return true
 	}
-	p, err := c.app.repos.Keys.Get(ctx, parent)
+	p, err := c.Rows.Keys.Get(ctx, parent)
 	return err == nil && p.Tenant == tenant
 }
 
 // Key implements server.Accounts.
-func (c accountCommands) Key(ctx context.Context, tenant, id string) (server.Key, error) {
-	k, err := c.app.repos.Keys.Get(ctx, id)
+func (c *Commands) Key(ctx context.Context, tenant, id string) (server.Key, error) {
+	k, err := c.Rows.Keys.Get(ctx, id)
 	if err == nil && tenant != "" && k.Tenant != tenant {
 		err = persistence.ErrNotFound
 	}
@@ -124,7 +135,7 @@ func (c accountCommands) Key(ctx context.Context, tenant, id string) (server.Key
 }
 
 // RevokeKey implements server.Accounts.
-func (c accountCommands) RevokeKey(ctx context.Context, tenant, id string, keep bool) (server.Key, error) {
+func (c *Commands) RevokeKey(ctx context.Context, tenant, id string, keep bool) (server.Key, error) {
 	k, err := c.Key(ctx, tenant, id)
 	if err != nil {
 		return k, err
@@ -135,7 +146,7 @@ func (c accountCommands) RevokeKey(ctx context.Context, tenant, id string, keep 
 	}
 	after := k
 	after.Active = false
-	ended, err := c.app.repos.Keys.Revoke(auditing(ctx, id, recordedKey(k), recordedKey(after)), id, keep)
+	ended, err := c.Rows.Keys.Revoke(audit.Change(ctx, id, recordedKey(k), recordedKey(after)), id, keep)
 	if errors.Is(err, persistence.ErrLastAdmin) {
 		return k, keepAdmin()
 	}
@@ -143,7 +154,7 @@ func (c accountCommands) RevokeKey(ctx context.Context, tenant, id string, keep 
 		return k, persistence.Refusal(err, "key", id)
 	}
 	for _, one := range ended {
-		c.app.keys.Forget(one)
+		c.Forget(one)
 	}
 	return c.Key(ctx, tenant, id)
 }
@@ -161,18 +172,18 @@ func userView(u persistence.User) server.User {
 }
 
 // CreateUser implements server.Accounts.
-func (c accountCommands) CreateUser(ctx context.Context, u server.User, password messages.Secret) (server.User, error) {
-	if err := c.tenantExists(ctx, u.Tenant); err != nil {
+func (c *Commands) CreateUser(ctx context.Context, u server.User, password messages.Secret) (server.User, error) {
+	if err := c.Known.Exists(ctx, u.Tenant); err != nil {
 		return u, err
 	}
-	hash, err := auth.HashPassword(password, c.app.bcryptCost())
+	hash, err := auth.HashPassword(password, c.BcryptCost)
 	if err != nil {
 		return u, err
 	}
 	row := persistence.User{
 		ID: messages.NewID(), Email: u.Email, PasswordHash: hash, Role: u.Role, Tenant: u.Tenant, CreatedAt: messages.Now(),
 	}
-	made, err := c.app.repos.Users.Create(auditing(ctx, row.ID, nil, recordedUser(row)), row)
+	made, err := c.Rows.Users.Create(audit.Change(ctx, row.ID, nil, recordedUser(row)), row)
 	if errors.Is(err, persistence.ErrExists) {
 		return u, persistence.Taken(u.Email) // of whichever tenant: it is one name space
 	}
@@ -180,7 +191,7 @@ func (c accountCommands) CreateUser(ctx context.Context, u server.User, password
 }
 
 // Users implements server.Accounts.
-func (c accountCommands) Users(ctx context.Context, tenant, email, after string, limit int) ([]server.User, error) {
+func (c *Commands) Users(ctx context.Context, tenant, email, after string, limit int) ([]server.User, error) {
 	rows, err := c.users(ctx, tenant, email, after, limit)
 	if err != nil {
 		return nil, persistence.Refusal(err, "user", "")
@@ -192,11 +203,11 @@ func (c accountCommands) Users(ctx context.Context, tenant, email, after string,
 	return list, nil
 }
 
-func (c accountCommands) users(ctx context.Context, tenant, email, after string, limit int) ([]persistence.User, error) {
+func (c *Commands) users(ctx context.Context, tenant, email, after string, limit int) ([]persistence.User, error) {
 	if email == "" {
-		return c.app.repos.Users.Page(ctx, tenant, after, limit)
+		return c.Rows.Users.Page(ctx, tenant, after, limit)
 	}
-	u, err := c.app.repos.Users.ByEmail(ctx, email)
+	u, err := c.Rows.Users.ByEmail(ctx, email)
 	switch {
 	case errors.Is(err, persistence.ErrNotFound):
 		return nil, nil
@@ -206,8 +217,8 @@ func (c accountCommands) users(ctx context.Context, tenant, email, after string,
 	return []persistence.User{u}, nil
 }
 
-func (c accountCommands) user(ctx context.Context, tenant, id string) (persistence.User, error) {
-	u, err := c.app.repos.Users.Get(ctx, id)
+func (c *Commands) user(ctx context.Context, tenant, id string) (persistence.User, error) {
+	u, err := c.Rows.Users.Get(ctx, id)
 	if err == nil && tenant != "" && u.Tenant != tenant {
 		err = persistence.ErrNotFound
 	}
@@ -215,17 +226,17 @@ func (c accountCommands) user(ctx context.Context, tenant, id string) (persisten
 }
 
 // User implements server.Accounts.
-func (c accountCommands) User(ctx context.Context, tenant, id string) (server.User, error) {
+func (c *Commands) User(ctx context.Context, tenant, id string) (server.User, error) {
 	u, err := c.user(ctx, tenant, id)
 	return userView(u), err
 }
 
 // UpdateUser implements server.Accounts.
-func (c accountCommands) UpdateUser(ctx context.Context, tenant, id string, ch server.UserChange, version int64) (server.User, error) {
+func (c *Commands) UpdateUser(ctx context.Context, tenant, id string, ch server.UserChange, version int64) (server.User, error) {
 	var hash []byte
 	if ch.Password != nil { // before the row is read: it takes long
 		var err error
-		if hash, err = auth.HashPassword(*ch.Password, c.app.bcryptCost()); err != nil {
+		if hash, err = auth.HashPassword(*ch.Password, c.BcryptCost); err != nil {
 			return server.User{}, err
 		}
 	}
@@ -238,7 +249,7 @@ func (c accountCommands) UpdateUser(ctx context.Context, tenant, id string, ch s
 	}
 	before := u
 	if ch.Tenant != nil {
-		if err := c.tenantExists(ctx, *ch.Tenant); err != nil {
+		if err := c.Known.Exists(ctx, *ch.Tenant); err != nil {
 			return userView(u), err
 		}
 		u.Tenant = *ch.Tenant
@@ -249,47 +260,32 @@ func (c accountCommands) UpdateUser(ctx context.Context, tenant, id string, ch s
 	if hash != nil {
 		u.PasswordHash = hash
 	}
-	stored, err := c.app.repos.Users.Update(auditing(ctx, id, recordedUser(before), recordedUser(u)), u)
+	stored, err := c.Rows.Users.Update(audit.Change(ctx, id, recordedUser(before), recordedUser(u)), u)
 	return userView(stored), persistence.Refusal(err, "user", id)
 }
 
 // DeleteUser implements server.Accounts.
-func (c accountCommands) DeleteUser(ctx context.Context, tenant, id string) error {
+func (c *Commands) DeleteUser(ctx context.Context, tenant, id string) error {
 	u, err := c.user(ctx, tenant, id)
 	if err != nil {
 		return err
 	}
-	return persistence.Refusal(c.app.repos.Users.Delete(auditing(ctx, id, recordedUser(u), nil), id), "user", id)
+	return persistence.Refusal(c.Rows.Users.Delete(audit.Change(ctx, id, recordedUser(u), nil), id), "user", id)
 }
 
 // CreateTenant implements server.Accounts.
-func (c accountCommands) CreateTenant(ctx context.Context, t server.Tenant) (server.Tenant, error) {
-	c.app.fleet.poolChange.Lock() // nobody makes a pool of that name meanwhile
-	defer c.app.fleet.poolChange.Unlock()
-	if err := c.poolIsFree(ctx, t.ID); err != nil {
+func (c *Commands) CreateTenant(ctx context.Context, t server.Tenant) (server.Tenant, error) {
+	done, err := c.ClaimPool(ctx, t.ID)
+	if err != nil {
 		return t, err
 	}
-	made, err := c.app.repos.Tenants.Create(auditing(ctx, t.ID, nil, map[string]any{"name": t.Name}), persistence.Tenant{ID: t.ID, Name: t.Name, CreatedAt: messages.Now()})
+	defer done()
+	made, err := c.Rows.Tenants.Create(audit.Change(ctx, t.ID, nil, map[string]any{"name": t.Name}), persistence.Tenant{ID: t.ID, Name: t.Name, CreatedAt: messages.Now()})
 	return server.Tenant(made), persistence.Refusal(err, "tenant", t.ID)
 }
 
-// poolIsFree refuses a tenant whose own pool would be one that others have.
-func (c accountCommands) poolIsFree(ctx context.Context, id string) error {
-	p, there, err := c.app.fleet.poolConfig(ctx, messages.OwnPool(id))
-	if err != nil {
-		return persistence.Refusal(err, "pool", id)
-	}
-	if !there || p.Tenant == id {
-		return nil
-	}
-	return &messages.Error{
-		Code: messages.CodeConflict, Message: "tenant " + p.Tenant + " has a pool of this name, which would be the new tenant's own",
-		NextStep: fmt.Sprintf(next.OtherIDOrPool, p.ID),
-	}
-}
-
 // Tenants implements server.Accounts.
-func (c accountCommands) Tenants(ctx context.Context, tenant, after string, limit int) ([]server.Tenant, error) {
+func (c *Commands) Tenants(ctx context.Context, tenant, after string, limit int) ([]server.Tenant, error) {
 	rows, err := c.tenants(ctx, tenant, after, limit)
 	list := make([]server.Tenant, len(rows))
 	for i, t := range rows {
@@ -298,11 +294,11 @@ func (c accountCommands) Tenants(ctx context.Context, tenant, after string, limi
 	return list, persistence.Refusal(err, "tenant", "")
 }
 
-func (c accountCommands) tenants(ctx context.Context, tenant, after string, limit int) ([]persistence.Tenant, error) {
+func (c *Commands) tenants(ctx context.Context, tenant, after string, limit int) ([]persistence.Tenant, error) {
 	if tenant == "" {
-		return c.app.repos.Tenants.Page(ctx, after, limit)
+		return c.Rows.Tenants.Page(ctx, after, limit)
 	}
-	t, err := c.app.repos.Tenants.Get(ctx, tenant)
+	t, err := c.Rows.Tenants.Get(ctx, tenant)
 	if errors.Is(err, persistence.ErrNotFound) || err == nil && t.ID <= after {
 		return nil, nil
 	}
@@ -312,36 +308,12 @@ func (c accountCommands) tenants(ctx context.Context, tenant, after string, limi
 	return []persistence.Tenant{t}, nil
 }
 
-// auditCommands implements server.Audit.
-type auditCommands struct{ *commands }
-
-// Record implements server.Audit.
-func (c auditCommands) Record(ctx context.Context, r server.AuditRow) error {
-	_, err := c.app.repos.Audit.Append(ctx, auditEntry(r))
-	return err
+func recordedKey(k server.Key) map[string]any {
+	return map[string]any{
+		"name": k.Name, "tenant": k.Tenant, "permissions": k.Permissions, "rate_limit": k.RateLimit, "active": k.Active, "expires_at": k.ExpiresAt,
+	}
 }
 
-// Rows implements server.Audit.
-func (c auditCommands) Rows(ctx context.Context, f server.AuditFilter) ([]server.AuditRow, error) {
-	rows, err := c.app.repos.Audit.List(ctx, persistence.AuditFilter(f))
-	list := make([]server.AuditRow, len(rows))
-	for i, r := range rows {
-		list[i] = server.AuditRow{
-			Seq: r.Seq, Time: r.Time, Tenant: r.Tenant, Actor: r.Actor, Action: r.Action, Target: r.Target,
-			RequestID: r.RequestID, Detail: r.Detail, Hash: r.Hash.String(),
-		}
-	}
-	return list, persistence.Refusal(err, "audit log", "")
-}
-
-// Verify implements server.Audit.
-func (c auditCommands) Verify(ctx context.Context) (server.AuditState, error) {
-	head, err := c.app.repos.Audit.Verify(ctx)
-	state := server.AuditState{Rows: head.Seq, Head: head.Hash.String()}
-	var broken *persistence.AuditBroken
-	if errors.As(err, &broken) {
-		state.BrokenAt, state.Why = broken.Seq, broken.Why
-		return state, nil
-	}
-	return state, persistence.Refusal(err, "audit log", "")
+func recordedUser(u persistence.User) map[string]any {
+	return map[string]any{"email": u.Email, "role": u.Role, "tenant": u.Tenant}
 }

@@ -1,20 +1,17 @@
-package app
+package accounts
 
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
-	"github.com/dash-fleet/dash/cmd/internal/config"
-	"github.com/dash-fleet/dash/cmd/internal/engine"
 	"github.com/dash-fleet/dash/http/auth"
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
 )
 
-// AdminKey is what CreateAdminKey makes.
+// AdminKey is what CreateAdmin makes.
 type AdminKey struct {
 	Name    string
 	Expires time.Time // zero: never
@@ -23,10 +20,10 @@ type AdminKey struct {
 	Cost int // of bcrypt; 0: auth.DefaultCost
 }
 
-// CreateAdminKey makes a key that may do everything in the store itself, for
+// CreateAdmin makes a key that may do everything in the store itself, for
 // whoever can read the store and has lost all such keys. Nodes that run on a
 // shared store accept it at once; the embedded one must have no node.
-func CreateAdminKey(ctx context.Context, cfg config.Config, k AdminKey) (key persistence.Key, text messages.Secret, err error) {
+func CreateAdmin(ctx context.Context, rows persistence.Repositories, k AdminKey) (key persistence.Key, text messages.Secret, err error) {
 	if k.Cost == 0 {
 		k.Cost = auth.DefaultCost
 	}
@@ -38,21 +35,16 @@ func CreateAdminKey(ctx context.Context, cfg config.Config, k AdminKey) (key per
 		ID: id, Hash: hash, Digest: auth.Digest(text), Name: k.Name, Permissions: []string{persistence.AdminPermission},
 		CreatedAt: messages.Now(), ExpiresAt: k.Expires, Active: true, Version: 1,
 	}
-	repos, shut, err := engine.Accounts(ctx, cfg)
-	if err != nil {
-		return key, "", err
-	}
-	defer func() { err = errors.Join(err, shut()) }()
 	detail, err := json.Marshal(map[string]any{"all_tenants": true, "by": k.By, "name": k.Name, "offline": true, "permissions": key.Permissions})
 	if err != nil {
 		return key, "", fmt.Errorf("encode for the audit log: %w", err)
 	}
 	// The audit log first: no key counts that it does not name.
-	_, err = repos.Audit.Append(ctx, persistence.AuditEntry{Time: messages.Now(), Actor: "system", Action: "createKey", Target: id, Detail: string(detail)})
+	_, err = rows.Audit.Append(ctx, persistence.AuditEntry{Time: messages.Now(), Actor: "system", Action: "createKey", Target: id, Detail: string(detail)})
 	if err != nil {
 		return key, "", fmt.Errorf("write to the audit log: %w", err)
 	}
-	if err := repos.Keys.Create(ctx, key); err != nil {
+	if err := rows.Keys.Create(ctx, key); err != nil {
 		return key, "", fmt.Errorf("store admin key: %w", err)
 	}
 	return key, text, nil

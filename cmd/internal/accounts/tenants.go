@@ -1,4 +1,4 @@
-package app
+package accounts
 
 import (
 	"context"
@@ -16,26 +16,27 @@ import (
 // submit must not cost a second question to the store.
 const tenantFor = 10 * time.Second
 
-// knownTenants remembers tenants that exist; there are never more of them than
+// Tenants remembers tenants that exist; there are never more of them than
 // rows in the store.
-type knownTenants struct{ until sync.Map }
-
-func (k *knownTenants) has(id string, now time.Time) bool {
-	v, ok := k.until.Load(id)
-	return ok && now.Before(v.(time.Time))
+type Tenants struct {
+	rows  persistence.Tenants
+	until sync.Map // of each found one, when it is looked up again
 }
 
-// tenantExists refuses what belongs to a tenant that nobody made: it would wait
+// NewTenants knows nobody yet.
+func NewTenants(rows persistence.Tenants) *Tenants { return &Tenants{rows: rows} }
+
+// Exists refuses what belongs to a tenant that nobody made: it would wait
 // for ever for a gateway of that tenant. Empty is every tenant.
-func (c *commands) tenantExists(ctx context.Context, id string) error {
+func (k *Tenants) Exists(ctx context.Context, id string) error {
 	now := time.Now()
-	if id == "" || id == messages.DefaultTenant || c.tenants.has(id, now) {
+	if id == "" || id == messages.DefaultTenant || k.has(id, now) {
 		return nil
 	}
-	_, err := c.app.repos.Tenants.Get(ctx, id)
+	_, err := k.rows.Get(ctx, id)
 	switch {
 	case errors.Is(err, persistence.ErrNotFound):
-		c.tenants.until.Delete(id)
+		k.until.Delete(id)
 		return &messages.Error{
 			Code: messages.CodeInvalid, Message: "there is no tenant " + id, NextStep: fmt.Sprintf(next.MakeTenant, id),
 			Fields: []messages.FieldError{{Pointer: "/tenant", Detail: "unknown tenant"}},
@@ -43,6 +44,11 @@ func (c *commands) tenantExists(ctx context.Context, id string) error {
 	case err != nil:
 		return persistence.Refusal(err, "tenant", id)
 	}
-	c.tenants.until.Store(id, now.Add(tenantFor))
+	k.until.Store(id, now.Add(tenantFor))
 	return nil
+}
+
+func (k *Tenants) has(id string, now time.Time) bool {
+	v, ok := k.until.Load(id)
+	return ok && now.Before(v.(time.Time))
 }
