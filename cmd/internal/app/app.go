@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"sync/atomic"
@@ -27,8 +26,11 @@ import (
 	"github.com/dash-fleet/dash/cmd/internal/audit"
 	"github.com/dash-fleet/dash/cmd/internal/config"
 	"github.com/dash-fleet/dash/cmd/internal/engine"
+	"github.com/dash-fleet/dash/cmd/internal/health"
 	"github.com/dash-fleet/dash/cmd/internal/keystore"
+	"github.com/dash-fleet/dash/cmd/internal/networks"
 	"github.com/dash-fleet/dash/cmd/internal/secrets"
+	"github.com/dash-fleet/dash/cmd/internal/telemetry"
 	"github.com/dash-fleet/dash/cmd/internal/tracing"
 	"github.com/dash-fleet/dash/http/auth"
 	"github.com/dash-fleet/dash/http/server"
@@ -62,9 +64,9 @@ type App struct {
 	fatal   chan error
 
 	nodeID     string
-	addr       string           // where others find its API
-	listeners  []netip.AddrPort // where Dash itself answers; complete before gateways are dialled
-	temporary  bool             // the data folder is removed in the end
+	addr       string // where others find its API
+	networks   networks.Policy
+	temporary  bool // the data folder is removed in the end
 	home       home
 	yielding   atomic.Bool // it hands over: gateways that only it reaches get no work
 	census     census      // see there whose it is
@@ -83,7 +85,7 @@ type App struct {
 	sims       func(context.Context) error // registers simulated gateways of this process; nil: none
 	helper     *helper                     // nil: there is no Redis server beside the store
 	feed       *feed.Feed
-	losses     *taskLog
+	losses     *telemetry.TaskLog
 	off        off
 	tracer     *tracing.Tracer    // nil: tasks are not traced
 	backups    *schedule.Schedule // nil: none are scheduled
@@ -136,7 +138,9 @@ func (a *App) setup(ctx context.Context) error {
 	if err := a.prepareData(); err != nil {
 		return err
 	}
-	a.watchExposure()
+	for _, way := range health.Exposed(a.cfg) {
+		a.logger.Warn("this node is exposed", slog.String("reason", way))
+	}
 	a.nodeID = a.cfg.Node + "-" + messages.NewID()[24:]
 
 	// The store: truth.
@@ -148,7 +152,10 @@ func (a *App) setup(ctx context.Context) error {
 	a.store, a.repos = a.engine.Store, a.engine.Repos
 	a.tenants = accounts.NewTenants(a.repos.Tenants)
 	a.addr = advertised(listen.Addr())
-	a.listening(listen.Addr())
+	a.networks.Listening(listen.Addr())
+	if a.networks.Within, err = a.cfg.Networks(); err != nil {
+		return err
+	}
 	if a.secrets, err = secrets.Open(ctx, a.repos.Gateways, a.cfg, a.logger); err != nil {
 		return err
 	}
@@ -188,8 +195,13 @@ func (a *App) setup(ctx context.Context) error {
 		return err
 	}
 
-	if err := a.startPprof(ctx); err != nil {
-		return err
+	if a.cfg.PprofListen != "" {
+		profiles, err := telemetry.ServeProfiles(ctx, a.cfg.PprofListen, a.logger)
+		if err != nil {
+			return err
+		}
+		a.networks.Listening(profiles.Addr())
+		a.cleanup.add("profiles", profiles.Stop)
 	}
 
 	// The tree: committer first, then pools, then gateways.
@@ -197,8 +209,8 @@ func (a *App) setup(ctx context.Context) error {
 	if err := a.startTracing(ctx); err != nil {
 		return err
 	}
-	a.losses = newTaskLog(a.logger, a.deps.Registry)
-	a.cleanup.add("log of tasks", func(context.Context) error { a.losses.close(); return nil })
+	a.losses = telemetry.NewTaskLog(a.logger, a.deps.Registry, dispatch.HoldFor)
+	a.cleanup.add("log of tasks", func(context.Context) error { a.losses.Close(); return nil })
 	a.node, err = actors.Start(ctx, actors.Config{
 		Commit: commit.Config{Store: a.store, Logger: a.logger, Publish: a.publish, Timeout: a.engine.CommitTimeout, Metrics: a.commits},
 		Logger: a.logger, Fatal: a.fail, Registerer: a.deps.Registry,
@@ -265,9 +277,6 @@ func (a *App) startFleet(ctx context.Context) error {
 		app: a, launcher: launch,
 		dispatch: dispatch.NewMetrics(a.deps.Registry), gateways: gateway.NewMetrics(a.deps.Registry),
 		openclaw: openclaw.NewMetrics(a.deps.Registry), boots: gateway.NewBoots(), memory: gateway.NewMemory(a.deps.Registry),
-	}
-	if a.fleet.networks, err = a.cfg.Networks(); err != nil {
-		return err
 	}
 	if err := a.startDuty(ctx); err != nil {
 		return err
@@ -380,7 +389,7 @@ func (a *App) Commands() server.Commands {
 			Rows: a.repos, Known: a.tenants, Forget: a.keys.Forget, ClaimPool: a.fleet.claimPool, BcryptCost: a.deps.BcryptCost,
 		},
 		Audit: audit.NewLog(a.repos.Audit),
-		Nodes: nodeCommands{c}, Health: &healthChecks{commands: c}, Events: eventLog{c}, Runs: runTexts{c},
+		Nodes: nodeCommands{c}, Health: a.health(c), Events: eventLog{c}, Runs: runTexts{c},
 	}
 }
 

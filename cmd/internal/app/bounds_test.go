@@ -38,7 +38,7 @@ func TestATenantsGatewaysAreBounded(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	a, c := twoTenants(t)
-	a.fleet.networks = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	a.networks.Within = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
 	gateways := gatewayCommands{c}
 	gw := func(tenant string, n int) messages.Gateway {
 		return messages.Gateway{ID: fmt.Sprint(tenant, "-", n), Tenant: tenant, Pool: tenant, URL: fmt.Sprintf("ws://10.1.2.3:%d/%s", n, tenant), Token: "t", Weight: 1}

@@ -69,7 +69,7 @@ func (a *App) startFanout(ctx context.Context) error {
 // ones. It never waits.
 func (a *App) publish(events []*messages.Event) {
 	a.feed.Publish(events)
-	a.losses.note(events)
+	a.losses.Note(events)
 	a.tracer.Note(events)
 	if len(events) > 0 && a.helper != nil && a.helper.fanout != nil {
 		a.helper.fanout.written(events[len(events)-1].Seq)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"slices"
 	"sync"
 
@@ -13,6 +12,7 @@ import (
 
 	"github.com/dash-fleet/dash/actors/dispatch"
 	"github.com/dash-fleet/dash/actors/gateway"
+	"github.com/dash-fleet/dash/actors/gateway/daemon"
 	"github.com/dash-fleet/dash/actors/openclaw"
 	"github.com/dash-fleet/dash/actors/openclaw/launcher"
 	"github.com/dash-fleet/dash/messages"
@@ -31,8 +31,7 @@ type fleet struct {
 
 	boots     *gateway.Boots
 	memory    *gateway.Memory
-	networks  []netip.Prefix // that gateways may be in besides this machine
-	endpoints sync.Mutex     // held while a gateway's URL is compared with the others' and written
+	endpoints sync.Mutex // held while a gateway's URL is compared with the others' and written
 
 	mu         sync.Mutex // one start of a pool at a time
 	poolChange sync.Mutex // one change of a pool's row at a time
@@ -232,7 +231,7 @@ func (f *fleet) startGateway(ctx context.Context, g messages.Gateway, last messa
 	cfg := gateway.Config{
 		Gateway: g, Fence: fence, Last: last, Store: f.app.store, Committer: f.app.node.Committer(),
 		Pool: f.pool, History: f.history, Text: f.app.feed.Text, Trouble: f.app.feed.Trouble, Dial: f.app.deps.Dial,
-		OpenClaw: openclaw.Config{Version: f.app.deps.Version, Metrics: f.openclaw, Allow: f.allowed},
+		OpenClaw: openclaw.Config{Version: f.app.deps.Version, Metrics: f.openclaw, Allow: f.app.networks.Allowed},
 		Timing:   gateway.Timing{RetryWindow: f.app.cfg.OpenClawRetryWindow},
 		Logger:   f.app.logger, Metrics: f.gateways, Memory: f.memory, Restarts: f.app.node.Restarts(),
 		Boots: f.boots, Live: f.app.lease.Live, Elsewhere: f.elsewhere,
@@ -240,7 +239,7 @@ func (f *fleet) startGateway(ctx context.Context, g messages.Gateway, last messa
 		Lost:     func(id string) { f.app.logger.Warn("gateway is owned elsewhere", slog.String("gateway", id)) },
 	}
 	if g.Managed != nil {
-		cfg.Process = &process{launcher: f.launcher, start: f.app.cfg.OpenClawAutoStart, gateway: g}
+		cfg.Process = daemon.New(f.launcher, f.app.cfg.OpenClawAutoStart, g)
 	}
 	return f.app.node.AddGateway(ctx, cfg)
 }

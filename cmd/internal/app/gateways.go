@@ -50,7 +50,7 @@ func (c gatewayCommands) Create(ctx context.Context, tenant string, g messages.G
 	if g.MaxConcurrency == 0 {
 		g.MaxConcurrency = defaultConcurrency
 	}
-	if err := c.reachable(ctx, tenant, g.URL); err != nil {
+	if err := c.app.networks.Reachable(ctx, tenant, g.URL); err != nil {
 		return server.Gateway{}, err
 	}
 	g.CreatedAt = messages.Now()
@@ -288,7 +288,7 @@ func (c gatewayCommands) Update(ctx context.Context, tenant, id string, ch serve
 		}
 	}
 	if ch.URL != nil && g.URL != before.URL {
-		if err := c.reachable(ctx, tenant, g.URL); err != nil {
+		if err := c.app.networks.Reachable(ctx, tenant, g.URL); err != nil {
 			return server.Gateway{}, err
 		}
 	}

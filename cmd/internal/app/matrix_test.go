@@ -157,7 +157,7 @@ func (w *world) must(err error) {
 
 func newWorld(t *testing.T) *world {
 	w := &world{t: t, a: benchNode(t, t.TempDir(), 0, 2, nil)}
-	w.a.fleet.networks = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")} // of this machine a tenant may name nothing
+	w.a.networks.Within = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")} // of this machine a tenant may name nothing
 	w.c = newCommands(w.a)
 	w.root = keyOf(t, w.c, "")
 	w.alpha, w.bravo = w.side("alpha"), w.side("bravo")

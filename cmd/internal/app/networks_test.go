@@ -37,7 +37,7 @@ func TestGatewaysElsewhereAreRefused(t *testing.T) {
 			t.Errorf("%s: %v", url, err)
 		}
 	}
-	c.app.fleet.networks = []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")}
+	c.app.networks.Within = []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")}
 	for id, url := range map[string]string{"e": "ws://10.1.2.3:1", "f": "ws://[::ffff:10.1.2.4]:1"} {
 		if err := add(id, url); err != nil {
 			t.Errorf("%s is in the networks: %v", url, err)
@@ -45,8 +45,8 @@ func TestGatewaysElsewhereAreRefused(t *testing.T) {
 	}
 	refusedFor(t, add("g", "ws://10.2.0.1:1"), messages.CodeInvalid, "is not this machine")
 	refusedFor(t, add("g", "ws://gw.invalid:1"), messages.CodeInvalid, "cannot be resolved")
-	refusedFor(t, add("g", "ws://"+c.app.listeners[0].String()), messages.CodeInvalid, "Dash itself listens there")
-	refusedFor(t, add("g", fmt.Sprintf("ws://localhost.:%d", c.app.listeners[0].Port())), messages.CodeInvalid, "Dash itself listens there")
+	refusedFor(t, add("g", "ws://"+c.app.networks.Own[0].String()), messages.CodeInvalid, "Dash itself listens there")
+	refusedFor(t, add("g", fmt.Sprintf("ws://localhost.:%d", c.app.networks.Own[0].Port())), messages.CodeInvalid, "Dash itself listens there")
 }
 
 // TestATenantsGatewayIsNotNearby: however the address is written, a key of one
@@ -56,13 +56,13 @@ func TestATenantsGatewayIsNotNearby(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	a := benchNode(t, t.TempDir(), 0, 1, nil)
-	a.fleet.networks = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}
+	a.networks.Within = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}
 	c := gatewayCommands{newCommands(a)}
 	gw := func(id, url string) messages.Gateway {
 		return messages.Gateway{ID: id, Tenant: "default", Pool: "default", URL: url, Token: "t", Weight: 1}
 	}
 	must(c.Create(ctx, "default", gw("mine", "ws://10.1.2.3:1")))(t)
-	a.listeners = append(a.listeners, netip.AddrPortFrom(netip.IPv6Unspecified(), 4242))
+	a.networks.Own = append(a.networks.Own, netip.AddrPortFrom(netip.IPv6Unspecified(), 4242))
 	token := messages.Secret("t")
 	var told string
 	for _, url := range []string{
@@ -98,29 +98,6 @@ func anAddressOfThisHost(t *testing.T) string {
 	return "127.0.0.1"
 }
 
-// TestOnlyTheAddressItselfIsNearby is what is asked right before a connection.
-func TestOnlyTheAddressItselfIsNearby(t *testing.T) {
-	t.Parallel()
-	a := &App{listeners: []netip.AddrPort{netip.MustParseAddrPort("[::]:7373"), netip.MustParseAddrPort("127.0.0.1:6060")}}
-	f := &fleet{app: a, networks: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("169.254.0.0/16")}}
-	for _, c := range []struct {
-		host, at string
-		want     bool
-	}{
-		{"127.0.0.1", "127.0.0.1:1", true}, {"::ffff:127.0.0.1", "127.0.0.1:1", true}, {"0.0.0.0", "127.0.0.1:1", true},
-		{"localhost", "127.0.0.1:1", true}, {"localhost.", "[::1]:1", true}, {"127.0.0.2", "127.0.0.1:1", false},
-		{"gw.example", "127.0.0.1:1", false}, {"gw.example", "[::1]:1", false}, {"gw.example", "[::ffff:127.0.0.1]:1", false},
-		{"gw.example", "169.254.169.254:80", false}, {"169.254.169.254", "169.254.169.254:80", true}, {"localhost", "169.254.169.254:80", false},
-		{"gw.example", "10.1.2.3:1", true}, {"gw.example", "192.0.2.1:1", false}, {"192.0.2.1", "192.0.2.1:1", false},
-		{"127.0.0.1", "127.0.0.1:7373", false}, {"localhost", "[::1]:7373", false}, {"127.0.0.1", "127.0.0.1:6060", false}, {"127.0.0.2", "127.0.0.2:6060", true},
-		{"2130706433", "127.0.0.1:1", false}, {"127.1", "127.0.0.1:1", false},
-	} {
-		if got := f.allowed(c.host, netip.MustParseAddrPort(c.at)); got != c.want {
-			t.Errorf("%s at %s: %v", c.host, c.at, got)
-		}
-	}
-}
-
 // TestANameThatLeadsHomeLaterIsNotDialled: the name means a permitted address when
 // the gateway is made, and this machine when it is dialled. It changes the
 // resolver of the process, so no test runs beside it.
@@ -139,7 +116,7 @@ func TestANameThatLeadsHomeLaterIsNotDialled(t *testing.T) { //nolint:parallelte
 	defer func() { _ = a.Stop() }()
 	tenant := tenantClient(t, a, admin, "acme")
 	url := fmt.Sprintf("ws://gw.dash.test:%d", near.Addr().(*net.TCPAddr).Port)
-	if err := (gatewayCommands{newCommands(a)}).reachable(t.Context(), "acme", url); err != nil {
+	if err := a.networks.Reachable(t.Context(), "acme", url); err != nil {
 		t.Fatal(err)
 	}
 	answer.Store([4]byte{127, 0, 0, 1})

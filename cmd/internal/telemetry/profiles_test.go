@@ -1,4 +1,4 @@
-package app
+package telemetry
 
 import (
 	"net/http"

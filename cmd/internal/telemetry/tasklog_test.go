@@ -1,4 +1,4 @@
-package app
+package telemetry
 
 import (
 	"bytes"
@@ -13,7 +13,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
-	"github.com/dash-fleet/dash/actors/feed"
 	"github.com/dash-fleet/dash/messages"
 )
 
@@ -56,11 +55,10 @@ func taskEvent(id string, from, to messages.TaskState, at time.Time, code string
 func TestHeldAndDeadTasksAreLogged(t *testing.T) {
 	t.Parallel()
 	var out logLines
-	r := prometheus.NewRegistry()
-	a := &App{feed: feed.New(0, r), losses: newTaskLog(slog.New(slog.NewJSONHandler(&out, nil)), r)}
-	defer a.losses.close()
+	l := NewTaskLog(slog.New(slog.NewJSONHandler(&out, nil)), prometheus.NewRegistry(), 24*time.Hour)
+	defer l.Close()
 	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	a.publish([]*messages.Event{
+	l.Note([]*messages.Event{
 		taskEvent("t1", messages.Running, messages.Held, at, ""),
 		taskEvent("t2", messages.Running, messages.DeadLetter, at, "model_unknown"),
 		taskEvent("t3", messages.Running, messages.Succeeded, at, ""),
@@ -94,15 +92,15 @@ func TestHeldAndDeadTasksAreLogged(t *testing.T) {
 func TestAMassFailureDoesNotFloodTheLog(t *testing.T) {
 	t.Parallel()
 	var out logLines
-	l := newTaskLog(slog.New(slog.NewJSONHandler(&out, nil)), prometheus.NewRegistry())
+	l := NewTaskLog(slog.New(slog.NewJSONHandler(&out, nil)), prometheus.NewRegistry(), 24*time.Hour)
 	l.window = 200 * time.Millisecond
-	defer l.close()
+	defer l.Close()
 	var events []*messages.Event
 	for i := range 5000 {
 		events = append(events, taskEvent(strconv.Itoa(i), messages.Running, messages.DeadLetter, time.Now(), "failed"))
 	}
 	events = append(events, taskEvent("h", messages.Running, messages.Held, time.Now(), ""))
-	l.note(events)
+	l.Note(events)
 	var lines []map[string]any
 	for deadline := time.Now().Add(10 * time.Second); len(lines) <= taskLogLines && time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		lines = out.read(t)
@@ -116,7 +114,7 @@ func TestAMassFailureDoesNotFloodTheLog(t *testing.T) {
 	if n := testutil.ToFloat64(l.skipped); n != 5001-taskLogLines {
 		t.Errorf("the metric counts %v", n)
 	}
-	l.note(events[:1])
+	l.Note(events[:1])
 	if lines = out.read(t); len(lines) != taskLogLines+2 || lines[taskLogLines+1]["task"] != "0" {
 		t.Errorf("the next window has no room: %v", lines[taskLogLines+1:])
 	}

@@ -1,7 +1,6 @@
-package app
+package health
 
 import (
-	"log/slog"
 	"net"
 	"os"
 	"strings"
@@ -25,25 +24,19 @@ func exposed(cfg config.Config, mode os.FileMode) (ways []string) {
 	return ways
 }
 
-// watchExposure warns at the start; exposureCheck does on /health.
-func (a *App) watchExposure() {
-	for _, way := range a.exposure() {
-		a.logger.Warn("this node is exposed", slog.String("reason", way))
-	}
-}
-
-func (a *App) exposure() []string {
+// Exposed says in what way a node with this configuration is open to others; empty: in none.
+func Exposed(cfg config.Config) []string {
 	var mode os.FileMode
-	if info, err := os.Stat(a.cfg.Data); err == nil {
+	if info, err := os.Stat(cfg.Data); err == nil {
 		mode = info.Mode()
 	}
-	return exposed(a.cfg, mode)
+	return exposed(cfg, mode)
 }
 
-// exposureCheck never fails: the node does its work.
-func (a *App) exposureCheck() server.Check {
+// Exposure never fails: the node does its work.
+func Exposure(cfg config.Config) server.Check {
 	c := server.Check{Name: "exposure", OK: true, Detail: "the data folder and the listener are the operator's"}
-	if ways := a.exposure(); len(ways) > 0 {
+	if ways := Exposed(cfg); len(ways) > 0 {
 		c.Detail = "warning: " + strings.Join(ways, "; ")
 	}
 	return c

@@ -1,4 +1,4 @@
-package app
+package telemetry
 
 import (
 	"context"
@@ -9,7 +9,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/dash-fleet/dash/actors/dispatch"
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/messages/next"
 )
@@ -21,10 +20,11 @@ const (
 	taskLogWindow = 10 * time.Second
 )
 
-// taskLog says in the node's log which tasks are held for a decision and which
+// TaskLog says in the node's log which tasks are held for a decision and which
 // became dead letters. It owns one timer while a window is open.
-type taskLog struct {
+type TaskLog struct {
 	logger  *slog.Logger
+	holdFor time.Duration
 	window  time.Duration
 	skipped prometheus.Counter
 
@@ -36,16 +36,17 @@ type taskLog struct {
 	dead   int
 }
 
-func newTaskLog(logger *slog.Logger, r prometheus.Registerer) *taskLog {
-	l := &taskLog{logger: logger, window: taskLogWindow, skipped: prometheus.NewCounter(prometheus.CounterOpts{
+// NewTaskLog makes a log of tasks, of which a held one waits holdFor for a decision.
+func NewTaskLog(logger *slog.Logger, r prometheus.Registerer, holdFor time.Duration) *TaskLog {
+	l := &TaskLog{logger: logger, holdFor: holdFor, window: taskLogWindow, skipped: prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "dash_log_tasks_left_out_total", Help: "Held tasks and dead letters that the log only counts, because too many came at once.",
 	})}
 	r.MustRegister(l.skipped)
 	return l
 }
 
-// note looks through the events of a batch. It never waits.
-func (l *taskLog) note(events []*messages.Event) {
+// Note looks through the events of a batch. It never waits.
+func (l *TaskLog) Note(events []*messages.Event) {
 	for _, e := range events {
 		t := e.GetTask()
 		if t == nil || t.GetFrom() == t.GetState() {
@@ -54,7 +55,7 @@ func (l *taskLog) note(events []*messages.Event) {
 		switch t.GetState() {
 		case messages.Held.String():
 			l.say(&l.held, "task is held, nobody knows how its run ended", e,
-				slog.Time("decision_due", time.UnixMicro(e.GetTimeMicros()).UTC().Add(dispatch.HoldFor)),
+				slog.Time("decision_due", time.UnixMicro(e.GetTimeMicros()).UTC().Add(l.holdFor)),
 				slog.String("next_step", fmt.Sprintf(next.ReleaseTask, e.GetSubject())))
 		case messages.DeadLetter.String():
 			l.say(&l.dead, "task is a dead letter", e, slog.String("code", t.GetError().GetCode()))
@@ -63,7 +64,7 @@ func (l *taskLog) note(events []*messages.Event) {
 }
 
 // say writes one line, or counts it in skipped when the window is full.
-func (l *taskLog) say(skipped *int, what string, e *messages.Event, more ...slog.Attr) {
+func (l *TaskLog) say(skipped *int, what string, e *messages.Event, more ...slog.Attr) {
 	if !l.admit(skipped) {
 		l.skipped.Inc()
 		return
@@ -79,7 +80,7 @@ func (l *taskLog) say(skipped *int, what string, e *messages.Event, more ...slog
 	l.logger.LogAttrs(context.Background(), slog.LevelWarn, what, append(attrs, more...)...)
 }
 
-func (l *taskLog) admit(skipped *int) bool {
+func (l *TaskLog) admit(skipped *int) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.timer == nil && !l.closed {
@@ -94,7 +95,7 @@ func (l *taskLog) admit(skipped *int) bool {
 }
 
 // turn ends a window and tells what was left out of it.
-func (l *taskLog) turn() {
+func (l *TaskLog) turn() {
 	l.mu.Lock()
 	held, dead := l.held, l.dead
 	l.lines, l.held, l.dead, l.timer = 0, 0, 0, nil
@@ -105,8 +106,8 @@ func (l *taskLog) turn() {
 	}
 }
 
-// close ends the timer; what was left out is still told.
-func (l *taskLog) close() {
+// Close ends the timer; what was left out is still told.
+func (l *TaskLog) Close() {
 	l.mu.Lock()
 	l.closed = true
 	if l.timer != nil {

@@ -1,4 +1,7 @@
-package app
+// Package networks says at which addresses gateways may be. A key of one tenant
+// may give fewer of them than one of all tenants, and a name leads nowhere that only
+// an address may mean.
+package networks
 
 import (
 	"context"
@@ -16,6 +19,12 @@ import (
 
 // resolveTimeout bounds the look-up of a gateway's name.
 const resolveTimeout = 3 * time.Second
+
+// Policy is what a node permits.
+type Policy struct {
+	Within []netip.Prefix   // where gateways may be besides this machine
+	Own    []netip.AddrPort // where Dash itself answers; complete before gateways are dialled
+}
 
 // nearby are addresses that mean whoever connects to them, or a service of the
 // network that trusts it, such as the one that hands a host its cloud
@@ -71,19 +80,19 @@ func literal(host string, a netip.Addr) bool {
 	return a.IsLoopback() && messages.LoopbackName(host)
 }
 
-// allowed reports whether a gateway whose URL has this host may be connected to
+// Allowed reports whether a gateway whose URL has this host may be connected to
 // at the address.
-func (f *fleet) allowed(host string, at netip.AddrPort) bool {
+func (p *Policy) Allowed(host string, at netip.AddrPort) bool {
 	a := unzoned(at.Addr())
-	if f.app.listensAt(netip.AddrPortFrom(a, at.Port())) || guarded(a) && !literal(host, a) {
+	if p.ownAt(netip.AddrPortFrom(a, at.Port())) || guarded(a) && !literal(host, a) {
 		return false
 	}
-	return a.IsLoopback() || slices.ContainsFunc(f.networks, func(n netip.Prefix) bool { return n.Contains(a) })
+	return a.IsLoopback() || slices.ContainsFunc(p.Within, func(n netip.Prefix) bool { return n.Contains(a) })
 }
 
-// listensAt reports whether Dash itself would answer there.
-func (a *App) listensAt(at netip.AddrPort) bool {
-	return slices.ContainsFunc(a.listeners, func(l netip.AddrPort) bool {
+// ownAt reports whether Dash itself would answer there.
+func (p *Policy) ownAt(at netip.AddrPort) bool {
+	return slices.ContainsFunc(p.Own, func(l netip.AddrPort) bool {
 		return l.Port() == at.Port() && (unzoned(l.Addr()) == at.Addr() || l.Addr().IsUnspecified() && ofThisHost(at.Addr()))
 	})
 }
@@ -99,26 +108,26 @@ func ofThisHost(a netip.Addr) bool {
 	})
 }
 
-// listening notes an address of Dash's own.
-func (a *App) listening(l net.Addr) {
+// Listening notes an address of Dash's own.
+func (p *Policy) Listening(l net.Addr) {
 	if t, ok := l.(*net.TCPAddr); ok {
-		a.listeners = append(a.listeners, t.AddrPort())
+		p.Own = append(p.Own, t.AddrPort())
 	}
 }
 
-// reachable refuses a URL that leads to where no gateway may be, or none that
+// Reachable refuses a URL that leads to where no gateway may be, or none that
 // the tenant, empty for a caller with rights over all, may give. Its name may
 // mean something else later; the connection is checked again.
-func (c gatewayCommands) reachable(ctx context.Context, tenant, raw string) error {
+func (p *Policy) Reachable(ctx context.Context, tenant, raw string) error {
 	u, err := url.Parse(raw)
 	if err != nil || u.Hostname() == "" {
 		return nil // a managed gateway; the form of others was checked
 	}
 	host := strings.ToLower(u.Hostname())
-	addrs, err := c.addresses(ctx, host)
+	addrs, err := p.addresses(ctx, host)
 	bad := err != nil || len(addrs) == 0
 	for _, a := range addrs {
-		bad = bad || !c.app.fleet.allowed(host, netip.AddrPortFrom(a, portOf(u))) || tenant != "" && guarded(a)
+		bad = bad || !p.Allowed(host, netip.AddrPortFrom(a, portOf(u))) || tenant != "" && guarded(a)
 	}
 	switch {
 	case !bad:
@@ -135,19 +144,19 @@ func (c gatewayCommands) reachable(ctx context.Context, tenant, raw string) erro
 			Fields:   []messages.FieldError{{Pointer: "/url", Detail: "its host is unknown"}}, Err: err,
 		}
 	}
-	return c.app.unreachable(host, portOf(u), addrs)
+	return p.unreachable(host, portOf(u), addrs)
 }
 
 // addresses are those that a URL's host leads to; those of a name are none while
 // no answer would be good enough.
-func (c gatewayCommands) addresses(ctx context.Context, host string) ([]netip.Addr, error) {
+func (p *Policy) addresses(ctx context.Context, host string) ([]netip.Addr, error) {
 	if a, err := netip.ParseAddr(host); err == nil {
 		return []netip.Addr{a}, nil
 	}
 	if messages.LoopbackName(host) {
 		return []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1})}, nil
 	}
-	if len(c.app.fleet.networks) == 0 {
+	if len(p.Within) == 0 {
 		return nil, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
@@ -165,7 +174,7 @@ func portOf(u *url.URL) uint16 {
 	return uint16(n)
 }
 
-func (a *App) unreachable(host string, port uint16, addrs []netip.Addr) error {
+func (p *Policy) unreachable(host string, port uint16, addrs []netip.Addr) error {
 	e := &messages.Error{
 		Code: messages.CodeInvalid,
 		Message: host + " is not this machine: a gateway elsewhere has to be paired with Dash before it gives it any rights, " +
@@ -175,7 +184,7 @@ func (a *App) unreachable(host string, port uint16, addrs []netip.Addr) error {
 	}
 	for _, at := range addrs {
 		switch {
-		case a.listensAt(netip.AddrPortFrom(unzoned(at), port)):
+		case p.ownAt(netip.AddrPortFrom(unzoned(at), port)):
 			e.Message, e.NextStep, e.Fields[0].Detail = "Dash itself listens there, and is no gateway", next.CheckWebSocketAddress, "is an address of Dash's own"
 		case guarded(at) && !literal(host, at):
 			e.Message = "the name " + host + " leads to " + at.String() + ", and whoever owns the name could lead it anywhere"

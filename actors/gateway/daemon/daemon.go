@@ -1,4 +1,6 @@
-package app
+// Package daemon is a managed gateway's process as its owner sees it: what the
+// launcher does, in the words of the gateway actor.
+package daemon
 
 import (
 	"context"
@@ -12,22 +14,28 @@ import (
 	"github.com/dash-fleet/dash/messages/next"
 )
 
-// process is one managed gateway's daemon, as its owner sees it.
-type process struct {
+// Process is one managed gateway's daemon.
+type Process struct {
 	launcher *launcher.Launcher
 	start    bool // a missing daemon is started, else only a living one is adopted
 	mu       sync.Mutex
 	gateway  messages.Gateway
 }
 
+// New is the process of the gateway g. With start a missing one is started, else
+// only a living one is adopted.
+func New(l *launcher.Launcher, start bool, g messages.Gateway) *Process {
+	return &Process{launcher: l, start: start, gateway: g}
+}
+
 // Configure implements gateway.Process.
-func (p *process) Configure(g messages.Gateway) {
+func (p *Process) Configure(g messages.Gateway) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.gateway = g
 }
 
-func (p *process) spec() launcher.Spec {
+func (p *Process) spec() launcher.Spec {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	g := &p.gateway
@@ -35,7 +43,7 @@ func (p *process) spec() launcher.Spec {
 }
 
 // Ensure implements gateway.Process.
-func (p *process) Ensure(ctx context.Context) (gateway.Endpoint, error) {
+func (p *Process) Ensure(ctx context.Context) (gateway.Endpoint, error) {
 	spec := p.spec()
 	ensure := p.launcher.Ensure
 	if !p.start {
@@ -87,7 +95,7 @@ func startError(s *launcher.StartError) *gateway.StartError {
 }
 
 // AwaitExit implements gateway.Process.
-func (p *process) AwaitExit(ctx context.Context) bool {
+func (p *Process) AwaitExit(ctx context.Context) bool {
 	select {
 	case <-p.launcher.Exited(p.spec().ID):
 		return true
@@ -97,7 +105,7 @@ func (p *process) AwaitExit(ctx context.Context) bool {
 }
 
 // Rewrite implements gateway.Process.
-func (p *process) Rewrite(ctx context.Context) (gateway.Rewriting, error) {
+func (p *Process) Rewrite(ctx context.Context) (gateway.Rewriting, error) {
 	did, err := p.launcher.Rewrite(ctx, p.spec())
 	return map[launcher.Rewriting]gateway.Rewriting{
 		launcher.Unneeded: gateway.FileUnneeded, launcher.Present: gateway.FileUnchanged, launcher.Written: gateway.FileWritten,
@@ -105,18 +113,18 @@ func (p *process) Rewrite(ctx context.Context) (gateway.Rewriting, error) {
 }
 
 // Rewritten implements gateway.Process.
-func (p *process) Rewritten(ctx context.Context, taken bool) error {
+func (p *Process) Rewritten(ctx context.Context, taken bool) error {
 	return p.launcher.Rewritten(ctx, p.spec().ID, taken)
 }
 
 // Stop implements gateway.Process.
-func (p *process) Stop(ctx context.Context) error {
+func (p *Process) Stop(ctx context.Context) error {
 	_, err := p.launcher.Stop(ctx, p.spec().ID)
 	return unlessGone(err)
 }
 
 // Kill implements gateway.Process.
-func (p *process) Kill(ctx context.Context) error {
+func (p *Process) Kill(ctx context.Context) error {
 	_, err := p.launcher.Kill(ctx, p.spec().ID)
 	return unlessGone(err)
 }

@@ -1,4 +1,4 @@
-package app
+package health
 
 import (
 	"context"
@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dash-fleet/dash/http/server"
 	"github.com/dash-fleet/dash/persistence"
 )
 
@@ -14,7 +15,7 @@ import (
 func TestLateCommitIsNotReady(t *testing.T) {
 	t.Parallel()
 	for oldest, want := range map[time.Duration]bool{0: true, time.Second: true, 10 * time.Second: true, 10*time.Second + 1: false, time.Hour: false} {
-		if c := commitsCheck(oldest); c.OK != want || c.Detail == "" {
+		if c := Commits(oldest); c.OK != want || c.Detail == "" {
 			t.Errorf("oldest %v: %+v, want ok %v", oldest, c, want)
 		}
 	}
@@ -24,12 +25,12 @@ func TestLateCommitIsNotReady(t *testing.T) {
 // node that is not ready would lose its reads and cancels, too.
 func TestFullStoreStaysReady(t *testing.T) {
 	t.Parallel()
-	c := roomCheck(persistence.Room{Why: "the disk is nearly full", Next: "make room"})
+	c := Room(persistence.Room{Why: "the disk is nearly full", Next: "make room"})
 	if !c.OK || c.Detail != "warning: the disk is nearly full; make room" {
 		t.Errorf("%+v", c)
 	}
 	for _, r := range []persistence.Room{{Left: 5 << 20}, {Left: -1}} {
-		if c := roomCheck(r); !c.OK || strings.HasPrefix(c.Detail, "warning:") {
+		if c := Room(r); !c.OK || strings.HasPrefix(c.Detail, "warning:") {
 			t.Errorf("%+v: %+v", r, c)
 		}
 	}
@@ -39,13 +40,15 @@ func TestFullStoreStaysReady(t *testing.T) {
 // ill to the next one.
 func TestHealthIsNotTheCallers(t *testing.T) {
 	t.Parallel()
-	h := &healthChecks{commands: newCommands(benchNode(t, t.TempDir(), 0, 1, nil))}
+	rounds := 0
+	h := New(func(ctx context.Context) []server.Check {
+		rounds++
+		return []server.Check{{Name: "store", OK: ctx.Err() == nil}}
+	})
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
 	h.Checks(gone)
-	for _, c := range h.Checks(t.Context()) {
-		if !c.OK {
-			t.Errorf("%s: %s", c.Name, c.Detail)
-		}
+	if got := h.Checks(t.Context()); len(got) != 1 || !got[0].OK || rounds != 1 {
+		t.Errorf("%+v after %d rounds, want one that serves both", got, rounds)
 	}
 }
