@@ -1,7 +1,7 @@
 // Package messages is the vocabulary of Dash: ids, priority classes, the state
 // tables of tasks, gateways and sessions, error codes, secrets, and the
-// protobuf forms of what is stored or sent between nodes. It is pure: it
-// imports nothing else of Dash, starts no goroutine and does no I/O.
+// protobuf parts of tasks and events. It is pure: it imports nothing else of Dash,
+// starts no goroutine and does no I/O.
 package messages
 
 //go:generate protoc --go_out=. --go_opt=paths=source_relative dash.proto

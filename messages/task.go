@@ -201,3 +201,19 @@ func (t *Task) Event(from TaskState, at time.Time, reason string) *Event {
 
 // Now is the present time as every stored time is kept: UTC, microseconds.
 func Now() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
+
+// Micros is t in microseconds since 1970, as times are kept; 0 for the zero time.
+func Micros(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMicro()
+}
+
+// FromMicros is the time that Micros made n of, in UTC.
+func FromMicros(n int64) time.Time {
+	if n == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(n).UTC()
+}

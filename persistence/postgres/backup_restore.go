@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/wire"
 	"github.com/dash-fleet/dash/persistence"
 	"github.com/dash-fleet/dash/persistence/internal/rows"
 	"github.com/jackc/pgx/v5"
@@ -289,7 +290,7 @@ func (f *filling) task(r *persistence.TaskRow) error {
 	f.lastNo, f.drift = no, max(f.drift, no-created)
 	var spec, key, hash, ended, failed, code, reason any
 	if t.Spec != nil {
-		enc, err := rows.Marshal(t.Spec)
+		enc, err := wire.Marshal(t.Spec)
 		if err != nil {
 			return err
 		}
@@ -311,7 +312,7 @@ func (f *filling) task(r *persistence.TaskRow) error {
 	if t.Cancel.Reason != "" {
 		reason = []byte(t.Cancel.Reason)
 	}
-	run, err := rows.EncodeRun(t)
+	run, err := wire.EncodeRun(t)
 	if err != nil {
 		return err
 	}

@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/wire"
 	"github.com/dash-fleet/dash/persistence"
-	"github.com/dash-fleet/dash/persistence/internal/rows"
 	"github.com/jackc/pgx/v5"
 )
 
@@ -61,7 +61,7 @@ type historyColumns struct {
 }
 
 func (c *historyColumns) add(r *persistence.HistoryRecord) error {
-	task, err := rows.EncodeTask(&r.Task)
+	task, err := wire.EncodeTask(&r.Task)
 	if err != nil {
 		return err
 	}
@@ -102,7 +102,7 @@ func historyRecord(r pgx.CollectableRow) (persistence.HistoryRecord, error) {
 	}
 	rec.IdemKey = string(key)
 	var err error
-	rec.Task, err = rows.DecodeTask(task)
+	rec.Task, err = wire.DecodeTask(task)
 	return rec, err
 }
 

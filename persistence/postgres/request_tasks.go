@@ -5,7 +5,7 @@ import (
 	"strings"
 
 	"github.com/dash-fleet/dash/messages"
-	"github.com/dash-fleet/dash/persistence/internal/rows"
+	"github.com/dash-fleet/dash/messages/wire"
 )
 
 // Types of the columns that rows which only look leave NULL.
@@ -51,7 +51,7 @@ func (r *request) addInsert(p *plan, t *taskNode) error {
 	var spec []byte
 	var err error
 	if in.Spec != nil {
-		if spec, err = rows.Marshal(in.Spec); err != nil {
+		if spec, err = wire.Marshal(in.Spec); err != nil {
 			return err
 		}
 	}
@@ -84,7 +84,7 @@ func (r *request) addInsert(p *plan, t *taskNode) error {
 	a.i8(cancelAt)
 	addProgress(a, t)
 	a.stringOr(reason)
-	run, err := rows.EncodeRun(t.task)
+	run, err := wire.EncodeRun(t.task)
 	if err != nil {
 		return err
 	}
@@ -142,7 +142,7 @@ func (r *request) addUpdate(p *plan, t *taskNode, write bool) error {
 	a.i8(t.task.Seq)
 	a.i8(t.task.Claim)
 	addProgress(a, t)
-	run, err := rows.EncodeRun(t.task)
+	run, err := wire.EncodeRun(t.task)
 	if err != nil {
 		return err
 	}

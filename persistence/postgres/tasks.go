@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/wire"
 	"github.com/dash-fleet/dash/persistence"
 	"github.com/dash-fleet/dash/persistence/internal/rows"
 	"google.golang.org/protobuf/proto"
@@ -40,7 +41,7 @@ func decodeTask(v [][]byte) (messages.Task, error) {
 			return t, fmt.Errorf("task %s: decode spec: %w", t.ID, err)
 		}
 	}
-	if err := rows.DecodeRun(&t, bytes.Clone(v[15])); err != nil {
+	if err := wire.DecodeRun(&t, bytes.Clone(v[15])); err != nil {
 		return t, fmt.Errorf("task %s: %w", t.ID, err)
 	}
 	return t, nil
@@ -206,6 +207,6 @@ func page(limit int) int {
 }
 
 // micros is how times are stored: microseconds since 1970, 0 for "not set".
-func micros(t time.Time) int64 { return rows.Micros(t) }
+func micros(t time.Time) int64 { return messages.Micros(t) }
 
-func fromMicros(n int64) time.Time { return rows.FromMicros(n) }
+func fromMicros(n int64) time.Time { return messages.FromMicros(n) }

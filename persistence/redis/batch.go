@@ -7,6 +7,7 @@ import (
 
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/messages/next"
+	"github.com/dash-fleet/dash/messages/wire"
 	"github.com/dash-fleet/dash/persistence"
 	"github.com/dash-fleet/dash/persistence/internal/rows"
 )
@@ -256,7 +257,7 @@ func (e *encoder) update(u *persistence.TaskUpdate, h *head) (err error) {
 	if u.ClearCancel {
 		h.flags |= opClearCancel
 	}
-	e.data, err = appendTail(e.data, t)
+	e.data, err = wire.AppendRow(e.data, t)
 	return err
 }
 
@@ -282,7 +283,7 @@ func (e *encoder) insert(in *persistence.TaskInsert, h *head) (err error) {
 	}
 	h.kind, h.id, h.pool, h.seq, h.to = kindInsert, e.ids.add(t.ID), e.pools.add(t.Pool), t.Seq, stateClaim(t.State, t.Claim, flags)
 	binary.BigEndian.PutUint64(h.cmp[:], uint64(max(micros(t.CreatedAt), 0)))
-	if e.data, err = appendTail(appendNames(e.data, t), t); err != nil {
+	if e.data, err = wire.AppendRow(appendNames(e.data, t), t); err != nil {
 		return err
 	}
 	from := len(e.data)

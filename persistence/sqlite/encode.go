@@ -4,6 +4,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/wire"
 	"github.com/dash-fleet/dash/persistence/internal/rows"
 )
 
@@ -11,7 +12,7 @@ import (
 func marshal(m proto.Message) ([]byte, error) { return appendProto([]byte{}, m) }
 
 func appendProto(buf []byte, m proto.Message) ([]byte, error) {
-	out, err := rows.Append(buf, m)
+	out, err := wire.Append(buf, m)
 	if err != nil {
 		return nil, &opError{err}
 	}
@@ -19,7 +20,7 @@ func appendProto(buf []byte, m proto.Message) ([]byte, error) {
 }
 
 func encodeRun(t *messages.Task) ([]byte, error) {
-	out, err := rows.EncodeRun(t)
+	out, err := wire.EncodeRun(t)
 	if err != nil {
 		return nil, &opError{err}
 	}

@@ -15,8 +15,9 @@ import (
 
 	"github.com/dash-fleet/dash/persistence"
 	"github.com/dash-fleet/dash/persistence/internal/room"
-	"github.com/dash-fleet/dash/persistence/internal/rows"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/dash-fleet/dash/messages"
 )
 
 // FileName is the database inside the data folder.
@@ -208,6 +209,6 @@ func dsn(dir string, pragmas []string) string {
 }
 
 // micros is how times are stored: microseconds since 1970, 0 for "not set".
-func micros(t time.Time) int64 { return rows.Micros(t) }
+func micros(t time.Time) int64 { return messages.Micros(t) }
 
-func fromMicros(n int64) time.Time { return rows.FromMicros(n) }
+func fromMicros(n int64) time.Time { return messages.FromMicros(n) }

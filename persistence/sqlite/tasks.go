@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/wire"
 	"github.com/dash-fleet/dash/persistence"
 	"github.com/dash-fleet/dash/persistence/internal/rows"
 	"google.golang.org/protobuf/proto"
@@ -44,7 +45,7 @@ func decodeTask(v []driver.Value) (messages.Task, error) {
 			return t, fmt.Errorf("task %s: decode spec: %w", t.ID, err)
 		}
 	}
-	if err := rows.DecodeRun(&t, blob(v[15])); err != nil {
+	if err := wire.DecodeRun(&t, blob(v[15])); err != nil {
 		return t, fmt.Errorf("task %s: %w", t.ID, err)
 	}
 	return t, nil

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/wire"
 )
 
 // A list shows no texts of tasks, and a store must not read them for it. So an
@@ -28,8 +29,8 @@ type Cut struct {
 
 // The ways to the long texts.
 var (
-	specText = []protowire.Number{1}            // TaskSpec.message
-	runText  = []protowire.Number{runResult, 1} // TaskResult.text
+	specText = []protowire.Number{1}     // TaskSpec.message
+	runText  = []protowire.Number{13, 1} // wire.Run.result, TaskResult.text
 )
 
 // Whole says that nothing is missing.
@@ -83,7 +84,7 @@ func (c Cut) Drop(path ...protowire.Number) (rest []byte, text int64, ok bool) {
 	return nil, 0, false
 }
 
-// DecodeBrief sets a task's spec and what EncodeRun wrote, without a text that
+// DecodeBrief sets a task's spec and what wire.EncodeRun wrote, without a text that
 // was not read. ok is false if the row must be read in full.
 func DecodeBrief(t *messages.Task, spec, run Cut) (ok bool, err error) {
 	var left messages.Brief
@@ -104,7 +105,7 @@ func DecodeBrief(t *messages.Task, spec, run Cut) (ok bool, err error) {
 			return false, fmt.Errorf("task %s: decode spec: %w", t.ID, err)
 		}
 	}
-	if err := DecodeRun(t, r); err != nil {
+	if err := wire.DecodeRun(t, r); err != nil {
 		return false, fmt.Errorf("task %s: %w", t.ID, err)
 	}
 	return true, nil

@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/wire"
 )
 
 func cut(b []byte) Cut {
@@ -23,27 +24,35 @@ func cut(b []byte) Cut {
 func TestBrief(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		want := anyTask(t)
-		if want.Spec == nil {
-			want.Spec = &messages.TaskSpec{}
+		text := func(name string) string { return rapid.String().Draw(t, name) }
+		want := messages.Task{
+			Attempt: rapid.Int32().Draw(t, "attempt"), Generation: rapid.Int64().Draw(t, "generation"), BootID: text("boot"), ObservedRunID: text("observed"),
+			StartedAt: messages.FromMicros(rapid.Int64Range(0, 1<<52).Draw(t, "started")), ReplayedBy: text("replayed by"),
+			Spec: &messages.TaskSpec{Labels: map[string]string{text("key"): text("value")}, TimeoutSeconds: 5},
+		}
+		if rapid.Bool().Draw(t, "has trials") {
+			want.Trials = &messages.Trials{GivenBackReason: text("why"), Deaths: []*messages.GatewayDeath{{Gateway: text("died")}}}
+		}
+		if rapid.Bool().Draw(t, "has ended") {
+			want.Result = &messages.TaskResult{}
 		}
 		long := func(name string) string {
 			return strings.Repeat("x", rapid.SampledFrom([]int{0, 1, BriefHead - 50, BriefHead, BriefHead + BriefTail, 3 * BriefHead, 100 << 10}).Draw(t, name))
 		}
 		want.Spec.Message, want.Spec.Model, want.Spec.Region = long("message"), "m", "r"
 		if want.Result != nil {
-			want.Result.Text, want.Result.CutFrom, want.Error = long("text"), 7, nil
+			want.Result.Text, want.Result.CutFrom = long("text"), 7
 		}
-		spec, err := Marshal(want.Spec)
+		spec, err := wire.Marshal(want.Spec)
 		if err != nil {
 			t.Fatal(err)
 		}
-		run, err := EncodeRun(&want)
+		run, err := wire.EncodeRun(&want)
 		if err != nil {
 			t.Fatal(err)
 		}
 		got := want
-		got.Spec, got.Result, got.Trials, got.Error = nil, nil, nil, nil
+		got.Spec, got.Result, got.Trials = nil, nil, nil
 		ok, err := DecodeBrief(&got, cut(spec), cut(run))
 		if err != nil {
 			t.Fatal(err)

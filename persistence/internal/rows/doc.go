@@ -1,3 +1,4 @@
-// Package rows is how engines encode what they store as bytes. The encodings
-// are part of every store: fields are added, never changed.
+// Package rows is what engines share of reading pages of tasks, of leaving long
+// texts out of them, and of the event log's encoding, which is part of every store:
+// fields are added, never changed.
 package rows

@@ -5,6 +5,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/messages/wire"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 )
@@ -24,7 +25,7 @@ func AppendEvent(buf []byte, e *messages.Event) ([]byte, error) {
 	buf, ok := appendTaskEvent(buf, e)
 	if !ok {
 		var err error
-		if buf, err = Append(buf, e); err != nil {
+		if buf, err = wire.Append(buf, e); err != nil {
 			return nil, err
 		}
 	}
@@ -62,7 +63,7 @@ func appendTaskEvent(buf []byte, e *messages.Event) (out []byte, ok bool) {
 	if !isTask || data.Task == nil || len(e.ProtoReflect().GetUnknown()) > 0 || len(data.Task.ProtoReflect().GetUnknown()) > 0 {
 		return buf, false
 	}
-	b := wire{buf: buf, ok: true}
+	b := appender{buf: buf, ok: true}
 	b.number(2, e.TimeMicros)
 	b.text(3, e.Tenant)
 	b.text(4, e.Type)
@@ -78,7 +79,7 @@ func appendTaskEvent(buf []byte, e *messages.Event) (out []byte, ok bool) {
 	return closeUp(b.buf, at, 2), true
 }
 
-func (b *wire) taskChanged(t *messages.TaskChanged) {
+func (b *appender) taskChanged(t *messages.TaskChanged) {
 	b.text(1, t.Pool)
 	b.text(2, t.Class)
 	b.number(3, t.QueueSeq)
@@ -101,17 +102,19 @@ func (b *wire) taskChanged(t *messages.TaskChanged) {
 	b.buf = protowire.AppendBytes(protowire.AppendTag(b.buf, 12, protowire.BytesType), enc)
 }
 
-// wire appends fields of proto3: zero values have no place in it.
-type wire struct {
+// appender appends fields of proto3: zero values have no place in it.
+type appender struct {
 	buf []byte
 	ok  bool
 }
 
-func (b *wire) number(n protowire.Number, v int64) {
-	b.buf = field{n, v}.append(b.buf)
+func (b *appender) number(n protowire.Number, v int64) {
+	if v != 0 {
+		b.buf = protowire.AppendVarint(protowire.AppendTag(b.buf, n, protowire.VarintType), uint64(v))
+	}
 }
 
-func (b *wire) text(n protowire.Number, s string) {
+func (b *appender) text(n protowire.Number, s string) {
 	if s == "" {
 		return
 	}
