@@ -29,6 +29,7 @@ import (
 	"github.com/dash-fleet/dash/cmd/internal/health"
 	"github.com/dash-fleet/dash/cmd/internal/keystore"
 	"github.com/dash-fleet/dash/cmd/internal/networks"
+	"github.com/dash-fleet/dash/cmd/internal/retention"
 	"github.com/dash-fleet/dash/cmd/internal/secrets"
 	"github.com/dash-fleet/dash/cmd/internal/telemetry"
 	"github.com/dash-fleet/dash/cmd/internal/tracing"
@@ -86,7 +87,7 @@ type App struct {
 	helper     *helper                     // nil: there is no Redis server beside the store
 	feed       *feed.Feed
 	losses     *telemetry.TaskLog
-	off        off
+	off        *retention.Off
 	tracer     *tracing.Tracer    // nil: tasks are not traced
 	backups    *schedule.Schedule // nil: none are scheduled
 	commits    *commit.Metrics
@@ -182,7 +183,7 @@ func (a *App) setup(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read event log: %w", err)
 	}
-	if err := a.noteOff(ctx); err != nil {
+	if a.off, err = retention.NewOff(ctx, a.store, a.lastSeq); err != nil {
 		return err
 	}
 	a.feed = feed.New(a.lastSeq, a.deps.Registry)
@@ -222,8 +223,7 @@ func (a *App) setup(ctx context.Context) error {
 	if err := a.startFleet(ctx); err != nil {
 		return err
 	}
-	a.startSweeper()
-	a.startSessionSweeper()
+	a.startRetention()
 	if err := a.watchEnds(); err != nil {
 		return err
 	}
@@ -445,57 +445,26 @@ func (a *App) Stop() error {
 	return err
 }
 
-// sweepEvery, sweepRows and sweepPause bound the retention sweeper: while there
-// is something to remove it goes on after the pause, so that it keeps up with
-// any load and never holds the writer for long.
-const (
-	sweepEvery = 10 * time.Second
-	sweepRows  = 1000
-	sweepPause = 100 * time.Millisecond
-)
-
-// startSweeper removes finished tasks after the retention time.
-func (a *App) startSweeper() {
-	if a.cfg.Retention <= 0 {
-		return
+// startRetention removes finished tasks and old sessions as the configuration says.
+func (a *App) startRetention() {
+	if a.cfg.Retention > 0 {
+		w := &retention.Tasks{Store: a.store, History: a.engine.History, Keep: a.cfg.Retention, Off: a.off, Works: a.works, Logger: a.logger}
+		a.cleanup.background("sweeper", func(ctx context.Context) { retention.Repeat(ctx, w.Step) })
 	}
-	a.repeat("sweeper", a.sweep)
+	w := retention.NewSessions(a.sessionWalk(newCommands(a)), a.deps.Registry)
+	if w.Keep > 0 || w.Idle > 0 {
+		a.cleanup.background("session sweeper", func(ctx context.Context) { retention.Repeat(ctx, w.Step) })
+	}
 }
 
-// repeat takes a step again and again until the node stops. Each says the pause
-// before the next.
-func (a *App) repeat(name string, step func(context.Context) time.Duration) {
-	a.cleanup.background(name, func(ctx context.Context) {
-		t := time.NewTimer(sweepEvery)
-		defer t.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-t.C:
+func (a *App) sessionWalk(c *commands) retention.Sessions {
+	return retention.Sessions{
+		Store: a.store, Keep: a.cfg.SessionRetention, Idle: a.cfg.SessionIdle, Off: a.off, Works: a.works, Logger: a.logger,
+		Retire: func(ctx context.Context, pool string, due dispatch.RetireSessions) (dispatch.Retired, error) {
+			if there, err := a.fleet.startFor(ctx, due.Sessions[0]); err != nil || !there {
+				return dispatch.Retired{}, err
 			}
-			t.Reset(step(ctx))
-		}
-	})
-}
-
-// sweep removes a batch and returns the pause before the next.
-func (a *App) sweep(ctx context.Context) time.Duration {
-	if !a.off.over(a.cfg.Retention) {
-		return sweepEvery
+			return c.owners.RetireSessions(ctx, pool, due)
+		},
 	}
-	before := time.Now().Add(-a.cfg.Retention)
-	removed, err := a.store.Sweep(ctx, before, sweepRows)
-	if err == nil && a.engine.History != nil {
-		var old int
-		old, err = a.engine.History.Sweep(ctx, before, sweepRows)
-		removed = max(removed, old)
-	}
-	if err != nil && ctx.Err() == nil {
-		a.logger.Warn("finished tasks could not be removed", slog.Any("err", err))
-	}
-	if err != nil || removed < sweepRows {
-		return sweepEvery
-	}
-	return sweepPause
 }

@@ -25,7 +25,9 @@ func (a *App) startBackups() error {
 		dir = filepath.Join(a.cfg.Data, "backups")
 	}
 	a.backups, err = schedule.Start(schedule.Config{
-		Every: a.cfg.BackupEvery, Keep: a.cfg.BackupKeep, Dir: dir, Series: a.cfg.Node, By: a.deps.Version, Recipients: recipients, Sign: a.secrets.Sign,
+		Every: a.cfg.BackupEvery, Keep: a.cfg.BackupKeep, Dir: dir, Series: a.cfg.Node, By: a.deps.Version, Recipients: recipients,
+		Sign:   a.secrets.Sign,
+		Works:  a.works,
 		Open:   func(ctx context.Context) (persistence.Snapshotter, error) { return engine.OpenSource(ctx, a.cfg) },
 		Logger: a.logger, Registerer: a.deps.Registry,
 	})

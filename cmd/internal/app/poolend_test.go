@@ -81,7 +81,7 @@ func TestAPoolWithManyClosedSessionsIsRemoved(t *testing.T) {
 		t.Fatal(err)
 	}
 	var ops []persistence.Op
-	for i := range 2*sessionRows + 1 {
+	for i := range 2*sessionPage + 1 {
 		s := messages.Session{ID: fmt.Sprint("s-", i), Tenant: "a", Pool: "p", State: messages.SessionClosed, CreatedAt: messages.Now(), UpdatedAt: messages.Now()}
 		ops = append(ops, persistence.Op{Session: &persistence.SessionWrite{Session: s, FromGeneration: -1}})
 	}

@@ -221,15 +221,18 @@ func (c poolCommands) inUse(ctx context.Context, p messages.Pool, closed bool) (
 	return what, advice, err
 }
 
+// sessionPage is how many sessions are read at a time.
+const sessionPage = 200
+
 // sessions goes through the sessions of a pool, a page at a time, until each
 // wants no more.
 func (c poolCommands) sessions(ctx context.Context, pool string, each func([]messages.Session) (more bool, err error)) error {
 	for after := ""; ; {
-		page, err := c.app.store.Sessions(ctx, "", pool, after, sessionRows)
+		page, err := c.app.store.Sessions(ctx, "", pool, after, sessionPage)
 		if err != nil {
 			return err
 		}
-		if more, err := each(page); err != nil || !more || len(page) < sessionRows {
+		if more, err := each(page); err != nil || !more || len(page) < sessionPage {
 			return err
 		}
 		after = persistence.SessionPlace(page[len(page)-1])

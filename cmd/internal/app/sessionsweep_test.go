@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"github.com/dash-fleet/dash/cmd/internal/retention"
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
 )
@@ -21,14 +23,15 @@ import (
 func TestSessionsAreRetired(t *testing.T) {
 	t.Parallel()
 	a := benchNode(t, t.TempDir(), 0, 1, nil)
-	w := newSessionSweep(a, prometheus.NewRegistry()) // the node's own sweeper has its metric
+	registry := prometheus.NewRegistry() // the node's own sweeper has its metric
+	w := retention.NewSessions(a.sessionWalk(newCommands(a)), registry)
 	long := messages.Now().Add(-60 * 24 * time.Hour)
 	var ops []persistence.Op
 	put := func(id, pool string, state messages.SessionState, at time.Time) {
 		s := messages.Session{ID: id, Tenant: "acme", Pool: pool, State: state, CreatedAt: long, UpdatedAt: at}
 		ops = append(ops, persistence.Op{Session: &persistence.SessionWrite{Session: s, FromGeneration: -1}})
 	}
-	const old = 2*sessionRows + 7
+	const old = 2*sessionPage + 7
 	for i := range old {
 		put(fmt.Sprintf("old-%04d", i), []string{"default", "left"}[i%2], messages.SessionClosed, long)
 	}
@@ -41,9 +44,9 @@ func TestSessionsAreRetired(t *testing.T) {
 	walk := func() {
 		t.Helper()
 		for range 10 {
-			switch w.step(t.Context()) {
-			case sessionPause:
-			case sessionEvery:
+			switch w.Step(t.Context()) {
+			case 200 * time.Millisecond: // there is more
+			case time.Minute: // the walk is over
 				return
 			default:
 				t.Fatal("a page could not be done")
@@ -62,45 +65,46 @@ func TestSessionsAreRetired(t *testing.T) {
 		}
 		return m
 	}
-	a.off.took = 48 * time.Hour
+	a.off.Took = 48 * time.Hour
 	walk() // the node has just started: it was off, or its store is an old backup
-	w.idle = 24 * time.Hour
+	w.Idle = 24 * time.Hour
 	walk()
 	if got := states(); len(got) != old+3 || got["open"] != messages.SessionIdle {
 		t.Fatalf("a node that has just started left %d sessions", len(got))
 	}
-	a.off.began, w.idle = time.Now().Add(-offGrace), 0
+	a.off.Began, w.Idle = time.Now().Add(-24*time.Hour), 0
 	walk()
 	if got := states(); len(got) != 3 || got["open"] != messages.SessionIdle || got["parked"] != messages.SessionParked || got["young"] != messages.SessionClosed {
 		t.Fatalf("left: %v", got)
 	}
-	if n := testutil.ToFloat64(w.retired.WithLabelValues("removed")); n != old {
-		t.Errorf("%v counted as removed, want %d", n, old)
+	counted := fmt.Sprintf("dash_sessions_retired_total{what=\"closed\"} 0\ndash_sessions_retired_total{what=\"removed\"} %d\n", old)
+	if err := testutil.GatherAndCompare(registry, strings.NewReader("# HELP dash_sessions_retired_total Sessions that were closed because nobody used them (closed), and closed ones that were removed (removed).\n# TYPE dash_sessions_retired_total counter\n"+counted)); err != nil {
+		t.Error(err)
 	}
 	c := sessionCommands{newCommands(a)}
 	if _, err := c.Session(t.Context(), "acme", "old-0000"); messages.CodeOf(err) != messages.CodeNotFound {
 		t.Errorf("show of a removed session: %v", err)
 	}
-	w.idle = 24 * time.Hour
+	w.Idle = 24 * time.Hour
 	walk()
 	if got := states(); len(got) != 3 || got["open"] != messages.SessionClosed || got["parked"] != messages.SessionClosed {
 		t.Errorf("after the rule for unused ones: %v", got)
 	}
-	w.retention = 0
+	w.Keep = 0
 	walk()
 	if got := states(); len(got) != 3 {
 		t.Errorf("without retention: %v", got)
 	}
 	// Nothing happens while this node only stands by, and a store that is away is
 	// waited for.
-	w.retention = time.Nanosecond
+	w.Keep = time.Nanosecond
 	a.standing.Store(&messages.Error{Code: messages.CodeUnavailable, Message: "another node works"})
-	if pause := w.step(t.Context()); pause != sessionEvery || len(states()) != 3 {
+	if pause := w.Step(t.Context()); pause != time.Minute || len(states()) != 3 {
 		t.Errorf("a node that stands by: %v after %v", states(), pause)
 	}
 	a.standing.Store(nil)
-	w.store = noSessions{a.store}
-	if pause := w.step(t.Context()); pause != sweepEvery {
+	w.Store = noSessions{a.store}
+	if pause := w.Step(t.Context()); pause != retention.Every {
 		t.Errorf("tried again after %v", pause)
 	}
 }
@@ -110,10 +114,13 @@ func TestSessionsAreRetired(t *testing.T) {
 func TestAPoolThatDoesNotAnswerKeepsNoOthers(t *testing.T) {
 	t.Parallel()
 	a := benchNode(t, t.TempDir(), 0, 1, nil)
-	w := newSessionSweep(a, prometheus.NewRegistry())
+	c := newCommands(a)
+	walk := a.sessionWalk(c)
+	walk.Limit = 200 * time.Millisecond
+	w := retention.NewSessions(walk, prometheus.NewRegistry())
 	long := messages.Now().Add(-60 * 24 * time.Hour)
 	var ops []persistence.Op
-	for i := range 2*sessionRows + 7 {
+	for i := range 2*sessionPage + 7 {
 		s := messages.Session{ID: fmt.Sprintf("old-%04d", i), Tenant: "acme", Pool: []string{"default", "stuck"}[i%2],
 			State: messages.SessionClosed, CreatedAt: long, UpdatedAt: long}
 		ops = append(ops, persistence.Op{Session: &persistence.SessionWrite{Session: s, FromGeneration: -1}})
@@ -121,22 +128,21 @@ func TestAPoolThatDoesNotAnswerKeepsNoOthers(t *testing.T) {
 	if err := committed(t.Context(), a, ops...); err != nil {
 		t.Fatal(err)
 	}
-	find := w.commands.owners.Pool
-	w.commands.owners.Pool = func(ctx context.Context, id string) (*actor.PID, error) {
+	find := c.owners.Pool
+	c.owners.Pool = func(ctx context.Context, id string) (*actor.PID, error) {
 		if id == "stuck" {
 			<-ctx.Done()
 			return nil, ctx.Err()
 		}
 		return find(ctx, id)
 	}
-	w.limit = 200 * time.Millisecond
 	for range 3 {
-		if pause := w.step(t.Context()); pause != sweepEvery && pause != sessionEvery {
+		if pause := w.Step(t.Context()); pause != retention.Every && pause != time.Minute {
 			t.Errorf("a pause of %v", pause)
 		}
 	}
 	left, err := a.store.Sessions(t.Context(), "", "", "", 1000)
-	if err != nil || len(left) != sessionRows+3 {
+	if err != nil || len(left) != sessionPage+3 {
 		t.Fatalf("%d left, %v", len(left), err)
 	}
 	for _, s := range left {
@@ -144,9 +150,9 @@ func TestAPoolThatDoesNotAnswerKeepsNoOthers(t *testing.T) {
 			t.Errorf("%s of pool %s is left", s.ID, s.Pool)
 		}
 	}
-	w.commands.owners.Pool = find
+	c.owners.Pool = find
 	for range 3 {
-		w.step(t.Context())
+		w.Step(t.Context())
 	}
 	if left, err = a.store.Sessions(t.Context(), "", "", "", 1000); err != nil || len(left) != 0 {
 		t.Errorf("%d left when it answers, %v", len(left), err)

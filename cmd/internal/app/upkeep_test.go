@@ -3,42 +3,13 @@ package app
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"testing"
 	"time"
 
-	"github.com/dash-fleet/dash/cmd/internal/engine"
 	"github.com/dash-fleet/dash/http/server"
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
 )
-
-type sweeps struct {
-	persistence.Store
-	removed int
-	err     error
-}
-
-func (s sweeps) Sweep(context.Context, time.Time, int) (int, error) { return s.removed, s.err }
-
-// TestSweeperKeepsUp: more finished tasks than one batch are removed without
-// the long pause.
-func TestSweeperKeepsUp(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct {
-		store sweeps
-		want  time.Duration
-	}{
-		{sweeps{removed: sweepRows}, sweepPause},
-		{sweeps{removed: sweepRows - 1}, sweepEvery},
-		{sweeps{removed: sweepRows, err: errors.New("disk full")}, sweepEvery},
-	} {
-		a := &App{store: c.store, engine: &engine.Engine{}, logger: slog.New(slog.DiscardHandler)}
-		if got := a.sweep(t.Context()); got != c.want {
-			t.Errorf("pause after %d rows (%v) = %s, want %s", c.store.removed, c.store.err, got, c.want)
-		}
-	}
-}
 
 // TestGatewayThatCannotStartIsNotKept: the call may be repeated.
 func TestGatewayThatCannotStartIsNotKept(t *testing.T) {

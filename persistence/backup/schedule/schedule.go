@@ -1,4 +1,4 @@
-// Package schedule makes a backup of a store every now and then.
+// Package schedule makes a backup of a store every now and then, on one node of a fleet.
 package schedule
 
 import (
@@ -29,6 +29,9 @@ type Config struct {
 	Recipients []age.Recipient
 	Sign       func(sum []byte) backup.Signature // nil: nobody
 	Open       func(context.Context) (persistence.Snapshotter, error)
+	// Works is false while another node of the fleet does the work, and makes the
+	// backups of the store that they share.
+	Works      func() bool
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
 }
@@ -102,18 +105,27 @@ func (s *Schedule) prepare() error {
 func (s *Schedule) run(ctx context.Context) {
 	t := time.NewTimer(s.first())
 	defer t.Stop()
-	for {
+	for worked := true; ; {
 		select {
 		case <-ctx.Done():
 			return
 		case <-t.C:
 		}
-		s.once(ctx)
-		t.Reset(s.pause())
+		did := worked
+		switch worked = s.cfg.Works(); {
+		case !worked:
+			t.Reset(min(soon, s.cfg.Every))
+		case !did: // it has taken over, and may have a fresh backup of an earlier turn
+			t.Reset(s.first())
+		default:
+			s.once(ctx)
+			t.Reset(s.pause())
+		}
 	}
 }
 
-// soon is how long after its start a node makes a backup that is due.
+// soon is how long after its start, or after it has taken over, a node makes a
+// backup that is due.
 const soon = 30 * time.Second
 
 // first is the pause before the first backup of this life. It counts from the
@@ -183,6 +195,9 @@ func (s *Schedule) make(ctx context.Context, at time.Time) (f *backup.File, err 
 // work, and who watches the words, the log or
 // dash_backup_last_success_timestamp_seconds is warned.
 func (s *Schedule) Health() string {
+	if !s.cfg.Works() {
+		return "the node that does the work makes the backups"
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	base, detail := s.newest, "the newest backup is %s old, one is due every %s"

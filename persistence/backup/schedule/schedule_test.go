@@ -5,7 +5,9 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -29,7 +31,9 @@ func TestScheduledBackups(t *testing.T) {
 			t.Error(err)
 		}
 	}()
+	works := true
 	s := &Schedule{metrics: newMetrics(prometheus.NewRegistry()), cfg: Config{
+		Works: func() bool { return works },
 		Every: time.Hour, Keep: 2, Dir: dir, Series: "n", Logger: slog.New(slog.DiscardHandler),
 		Open: func(ctx context.Context) (persistence.Snapshotter, error) { return sqlite.OpenSource(ctx, data) },
 	}}
@@ -58,6 +62,10 @@ func TestScheduledBackups(t *testing.T) {
 	if c := s.Health(); !strings.HasPrefix(c, "warning: the newest backup is 72h0m") {
 		t.Errorf("with an old one: %q", c)
 	}
+	if works = false; s.Health() != "the node that does the work makes the backups" {
+		t.Errorf("while it stands by: %q", s.Health())
+	}
+	works = true
 	s.once(t.Context())
 	list, err := backup.List(dir, "n")
 	if err != nil || len(list) != 2 || time.Since(list[0].At) > time.Hour {
@@ -103,4 +111,38 @@ func TestFirstBackup(t *testing.T) {
 			t.Errorf("%s: %s, want %s to %s", what, got, c.least, c.most)
 		}
 	}
+}
+
+// TestOneNodeOfAFleetMakesBackups: a schedule does nothing while its node stands by,
+// backs up soon after it has taken over, and not at once again after a short absence.
+func TestOneNodeOfAFleetMakesBackups(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var works atomic.Bool
+		made := make(chan time.Time, 100)
+		s, err := Start(Config{
+			Every: time.Hour, Keep: 2, Dir: t.TempDir(), Series: "n", Logger: slog.New(slog.DiscardHandler), Works: works.Load, Registerer: prometheus.NewRegistry(),
+			Open: func(context.Context) (persistence.Snapshotter, error) {
+				made <- time.Now()
+				return nil, errors.New("the attempt is enough")
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Stop()
+		time.Sleep(24 * time.Hour)
+		if len(made) > 0 {
+			t.Fatalf("%d backups while it stood by", len(made))
+		}
+		works.Store(true)
+		time.Sleep(2*soon + time.Second)
+		if len(made) != 1 {
+			t.Fatalf("%d backups soon after it took over, want 1", len(made))
+		}
+		time.Sleep(10 * time.Hour)
+		if n := len(made); n < 11 || n > 13 {
+			t.Errorf("%d backups in ten hours", n)
+		}
+	})
 }

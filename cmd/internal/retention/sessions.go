@@ -1,6 +1,7 @@
-package app
+package retention
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,22 +24,28 @@ const (
 	sessionLimit = 15 * time.Second // of reading a page, and of one pool's part of it
 )
 
-// sessionSweep walks over all sessions and hands those whose time is over to the
+// Sessions walks over all sessions and hands those whose time is over to the
 // owners of their pools, who decide: only they know what is being used. It is
 // one goroutine's.
-type sessionSweep struct {
-	app             *App
-	store           persistence.Store
-	commands        *commands
-	retention, idle time.Duration // 0: for ever
+type Sessions struct {
+	Store      persistence.Store
+	Keep, Idle time.Duration // closed ones, and until unused ones are closed; 0: for ever
+	Off        *Off
+	Works      func() bool // false while the node stands by
+	// Retire has the owner of one pool do its part. A pool that has nothing but old
+	// sessions may have no owner yet.
+	Retire func(ctx context.Context, pool string, due dispatch.RetireSessions) (dispatch.Retired, error)
+	Limit  time.Duration // of reading a page, and of one pool's part of it
+	Logger *slog.Logger
+
 	retired         *prometheus.CounterVec
-	limit           time.Duration
 	after           string
 	closed, removed int // of this walk
 }
 
-func newSessionSweep(a *App, registry prometheus.Registerer) *sessionSweep {
-	w := &sessionSweep{app: a, store: a.store, commands: newCommands(a), retention: a.cfg.SessionRetention, idle: a.cfg.SessionIdle, limit: sessionLimit}
+// NewSessions registers the walk's metric.
+func NewSessions(w Sessions, registry prometheus.Registerer) *Sessions {
+	w.Limit = cmp.Or(w.Limit, sessionLimit)
 	w.retired = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "dash_sessions_retired_total", Help: "Sessions that were closed because nobody used them (closed), and closed ones that were removed (removed).",
 	}, []string{"what"})
@@ -46,37 +53,28 @@ func newSessionSweep(a *App, registry prometheus.Registerer) *sessionSweep {
 		w.retired.WithLabelValues(what)
 	}
 	registry.MustRegister(w.retired)
-	return w
+	return &w
 }
 
-// startSessionSweeper closes and removes sessions as the configuration says.
-func (a *App) startSessionSweeper() {
-	w := newSessionSweep(a, a.deps.Registry)
-	if w.retention <= 0 && w.idle <= 0 {
-		return
-	}
-	a.repeat("session sweeper", w.step)
-}
-
-// step looks at one page and returns the pause before the next.
-func (w *sessionSweep) step(ctx context.Context) time.Duration {
-	if w.app.onDuty() != nil {
+// Step looks at one page and returns the pause before the next.
+func (w *Sessions) Step(ctx context.Context) time.Duration {
+	if !w.Works() {
 		w.after = ""
 		return sessionEvery
 	}
 	last, err := w.page(ctx)
 	if last {
 		if w.closed+w.removed > 0 {
-			w.app.logger.Info("sessions closed and removed, their time was over", slog.Int("closed", w.closed), slog.Int("removed", w.removed))
+			w.Logger.Info("sessions closed and removed, their time was over", slog.Int("closed", w.closed), slog.Int("removed", w.removed))
 		}
 		w.after, w.closed, w.removed = "", 0, 0
 	}
 	switch {
 	case err != nil:
 		if ctx.Err() == nil {
-			w.app.logger.Warn("sessions could not be closed or removed; they are tried again", slog.Any("err", err))
+			w.Logger.Warn("sessions could not be closed or removed; they are tried again", slog.Any("err", err))
 		}
-		return sweepEvery
+		return Every
 	case !last:
 		return sessionPause
 	}
@@ -85,14 +83,14 @@ func (w *sessionSweep) step(ctx context.Context) time.Duration {
 
 // page goes on behind a page that was read, also when a pool's owner did not do
 // its part: the next walk comes by again, and other pools are not kept waiting.
-func (w *sessionSweep) page(ctx context.Context) (last bool, err error) {
-	limited, cancel := context.WithTimeout(ctx, w.limit)
-	rows, err := w.store.Sessions(limited, "", "", w.after, sessionRows)
+func (w *Sessions) page(ctx context.Context) (last bool, err error) {
+	limited, cancel := context.WithTimeout(ctx, w.Limit)
+	rows, err := w.Store.Sessions(limited, "", "", w.after, sessionRows)
 	cancel()
 	if err != nil {
 		return false, err
 	}
-	due := dispatch.RetireSessions{ClosedSince: w.since(w.retention), UnusedSince: w.since(w.idle)}
+	due := dispatch.RetireSessions{ClosedSince: w.since(w.Keep), UnusedSince: w.since(w.Idle)}
 	pools := map[string][]messages.Session{}
 	for _, s := range rows {
 		if due.Due(&s) {
@@ -111,23 +109,17 @@ func (w *sessionSweep) page(ctx context.Context) (last bool, err error) {
 }
 
 // since is before when the last use has to lie; zero: nobody's time is over.
-func (w *sessionSweep) since(d time.Duration) time.Time {
-	if d <= 0 || !w.app.off.over(d) {
+func (w *Sessions) since(d time.Duration) time.Time {
+	if d <= 0 || !w.Off.over(d) {
 		return time.Time{}
 	}
 	return messages.Now().Add(-d)
 }
 
-// retire has one pool's owner do its part. A pool that has nothing but old
-// sessions may have no owner yet.
-func (w *sessionSweep) retire(ctx context.Context, pool string, due dispatch.RetireSessions) error {
-	ctx, cancel := context.WithTimeout(ctx, w.limit)
+func (w *Sessions) retire(ctx context.Context, pool string, due dispatch.RetireSessions) error {
+	ctx, cancel := context.WithTimeout(ctx, w.Limit)
 	defer cancel()
-	there, err := w.app.fleet.startFor(ctx, due.Sessions[0])
-	if err != nil || !there {
-		return err
-	}
-	r, err := w.commands.owners.RetireSessions(ctx, pool, due)
+	r, err := w.Retire(ctx, pool, due)
 	w.closed += r.Closed
 	w.removed += r.Removed
 	w.retired.WithLabelValues("closed").Add(float64(r.Closed))

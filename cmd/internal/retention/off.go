@@ -1,4 +1,4 @@
-package app
+package retention
 
 import (
 	"context"
@@ -9,28 +9,28 @@ import (
 	"github.com/dash-fleet/dash/persistence"
 )
 
-// offGrace is how long at most the time that everything was off is given back.
-const offGrace = 24 * time.Hour
+// grace is how long at most the time that everything was off is given back.
+const grace = 24 * time.Hour
 
-// off is how long nothing was written to the store before this node began: the
+// Off is how long nothing was written to the store before this node began: the
 // time that all nodes were off, or that a restored backup is old. In it nobody
 // could use what is kept for a time. So what is over goes only when the node has
 // been up for as long as that, for a day at most: whoever comes back finds what
 // was there. A restart of seconds puts nothing off.
-type off struct {
-	began time.Time
-	took  time.Duration
+type Off struct {
+	Began time.Time
+	Took  time.Duration
+}
+
+// NewOff finds out how long nothing was written, by the newest event, whose number
+// is last.
+func NewOff(ctx context.Context, store persistence.Store, last int64) (*Off, error) {
+	took, err := silence(ctx, store, last)
+	return &Off{Began: time.Now(), Took: took}, err
 }
 
 // over reports whether what is kept for d may go.
-func (o off) over(d time.Duration) bool { return time.Since(o.began) >= min(d, offGrace, o.took) }
-
-// noteOff finds out how long nothing was written, by the newest event.
-func (a *App) noteOff(ctx context.Context) error {
-	took, err := silence(ctx, a.store, a.lastSeq)
-	a.off = off{began: time.Now(), took: took}
-	return err
-}
+func (o *Off) over(d time.Duration) bool { return time.Since(o.Began) >= min(d, grace, o.Took) }
 
 func silence(ctx context.Context, store persistence.Store, last int64) (time.Duration, error) {
 	if last == 0 {
