@@ -29,11 +29,13 @@ import (
 	"github.com/dash-fleet/dash/cmd/internal/health"
 	"github.com/dash-fleet/dash/cmd/internal/keystore"
 	"github.com/dash-fleet/dash/cmd/internal/networks"
+	"github.com/dash-fleet/dash/cmd/internal/redishelp"
 	"github.com/dash-fleet/dash/cmd/internal/retention"
 	"github.com/dash-fleet/dash/cmd/internal/secrets"
 	"github.com/dash-fleet/dash/cmd/internal/telemetry"
 	"github.com/dash-fleet/dash/cmd/internal/tracing"
 	"github.com/dash-fleet/dash/http/auth"
+	"github.com/dash-fleet/dash/http/ratelimit"
 	"github.com/dash-fleet/dash/http/server"
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
@@ -84,7 +86,7 @@ type App struct {
 	tenants    *accounts.Tenants
 	keys       *keystore.Store
 	sims       func(context.Context) error // registers simulated gateways of this process; nil: none
-	helper     *helper                     // nil: there is no Redis server beside the store
+	helper     *redishelp.Helper           // nil: there is no Redis server beside the store
 	feed       *feed.Feed
 	losses     *telemetry.TaskLog
 	off        *retention.Off
@@ -133,8 +135,12 @@ func (a *App) setup(ctx context.Context) error {
 		}
 		return listen.Close()
 	})
-	if err := a.openHelper(); err != nil {
-		return err
+	if !a.cfg.RedisURL.Empty() {
+		a.helper, err = redishelp.Open(redishelp.Config{URL: a.cfg.RedisURL, Timeout: a.deps.RedisTimeout, Logger: a.logger, Registerer: a.deps.Registry})
+		if err != nil {
+			return err
+		}
+		a.cleanup.add("redis", a.helper.Close)
 	}
 	if err := a.prepareData(); err != nil {
 		return err
@@ -341,6 +347,50 @@ func (a *App) serverConfig() server.Config {
 		Listen: a.cfg.Listen, Certificate: a.certificate, Version: a.deps.Version,
 		PublicMetrics: a.cfg.MetricsPublic,
 	}
+}
+
+// startFanout tells nodes that share the store of events, in the name of its first key.
+func (a *App) startFanout(ctx context.Context) error {
+	if a.helper == nil || !a.engine.Shared {
+		return nil
+	}
+	keys, err := a.repos.Keys.List(ctx)
+	if err != nil {
+		return fmt.Errorf("list api keys: %w", err)
+	}
+	if len(keys) == 0 {
+		return errors.New("the store has no API key, not even the first one")
+	}
+	a.helper.StartFanout(keys[0].ID)
+	a.cleanup.add("fan-out", a.helper.StopFanout)
+	return nil
+}
+
+// publish hands the events of a batch to this node's watchers, says in the log
+// which tasks came to no good end, and tells other nodes that there are new
+// ones. It never waits.
+func (a *App) publish(events []*messages.Event) {
+	a.feed.Publish(events)
+	a.losses.Note(events)
+	a.tracer.Note(events)
+	if len(events) > 0 {
+		a.helper.Written(events[len(events)-1].Seq)
+	}
+}
+
+// startLimits returns who counts the requests of keys.
+func (a *App) startLimits(ctx context.Context) (ratelimit.Limiter, error) {
+	local, err := ratelimit.NewLocal(0, a.deps.Registry)
+	if err != nil || a.helper == nil {
+		return local, err
+	}
+	shared, err := a.helper.Limits(local)
+	if err != nil {
+		return nil, err
+	}
+	shared.Start(ctx)
+	a.cleanup.add("limits", func(context.Context) error { shared.Stop(); return nil })
+	return shared, nil
 }
 
 // startServer opens the API.

@@ -23,10 +23,8 @@ func (a *App) health(c *commands) *health.Checks {
 }
 
 // edgeChecks are those of the parts beside the work: they warn, and take none away.
-func (a *App) edgeChecks() (checks []server.Check) {
-	if c, ok := a.helperCheck(); ok {
-		checks = append(checks, c)
-	}
+func (a *App) edgeChecks() []server.Check {
+	checks := a.helper.Checks()
 	if a.backups != nil {
 		checks = append(checks, server.Check{Name: "backup", OK: true, Detail: a.backups.Health()})
 	}

@@ -103,10 +103,7 @@ func (a *App) wait(ctx context.Context) (works bool) {
 	defer try.Stop()
 	listen, cancel := context.WithCancel(ctx)
 	defer cancel()
-	var heard <-chan struct{} // nobody tells: the ticker alone
-	if a.helper != nil {
-		heard = a.helper.fanout.listen(listen)
-	}
+	heard := a.helper.Listen(listen) // nil where nobody tells: the ticker alone
 	proof := time.NewTicker(standbyProof)
 	defer proof.Stop()
 	last := a.lastSeq

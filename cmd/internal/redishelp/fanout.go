@@ -1,4 +1,4 @@
-package app
+package redishelp
 
 import (
 	"context"
@@ -10,8 +10,6 @@ import (
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
-
-	"github.com/dash-fleet/dash/messages"
 )
 
 const (
@@ -39,41 +37,40 @@ type fanout struct {
 	cancel context.CancelFunc
 }
 
-// startFanout begins to tell of events, if others can share the store. The
-// channel is named after the store's first key: the name is the same on all
-// nodes, random, and no secret.
-func (a *App) startFanout(ctx context.Context) error {
-	if a.helper == nil || !a.engine.Shared {
-		return nil
-	}
-	keys, err := a.repos.Keys.List(ctx)
-	if err != nil {
-		return fmt.Errorf("list api keys: %w", err)
-	}
-	if len(keys) == 0 {
-		return errors.New("the store has no API key, not even the first one")
-	}
+// StartFanout begins to tell the nodes that share a store of events, until
+// StopFanout. The fleet's name is the same on all its nodes, random, and no secret.
+func (h *Helper) StartFanout(fleet string) {
 	f := &fanout{
-		client: a.helper.client, channel: "dash-events:" + keys[0].ID, timeout: a.helper.timeout,
-		telling: a.helper.telling, hearing: a.helper.hearing, poke: make(chan struct{}, 1),
+		client: h.client, channel: "dash-events:" + fleet, timeout: h.timeout,
+		telling: h.telling, hearing: h.hearing, poke: make(chan struct{}, 1),
 	}
-	ctx, f.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	var ctx context.Context
+	ctx, f.cancel = context.WithCancel(context.Background())
 	f.run.Go(func() { f.tell(ctx) })
-	a.cleanup.add("fan-out", func(context.Context) error { f.cancel(); f.run.Wait(); return nil })
-	a.helper.fanout = f
+	h.fanout = f
+}
+
+// StopFanout ends what StartFanout and Listen began.
+func (h *Helper) StopFanout(context.Context) error {
+	h.fanout.cancel()
+	h.fanout.run.Wait()
 	return nil
 }
 
-// publish hands the events of a batch to this node's watchers, says in the log
-// which tasks came to no good end, and tells other nodes that there are new
-// ones. It never waits.
-func (a *App) publish(events []*messages.Event) {
-	a.feed.Publish(events)
-	a.losses.Note(events)
-	a.tracer.Note(events)
-	if len(events) > 0 && a.helper != nil && a.helper.fanout != nil {
-		a.helper.fanout.written(events[len(events)-1].Seq)
+// Written tells other nodes of events up to this number. It never waits.
+func (h *Helper) Written(seq int64) {
+	if h != nil && h.fanout != nil {
+		h.fanout.written(seq)
 	}
+}
+
+// Listen returns a channel that gets a value when there may be new events,
+// until ctx ends. It is nil where nobody tells.
+func (h *Helper) Listen(ctx context.Context) <-chan struct{} {
+	if h == nil || h.fanout == nil {
+		return nil
+	}
+	return h.fanout.listen(ctx)
 }
 
 func (f *fanout) written(seq int64) {
@@ -94,19 +91,19 @@ func (f *fanout) tell(ctx context.Context) {
 		case <-f.poke:
 		}
 		for {
-			pause := fanoutPause
+			rest := fanoutPause
 			err := f.send(ctx)
 			if ctx.Err() != nil {
 				return
 			}
 			f.telling.note(err)
 			if err != nil {
-				pause = redisPause
+				rest = pause
 			}
 			select {
 			case <-ctx.Done():
 				return
-			case <-time.After(pause):
+			case <-time.After(rest):
 			}
 			if err == nil {
 				break
@@ -124,12 +121,7 @@ func (f *fanout) send(ctx context.Context) error {
 	return nil
 }
 
-// listen returns a channel that gets a value when there may be new events,
-// until ctx ends. A nil fanout returns nil.
 func (f *fanout) listen(ctx context.Context) <-chan struct{} {
-	if f == nil {
-		return nil
-	}
 	heard := make(chan struct{}, 1)
 	f.run.Go(func() {
 		defer f.hearing.over()
@@ -142,7 +134,7 @@ func (f *fanout) listen(ctx context.Context) <-chan struct{} {
 			select {
 			case <-ctx.Done():
 				return
-			case <-time.After(redisPause):
+			case <-time.After(pause):
 			}
 		}
 	})
