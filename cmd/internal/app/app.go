@@ -434,7 +434,8 @@ func (a *App) startServer(ctx context.Context, listen net.Listener) error {
 func (a *App) Commands() server.Commands {
 	c := newCommands(a)
 	return server.Commands{
-		Tasks: taskCommands{c}, Gateways: gatewayCommands{c}, Sessions: sessionCommands{c}, Pools: poolCommands{c},
+		Tasks: c.tasks(), Sessions: c.sessions(),
+		Gateways: gatewayCommands{c}, Pools: poolCommands{c},
 		Accounts: &accounts.Commands{
 			Rows: a.repos, Known: a.tenants, Forget: a.keys.Forget, ClaimPool: a.fleet.claimPool, BcryptCost: a.deps.BcryptCost,
 		},

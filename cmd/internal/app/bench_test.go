@@ -147,7 +147,7 @@ func BenchmarkActors(b *testing.B) {
 	for _, producers := range []int{1, 8, 64, 256} {
 		b.Run(fmt.Sprintf("producers=%d", producers), func(b *testing.B) {
 			a := benchNode(b, b.TempDir(), 8, 64, nil)
-			c := taskCommands{newCommands(a)}
+			c := newCommands(a).tasks()
 			done := ends(b, a, b.N)
 			var left atomic.Int64
 			left.Store(int64(b.N))
@@ -246,7 +246,7 @@ func BenchmarkStart(b *testing.B) {
 		defer mu.Unlock()
 		took = append(took, time.Duration(time.Now().UnixNano()-sent))
 	})
-	c := taskCommands{newCommands(a)}
+	c := newCommands(a).tasks()
 	done := ends(b, a, b.N)
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
@@ -275,7 +275,7 @@ func BenchmarkQueued100k(b *testing.B) {
 		dir := b.TempDir()
 		a := benchNode(b, dir, 0, 1, nil)
 		before := rss(b)
-		c := taskCommands{newCommands(a)}
+		c := newCommands(a).tasks()
 		var wg sync.WaitGroup
 		var n atomic.Int64
 		for range 256 {
@@ -296,7 +296,7 @@ func BenchmarkQueued100k(b *testing.B) {
 		}
 		began := time.Now()
 		again := benchNode(b, dir, 0, 1, nil)
-		q, err := taskCommands{newCommands(again)}.Queue(b.Context(), "", "default", "")
+		q, err := newCommands(again).tasks().Queue(b.Context(), "", "default", "")
 		if err != nil || q[3].Depth != tasks {
 			b.Fatalf("depth after the restart: %+v, %v", q, err)
 		}

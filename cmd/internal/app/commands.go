@@ -2,7 +2,6 @@ package app
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -10,6 +9,7 @@ import (
 
 	"github.com/dash-fleet/dash/actors/dispatch"
 	"github.com/dash-fleet/dash/cluster"
+	"github.com/dash-fleet/dash/cmd/internal/requests"
 	"github.com/dash-fleet/dash/http/events"
 	"github.com/dash-fleet/dash/http/server"
 	"github.com/dash-fleet/dash/messages"
@@ -27,6 +27,16 @@ func newCommands(a *App) *commands {
 	c := &commands{app: a}
 	c.owners = &dispatch.Client{Send: a.node.Root(), Pool: c.pool, Entry: c.entry, Store: a.store, InDoubt: a.commits.InDoubt}
 	return c
+}
+
+func (c *commands) tasks() *requests.Tasks {
+	return &requests.Tasks{
+		Store: c.app.store, Tenants: c.app.tenants, Owners: c.owners, Feed: c.app.feed, Pools: poolCommands{c}.List, Idle: c.idle,
+	}
+}
+
+func (c *commands) sessions() *requests.Sessions {
+	return &requests.Sessions{Store: c.app.store, Gateways: c.app.repos.Gateways, Tenants: c.app.tenants, Owners: c.owners}
 }
 
 // pool returns the owner of a pool. A tenant's own one that nobody has used since
@@ -67,7 +77,7 @@ func (c *commands) entry(ctx context.Context, tenant, id string) (pool *actor.PI
 	case err != nil:
 		return nil, nil, persistence.Refusal(err, "pool", id)
 	case done == nil:
-		return nil, nil, noPool(tenant, id)
+		return nil, nil, requests.NoPool(tenant, id)
 	}
 	if pool, err = c.pool(ctx, id); err != nil {
 		done()
@@ -75,18 +85,11 @@ func (c *commands) entry(ctx context.Context, tenant, id string) (pool *actor.PI
 	return pool, done, err
 }
 
-var errNoPool = errors.New("no pool of that tenant")
-
-func noPool(tenant, id string) *messages.Error {
-	e := &messages.Error{
-		Code: messages.CodeInvalid, Err: errNoPool, Message: fmt.Sprintf("tenant %s has no pool %q", tenant, id),
-		NextStep: fmt.Sprintf(next.MakePool, id, tenant, messages.OwnPool(tenant)),
-		Fields:   []messages.FieldError{{Pointer: "/pool", Detail: "unknown pool"}},
-	}
-	if id == messages.DefaultPool { // which nobody else can make
-		e.NextStep = fmt.Sprintf(next.LeavePoolOut, messages.OwnPool(tenant))
-	}
-	return e
+// idle reports whether a pool has no owner yet: it is a tenant's own one that
+// nobody has used.
+func (c *commands) idle(pool string) bool {
+	_, runs := c.app.node.Pool(pool)
+	return !runs && c.app.onDuty() == nil
 }
 
 // eventLog gives watchers the log's past and present.

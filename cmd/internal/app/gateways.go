@@ -13,6 +13,7 @@ import (
 
 	"github.com/dash-fleet/dash/actors/gateway"
 	"github.com/dash-fleet/dash/cmd/internal/audit"
+	"github.com/dash-fleet/dash/cmd/internal/requests"
 	"github.com/dash-fleet/dash/http/server"
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/messages/next"
@@ -149,7 +150,7 @@ func (c gatewayCommands) add(ctx context.Context, tenant string, g messages.Gate
 	}
 	made, err := c.app.repos.Gateways.Create(audit.Change(ctx, g.ID, nil, recordedGateway(g)), g)
 	if errors.Is(err, persistence.ErrNotFound) { // it was removed meanwhile
-		return g, noPool(g.Tenant, g.Pool)
+		return g, requests.NoPool(g.Tenant, g.Pool)
 	}
 	if errors.Is(err, persistence.ErrExists) {
 		if old, err := c.app.repos.Gateways.Get(ctx, g.ID); err != nil || old.Tenant != g.Tenant {

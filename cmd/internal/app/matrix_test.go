@@ -192,10 +192,10 @@ func (w *world) side(name string) *side {
 		return x
 	}
 	for range 3 { // turns of the session
-		out, err := taskCommands{w.c}.Submit(ctx, server.SubmitRequest{Tenant: s.tenant, Session: s.session, Class: messages.Low, Spec: words()})
+		out, err := w.c.tasks().Submit(ctx, server.SubmitRequest{Tenant: s.tenant, Session: s.session, Class: messages.Low, Spec: words()})
 		w.must(err)
 		for deadline := time.Now().Add(10 * time.Second); !out.Task.State.Terminal(); {
-			out.Task, err = taskCommands{w.c}.Task(ctx, s.tenant, out.Task.ID, false)
+			out.Task, err = w.c.tasks().Task(ctx, s.tenant, out.Task.ID, false)
 			w.must(err)
 			if time.Now().After(deadline) {
 				t.Fatalf("task %s is %s", out.Task.ID, out.Task.State)
@@ -231,7 +231,7 @@ func (w *world) side(name string) *side {
 
 // task is a new one that waits.
 func (s *side) task() string {
-	out, err := taskCommands{s.w.c}.Submit(s.w.t.Context(), server.SubmitRequest{Tenant: s.tenant, Pool: s.pool, Class: messages.Low, Spec: spec("waits")})
+	out, err := s.w.c.tasks().Submit(s.w.t.Context(), server.SubmitRequest{Tenant: s.tenant, Pool: s.pool, Class: messages.Low, Spec: spec("waits")})
 	s.w.must(err)
 	return out.Task.ID
 }
@@ -252,7 +252,7 @@ func (s *side) newPool() string {
 }
 
 func (s *side) newSession() string {
-	made, err := sessionCommands{s.w.c}.Create(s.w.t.Context(), messages.Session{ID: s.w.fresh("s"), Tenant: s.tenant, Pool: s.pool})
+	made, err := s.w.c.sessions().Create(s.w.t.Context(), messages.Session{ID: s.w.fresh("s"), Tenant: s.tenant, Pool: s.pool})
 	s.w.must(err)
 	return made.ID
 }
@@ -516,7 +516,7 @@ func (w *world) stream(s *side, path, topics string) reply {
 	marker := w.fresh("s")
 	resp, err := http.DefaultTransport.RoundTrip(w.request(s.key, "GET", path+",session."+marker+".*", nil, nil))
 	w.must(err)
-	_, err = sessionCommands{w.c}.Create(w.t.Context(), messages.Session{ID: marker, Tenant: s.tenant, Pool: s.pool})
+	_, err = w.c.sessions().Create(w.t.Context(), messages.Session{ID: marker, Tenant: s.tenant, Pool: s.pool})
 	w.must(err)
 	out, buf := reply{status: resp.StatusCode, header: resp.Header}, make([]byte, 4096)
 	for !strings.Contains(out.body, marker) {
@@ -658,7 +658,7 @@ func (w *world) socket() (cells int) {
 	defer func() { _ = conn.CloseNow() }()
 	topics := append(w.alpha.things("topic"), "session."+marker+".*")
 	w.must(wsjson.Write(ctx, conn, map[string]any{"type": "subscribe", "topics": topics, "since": 0}))
-	_, err = sessionCommands{w.c}.Create(ctx, messages.Session{ID: marker, Tenant: w.bravo.tenant, Pool: w.bravo.pool})
+	_, err = w.c.sessions().Create(ctx, messages.Session{ID: marker, Tenant: w.bravo.tenant, Pool: w.bravo.pool})
 	w.must(err)
 	for {
 		_, b, err := conn.Read(ctx)

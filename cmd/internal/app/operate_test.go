@@ -120,21 +120,6 @@ func TestARemovedGatewayLeavesNoTrace(t *testing.T) {
 	}
 }
 
-func TestAHeldTaskSaysUntilWhen(t *testing.T) {
-	t.Parallel()
-	task := messages.Task{ID: messages.NewID(), State: messages.Held, DueAt: time.Date(2026, 12, 1, 8, 0, 0, 0, time.UTC)}
-	one := taskCommands{}.explained(t.Context(), []messages.Task{task})[0]
-	if one.WaitingCode != "held" {
-		t.Errorf("code %q", one.WaitingCode)
-	}
-	got := one.WaitingReason
-	for _, w := range []string{"until 2026-12-01T08:00:00Z", "dash task release " + task.ID} {
-		if !strings.Contains(got, w) {
-			t.Errorf("%q does not say %q", got, w)
-		}
-	}
-}
-
 func TestAPoolInUseKeepsItsTenant(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
@@ -159,16 +144,16 @@ func TestAPoolInUseKeepsItsTenant(t *testing.T) {
 	if p, err = give("own", "umbrella", p.Version); err != nil {
 		t.Fatalf("a pool that nobody uses: %v", err)
 	}
-	s, err := sessionCommands{c}.Create(ctx, messages.Session{Tenant: "umbrella", ID: "s", Pool: "own"})
+	s, err := c.sessions().Create(ctx, messages.Session{Tenant: "umbrella", ID: "s", Pool: "own"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, err = give("own", "acme", p.Version)
 	refusedFor(t, err, messages.CodeWrongState, "the session s", "close its sessions first")
-	if err := (sessionCommands{c}).Close(ctx, s.Tenant, s.ID); err != nil {
+	if err := c.sessions().Close(ctx, s.Tenant, s.ID); err != nil {
 		t.Fatal(err)
 	}
-	task, err := taskCommands{c}.Submit(ctx, server.SubmitRequest{Tenant: "umbrella", Pool: "own", Class: messages.Low, Spec: spec("x")})
+	task, err := c.tasks().Submit(ctx, server.SubmitRequest{Tenant: "umbrella", Pool: "own", Class: messages.Low, Spec: spec("x")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -177,7 +162,7 @@ func TestAPoolInUseKeepsItsTenant(t *testing.T) {
 	if p, err = give("own", "umbrella", p.Version); err != nil {
 		t.Fatalf("its own tenant again: %v", err)
 	}
-	if _, err := (taskCommands{c}).Cancel(ctx, "umbrella", task.Task.ID, ""); err != nil {
+	if _, err := c.tasks().Cancel(ctx, "umbrella", task.Task.ID, ""); err != nil {
 		t.Fatal(err)
 	}
 	if p, err = give("own", "acme", p.Version); err != nil || p.Tenant != "acme" {
@@ -239,14 +224,14 @@ func TestSessionsKeepOutOfThrowAwayOnes(t *testing.T) {
 	t.Parallel()
 	c := newCommands(benchNode(t, t.TempDir(), 1, 1, nil))
 	spec := &messages.TaskSpec{Message: "hi", TimeoutSeconds: 60, MaxAttempts: 1}
-	out, err := taskCommands{c}.Submit(t.Context(), server.SubmitRequest{Tenant: "default", Class: messages.High, Spec: spec})
+	out, err := c.tasks().Submit(t.Context(), server.SubmitRequest{Tenant: "default", Class: messages.High, Spec: spec})
 	if err != nil {
 		t.Fatal(err)
 	}
 	own := out.Task.SessionOrOwn()
-	_, err = taskCommands{c}.Submit(t.Context(), server.SubmitRequest{Tenant: "default", Class: messages.High, Session: own, Spec: spec})
+	_, err = c.tasks().Submit(t.Context(), server.SubmitRequest{Tenant: "default", Class: messages.High, Session: own, Spec: spec})
 	refusedFor(t, err, messages.CodeInvalid, own, "begins with task-")
-	_, err = sessionCommands{c}.Create(t.Context(), messages.Session{Tenant: "default", ID: own})
+	_, err = c.sessions().Create(t.Context(), messages.Session{Tenant: "default", ID: own})
 	refusedFor(t, err, messages.CodeInvalid, own, "begins with task-")
 }
 
@@ -259,11 +244,11 @@ func TestUnknownTenantsAreRefused(t *testing.T) {
 	tries := map[string]func() error{
 		"task": func() error {
 			spec := &messages.TaskSpec{Message: "m", TimeoutSeconds: 60, MaxAttempts: 1, OnUnknown: "requeue"}
-			_, err := taskCommands{c}.Submit(ctx, server.SubmitRequest{Tenant: "late", Class: messages.Low, Spec: spec})
+			_, err := c.tasks().Submit(ctx, server.SubmitRequest{Tenant: "late", Class: messages.Low, Spec: spec})
 			return err
 		},
 		"session": func() error {
-			_, err := sessionCommands{c}.Create(ctx, messages.Session{Tenant: "late", ID: "s", Pool: "late"})
+			_, err := c.sessions().Create(ctx, messages.Session{Tenant: "late", ID: "s", Pool: "late"})
 			return err
 		},
 		"gateway": func() error {

@@ -175,14 +175,14 @@ func (awayGateways) Get(context.Context, string) (messages.Gateway, error) {
 func TestAMoveIsRefusedForWhatItIs(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	a, c := twoTenants(t)
-	sessions := sessionCommands{c}
+	_, c := twoTenants(t)
+	sessions := c.sessions()
 	if _, err := sessions.Create(ctx, messages.Session{ID: "s", Tenant: "a", Pool: "a"}); err != nil {
 		t.Fatal(err)
 	}
 	_, err := sessions.Move(ctx, "a", "s", server.SessionMove{Gateway: "none"})
 	refusedFor(t, err, messages.CodeInvalid, "pool a has no gateway none")
-	a.repos.Gateways = awayGateways{a.repos.Gateways}
+	sessions.Gateways = awayGateways{sessions.Gateways}
 	_, err = sessions.Move(ctx, "a", "s", server.SessionMove{Gateway: "g"})
 	refusedFor(t, err, messages.CodeUnavailable)
 }
@@ -207,14 +207,14 @@ func TestAnOwnPoolIsThereAfterARestart(t *testing.T) {
 	if _, err := (poolCommands{c}).Put(ctx, "a", messages.Pool{ID: "p", Tenant: "a"}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := (sessionCommands{c}).Create(ctx, messages.Session{ID: "s", Tenant: "a", Pool: "a"}); err != nil {
+	if _, err := c.sessions().Create(ctx, messages.Session{ID: "s", Tenant: "a", Pool: "a"}); err != nil {
 		t.Fatal(err)
 	}
 	ended := map[string]string{}
 	for _, pool := range []string{"a", "p"} {
-		out, err := taskCommands{c}.Submit(ctx, server.SubmitRequest{Tenant: "a", Pool: pool, Class: messages.Low, Spec: spec("x")})
+		out, err := c.tasks().Submit(ctx, server.SubmitRequest{Tenant: "a", Pool: pool, Class: messages.Low, Spec: spec("x")})
 		if err == nil {
-			_, err = taskCommands{c}.Cancel(ctx, "a", out.Task.ID, "")
+			_, err = c.tasks().Cancel(ctx, "a", out.Task.ID, "")
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -225,16 +225,16 @@ func TestAnOwnPoolIsThereAfterARestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	a, c = start()
-	if _, err := (taskCommands{c}).Cancel(ctx, "a", ended["a"], ""); err != nil {
+	if _, err := c.tasks().Cancel(ctx, "a", ended["a"], ""); err != nil {
 		t.Errorf("cancel a cancelled task again: %v", err)
 	}
-	if err := (sessionCommands{c}).Close(ctx, "a", "s"); err != nil {
+	if err := c.sessions().Close(ctx, "a", "s"); err != nil {
 		t.Errorf("close its session: %v", err)
 	}
 	if err := (poolCommands{c}).Delete(ctx, "a", "p"); err != nil {
 		t.Error(err)
 	}
-	_, err := taskCommands{c}.Cancel(ctx, "a", ended["p"], "")
+	_, err := c.tasks().Cancel(ctx, "a", ended["p"], "")
 	refusedFor(t, err, messages.CodeWrongState, `there is no pool "p" any more`)
 	if err := a.Stop(); err != nil {
 		t.Error(err)
@@ -255,13 +255,13 @@ func TestWhatAnEarlierReleaseLeftInTheDefaultPool(t *testing.T) {
 		persistence.Op{Insert: &persistence.TaskInsert{Task: dead}}, persistence.Op{Update: &persistence.TaskUpdate{Task: end, From: messages.Queued}}); err != nil {
 		t.Fatal(err)
 	}
-	_, err := taskCommands{c}.Submit(ctx, server.SubmitRequest{Tenant: "a", Session: "s", Class: messages.Low, Spec: spec("x")})
+	_, err := c.tasks().Submit(ctx, server.SubmitRequest{Tenant: "a", Session: "s", Class: messages.Low, Spec: spec("x")})
 	refusedFor(t, err, messages.CodeWrongPool, "the session s is in the pool default, which is not its tenant's", "use a new session id")
-	_, err = taskCommands{c}.Submit(ctx, server.SubmitRequest{Tenant: "a", Session: "s", Pool: "default", Class: messages.Low, Spec: spec("x")})
+	_, err = c.tasks().Submit(ctx, server.SubmitRequest{Tenant: "a", Session: "s", Pool: "default", Class: messages.Low, Spec: spec("x")})
 	refusedFor(t, err, messages.CodeInvalid, `tenant a has no pool "default"`, "leave the pool out")
-	_, _, err = taskCommands{c}.Replay(ctx, "a", dead.ID, "")
+	_, _, err = c.tasks().Replay(ctx, "a", dead.ID, "")
 	refusedFor(t, err, messages.CodeWrongState, "the task is in the pool default, which is not its tenant's", "submit")
-	if err := (sessionCommands{c}).Close(ctx, "a", "s"); err != nil {
+	if err := c.sessions().Close(ctx, "a", "s"); err != nil {
 		t.Errorf("close the session: %v", err)
 	}
 }
@@ -282,7 +282,7 @@ func TestTheQueueGoesOnWithoutAPoolThatIsRemoved(t *testing.T) {
 		}
 		return c.pool(ctx, id)
 	}
-	q, err := taskCommands{c}.Queue(ctx, "", "", "")
+	q, err := c.tasks().Queue(ctx, "", "", "")
 	if err != nil || len(q) != len(messages.Classes) || q[0].Pool != "default" {
 		t.Errorf("%+v, %v", q, err)
 	}
@@ -293,7 +293,7 @@ func TestAGatewayThatCouldNotBeAddedIsOnRecordAsRemoved(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	a, c := twoTenants(t)
-	if _, err := (sessionCommands{c}).Create(ctx, messages.Session{ID: "s", Tenant: "a", Pool: "a"}); err != nil {
+	if _, err := c.sessions().Create(ctx, messages.Session{ID: "s", Tenant: "a", Pool: "a"}); err != nil {
 		t.Fatal(err) // its pool runs
 	}
 	key := keyOf(t, c, "")

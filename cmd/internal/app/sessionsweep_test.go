@@ -81,7 +81,7 @@ func TestSessionsAreRetired(t *testing.T) {
 	if err := testutil.GatherAndCompare(registry, strings.NewReader("# HELP dash_sessions_retired_total Sessions that were closed because nobody used them (closed), and closed ones that were removed (removed).\n# TYPE dash_sessions_retired_total counter\n"+counted)); err != nil {
 		t.Error(err)
 	}
-	c := sessionCommands{newCommands(a)}
+	c := newCommands(a).sessions()
 	if _, err := c.Session(t.Context(), "acme", "old-0000"); messages.CodeOf(err) != messages.CodeNotFound {
 		t.Errorf("show of a removed session: %v", err)
 	}

@@ -49,21 +49,21 @@ func TestATenantHasAPoolOfItsOwn(t *testing.T) {
 	if list, err := (poolCommands{c}).List(ctx, "a"); err != nil || len(list) != 1 || list[0].ID != "a" {
 		t.Errorf("pools of a: %+v, %v", list, err)
 	}
-	if q, err := (taskCommands{c}).Queue(ctx, "a", "a", ""); err != nil || len(q) != len(messages.Classes) || q[0].Pool != "a" || q[0].Limit.Count == 0 {
+	if q, err := c.tasks().Queue(ctx, "a", "a", ""); err != nil || len(q) != len(messages.Classes) || q[0].Pool != "a" || q[0].Limit.Count == 0 {
 		t.Errorf("queue of a, before anybody used it: %+v, %v", q, err)
 	}
-	if q, err := (taskCommands{c}).Queue(ctx, "", "", ""); err != nil || len(q) != len(messages.Classes) || q[0].Pool != "default" {
+	if q, err := c.tasks().Queue(ctx, "", "", ""); err != nil || len(q) != len(messages.Classes) || q[0].Pool != "default" {
 		t.Errorf("queue of all, who have not used their own pools: %+v, %v", q, err)
 	}
-	out, err := taskCommands{c}.Submit(ctx, server.SubmitRequest{Tenant: "a", Class: messages.Low, Spec: spec("x")})
+	out, err := c.tasks().Submit(ctx, server.SubmitRequest{Tenant: "a", Class: messages.Low, Spec: spec("x")})
 	if err != nil || out.Task.Pool != "a" {
 		t.Fatalf("a task without a pool: %q, %v", out.Task.Pool, err)
 	}
-	out, err = taskCommands{c}.Submit(ctx, server.SubmitRequest{Tenant: "a", Session: "s", Class: messages.Low, Spec: spec("x")})
+	out, err = c.tasks().Submit(ctx, server.SubmitRequest{Tenant: "a", Session: "s", Class: messages.Low, Spec: spec("x")})
 	if err != nil || out.Task.Pool != "a" {
 		t.Fatalf("the first task of a session without a pool: %q, %v", out.Task.Pool, err)
 	}
-	if q, err := (taskCommands{c}).Queue(ctx, "a", "a", ""); err != nil || q[3].Depth != 2 {
+	if q, err := c.tasks().Queue(ctx, "a", "a", ""); err != nil || q[3].Depth != 2 {
 		t.Errorf("queue of a: %+v, %v", q, err)
 	}
 	for _, tenant := range []string{"b", ""} { // its owner's key may do everything but give it away
@@ -120,11 +120,11 @@ func TestAForeignPoolIsNotThere(t *testing.T) {
 	}
 	for what, try := range map[string]func(pool string) error{
 		"task": func(pool string) error {
-			_, err := taskCommands{c}.Submit(ctx, server.SubmitRequest{Tenant: "b", Pool: pool, Class: messages.Low, Spec: spec("x")})
+			_, err := c.tasks().Submit(ctx, server.SubmitRequest{Tenant: "b", Pool: pool, Class: messages.Low, Spec: spec("x")})
 			return err
 		},
 		"session": func(pool string) error {
-			_, err := sessionCommands{c}.Create(ctx, messages.Session{Tenant: "b", ID: "s", Pool: pool})
+			_, err := c.sessions().Create(ctx, messages.Session{Tenant: "b", ID: "s", Pool: pool})
 			return err
 		},
 		"gateway": func(pool string) error {
@@ -272,7 +272,7 @@ func TestATenantReadsItsOwnMetrics(t *testing.T) {
 			t.Fatal(err)
 		}
 		reaches(t, gatewayCommands{c}, g.ID, messages.GatewayReady)
-		if _, err := (taskCommands{c}).Submit(t.Context(), server.SubmitRequest{Tenant: tenant, Class: messages.Low, Spec: spec("x")}); err != nil {
+		if _, err := c.tasks().Submit(t.Context(), server.SubmitRequest{Tenant: tenant, Class: messages.Low, Spec: spec("x")}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -326,16 +326,16 @@ func TestAPoolIsRemoved(t *testing.T) {
 	if _, err := (gatewayCommands{c}).Delete(ctx, "a", "g", false); err != nil {
 		t.Fatal(err)
 	}
-	out, err := taskCommands{c}.Submit(ctx, server.SubmitRequest{Tenant: "a", Pool: "p", Session: "s", Class: messages.Low, Spec: spec("x")})
+	out, err := c.tasks().Submit(ctx, server.SubmitRequest{Tenant: "a", Pool: "p", Session: "s", Class: messages.Low, Spec: spec("x")})
 	if err != nil {
 		t.Fatal(err)
 	}
 	refusedFor(t, pools.Delete(ctx, "a", "p"), messages.CodeWrongState, "tasks that have not ended")
-	if _, err := (taskCommands{c}).Cancel(ctx, "a", out.Task.ID, ""); err != nil {
+	if _, err := c.tasks().Cancel(ctx, "a", out.Task.ID, ""); err != nil {
 		t.Fatal(err)
 	}
 	refusedFor(t, pools.Delete(ctx, "a", "p"), messages.CodeWrongState, "the session s", "close its sessions first")
-	if err := (sessionCommands{c}).Close(ctx, "a", "s"); err != nil {
+	if err := c.sessions().Close(ctx, "a", "s"); err != nil {
 		t.Fatal(err)
 	}
 	if err := pools.Delete(ctx, "a", "p"); err != nil {
@@ -345,7 +345,7 @@ func TestAPoolIsRemoved(t *testing.T) {
 	if _, err := a.store.Session(ctx, "a", "s"); !errors.Is(err, persistence.ErrNotFound) {
 		t.Errorf("a closed session of the pool: %v", err)
 	}
-	_, err = taskCommands{c}.Submit(ctx, server.SubmitRequest{Tenant: "a", Pool: "p", Class: messages.Low, Spec: spec("x")})
+	_, err = c.tasks().Submit(ctx, server.SubmitRequest{Tenant: "a", Pool: "p", Class: messages.Low, Spec: spec("x")})
 	refusedFor(t, err, messages.CodeInvalid, `tenant a has no pool "p"`)
 	families, err := a.deps.Registry.Gather()
 	if err != nil {
@@ -369,12 +369,12 @@ func TestAPoolIsRemoved(t *testing.T) {
 		t.Fatal(err)
 	}
 	put("b")
-	_, _, err = taskCommands{c}.Replay(ctx, "a", dead.ID, "")
+	_, _, err = c.tasks().Replay(ctx, "a", dead.ID, "")
 	refusedFor(t, err, messages.CodeInvalid, `tenant a has no pool "p"`)
-	if matched, done, err := (taskCommands{c}).ReplayDeadLetters(ctx, server.TaskFilter{}, "", false); matched+done != 0 || err != nil {
+	if matched, done, err := c.tasks().ReplayDeadLetters(ctx, server.TaskFilter{}, "", false); matched+done != 0 || err != nil {
 		t.Errorf("%d matched, %d put back, %v", matched, done, err)
 	}
-	if _, err := (taskCommands{c}).Submit(ctx, server.SubmitRequest{Tenant: "b", Pool: "p", Class: messages.Low, Spec: spec("x")}); err != nil {
+	if _, err := c.tasks().Submit(ctx, server.SubmitRequest{Tenant: "b", Pool: "p", Class: messages.Low, Spec: spec("x")}); err != nil {
 		t.Errorf("the new pool of that name: %v", err)
 	}
 }
@@ -392,10 +392,10 @@ func TestAPoolIsRemovedOrUsed(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		use := func() error {
 			if i%2 == 0 {
-				_, err := sessionCommands{c}.Create(ctx, messages.Session{ID: "s", Tenant: "a", Pool: "p"})
+				_, err := c.sessions().Create(ctx, messages.Session{ID: "s", Tenant: "a", Pool: "p"})
 				return err
 			}
-			_, err := taskCommands{c}.Submit(ctx, server.SubmitRequest{Tenant: "a", Pool: "p", Class: messages.Low, Spec: spec("x")})
+			_, err := c.tasks().Submit(ctx, server.SubmitRequest{Tenant: "a", Pool: "p", Class: messages.Low, Spec: spec("x")})
 			return err
 		}
 		used := make(chan error, 1)
@@ -416,16 +416,16 @@ func TestAPoolIsRemovedOrUsed(t *testing.T) {
 		case came != nil && messages.CodeOf(came) != messages.CodeTimeout && messages.CodeOf(came) != messages.CodeUnavailable:
 			t.Fatalf("round %d: it stayed (%v), and refused: %v", i, gone, came)
 		case i%2 == 0 && what != "":
-			if err := (sessionCommands{c}).Close(ctx, "a", "s"); err != nil {
+			if err := c.sessions().Close(ctx, "a", "s"); err != nil {
 				t.Fatalf("round %d: the pool that stayed: %v", i, err)
 			}
 		case what != "":
-			list, err := taskCommands{c}.Tasks(ctx, server.TaskFilter{Pool: "p", States: []messages.TaskState{messages.Queued}}, "", 10)
+			list, err := c.tasks().Tasks(ctx, server.TaskFilter{Pool: "p", States: []messages.TaskState{messages.Queued}}, "", 10)
 			if err != nil {
 				t.Fatal(err)
 			}
 			for _, task := range list.Tasks {
-				if _, err := (taskCommands{c}).Cancel(ctx, "a", task.ID, ""); err != nil {
+				if _, err := c.tasks().Cancel(ctx, "a", task.ID, ""); err != nil {
 					t.Fatalf("round %d: the pool that stayed: %v", i, err)
 				}
 			}

@@ -1,4 +1,6 @@
-package app
+// Package requests carries out what the API asks for: it turns requests into
+// messages to the owners of pools and gateways, and reads of the store.
+package requests
 
 import (
 	"context"
@@ -8,21 +10,33 @@ import (
 	"time"
 
 	"github.com/dash-fleet/dash/actors/dispatch"
+	"github.com/dash-fleet/dash/actors/feed"
+	"github.com/dash-fleet/dash/cmd/internal/accounts"
 	"github.com/dash-fleet/dash/http/server"
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/messages/next"
 	"github.com/dash-fleet/dash/persistence"
 )
 
-// taskCommands implements server.Tasks.
-type taskCommands struct{ *commands }
+// Tasks implements server.Tasks.
+type Tasks struct {
+	Store   persistence.Store
+	Tenants *accounts.Tenants
+	Owners  *dispatch.Client // of pools
+	Feed    *feed.Feed
+	// Pools lists the pools that a tenant, empty for all, has.
+	Pools func(ctx context.Context, tenant string) ([]messages.Pool, error)
+	// Idle reports whether a pool has no owner yet: it is a tenant's own one that
+	// nobody has used.
+	Idle func(pool string) bool
+}
 
 // Submit implements server.Tasks.
-func (c taskCommands) Submit(ctx context.Context, r server.SubmitRequest) (server.Submitted, error) {
+func (c *Tasks) Submit(ctx context.Context, r server.SubmitRequest) (server.Submitted, error) {
 	if err := sessionName(r.Session); err != nil {
 		return server.Submitted{}, err
 	}
-	if err := c.app.tenants.Exists(ctx, r.Tenant); err != nil {
+	if err := c.Tenants.Exists(ctx, r.Tenant); err != nil {
 		return server.Submitted{}, err
 	}
 	pool, err := c.poolOf(ctx, r)
@@ -33,8 +47,8 @@ func (c taskCommands) Submit(ctx context.Context, r server.SubmitRequest) (serve
 		ID: messages.NewID(), Tenant: r.Tenant, Pool: pool, Class: r.Class, Session: r.Session, Spec: r.Spec,
 		DueAt: r.DueAt, NotAfter: r.NotAfter, CreatedAt: messages.Now(),
 	}
-	stored, existing, err := c.owners.Submit(ctx, pool, dispatch.Submit{Task: t, IdemKey: r.IdemKey, IdemHash: r.IdemHash})
-	if r.Pool == "" && errors.Is(err, errNoPool) {
+	stored, existing, err := c.Owners.Submit(ctx, pool, dispatch.Submit{Task: t, IdemKey: r.IdemKey, IdemHash: r.IdemHash})
+	if r.Pool == "" && errors.Is(err, ErrNoPool) {
 		err = elsewhere(messages.CodeWrongPool, "session "+r.Session, pool, next.NewSessionID)
 	}
 	return server.Submitted{Task: server.Task{Task: stored}, Replayed: existing}, err
@@ -47,14 +61,14 @@ func elsewhere(code messages.Code, what, pool, step string) error {
 }
 
 // poolOf is the pool named, else that of the session, else the tenant's own.
-func (c taskCommands) poolOf(ctx context.Context, r server.SubmitRequest) (string, error) {
+func (c *Tasks) poolOf(ctx context.Context, r server.SubmitRequest) (string, error) {
 	switch {
 	case r.Pool != "":
 		return r.Pool, nil
 	case r.Session == "":
 		return messages.OwnPool(r.Tenant), nil
 	}
-	s, err := c.app.store.Session(ctx, r.Tenant, r.Session)
+	s, err := c.Store.Session(ctx, r.Tenant, r.Session)
 	if errors.Is(err, persistence.ErrNotFound) {
 		return messages.OwnPool(r.Tenant), nil
 	}
@@ -65,10 +79,10 @@ func (c taskCommands) poolOf(ctx context.Context, r server.SubmitRequest) (strin
 }
 
 // Task implements server.Tasks.
-func (c taskCommands) Task(ctx context.Context, tenant, id string, bodies bool) (server.Task, error) {
-	read := c.app.store.TaskBrief
+func (c *Tasks) Task(ctx context.Context, tenant, id string, bodies bool) (server.Task, error) {
+	read := c.Store.TaskBrief
 	if bodies {
-		read = c.app.store.Task
+		read = c.Store.Task
 	}
 	t, err := read(ctx, tenant, id)
 	if err != nil {
@@ -84,7 +98,7 @@ const explainTime = 250 * time.Millisecond
 // explained adds what keeps tasks. What waits, or is at a gateway out of reach, is
 // known by its pool's owner alone: each is asked once for all of them, and without an answer in time they are
 // shown without it.
-func (c taskCommands) explained(ctx context.Context, tasks []messages.Task) []server.Task {
+func (c *Tasks) explained(ctx context.Context, tasks []messages.Task) []server.Task {
 	out := make([]server.Task, len(tasks))
 	waiting := map[string][]dispatch.TaskRef{} // by pool
 	for i, t := range tasks {
@@ -99,7 +113,7 @@ func (c taskCommands) explained(ctx context.Context, tasks []messages.Task) []se
 	known := c.ask(ctx, waiting)
 	for i := range out {
 		if t := &out[i].Task; t.State.AtGateway() {
-			out[i].WaitingCode, out[i].WaitingReason = c.app.feed.TroubleOf(t.ID, t.Claim)
+			out[i].WaitingCode, out[i].WaitingReason = c.Feed.TroubleOf(t.ID, t.Claim)
 		}
 		if x, ok := known[out[i].ID]; ok {
 			out[i].BlockedBy, out[i].WaitingCode, out[i].WaitingReason = x.BlockedBy, x.Code, x.Reason
@@ -109,14 +123,14 @@ func (c taskCommands) explained(ctx context.Context, tasks []messages.Task) []se
 }
 
 // ask asks all pools at once what keeps their tasks.
-func (c taskCommands) ask(ctx context.Context, waiting map[string][]dispatch.TaskRef) map[string]dispatch.Explanation {
+func (c *Tasks) ask(ctx context.Context, waiting map[string][]dispatch.TaskRef) map[string]dispatch.Explanation {
 	ctx, cancel := context.WithTimeout(ctx, explainTime)
 	defer cancel()
 	answers := make(chan map[string]dispatch.Explanation, len(waiting))
 	for pool, tasks := range waiting {
 		go func() {
 			// A pool that nobody here owns, or that is slow, tells nothing.
-			x, err := c.owners.Explain(ctx, pool, tasks...)
+			x, err := c.Owners.Explain(ctx, pool, tasks...)
 			if err != nil {
 				x = nil
 			}
@@ -143,9 +157,9 @@ func filter(f server.TaskFilter) persistence.TaskFilter {
 	}
 }
 
-// Tasks implements server.Tasks.
-func (c taskCommands) Tasks(ctx context.Context, f server.TaskFilter, cursor string, limit int) (server.TaskList, error) {
-	rows, next, err := c.app.store.Tasks(ctx, filter(f), cursor, limit)
+// Tasks implements server.Tasks: each pool's owner is asked once for a page.
+func (c *Tasks) Tasks(ctx context.Context, f server.TaskFilter, cursor string, limit int) (server.TaskList, error) {
+	rows, next, err := c.Store.Tasks(ctx, filter(f), cursor, limit)
 	if err != nil {
 		return server.TaskList{}, persistence.Refusal(err, "task", "")
 	}
@@ -157,10 +171,10 @@ func (c taskCommands) Tasks(ctx context.Context, f server.TaskFilter, cursor str
 }
 
 // WaitTask implements server.Tasks.
-func (c taskCommands) WaitTask(ctx context.Context, tenant, id string) (server.Task, error) {
-	ended, stop := c.app.feed.AwaitEnd(id)
+func (c *Tasks) WaitTask(ctx context.Context, tenant, id string) (server.Task, error) {
+	ended, stop := c.Feed.AwaitEnd(id)
 	defer stop()
-	t, err := c.app.store.TaskBrief(ctx, tenant, id)
+	t, err := c.Store.TaskBrief(ctx, tenant, id)
 	if err != nil || t.State.Terminal() {
 		return server.Task{Task: t}, persistence.Refusal(err, "task", id)
 	}
@@ -173,8 +187,8 @@ func (c taskCommands) WaitTask(ctx context.Context, tenant, id string) (server.T
 }
 
 // Cancel implements server.Tasks.
-func (c taskCommands) Cancel(ctx context.Context, tenant, id, reason string) (server.Task, error) {
-	t, err := c.owners.Cancel(ctx, tenant, id, reason)
+func (c *Tasks) Cancel(ctx context.Context, tenant, id, reason string) (server.Task, error) {
+	t, err := c.Owners.Cancel(ctx, tenant, id, reason)
 	if err != nil {
 		return server.Task{}, err
 	}
@@ -187,20 +201,20 @@ func (c taskCommands) Cancel(ctx context.Context, tenant, id, reason string) (se
 }
 
 // Release implements server.Tasks.
-func (c taskCommands) Release(ctx context.Context, tenant, id string, fail bool) (server.Task, error) {
+func (c *Tasks) Release(ctx context.Context, tenant, id string, fail bool) (server.Task, error) {
 	action := dispatch.ReleaseRequeue
 	if fail {
 		action = dispatch.ReleaseFail
 	}
-	t, err := c.owners.Release(ctx, tenant, id, action)
+	t, err := c.Owners.Release(ctx, tenant, id, action)
 	return server.Task{Task: t}, err
 }
 
 // Replay implements server.Tasks.
-func (c taskCommands) Replay(ctx context.Context, tenant, id, once string) (server.Task, bool, error) {
-	t, done, err := c.owners.Replay(ctx, tenant, id, once)
-	if errors.Is(err, errNoPool) {
-		if old, rerr := c.app.store.TaskBrief(ctx, tenant, id); rerr == nil && old.Pool == messages.DefaultPool {
+func (c *Tasks) Replay(ctx context.Context, tenant, id, once string) (server.Task, bool, error) {
+	t, done, err := c.Owners.Replay(ctx, tenant, id, once)
+	if errors.Is(err, ErrNoPool) {
+		if old, rerr := c.Store.TaskBrief(ctx, tenant, id); rerr == nil && old.Pool == messages.DefaultPool {
 			err = elsewhere(messages.CodeWrongState, "task", old.Pool, next.SubmitNew)
 		}
 	}
@@ -208,14 +222,14 @@ func (c taskCommands) Replay(ctx context.Context, tenant, id, once string) (serv
 }
 
 // ReplayDeadLetters implements server.Tasks.
-func (c taskCommands) ReplayDeadLetters(ctx context.Context, f server.TaskFilter, once string, dryRun bool) (matched, replayed int, err error) {
+func (c *Tasks) ReplayDeadLetters(ctx context.Context, f server.TaskFilter, once string, dryRun bool) (matched, replayed int, err error) {
 	if dryRun {
-		return c.owners.ReplayAll(ctx, filter(f), once, true)
+		return c.Owners.ReplayAll(ctx, filter(f), once, true)
 	}
-	if matched, _, err = c.owners.ReplayAll(ctx, filter(f), once, true); err != nil {
+	if matched, _, err = c.Owners.ReplayAll(ctx, filter(f), once, true); err != nil {
 		return matched, 0, err
 	}
-	_, replayed, err = c.owners.ReplayAll(ctx, filter(f), once, false)
+	_, replayed, err = c.Owners.ReplayAll(ctx, filter(f), once, false)
 	if messages.CodeOf(err) == messages.CodeQueueFull {
 		err = nil // what fits was put back; the two numbers say the rest
 	}
@@ -223,19 +237,19 @@ func (c taskCommands) ReplayDeadLetters(ctx context.Context, f server.TaskFilter
 }
 
 // Queue implements server.Tasks.
-func (c taskCommands) Queue(ctx context.Context, tenant, pool, from string) ([]server.QueueClass, error) {
-	pools, err := poolCommands(c).List(ctx, tenant)
+func (c *Tasks) Queue(ctx context.Context, tenant, pool, from string) ([]server.QueueClass, error) {
+	pools, err := c.Pools(ctx, tenant)
 	if err != nil {
 		return nil, err
 	}
 	now := messages.Now()
 	var out []server.QueueClass
 	for _, p := range pools {
-		if p.ID < from || pool != "" && pool != p.ID || pool == "" && c.idle(p.ID) {
+		if p.ID < from || pool != "" && pool != p.ID || pool == "" && c.Idle(p.ID) {
 			continue
 		}
 		classes, err := c.classes(ctx, p)
-		if err != nil && c.idle(p.ID) {
+		if err != nil && c.Idle(p.ID) {
 			continue // it was removed meanwhile
 		}
 		if err != nil {
@@ -252,16 +266,9 @@ func (c taskCommands) Queue(ctx context.Context, tenant, pool, from string) ([]s
 	return out, nil
 }
 
-// idle reports whether a pool has no owner yet: it is a tenant's own one that
-// nobody has used.
-func (c taskCommands) idle(pool string) bool {
-	_, runs := c.app.node.Pool(pool)
-	return !runs && c.app.onDuty() == nil
-}
-
-func (c taskCommands) classes(ctx context.Context, p messages.Pool) ([]dispatch.ClassStats, error) {
-	if !c.idle(p.ID) {
-		s, err := c.owners.QueueStats(ctx, p.ID)
+func (c *Tasks) classes(ctx context.Context, p messages.Pool) ([]dispatch.ClassStats, error) {
+	if !c.Idle(p.ID) {
+		s, err := c.Owners.QueueStats(ctx, p.ID)
 		return s.Classes, err
 	}
 	var list []dispatch.ClassStats

@@ -1,4 +1,4 @@
-package app
+package requests
 
 import (
 	"context"
@@ -7,24 +7,31 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/dash-fleet/dash/actors/dispatch"
+	"github.com/dash-fleet/dash/cmd/internal/accounts"
 	"github.com/dash-fleet/dash/http/server"
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/messages/next"
 	"github.com/dash-fleet/dash/persistence"
 )
 
-// sessionCommands implements server.Sessions.
-type sessionCommands struct{ *commands }
+// Sessions implements server.Sessions.
+type Sessions struct {
+	Store    persistence.Store
+	Gateways persistence.Gateways
+	Tenants  *accounts.Tenants
+	Owners   *dispatch.Client // of pools
+}
 
 // Create implements server.Sessions.
-func (c sessionCommands) Create(ctx context.Context, s messages.Session) (messages.Session, error) {
+func (c *Sessions) Create(ctx context.Context, s messages.Session) (messages.Session, error) {
 	if err := sessionName(s.ID); err != nil {
 		return messages.Session{}, err
 	}
-	if err := c.app.tenants.Exists(ctx, s.Tenant); err != nil {
+	if err := c.Tenants.Exists(ctx, s.Tenant); err != nil {
 		return messages.Session{}, err
 	}
-	row, created, err := c.owners.OpenSession(ctx, s.Pool, s.Tenant, s.ID, s.Labels)
+	row, created, err := c.Owners.OpenSession(ctx, s.Pool, s.Tenant, s.ID, s.Labels)
 	if err == nil && !created {
 		err = &messages.Error{Code: messages.CodeConflict, Message: "the session " + s.ID + " exists", NextStep: next.UseItOrOtherID}
 	}
@@ -50,7 +57,7 @@ func sessionName(id string) error {
 }
 
 // Sessions implements server.Sessions.
-func (c sessionCommands) Sessions(ctx context.Context, f server.SessionFilter, cursor string, limit int) (rows []messages.Session, next string, err error) {
+func (c *Sessions) Sessions(ctx context.Context, f server.SessionFilter, cursor string, limit int) (rows []messages.Session, next string, err error) {
 	if cursor == "" && f.IDBegin != "" {
 		cursor = persistence.SessionPlace(messages.Session{ID: f.IDBegin}) // in front of whoever has this id
 	}
@@ -58,7 +65,7 @@ func (c sessionCommands) Sessions(ctx context.Context, f server.SessionFilter, c
 	// as the labels of each may be long.
 	for size := 0; len(rows) <= limit; {
 		n := min(limit+1-len(rows), sessionsAtOnce)
-		some, err := c.app.store.Sessions(ctx, f.Tenant, f.Pool, cursor, n)
+		some, err := c.Store.Sessions(ctx, f.Tenant, f.Pool, cursor, n)
 		if err != nil {
 			return nil, "", persistence.Refusal(err, "session", "")
 		}
@@ -84,36 +91,36 @@ func (c sessionCommands) Sessions(ctx context.Context, f server.SessionFilter, c
 }
 
 // Session implements server.Sessions.
-func (c sessionCommands) Session(ctx context.Context, tenant, id string) (messages.Session, error) {
-	s, err := c.app.store.Session(ctx, tenant, id)
+func (c *Sessions) Session(ctx context.Context, tenant, id string) (messages.Session, error) {
+	s, err := c.Store.Session(ctx, tenant, id)
 	return s, persistence.Refusal(err, "session", id)
 }
 
 // Close implements server.Sessions.
-func (c sessionCommands) Close(ctx context.Context, tenant, id string) error {
-	_, err := c.owners.CloseSession(ctx, tenant, id)
+func (c *Sessions) Close(ctx context.Context, tenant, id string) error {
+	_, err := c.Owners.CloseSession(ctx, tenant, id)
 	return err
 }
 
 // Transcript implements server.Sessions.
-func (c sessionCommands) Transcript(ctx context.Context, tenant, id, before string, limit int) ([]messages.Task, bool, error) {
+func (c *Sessions) Transcript(ctx context.Context, tenant, id, before string, limit int) ([]messages.Task, bool, error) {
 	s, err := c.Session(ctx, tenant, id)
 	if err != nil {
 		return nil, false, err
 	}
-	rows, older, err := c.app.store.Transcript(ctx, tenant, id, before, limit)
+	rows, older, err := c.Store.Transcript(ctx, tenant, id, before, limit)
 	turns := s.Turns(rows)
 	return turns, older && len(turns) == len(rows), persistence.Refusal(err, "session", id)
 }
 
 // Move implements server.Sessions.
-func (c sessionCommands) Move(ctx context.Context, tenant, id string, m server.SessionMove) (messages.Session, error) {
+func (c *Sessions) Move(ctx context.Context, tenant, id string, m server.SessionMove) (messages.Session, error) {
 	s, err := c.Session(ctx, tenant, id)
 	if err != nil {
 		return s, err
 	}
 	if m.Gateway != "" {
-		g, err := c.app.repos.Gateways.Get(ctx, m.Gateway)
+		g, err := c.Gateways.Get(ctx, m.Gateway)
 		if err != nil && !errors.Is(err, persistence.ErrNotFound) {
 			return s, persistence.Refusal(err, "gateway", m.Gateway)
 		}
@@ -130,10 +137,10 @@ func (c sessionCommands) Move(ctx context.Context, tenant, id string, m server.S
 			}
 		}
 	}
-	return c.owners.MoveSession(ctx, tenant, id, m.Gateway, m.Force)
+	return c.Owners.MoveSession(ctx, tenant, id, m.Gateway, m.Force)
 }
 
 // Resume implements server.Sessions.
-func (c sessionCommands) Resume(ctx context.Context, tenant, id string) (messages.Session, error) {
-	return c.owners.UnparkSession(ctx, tenant, id)
+func (c *Sessions) Resume(ctx context.Context, tenant, id string) (messages.Session, error) {
+	return c.Owners.UnparkSession(ctx, tenant, id)
 }
