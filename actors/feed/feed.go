@@ -3,7 +3,9 @@
 // cut, a watcher of a run sees the newest text and misses older ones.
 //
 // Guarantees: a Subscription delivers events in commit order without holes
-// from the moment of Subscribe until it is closed. A Feed owns no goroutine.
+// from the moment of Subscribe until it is closed, whichever node wrote them. What
+// this node wrote is handed on at once if nothing is missing before it; Follow
+// reads the rest from the log. A Feed owns no goroutine.
 package feed
 
 import (
@@ -26,7 +28,10 @@ type Feed struct {
 	runs map[string]*run
 	ends map[string]map[chan struct{}]struct{} // who waits for a task's end
 
-	last    int64
+	last    int64         // the Seq of the newest event that the watchers were handed
+	known   int64         // the log holds events up to here, as far as is known
+	hole    chan struct{} // something is missing before what was to be published
+	news    chan struct{} // known has grown
 	cut     prometheus.Counter
 	watched prometheus.Gauge
 }
@@ -45,6 +50,7 @@ func New(last int64, r prometheus.Registerer) *Feed {
 	f := &Feed{
 		subs: map[*Subscription]struct{}{}, runs: map[string]*run{}, last: last,
 		ends: map[string]map[chan struct{}]struct{}{},
+		hole: make(chan struct{}, 1), news: make(chan struct{}, 1),
 		cut: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "dash_feed_cut_total", Help: "Event watchers cut because they were too slow.",
 		}),
@@ -105,12 +111,29 @@ func (f *Feed) drop(s *Subscription) {
 	}
 }
 
-// Publish hands events, in commit order, to every watcher. It never blocks.
+// Publish hands the events of a batch, which are in the log, to every watcher. If
+// others are missing before them, Follow does so. It never blocks.
 func (f *Feed) Publish(events []*messages.Event) {
+	if len(events) == 0 {
+		return
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if events[0].Seq > f.last+1 {
+		f.known = max(f.known, events[len(events)-1].Seq)
+		poke(f.hole)
+		return
+	}
+	f.deliver(events)
+}
+
+// deliver hands on what is newer than the last event. f.mu is held.
+func (f *Feed) deliver(events []*messages.Event) {
 	for _, e := range events {
-		f.last = max(f.last, e.Seq)
+		if e.Seq <= f.last {
+			continue // it was read from the log already
+		}
+		f.last = e.Seq
 		if t := e.GetTask(); t != nil {
 			f.taskChanged(e.Subject, t)
 		}

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -55,10 +56,16 @@ func TestPoolerOfSessions(t *testing.T) {
 	if err := db.commits.QueryRow(t.Context(), `SELECT current_setting('statement_timeout'), current_setting('enable_seqscan')`).Scan(&timeout, &scan); err != nil || timeout != "1500ms" || scan != "off" {
 		t.Errorf("settings of a commit's connection: %q, %q, %v", timeout, scan, err)
 	}
-	heard := db.Listen(t.Context(), EventsTopic)
-	if n := <-heard; n != -1 {
-		t.Fatalf("heard %d first", n)
-	}
+	ctx, stop := context.WithCancel(t.Context())
+	heard, ended := make(chan int64, 10), make(chan error, 1)
+	go func() { ended <- db.WatchEvents(ctx, func(newest int64) { heard <- newest }) }()
+	defer func() {
+		stop()
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	}()
+	<-heard // it listens
 	if _, err := db.Commit(t.Context(), []persistence.Op{newOp()}); err != nil {
 		t.Fatal(err)
 	}

@@ -224,31 +224,10 @@ func (r keys) Touch(ctx context.Context, used map[string]time.Time) error {
 const accountsChannel = "dash_accounts"
 
 // WatchKeys listens on a connection of its own.
-func (r keys) WatchKeys(ctx context.Context, ready func(), changed func(id string)) (err error) {
-	cc, err := r.db.cfg.connConfig(nil)
-	if err != nil {
-		return err
-	}
-	conn, err := pgx.ConnectConfig(ctx, cc)
-	if err != nil {
-		return readError(ctx, "connect to listen for changed accounts", err)
-	}
-	defer func() {
-		bye, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-		defer cancel()
-		_ = conn.Close(bye) // it may be broken already; err says why
-	}()
-	if _, err := conn.Exec(ctx, `LISTEN `+accountsChannel); err != nil {
-		return readError(ctx, "listen for changed accounts", err)
-	}
-	ready()
-	for {
-		n, err := conn.WaitForNotification(ctx)
-		if err != nil {
-			return readError(ctx, "wait for changed accounts", err)
-		}
-		if id, ok := strings.CutPrefix(n.Payload, "key:"); ok {
+func (r keys) WatchKeys(ctx context.Context, ready func(), changed func(id string)) error {
+	return r.db.listen(ctx, accountsChannel, ready, func(payload string) {
+		if id, ok := strings.CutPrefix(payload, "key:"); ok {
 			changed(id)
 		}
-	}
+	})
 }

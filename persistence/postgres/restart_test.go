@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"errors"
+	"math"
 	"sync"
 	"testing"
 	"time"
@@ -116,47 +117,47 @@ func waitFor(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-// TestListen follows the log by notices, over a cut connection too.
-func TestListen(t *testing.T) {
+// TestWatchEvents over a cut connection: it ends with an error, and whoever watches
+// again is told to look.
+func TestWatchEvents(t *testing.T) {
 	t.Parallel()
 	cfg := testConfig(t)
 	p, proxied := newProxy(t, cfg)
 	listener, writer := openTest(t, proxied), openTest(t, cfg)
 	ctx, stop := context.WithCancel(t.Context())
-	notices := listener.Listen(ctx, EventsTopic)
+	told, ended := make(chan int64, 100), make(chan error, 1)
 	next := func() int64 {
 		t.Helper()
 		select {
-		case n := <-notices:
+		case n := <-told:
 			return n
 		case <-time.After(20 * time.Second):
-			t.Fatal("no notice")
+			t.Fatal("nobody told of an event")
 			return 0
 		}
 	}
-	commit := func() int64 {
+	watch := func() {
 		t.Helper()
-		ops := []persistence.Op{newOp()}
-		if _, err := writer.Commit(t.Context(), ops); err != nil {
-			t.Fatal(err)
+		go func() { ended <- listener.WatchEvents(ctx, func(newest int64) { told <- newest }) }()
+		if n := next(); n != math.MaxInt64 {
+			t.Errorf("first told of %d, want a reason to look", n)
 		}
-		return ops[0].Events[0].Seq
 	}
-	if n := next(); n != -1 {
-		t.Errorf("first notice %d, want -1", n)
+	watch()
+	ops := []persistence.Op{newOp()}
+	if _, err := writer.Commit(t.Context(), ops); err != nil {
+		t.Fatal(err)
 	}
-	if want, got := commit(), next(); got != want {
-		t.Errorf("notice %d, want %d", got, want)
+	if n := next(); n != ops[0].Events[0].Seq {
+		t.Errorf("told of %d, want %d", n, ops[0].Events[0].Seq)
 	}
 	p.cut()
-	commit()
-	if n := next(); n != -1 {
-		t.Errorf("notice after the cut %d, want -1", n)
+	if err := <-ended; err == nil {
+		t.Error("a cut connection ended without an error")
 	}
-	if want, got := commit(), next(); got != want {
-		t.Errorf("notice %d, want %d", got, want)
-	}
+	watch()
 	stop()
-	for range notices { // closed soon after ctx
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Error(err)
 	}
 }

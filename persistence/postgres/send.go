@@ -102,7 +102,7 @@ func (db *DB) send(ctx context.Context, s *slot, r *request) (*answer, error) {
 func (db *DB) params(s *slot, r *request, conn *pgxpool.Conn) [][]byte {
 	t := conn.Conn().PgConn().CustomData()[typesKey].(types)
 	p := make([][]byte, numParams)
-	p[0], p[1], p[2], p[3] = s.id[:], int8Param(s.prev), int8Param(s.next), []byte(db.channel(EventsTopic))
+	p[0], p[1], p[2], p[3] = s.id[:], int8Param(s.prev), int8Param(s.next), []byte(db.eventsChannel())
 	if p[4] = r.fenceRows.param(t.fence); db.unfenced {
 		p[4] = nil
 	}

@@ -2,9 +2,11 @@ package redis
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence/internal/rows"
@@ -84,4 +86,38 @@ func (db *DB) LastSeq(ctx context.Context) (int64, error) {
 		return 0, err
 	}
 	return strconv.ParseInt(res[0], 10, 64)
+}
+
+const (
+	// watchBlock is how long one read waits for a new entry of the log.
+	watchBlock = 5 * time.Second
+	// watchPause is waited behind each: one look is for all that came meanwhile.
+	watchPause = 10 * time.Millisecond
+)
+
+// WatchEvents waits for new entries on a connection of its own.
+func (db *DB) WatchEvents(ctx context.Context, grown func(newest int64)) error {
+	o, err := options(&db.cfg, 1, func() {})
+	if err != nil {
+		return err
+	}
+	waiter := goredis.NewClient(o)
+	defer waiter.Close()                                          //nolint:errcheck // nothing was written that could be lost
+	defer context.AfterFunc(ctx, func() { _ = waiter.Close() })() // ends the read below
+	for {
+		last, err := db.LastSeq(ctx)
+		if err != nil {
+			return err
+		}
+		grown(last)
+		wait := &goredis.XReadArgs{Streams: []string{db.key("log"), strconv.FormatInt(last, 10) + "-0"}, Count: 1, Block: watchBlock}
+		if err := waiter.XRead(ctx, wait).Err(); err != nil && !errors.Is(err, goredis.Nil) {
+			return unavailable(ctx, "wait for events", err)
+		}
+		select {
+		case <-time.After(watchPause):
+		case <-ctx.Done():
+			return nil
+		}
+	}
 }

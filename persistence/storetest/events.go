@@ -1,9 +1,11 @@
 package storetest
 
 import (
+	"context"
 	"fmt"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
@@ -16,6 +18,7 @@ var eventTests = map[string]func(*testing.T, Engine){
 	"contiguous under concurrency":   eventConcurrent,
 	"numbers go on after restart":    eventRestart,
 	"all kinds come back whole":      eventKinds,
+	"told of":                        eventTold,
 }
 
 func event(subject string) *messages.Event {
@@ -177,4 +180,46 @@ func eventKinds(t *testing.T, e Engine) {
 	}}
 	must(t, e, op)
 	same(t, log(t, e, 0, 2), op.Events)
+}
+
+// eventTold: whoever watches is told of each batch, and of what was there before.
+func eventTold(t *testing.T, e Engine) {
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	told, ended := make(chan int64, 1000), make(chan error, 1)
+	go func() { ended <- e.Store().WatchEvents(ctx, func(newest int64) { told <- newest }) }()
+	wait := func(seq int64) {
+		t.Helper()
+		end := time.After(20 * time.Second)
+		for {
+			select {
+			case newest := <-told:
+				if newest >= seq {
+					return
+				}
+			case err := <-ended:
+				t.Fatalf("it watches no longer: %v", err)
+			case <-end:
+				t.Fatalf("nobody told of event %d", seq)
+			}
+		}
+	}
+	_, shared := e.(SharedLeases)
+	if shared {
+		wait(0) // it watches now
+	}
+	for range 5 {
+		ops := []persistence.Op{{Events: events(3, "told")}}
+		must(t, e, ops...)
+		if shared {
+			wait(ops[0].Events[2].Seq)
+		}
+	}
+	stop()
+	if err := <-ended; err != nil && ctx.Err() == nil {
+		t.Error(err)
+	}
+	if !shared && len(told) > 0 {
+		t.Errorf("%d calls of a store that nobody else writes to", len(told))
+	}
 }

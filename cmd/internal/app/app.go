@@ -53,10 +53,13 @@ type Deps struct {
 	// that answer at once, without a socket.
 	Dial gateway.DialFunc
 	// RedisTimeout is what anything waits for the helping Redis server, and
-	// StandbyTail the pause between two looks at the event log while another
-	// node works; 0: 100 ms and 200 ms.
-	RedisTimeout, StandbyTail time.Duration
+	// TailEvery the pause between two looks at the event log while the store does
+	// not tell of new events; 0: 100 ms and 200 ms.
+	RedisTimeout, TailEvery time.Duration
 }
+
+// tailEvery is what an event costs of which no notice came.
+const tailEvery = 200 * time.Millisecond
 
 // App is a running node.
 type App struct {
@@ -79,7 +82,6 @@ type App struct {
 	lease      *cluster.Lease
 	standing   atomic.Pointer[messages.Error] // why this node only stands by; nil: it works
 	rebuilding atomic.Bool                    // the store lost data: every other failure follows from that
-	lastSeq    int64                          // of the event log when this node started
 	store      persistence.Store
 	repos      persistence.Repositories
 	secrets    *secrets.Secrets
@@ -185,17 +187,19 @@ func (a *App) setup(ctx context.Context) error {
 	}
 
 	// The feed: what the store has taken goes out to watchers.
-	a.lastSeq, err = a.store.LastSeq(ctx)
+	last, err := a.store.LastSeq(ctx)
 	if err != nil {
 		return fmt.Errorf("read event log: %w", err)
 	}
-	if a.off, err = retention.NewOff(ctx, a.store, a.lastSeq); err != nil {
+	if a.off, err = retention.NewOff(ctx, a.store, last); err != nil {
 		return err
 	}
-	a.feed = feed.New(a.lastSeq, a.deps.Registry)
-	if err := a.startFanout(ctx); err != nil {
-		return err
+	a.feed = feed.New(last, a.deps.Registry)
+	tail := feed.Tail{Log: a.store, Logger: a.logger}
+	if a.engine.Shared {
+		tail.Every = cmp.Or(a.deps.TailEvery, tailEvery)
 	}
+	a.cleanup.background("event tail", func(ctx context.Context) { a.feed.Follow(ctx, tail) })
 
 	// Simulated gateways outlive those that dial them: a stop is no loss.
 	if err := a.startSims(ctx); err != nil {
@@ -349,35 +353,6 @@ func (a *App) serverConfig() server.Config {
 	}
 }
 
-// startFanout tells nodes that share the store of events, in the name of its first key.
-func (a *App) startFanout(ctx context.Context) error {
-	if a.helper == nil || !a.engine.Shared {
-		return nil
-	}
-	keys, err := a.repos.Keys.List(ctx)
-	if err != nil {
-		return fmt.Errorf("list api keys: %w", err)
-	}
-	if len(keys) == 0 {
-		return errors.New("the store has no API key, not even the first one")
-	}
-	a.helper.StartFanout(keys[0].ID)
-	a.cleanup.add("fan-out", a.helper.StopFanout)
-	return nil
-}
-
-// publish hands the events of a batch to this node's watchers, says in the log
-// which tasks came to no good end, and tells other nodes that there are new
-// ones. It never waits.
-func (a *App) publish(events []*messages.Event) {
-	a.feed.Publish(events)
-	a.losses.Note(events)
-	a.tracer.Note(events)
-	if len(events) > 0 {
-		a.helper.Written(events[len(events)-1].Seq)
-	}
-}
-
 // startLimits returns who counts the requests of keys.
 func (a *App) startLimits(ctx context.Context) (ratelimit.Limiter, error) {
 	local, err := ratelimit.NewLocal(0, a.deps.Registry)
@@ -442,6 +417,14 @@ func (a *App) Commands() server.Commands {
 		Audit: audit.NewLog(a.repos.Audit),
 		Nodes: nodeCommands{c}, Health: a.health(c), Events: eventLog{c}, Runs: runTexts{c},
 	}
+}
+
+// publish hands the events of a batch to this node's watchers and says in the log
+// which tasks came to no good end. It never waits.
+func (a *App) publish(events []*messages.Event) {
+	a.feed.Publish(events)
+	a.losses.Note(events)
+	a.tracer.Note(events)
 }
 
 // fail ends the node: it cannot keep its promises any more.

@@ -18,7 +18,7 @@ func TestOneNodeOfAFleetBacksUp(t *testing.T) {
 	cfg := config.Default()
 	cfg.Store, cfg.PostgresURL = config.EnginePostgres, messages.Secret(testserver.Postgres(t).Database(t))
 	cfg.BackupEvery, cfg.BackupKeep = 200*time.Millisecond, 5
-	works, waits := helped(t, cfg, "works", 0), helped(t, cfg, "waits", 0)
+	works, waits := helped(t, cfg, "works"), helped(t, cfg, "waits")
 	archives := func(a *App) int {
 		return len(must(backup.List(filepath.Join(a.cfg.Data, "backups"), a.cfg.Node))(t))
 	}

@@ -24,16 +24,13 @@ import (
 // between two that start at once: whoever gets it takes the rest.
 
 const (
-	// standbyRetry is the pause between two tries to take over, and standbyTail
-	// that between two looks at the event log meanwhile.
+	// standbyRetry is the pause between two tries to take over.
 	standbyRetry = 500 * time.Millisecond
-	standbyTail  = 200 * time.Millisecond
 	// standbyProof is the pause between two looks whether this node's keys open
 	// the secrets of all gateways.
 	standbyProof = 5 * time.Second
 	// takeOverTimeout bounds one try.
 	takeOverTimeout = 15 * time.Second
-	tailPage        = 500
 )
 
 // startDuty takes over the fleet, or stands by until that succeeds.
@@ -95,18 +92,12 @@ func (a *App) takeOver(ctx context.Context) error {
 	return a.fleet.takeUp(ctx)
 }
 
-// wait tries to take over until it has succeeded, or ctx ends. Meanwhile it
-// hands the events that the owner writes to this node's watchers.
+// wait tries to take over until it has succeeded, or ctx ends.
 func (a *App) wait(ctx context.Context) (works bool) {
-	tail, try := time.NewTicker(cmp.Or(a.deps.StandbyTail, standbyTail)), time.NewTicker(standbyRetry)
-	defer tail.Stop()
+	try := time.NewTicker(standbyRetry)
 	defer try.Stop()
-	listen, cancel := context.WithCancel(ctx)
-	defer cancel()
-	heard := a.helper.Listen(listen) // nil where nobody tells: the ticker alone
 	proof := time.NewTicker(standbyProof)
 	defer proof.Stop()
-	last := a.lastSeq
 	for {
 		select {
 		case <-ctx.Done():
@@ -118,12 +109,6 @@ func (a *App) wait(ctx context.Context) (works bool) {
 				return false
 			}
 			continue
-		case <-tail.C:
-			last = a.tail(ctx, last)
-			continue
-		case <-heard:
-			last = a.tail(ctx, last)
-			continue
 		case <-try.C:
 		}
 		err := a.takeOver(ctx)
@@ -131,7 +116,6 @@ func (a *App) wait(ctx context.Context) (works bool) {
 		case ctx.Err() != nil:
 			return false
 		case err == nil:
-			a.tail(ctx, last) // what the owner before wrote last
 			a.standing.Store(nil)
 			a.tookOver()
 			return true
@@ -150,18 +134,6 @@ func (a *App) tookOver() {
 		attrs = append(attrs, slog.String("from", a.before))
 	}
 	a.logger.Info("this node does the work", attrs...)
-}
-
-// tail publishes events that another node has written and returns the last one's number.
-func (a *App) tail(ctx context.Context, last int64) int64 {
-	for {
-		page, _, err := a.store.Events(ctx, last, tailPage)
-		if err != nil || len(page) == 0 {
-			return last // the next look sees them
-		}
-		a.feed.Publish(page)
-		last = page[len(page)-1].Seq
-	}
 }
 
 // standBy notes and says why this node does no work.

@@ -47,6 +47,7 @@ var rules = []rule{
 	// The simulated gateway shares no code with the client it tests.
 	{part: "actors/openclaw/openclawtest/...", may: []string{"messages"}, tests: []string{"actors/openclaw/openclawtest/..."}},
 	{part: "actors/openclaw/...", may: []string{"messages", "actors/openclaw/..."}, tests: []string{"actors/openclaw/..."}},
+	{part: "actors/feed", may: []string{"messages"}, tests: []string{"persistence", "persistence/postgres", "persistence/redis", "persistence/testserver"}},
 	{part: "actors/...", may: []string{"messages", "persistence", "actors/..."},
 		tests: []string{"persistence/sqlite", "persistence/storetest", "actors/openclaw/openclawtest"}},
 

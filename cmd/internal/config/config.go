@@ -52,7 +52,7 @@ type Config struct {
 	PostgresURL messages.Secret `key:"postgres-url" help:"database of --store postgres and redis, as postgres://user:password@host:5432/name; several hosts as host1:5432,host2:5432. The database must exist"`
 	// RedisURL is needed by the engine redis. With any engine the server also
 	// counts the requests of keys for all nodes and spreads events.
-	RedisURL messages.Secret `key:"redis-url" help:"server of --store redis, as redis://user:password@host:6379/0 (rediss:// for TLS). With any --store it makes rate limits hold over all nodes and tells standing-by nodes of events; beside sqlite and postgres its loss fails no request"`
+	RedisURL messages.Secret `key:"redis-url" help:"server of --store redis, as redis://user:password@host:6379/0 (rediss:// for TLS). With any --store it makes rate limits hold over all nodes; beside sqlite and postgres its loss fails no request"`
 	// RedisAcceptLoss is the time of accepted work that may be lost with a Redis
 	// server that is not set to appendfsync always; 0 refuses such a server.
 	RedisAcceptLoss time.Duration `key:"redis-accept-loss" help:"run on a Redis server that may lose up to this much accepted work in a crash, and say so on /health; 0 refuses such a server"`

@@ -1,7 +1,6 @@
 // Package redishelp is a Redis server that helps the nodes of a fleet beside their
-// store: it counts the requests of keys for all of them and tells those that stand by
-// of new events. Nothing depends on it. While it does not answer, each node counts
-// alone and looks for events by itself, and says so.
+// store: it counts the requests of keys for all of them. Nothing depends on it. While
+// it does not answer, each node counts alone, and says so.
 package redishelp
 
 import (
@@ -10,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -24,7 +22,7 @@ import (
 	"github.com/dash-fleet/dash/messages"
 )
 
-// Timeout is what a request or a message waits for Redis at most, unless the
+// Timeout is what a request waits for Redis at most, unless the
 // configuration says otherwise; pause is how long a server that failed is left alone.
 const (
 	Timeout = 100 * time.Millisecond
@@ -39,15 +37,13 @@ type Config struct {
 	Registerer prometheus.Registerer
 }
 
-// Helper is the connection to the server. A nil Helper, of a node without one, tells
-// and hears nothing, and has no checks.
+// Helper is the connection to the server. A nil Helper, of a node without one, has no
+// checks.
 type Helper struct {
 	client     *goredis.Client
 	timeout    time.Duration
 	registerer prometheus.Registerer
-	fanout     *fanout // nil: nobody shares the store
-
-	counting, telling, hearing *outage
+	counting   *outage
 }
 
 // Open reads the URL; nothing is connected yet.
@@ -74,14 +70,12 @@ func Open(cfg Config) (*Helper, error) {
 	h.client = goredis.NewClient(o)
 
 	up := prometheus.NewGaugeVec(prometheus.GaugeOpts{
-		Name: "dash_redis_up", Help: "1 while Redis serves a use, 0 while the node goes on without it: limits, publish, subscribe.",
+		Name: "dash_redis_up", Help: "1 while Redis serves a use, 0 while the node goes on without it: limits.",
 	}, []string{"use"})
 	if err := cfg.Registerer.Register(up); err != nil {
 		return nil, fmt.Errorf("register redis metrics: %w", err)
 	}
 	h.counting = &outage{use: "limits", without: "each node counts the requests of keys alone", up: up, logger: cfg.Logger}
-	h.telling = &outage{use: "publish", without: "nodes that stand by learn of events a little later", up: up, logger: cfg.Logger}
-	h.hearing = &outage{use: "subscribe", without: "this node learns of events a little later", up: up, logger: cfg.Logger}
 	return h, nil
 }
 
@@ -101,14 +95,8 @@ func (h *Helper) Checks() []server.Check {
 	if h == nil {
 		return nil
 	}
-	var degraded []string
-	for _, o := range []*outage{h.counting, h.telling, h.hearing} {
-		if why := o.why.Load(); why != nil {
-			degraded = append(degraded, o.without+": "+(*why).Error())
-		}
-	}
-	if len(degraded) > 0 {
-		return []server.Check{{Name: "redis", OK: true, Detail: "degraded: " + strings.Join(degraded, "; ")}}
+	if why := h.counting.why.Load(); why != nil {
+		return []server.Check{{Name: "redis", OK: true, Detail: "degraded: " + h.counting.without + ": " + (*why).Error()}}
 	}
 	return []server.Check{{Name: "redis", OK: true, Detail: "counts the requests of keys for all nodes"}}
 }
@@ -134,10 +122,4 @@ func (o *outage) note(err error) {
 	if o.why.Swap(&err) == nil {
 		o.logger.Warn("Redis does not answer, the node goes on without it", slog.String("use", o.use), slog.String("meanwhile", o.without), slog.Any("err", err))
 	}
-}
-
-// over ends a use: nobody tries any more.
-func (o *outage) over() {
-	o.why.Store(nil)
-	o.up.DeleteLabelValues(o.use)
 }
