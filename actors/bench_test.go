@@ -133,9 +133,14 @@ func freeNode(tb testing.TB, gateways, slots int, ended func()) *dispatch.Client
 			tb.Error(err)
 		}
 	})
+	for i := range messages.Shards {
+		fence := messages.Fence{Scope: messages.ShardScope, Key: strconv.Itoa(i), Owner: "n1", Epoch: 1}
+		if err := node.AddShard(tb.Context(), fence); err != nil {
+			tb.Fatal(err)
+		}
+	}
 	err = node.AddPool(tb.Context(), dispatch.Config{
 		Pool:  messages.Pool{ID: messages.DefaultPool, Tenant: messages.DefaultTenant},
-		Fence: messages.Fence{Scope: messages.ShardScope, Key: "1", Owner: "n1", Epoch: 1},
 		Store: store, Committer: node.Committer(), Logger: logger,
 	})
 	if err != nil {

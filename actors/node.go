@@ -5,9 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
+	"maps"
+	"slices"
+	"strconv"
 	"sync"
-	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
 	"github.com/prometheus/client_golang/prometheus"
@@ -18,8 +19,6 @@ import (
 	"github.com/dash-fleet/dash/actors/supervise"
 	"github.com/dash-fleet/dash/actors/workers"
 	"github.com/dash-fleet/dash/messages"
-	"github.com/dash-fleet/dash/messages/next"
-	"github.com/dash-fleet/dash/persistence"
 )
 
 // Config of a node's tree.
@@ -28,7 +27,10 @@ type Config struct {
 	Logger *slog.Logger
 	// Fatal is called once when the tree cannot be kept up; the process should
 	// end so that others, or its next life, take over.
-	Fatal      func(error)
+	Fatal func(error)
+	// Changed is called when owners ended of which nobody asked it, as those of a
+	// lost shard do. It must not block. May be nil.
+	Changed    func()
 	Registerer prometheus.Registerer // may be nil
 }
 
@@ -41,15 +43,33 @@ type Node struct {
 	workers  *workers.Pool
 
 	mu       sync.RWMutex
+	shards   map[string]running
 	pools    map[string]*actor.PID
 	gateways map[string]*actor.PID
+	gaveUp   map[string]bool          // gateways whose owner failed too often
 	gone     map[string]chan struct{} // closed at the end of a gateway whose name is waited for
 
 	committer *actor.PID
 }
 
-// Requests to the root; each is answered on its channel.
+// running is a shard that takes owners.
+type running struct {
+	fence messages.Fence
+	pid   *actor.PID
+	left  chan struct{} // closed when it takes no more
+}
+
+// Requests to the root and to shards; each is answered on its channel.
 type (
+	addShard struct {
+		fence messages.Fence
+		reply chan<- error
+	}
+	stopShard struct {
+		key   string
+		reply chan<- error
+	}
+	lost      struct{ fence messages.Fence }
 	spawnPool struct {
 		cfg   dispatch.Config
 		reply chan<- error
@@ -67,8 +87,17 @@ type (
 
 const (
 	committerName = "committer"
+	shardPrefix   = "shard-"
 	poolPrefix    = "pool-"
 	gatewayPrefix = "gateway-"
+)
+
+var (
+	// ErrNoShard: the node does not have the shard, or has it no longer.
+	ErrNoShard = errors.New("this node does not own the shard")
+	// ErrStopping: the last owner has not ended yet.
+	ErrStopping   = errors.New("the last owner is still stopping")
+	errOtherEpoch = errors.New("the shard runs in another epoch")
 )
 
 // Start spawns the root and the committer.
@@ -76,7 +105,8 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 	system := actor.NewActorSystem(actor.WithDeadLetterRequestLogging(false), actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger {
 		return slog.New(slog.DiscardHandler) // what matters is logged by our own strategy
 	}))
-	n := &Node{cfg: cfg, system: system, pools: map[string]*actor.PID{}, gateways: map[string]*actor.PID{}, gone: map[string]chan struct{}{},
+	n := &Node{cfg: cfg, system: system, shards: map[string]running{}, pools: map[string]*actor.PID{}, gateways: map[string]*actor.PID{},
+		gaveUp: map[string]bool{}, gone: map[string]chan struct{}{},
 		restarts: supervise.NewCounter(cfg.Registerer), workers: workers.New()}
 	n.cfg.Commit.Dispatcher = n.workers
 	// The root does nothing that can fail; if it does, the tree is not what it
@@ -110,11 +140,63 @@ func (n *Node) Committer() *actor.PID { return n.committer }
 // Restarts is dash_actor_restarts_total.
 func (n *Node) Restarts() *prometheus.CounterVec { return n.restarts }
 
-// AddPool starts the owner of a pool.
+// AddShard makes the node run a shard under a fence that the store gave it. Its
+// pools and gateways are added one by one. It waits for the end of an earlier epoch
+// that is being stopped.
+func (n *Node) AddShard(ctx context.Context, fence messages.Fence) error {
+	reply := make(chan error, 1)
+	return n.ask(ctx, n.root, addShard{fence: fence, reply: reply}, reply, nil)
+}
+
+// StopShard ends the owners of a shard's pools and gateways, and nothing else. When it
+// returns without error, all that they had asked for is written, or was fenced, and
+// nothing more comes of them; there may have been none. With an error their end goes on,
+// and an AddShard waits for it. Processes of managed gateways, and the runs there, go on.
+func (n *Node) StopShard(ctx context.Context, shard int) error {
+	reply := make(chan error, 1)
+	return n.ask(ctx, n.root, stopShard{key: strconv.Itoa(shard), reply: reply}, reply, nil)
+}
+
+// Lost ends what runs under a fence that does not hold any more: a shard with its
+// pools and gateways, or one gateway. It does not wait for the end.
+func (n *Node) Lost(f messages.Fence) {
+	if f.Scope == messages.ShardScope {
+		n.system.Root.Send(n.root, lost{f})
+	} else if pid, ok := n.Gateway(f.Key); ok {
+		n.system.Root.Send(pid, gateway.Lost{Epoch: f.Epoch})
+	}
+}
+
+// Shard returns the fence under which the node runs a shard; ok is false if it does not.
+func (n *Node) Shard(shard int) (fence messages.Fence, ok bool) {
+	s, ok := n.running(shard)
+	return s.fence, ok
+}
+
+func (n *Node) running(shard int) (s running, ok bool) {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	s, ok = n.shards[strconv.Itoa(shard)]
+	return s, ok
+}
+
+// Left is closed when the node lets go of the shard of a pool or gateway, or has done
+// so: an owner there may end without an answer to what it was asked.
+func (n *Node) Left(id string) <-chan struct{} {
+	if s, ok := n.running(messages.Shard(id)); ok {
+		return s.left
+	}
+	return closed
+}
+
+// closed is closed.
+var closed = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
+
+// AddPool starts the owner of a pool in its shard, whose fence it gets; one that runs
+// goes on. ErrNoShard: the node does not have that shard.
 func (n *Node) AddPool(ctx context.Context, cfg dispatch.Config) error {
 	cfg.Dispatcher = n.workers
-	reply := make(chan error, 1)
-	return n.add(ctx, spawnPool{cfg: cfg, reply: reply}, reply)
+	return n.inShard(ctx, cfg.Pool.ID, func(reply chan<- error) any { return spawnPool{cfg: cfg, reply: reply} })
 }
 
 // RemovePool ends the owner of a pool. When it returns without error, all that the
@@ -123,33 +205,33 @@ func (n *Node) AddPool(ctx context.Context, cfg dispatch.Config) error {
 // Requests that are with the owner get no answer; whoever calls makes sure that
 // there are none.
 func (n *Node) RemovePool(ctx context.Context, id string) error {
-	reply := make(chan error, 1)
-	return n.add(ctx, dropPool{id: id, reply: reply}, reply)
+	return n.inShard(ctx, id, func(reply chan<- error) any { return dropPool{id: id, reply: reply} })
 }
 
-// AddGateway starts the owner of a gateway. If one of that id is still
-// stopping, it waits for its end.
+// AddGateway starts the owner of a gateway in its shard. ErrStopping: there is one of
+// that id, see GatewayGone. ErrNoShard: the node does not have that shard.
 func (n *Node) AddGateway(ctx context.Context, cfg gateway.Config) error {
 	cfg.Dispatcher = n.workers
-	for {
-		reply := make(chan error, 1)
-		err := n.add(ctx, spawnGateway{cfg: cfg, reply: reply}, reply)
-		if !errors.Is(err, errStopping) {
-			return err
-		}
-		select {
-		case <-n.gatewayGone(cfg.Gateway.ID):
-		case <-ctx.Done():
-			return fmt.Errorf("gateway %s is still stopping: %w", cfg.Gateway.ID, ctx.Err())
-		}
-	}
+	return n.inShard(ctx, cfg.Gateway.ID, func(reply chan<- error) any { return spawnGateway{cfg: cfg, reply: reply} })
 }
 
-func (n *Node) add(ctx context.Context, m any, reply <-chan error) error {
-	n.system.Root.Send(n.root, m)
+// inShard asks the shard of a pool or gateway.
+func (n *Node) inShard(ctx context.Context, id string, request func(reply chan<- error) any) error {
+	s, ok := n.running(messages.Shard(id))
+	if !ok {
+		return ErrNoShard
+	}
+	reply := make(chan error, 1)
+	return n.ask(ctx, s.pid, request(reply), reply, s.left)
+}
+
+func (n *Node) ask(ctx context.Context, to *actor.PID, m any, reply <-chan error, left <-chan struct{}) error {
+	n.system.Root.Send(to, m)
 	select {
 	case err := <-reply:
 		return err
+	case <-left:
+		return ErrNoShard
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -177,7 +259,47 @@ func (n *Node) Gateway(id string) (pid *actor.PID, ok bool) {
 	return pid, ok
 }
 
-// keep remembers an owner. It runs on the root's turn, as does the forgetting,
+// Owners lists the ids of the pools and gateways that have their owner here.
+func (n *Node) Owners() (pools, gateways []string) {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return slices.Collect(maps.Keys(n.pools)), slices.Collect(maps.Keys(n.gateways))
+}
+
+// GaveUp reports whether the last owner of a gateway failed too often: only an
+// operator has another one started.
+func (n *Node) GaveUp(id string) bool {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return n.gaveUp[id]
+}
+
+func (n *Node) giveUp(id string, up bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.gaveUp[id] = up
+}
+
+func (n *Node) changed() {
+	if n.cfg.Changed != nil {
+		n.cfg.Changed()
+	}
+}
+
+func (n *Node) keepShard(f messages.Fence, pid *actor.PID) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.shards[f.Key] = running{fence: f, pid: pid, left: make(chan struct{})}
+}
+
+func (n *Node) leaveShard(key string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	close(n.shards[key].left)
+	delete(n.shards, key)
+}
+
+// keep remembers an owner. It runs on its shard's turn, as does the forgetting,
 // so that the owner of yesterday cannot take that of today along.
 func (n *Node) keep(owners map[string]*actor.PID, id string, pid *actor.PID) {
 	n.mu.Lock()
@@ -191,8 +313,8 @@ func (n *Node) forgetPool(id string) {
 	delete(n.pools, id)
 }
 
-// gatewayGone is closed when the node has no gateway of that id.
-func (n *Node) gatewayGone(id string) <-chan struct{} {
+// GatewayGone is closed when the node has no gateway of that id.
+func (n *Node) GatewayGone(id string) <-chan struct{} {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	gone := n.gone[id]
@@ -235,179 +357,4 @@ func (n *Node) Stop(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-}
-
-// root is the top actor: it spawns and supervises by kind.
-type root struct {
-	node      *Node
-	committer *actor.PID
-	kinds     map[string]*supervise.Strategy
-	gateways  map[string]gateway.Config // as spawned
-	fences    map[string]messages.Fence
-	ending    map[string]*ending // pools whose owner is on its way out
-}
-
-// ending is the way out of a pool's owner.
-type ending struct {
-	drop dropPool
-	next []spawnPool // who follows it
-}
-
-// lastWrite is the tag of the operation that is written behind all that a pool's
-// owner asked for.
-type lastWrite struct{ pool string }
-
-func (n *Node) newRoot() *root {
-	strategy := func(kind string, initial, limit time.Duration, count int, window time.Duration, giveUp func(*actor.PID, any)) *supervise.Strategy {
-		return supervise.New(supervise.Config{Kind: kind, Initial: initial, Max: limit, Limit: count, Window: window,
-			GiveUp: giveUp, Logger: n.cfg.Logger, Restarts: n.restarts})
-	}
-	r := &root{node: n, gateways: map[string]gateway.Config{}, fences: map[string]messages.Fence{}, ending: map[string]*ending{}}
-	r.kinds = map[string]*supervise.Strategy{
-		committerName: strategy("committer", 50*time.Millisecond, 5*time.Second, 0, time.Minute, nil),
-		poolPrefix: strategy("pool", 100*time.Millisecond, 5*time.Second, 5, time.Minute, func(pid *actor.PID, reason any) {
-			n.cfg.Fatal(fmt.Errorf("%s failed too often: %v", pid.Id, reason))
-		}),
-		gatewayPrefix: strategy("gateway", 500*time.Millisecond, 30*time.Second, 10, 10*time.Minute, r.quarantine),
-	}
-	return r
-}
-
-func (r *root) Receive(ctx actor.Context) {
-	switch m := ctx.Message().(type) {
-	case *actor.Started:
-		pid, err := ctx.SpawnNamed(commit.Props(r.node.cfg.Commit), committerName)
-		if err != nil {
-			panic(err)
-		}
-		r.committer = pid
-	case ready:
-		m.reply <- r.committer
-	case spawnPool:
-		if e, ok := r.ending[m.cfg.Pool.ID]; ok {
-			e.next = append(e.next, m)
-			return
-		}
-		m.reply <- r.spawnPool(ctx, m.cfg)
-	case spawnGateway:
-		m.reply <- r.spawnGateway(ctx, m.cfg)
-	case dropPool:
-		r.dropPool(ctx, m)
-	case commit.Done:
-		if w, ok := m.Tag.(lastWrite); ok {
-			r.poolGone(ctx, w.pool, written(m))
-		}
-	case dispatch.Fenced:
-		r.node.cfg.Fatal(fmt.Errorf("pool %s has another owner: %w", m.Pool, persistence.ErrFenced))
-	case *actor.Terminated:
-		if id, ok := strings.CutPrefix(childName(m.Who), poolPrefix); ok {
-			r.poolEnded(ctx, m.Who, id)
-		}
-		if id, ok := strings.CutPrefix(childName(m.Who), gatewayPrefix); ok {
-			delete(r.gateways, id)
-			r.kinds[gatewayPrefix].Forget(m.Who)
-			r.node.forgetGateway(id)
-		}
-	}
-}
-
-func (r *root) spawnPool(ctx actor.Context, cfg dispatch.Config) error {
-	props, err := dispatch.Props(cfg)
-	if err != nil {
-		return err
-	}
-	pid, err := ctx.SpawnNamed(props, poolPrefix+cfg.Pool.ID)
-	if err == nil {
-		r.fences[cfg.Pool.ID] = cfg.Fence
-		r.node.keep(r.node.pools, cfg.Pool.ID, pid)
-	}
-	return err
-}
-
-func (r *root) dropPool(ctx actor.Context, m dropPool) {
-	pid, ok := r.node.Pool(m.id)
-	if !ok {
-		m.reply <- fmt.Errorf("pool %s: %w", m.id, persistence.ErrNotFound)
-		return
-	}
-	r.node.forgetPool(m.id)
-	r.ending[m.id] = &ending{drop: m}
-	ctx.Stop(pid)
-}
-
-// poolEnded waits for what the ended owner of a pool had asked for.
-func (r *root) poolEnded(ctx actor.Context, pid *actor.PID, id string) {
-	if _, ok := r.ending[id]; !ok {
-		return
-	}
-	r.kinds[poolPrefix].Forget(pid)
-	ctx.Send(r.committer, commit.Request{
-		Op: persistence.Op{Fences: []messages.Fence{r.fences[id]}}, ReplyTo: ctx.Self(), Tag: lastWrite{id},
-	})
-}
-
-// poolGone tells of the end of a pool's owner, and starts the one that follows it.
-func (r *root) poolGone(ctx actor.Context, id string, err error) {
-	e := r.ending[id]
-	delete(r.ending, id)
-	delete(r.fences, id)
-	e.drop.reply <- err
-	for _, m := range e.next {
-		m.reply <- r.spawnPool(ctx, m.cfg)
-	}
-}
-
-func written(d commit.Done) error {
-	if d.Err == nil && d.Outcome.Status != persistence.OK {
-		return fmt.Errorf("the last write of a pool: %w", persistence.ErrFenced)
-	}
-	return d.Err
-}
-
-var errStopping = errors.New("the last owner is still stopping")
-
-// spawnGateway fails with errStopping until the end of the last owner was
-// told, which is a little later than its name is free.
-func (r *root) spawnGateway(ctx actor.Context, cfg gateway.Config) error {
-	if _, ok := r.node.Gateway(cfg.Gateway.ID); ok {
-		return errStopping
-	}
-	pid, err := ctx.SpawnNamed(gateway.Props(cfg), gatewayPrefix+cfg.Gateway.ID)
-	if err == nil {
-		r.gateways[cfg.Gateway.ID] = cfg
-		r.node.keep(r.node.gateways, cfg.Gateway.ID, pid)
-	}
-	return err
-}
-
-// HandleFailure lets the strategy of the child's kind decide.
-func (r *root) HandleFailure(system *actor.ActorSystem, parent actor.Supervisor, child *actor.PID, rs *actor.RestartStatistics, reason, message any) {
-	name := childName(child)
-	for prefix, s := range r.kinds {
-		if strings.HasPrefix(name, prefix) {
-			s.HandleFailure(system, parent, child, rs, reason, message)
-			return
-		}
-	}
-	parent.EscalateFailure(reason, message)
-}
-
-// quarantine records why a gateway's owner gave up; `gateway restart` starts it again.
-func (r *root) quarantine(pid *actor.PID, reason any) {
-	id := strings.TrimPrefix(childName(pid), gatewayPrefix)
-	cfg, now := r.gateways[id], messages.Now()
-	status := messages.GatewayStatus{
-		ID: id, Tenant: cfg.Gateway.Tenant, Owner: cfg.Fence.Owner, Epoch: cfg.Fence.Epoch,
-		State: messages.GatewayQuarantined, Since: now,
-		Reason:   fmt.Sprintf("its owner inside Dash failed too often: %v", reason),
-		NextStep: fmt.Sprintf(next.ReportThenRestartGateway, id),
-	}
-	r.node.system.Root.Send(r.committer, commit.Request{Op: persistence.Op{
-		Fences: []messages.Fence{cfg.Fence}, Gateway: &status,
-		Events: []*messages.Event{status.Event(cfg.Gateway.Pool, 0, now)}, // the state before went with its owner
-	}})
-}
-
-func childName(pid *actor.PID) string {
-	return pid.Id[strings.LastIndexByte(pid.Id, '/')+1:]
 }

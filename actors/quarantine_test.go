@@ -12,9 +12,9 @@ import (
 	"github.com/dash-fleet/dash/messages"
 )
 
-// TestQuarantineByTheRootIsTold: also the end of a gateway's owner is written
+// TestQuarantineByTheShardIsTold: also the end of a gateway's owner is written
 // under its fence and told to watchers.
-func TestQuarantineByTheRootIsTold(t *testing.T) {
+func TestQuarantineByTheShardIsTold(t *testing.T) {
 	t.Parallel()
 	system := actor.NewActorSystem(actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return slog.New(slog.DiscardHandler) }))
 	t.Cleanup(system.Shutdown)
@@ -24,11 +24,13 @@ func TestQuarantineByTheRootIsTold(t *testing.T) {
 			got <- m
 		}
 	}))
-	r := (&Node{system: system}).newRoot()
-	r.committer = committer
+	s := newShard(&Node{system: system, gaveUp: map[string]bool{}}, committer, messages.Fence{})
 	fence := messages.Fence{Scope: messages.GatewayScope, Key: "gw", Owner: "n", Epoch: 3}
-	r.gateways["gw"] = gateway.Config{Fence: fence, Gateway: messages.Gateway{ID: "gw", Tenant: "t1", Pool: "p1"}}
-	r.quarantine(actor.NewPID("nonhost", "root/gateway-gw"), "a bug")
+	s.gateways["gw"] = gateway.Config{Fence: fence, Gateway: messages.Gateway{ID: "gw", Tenant: "t1", Pool: "p1"}}
+	s.quarantine(actor.NewPID("nonhost", "root/gateway-gw"), "a bug")
+	if !s.node.GaveUp("gw") {
+		t.Error("the node does not know that the owner gave up")
+	}
 	select {
 	case m := <-got:
 		op := m.Op

@@ -33,8 +33,9 @@ type Config struct {
 	// store's lock, and a missed renewal only shows in the log.
 	Shared bool
 	Logger *slog.Logger
-	// Lost is called when another node has taken what this one held.
-	Lost func(error)
+	// Lost is called once for each fence that holds no more: another node has taken
+	// what it protects, or took it in between. It must not block.
+	Lost func(messages.Fence)
 }
 
 // Lease is the node's claim to be alive, and what it owns by that. Its methods
@@ -81,10 +82,9 @@ func (l *Lease) Stop(ctx context.Context) error {
 	if !l.cfg.Shared {
 		return nil
 	}
-	for _, f := range l.held() {
-		err := l.cfg.Store.Release(ctx, f)
-		if err != nil && !errors.Is(err, persistence.ErrFenced) {
-			return fmt.Errorf("give up what this node owns: %w", err)
+	for _, f := range l.Held() {
+		if err := l.Release(ctx, f); err != nil {
+			return err
 		}
 	}
 	return l.End(ctx)
@@ -108,8 +108,27 @@ func (l *Lease) Take(ctx context.Context, scope messages.Scope, key string) (mes
 	return f, err // it says what was to be taken
 }
 
-// Live is false when another node may have taken what this one owns.
+// Release gives up one thing. What another node has by now is given up already.
+func (l *Lease) Release(ctx context.Context, f messages.Fence) error {
+	err := l.cfg.Store.Release(ctx, f)
+	if err == nil || errors.Is(err, persistence.ErrFenced) {
+		l.drop(f)
+		return nil
+	}
+	return fmt.Errorf("give up what this node owns: %w", err)
+}
+
+// Live is false when another node may have taken what this one owns: all of it is
+// suspended until the lease is certain again.
 func (l *Lease) Live() bool { return !l.cfg.Shared || l.valid() }
+
+// Owns is Live for one thing that was taken: what was lost does not come back to life.
+func (l *Lease) Owns(f messages.Fence) bool {
+	l.mu.Lock()
+	now, held := l.fences[place(f)]
+	l.mu.Unlock()
+	return held && now == f && l.Live()
+}
 
 // Nodes are the nodes that the newest renewal saw, this one among them, and
 // when that was. The list is not to be changed.
@@ -156,10 +175,24 @@ func (l *Lease) hold(f messages.Fence) {
 	if l.fences == nil {
 		l.fences = map[string]messages.Fence{}
 	}
-	l.fences[fmt.Sprint(f.Scope, "/", f.Key)] = f
+	l.fences[place(f)] = f
 }
 
-func (l *Lease) held() []messages.Fence {
+// drop forgets a fence, and reports whether it was held.
+func (l *Lease) drop(f messages.Fence) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	held := l.fences[place(f)] == f
+	if held {
+		delete(l.fences, place(f))
+	}
+	return held
+}
+
+func place(f messages.Fence) string { return fmt.Sprint(f.Scope, "/", f.Key) }
+
+// Held are the fences of all that the node has taken and not lost, as far as it knows.
+func (l *Lease) Held() []messages.Fence {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	out := make([]messages.Fence, 0, len(l.fences))
@@ -169,9 +202,9 @@ func (l *Lease) held() []messages.Fence {
 	return out
 }
 
-// keep renews until ctx ends. A node that was without a valid lease looks
-// whether somebody has taken over before it goes on: its writes would be fenced
-// anyway, but it is to say so and stop.
+// keep renews until ctx ends. A node that was without a valid lease looks what
+// others have taken before it believes in the rest: writes there would be fenced
+// anyway, but it is to say so and let go.
 func (l *Lease) keep(ctx context.Context) {
 	t := time.NewTicker(TTL / 5)
 	defer t.Stop()
@@ -185,9 +218,6 @@ func (l *Lease) keep(ctx context.Context) {
 		err := l.extend(ctx)
 		switch {
 		case ctx.Err() != nil:
-			return
-		case errors.Is(err, persistence.ErrFenced):
-			l.cfg.Lost(err)
 			return
 		case err != nil && (!failing || time.Since(said) > saidEvery):
 			said = time.Now()
@@ -219,27 +249,30 @@ func (l *Lease) extend(ctx context.Context) error {
 	}
 	octx, stop := context.WithTimeout(ctx, TTL/2)
 	defer stop()
-	if err := l.stillOwns(octx); err != nil {
-		return fmt.Errorf("look who owns what: %w", err)
+	if err := l.Look(octx, messages.ShardScope, messages.GatewayScope); err != nil {
+		return err
 	}
 	l.certain()
 	return nil
 }
 
-// stillOwns is ErrFenced if another node has taken what this one holds.
-func (l *Lease) stillOwns(ctx context.Context) error {
-	for _, scope := range []messages.Scope{messages.ShardScope, messages.GatewayScope} {
+// Look compares what the node holds with what the store says, and reports what was lost.
+func (l *Lease) Look(ctx context.Context, scopes ...messages.Scope) error {
+	for _, scope := range scopes {
+		held := l.Held()
 		rows, err := l.cfg.Store.Owners(ctx, scope)
 		if err != nil {
-			return err
+			return fmt.Errorf("look who owns what: %w", err)
 		}
 		now := make(map[string]messages.Ownership, len(rows))
 		for _, r := range rows {
 			now[r.Key] = r
 		}
-		for _, f := range l.held() {
-			if r, ok := now[f.Key]; f.Scope == scope && ok && (r.Owner != f.Owner || r.Epoch != f.Epoch) {
-				return fmt.Errorf("node %s took over while the lease of this one had ended: %w", r.Owner, persistence.ErrFenced)
+		for _, f := range held {
+			r, ok := now[f.Key]
+			if f.Scope == scope && ok && (r.Owner != f.Owner || r.Epoch != f.Epoch) && l.drop(f) {
+				l.cfg.Logger.Warn("another node took over", slog.String("node", r.Owner), slog.String("what", place(f)))
+				l.cfg.Lost(f)
 			}
 		}
 	}

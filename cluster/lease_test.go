@@ -2,7 +2,8 @@ package cluster
 
 import (
 	"context"
-	"errors"
+	"log/slog"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -79,26 +80,41 @@ func (o owners) Owners(_ context.Context, s messages.Scope) ([]messages.Ownershi
 }
 
 // TestWhatWasTakenOverAndBackIsNotHeld: an owner of the same name in another
-// epoch is another owner, for shards and for gateways.
+// epoch is another owner, for shards and for gateways; what is not lost goes on.
 func TestWhatWasTakenOverAndBackIsNotHeld(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		scope messages.Scope
 		row   messages.Ownership
-		want  error
+		lost  messages.Scope // 0: nothing
 	}{
-		"still mine":             {messages.ShardScope, messages.Ownership{Key: "7", Owner: "me", Epoch: 3}, nil},
-		"another's":              {messages.ShardScope, messages.Ownership{Key: "7", Owner: "you", Epoch: 4}, persistence.ErrFenced},
-		"mine again":             {messages.ShardScope, messages.Ownership{Key: "7", Owner: "me", Epoch: 5}, persistence.ErrFenced},
-		"another's gateway":      {messages.GatewayScope, messages.Ownership{Key: "gw", Owner: "you", Epoch: 4}, persistence.ErrFenced},
-		"another gateway's":      {messages.GatewayScope, messages.Ownership{Key: "7", Owner: "you", Epoch: 4}, nil},
-		"a shard called like it": {messages.ShardScope, messages.Ownership{Key: "gw", Owner: "you", Epoch: 4}, nil},
+		"still mine":             {messages.ShardScope, messages.Ownership{Key: "7", Owner: "me", Epoch: 3}, 0},
+		"another's":              {messages.ShardScope, messages.Ownership{Key: "7", Owner: "you", Epoch: 4}, messages.ShardScope},
+		"nobody's":               {messages.ShardScope, messages.Ownership{Key: "7", Epoch: 3}, messages.ShardScope},
+		"mine again":             {messages.ShardScope, messages.Ownership{Key: "7", Owner: "me", Epoch: 5}, messages.ShardScope},
+		"another's gateway":      {messages.GatewayScope, messages.Ownership{Key: "gw", Owner: "you", Epoch: 4}, messages.GatewayScope},
+		"another gateway's":      {messages.GatewayScope, messages.Ownership{Key: "7", Owner: "you", Epoch: 4}, 0},
+		"a shard called like it": {messages.ShardScope, messages.Ownership{Key: "gw", Owner: "you", Epoch: 4}, 0},
 	} {
-		l := New(Config{Store: owners{rows: map[messages.Scope][]messages.Ownership{c.scope: {c.row}}}})
-		l.hold(messages.Fence{Scope: messages.ShardScope, Key: "7", Owner: "me", Epoch: 3})
-		l.hold(messages.Fence{Scope: messages.GatewayScope, Key: "gw", Owner: "me", Epoch: 3})
-		if err := l.stillOwns(t.Context()); !errors.Is(err, c.want) {
-			t.Errorf("%s: %v, want %v", name, err, c.want)
+		var lost []messages.Fence
+		l := New(Config{Store: owners{rows: map[messages.Scope][]messages.Ownership{c.scope: {c.row}}},
+			Logger: slog.New(slog.DiscardHandler), Lost: func(f messages.Fence) { lost = append(lost, f) }})
+		mine := []messages.Fence{{Scope: messages.ShardScope, Key: "7", Owner: "me", Epoch: 3}, {Scope: messages.GatewayScope, Key: "gw", Owner: "me", Epoch: 3}}
+		for _, f := range mine {
+			l.hold(f)
+		}
+		for range 2 { // what is lost is told once
+			if err := l.Look(t.Context(), messages.ShardScope, messages.GatewayScope); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, f := range mine {
+			if got, want := l.Owns(f), f.Scope != c.lost; got != want || slices.Contains(lost, f) == want {
+				t.Errorf("%s: scope %d is owned: %v, want %v; told: %v", name, f.Scope, got, want, lost)
+			}
+		}
+		if len(lost) > 1 {
+			t.Errorf("%s: told %v", name, lost)
 		}
 	}
 }

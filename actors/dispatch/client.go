@@ -21,6 +21,9 @@ type Client struct {
 	Send *actor.RootContext
 	// Pool returns the root actor of a pool; its error goes to the caller.
 	Pool func(ctx context.Context, id string) (*actor.PID, error)
+	// Left is closed when this node lets go of the shard of a pool, or has done so: its
+	// owner may have ended without an answer. nil: nobody knows.
+	Left func(pool string) <-chan struct{}
 	// Entry is Pool for what a tenant brings: new work and sessions, and dead
 	// letters that go back. It refuses a pool that is not the tenant's. done is
 	// called when the pool has answered, or nobody waits for that any more.
@@ -33,15 +36,17 @@ type Client struct {
 }
 
 // unclearAfter is how long a command waits for its proper answer once the store
-// is in doubt: one that does not depend on that comes at once. What the command
-// asked for keeps its place and may happen when the store can tell.
+// is in doubt, or its pool is not here any more: one that does not depend on that comes at
+// once. What the command asked for may still happen, or have happened.
 const unclearAfter = 250 * time.Millisecond
 
-// answer waits for what a pool says, but not for a store in doubt.
-func answer[T any](ctx context.Context, c *Client, ch <-chan T) (T, error) {
+// answer waits for what a pool says, but not for a store in doubt, nor for the owner
+// of a shard that was left.
+func answer[T any](ctx context.Context, c *Client, ch <-chan T, left <-chan struct{}) (T, error) {
 	var zero T
 	var doubt <-chan struct{}
 	var late <-chan time.Time
+	why := "the store has not said yet whether it took the request; it may still happen"
 	if c.InDoubt != nil {
 		doubt = c.InDoubt()
 	}
@@ -53,9 +58,12 @@ func answer[T any](ctx context.Context, c *Client, ch <-chan T) (T, error) {
 			return zero, timedOut(ctx)
 		case <-doubt:
 			doubt, late = nil, time.After(unclearAfter)
+		case <-left:
+			why = "another node owns this pool now, and this one does not know whether it took the request before"
+			left, late = nil, time.After(unclearAfter)
 		case <-late:
 			return zero, &messages.Error{
-				Code: messages.CodeTimeout, Message: "the store has not said yet whether it took the request; it may still happen",
+				Code: messages.CodeTimeout, Message: why,
 				NextStep: next.ReadTaskOrRepeatSameKey, RetryAfter: time.Second,
 			}
 		}
@@ -135,14 +143,14 @@ func (c *Client) replayAll(ctx context.Context, page []messages.Task, by string,
 		if !t.NotAfter.IsZero() && !t.NotAfter.After(now) || t.WasReplayedBy(by, now) {
 			continue // it would only expire, or was put back before
 		}
-		pid, left, err := c.Entry(ctx, t.Tenant, t.Pool)
+		pid, leave, err := c.Entry(ctx, t.Tenant, t.Pool)
 		if messages.CodeOf(err) == messages.CodeInvalid {
 			continue // its pool is gone, or somebody else's by now
 		}
 		if early = err; early != nil {
 			break
 		}
-		defer left()
+		defer leave()
 		matched++
 		if !dryRun {
 			c.Send.Send(pid, Replay{Task: t, By: by, Reply: answers})
@@ -157,7 +165,7 @@ func (c *Client) replayAll(ctx context.Context, page []messages.Task, by string,
 // not counted and no error.
 func (c *Client) collect(ctx context.Context, answers <-chan SubmitReply, sent int) (done int, err error) {
 	for range sent {
-		r, unanswered := answer(ctx, c, answers)
+		r, unanswered := answer(ctx, c, answers, nil)
 		if unanswered != nil {
 			return done, unanswered
 		}
@@ -250,7 +258,7 @@ func (c *Client) find(ctx context.Context, tenant, id string) (messages.Task, er
 // ask sends one command and waits for its answer.
 func ask[T any](ctx context.Context, c *Client, pool string, m func(chan T) any) (T, error) {
 	pid, err := c.Pool(ctx, pool)
-	return tell(ctx, c, pid, err, m)
+	return tell(ctx, c, pool, pid, err, m)
 }
 
 // bring is ask for what a tenant brings.
@@ -259,17 +267,24 @@ func bring[T any](ctx context.Context, c *Client, tenant, pool string, m func(ch
 	if err == nil {
 		defer done()
 	}
-	return tell(ctx, c, pid, err, m)
+	return tell(ctx, c, pool, pid, err, m)
 }
 
-func tell[T any](ctx context.Context, c *Client, pid *actor.PID, err error, m func(chan T) any) (T, error) {
+func tell[T any](ctx context.Context, c *Client, pool string, pid *actor.PID, err error, m func(chan T) any) (T, error) {
 	if err != nil {
 		var zero T
 		return zero, err
 	}
 	ch := make(chan T, 1)
 	c.Send.Send(pid, m(ch))
-	return answer(ctx, c, ch)
+	return answer(ctx, c, ch, c.left(pool))
+}
+
+func (c *Client) left(pool string) <-chan struct{} {
+	if c.Left == nil {
+		return nil
+	}
+	return c.Left(pool)
 }
 
 // first returns the error of the asking, else that of the answer.

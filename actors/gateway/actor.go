@@ -219,6 +219,10 @@ func (g *gateway) Receive(ctx actor.Context) {
 		g.configure(ctx, m.Gateway)
 	case Remove:
 		g.remove(ctx)
+	case Lost:
+		if m.Epoch == g.cfg.Fence.Epoch {
+			g.lost(ctx)
+		}
 	case Inspect:
 		m.Reply <- g.snapshot()
 	}

@@ -120,6 +120,9 @@ func (g *gateway) committed(ctx actor.Context, d commit.Done) {
 	}
 }
 
+// Lost says that another owner has the gateway than that of the epoch.
+type Lost struct{ Epoch int64 }
+
 // lost: another owner has the gateway; its claims are his.
 func (g *gateway) lost(ctx actor.Context) {
 	g.cfg.Logger.Warn("gateway has another owner now; this one lets go")

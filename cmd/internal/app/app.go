@@ -18,6 +18,7 @@ import (
 	"github.com/dash-fleet/dash/actors/commit"
 	"github.com/dash-fleet/dash/actors/dispatch"
 	"github.com/dash-fleet/dash/actors/feed"
+	"github.com/dash-fleet/dash/actors/fleet"
 	"github.com/dash-fleet/dash/actors/gateway"
 	"github.com/dash-fleet/dash/actors/openclaw"
 	"github.com/dash-fleet/dash/actors/openclaw/launcher"
@@ -96,7 +97,8 @@ type App struct {
 	backups    *schedule.Schedule // nil: none are scheduled
 	commits    *commit.Metrics
 	node       *actors.Node
-	fleet      *fleet
+	parts      *parts
+	fleet      *fleet.Fleet
 	server     *server.Server
 	adminKey   messages.Secret
 	keyFile    string
@@ -225,6 +227,7 @@ func (a *App) setup(ctx context.Context) error {
 	a.node, err = actors.Start(ctx, actors.Config{
 		Commit: commit.Config{Store: a.store, Logger: a.logger, Publish: a.publish, Timeout: a.engine.CommitTimeout, Metrics: a.commits},
 		Logger: a.logger, Fatal: a.fail, Registerer: a.deps.Registry,
+		Changed: func() { a.fleet.Wake() },
 	})
 	if err != nil {
 		return err
@@ -283,11 +286,13 @@ func (a *App) startFleet(ctx context.Context) error {
 		return err
 	}
 	a.cleanup.add("launcher", func(context.Context) error { launch.Close(); return nil })
-	a.fleet = &fleet{
+	a.parts = &parts{
 		app: a, launcher: launch,
 		dispatch: dispatch.NewMetrics(a.deps.Registry), gateways: gateway.NewMetrics(a.deps.Registry),
 		openclaw: openclaw.NewMetrics(a.deps.Registry), boots: gateway.NewBoots(), memory: gateway.NewMemory(a.deps.Registry),
 	}
+	a.fleet = a.newFleet()
+	a.cleanup.add("fleet", a.fleet.Stop)
 	if err := a.startDuty(ctx); err != nil {
 		return err
 	}
@@ -412,7 +417,7 @@ func (a *App) Commands() server.Commands {
 		Tasks: c.tasks(), Sessions: c.sessions(),
 		Gateways: gatewayCommands{c}, Pools: poolCommands{c},
 		Accounts: &accounts.Commands{
-			Rows: a.repos, Known: a.tenants, Forget: a.keys.Forget, ClaimPool: a.fleet.claimPool, BcryptCost: a.deps.BcryptCost,
+			Rows: a.repos, Known: a.tenants, Forget: a.keys.Forget, ClaimPool: a.fleet.ClaimPool, BcryptCost: a.deps.BcryptCost,
 		},
 		Audit: audit.NewLog(a.repos.Audit),
 		Nodes: nodeCommands{c}, Health: a.health(c), Events: eventLog{c}, Runs: runTexts{c},
@@ -495,7 +500,7 @@ func (a *App) sessionWalk(c *commands) retention.Sessions {
 	return retention.Sessions{
 		Store: a.store, Keep: a.cfg.SessionRetention, Idle: a.cfg.SessionIdle, Off: a.off, Works: a.works, Logger: a.logger,
 		Retire: func(ctx context.Context, pool string, due dispatch.RetireSessions) (dispatch.Retired, error) {
-			if there, err := a.fleet.startFor(ctx, due.Sessions[0]); err != nil || !there {
+			if there, err := a.fleet.StartFor(ctx, due.Sessions[0]); err != nil || !there {
 				return dispatch.Retired{}, err
 			}
 			return c.owners.RetireSessions(ctx, pool, due)

@@ -25,13 +25,13 @@ type commands struct {
 
 func newCommands(a *App) *commands {
 	c := &commands{app: a}
-	c.owners = &dispatch.Client{Send: a.node.Root(), Pool: c.pool, Entry: c.entry, Store: a.store, InDoubt: a.commits.InDoubt}
+	c.owners = &dispatch.Client{Send: a.node.Root(), Pool: c.pool, Entry: c.entry, Left: a.node.Left, Store: a.store, InDoubt: a.commits.InDoubt}
 	return c
 }
 
 func (c *commands) tasks() *requests.Tasks {
 	return &requests.Tasks{
-		Store: c.app.store, Tenants: c.app.tenants, Owners: c.owners, Feed: c.app.feed, Pools: poolCommands{c}.List, Idle: c.idle,
+		Store: c.app.store, Tenants: c.app.tenants, Owners: c.owners, Feed: c.app.feed, Pools: poolCommands{c}.List, Absent: c.absent, Away: c.app.fleet.Away,
 	}
 }
 
@@ -48,9 +48,12 @@ func (c *commands) pool(ctx context.Context, id string) (*actor.PID, error) {
 	if pid, ok := c.app.node.Pool(id); ok {
 		return pid, nil
 	}
-	p, there, err := c.app.fleet.poolConfig(ctx, id)
+	if err := c.app.fleet.Away(id); err != nil {
+		return nil, err
+	}
+	p, there, err := c.app.fleet.PoolConfig(ctx, id)
 	if err == nil && there && id == messages.OwnPool(p.Tenant) {
-		err = c.app.fleet.ensurePool(ctx, id)
+		err = c.app.fleet.EnsurePool(ctx, id)
 	}
 	if err != nil {
 		return nil, persistence.Refusal(err, "pool", id)
@@ -72,7 +75,7 @@ func (c *commands) entry(ctx context.Context, tenant, id string) (pool *actor.PI
 	if err := c.app.onDuty(); err != nil {
 		return nil, nil, err
 	}
-	done, err = c.app.fleet.use(ctx, tenant, id)
+	done, err = c.app.fleet.Use(ctx, tenant, id)
 	switch {
 	case err != nil:
 		return nil, nil, persistence.Refusal(err, "pool", id)
@@ -85,9 +88,8 @@ func (c *commands) entry(ctx context.Context, tenant, id string) (pool *actor.PI
 	return pool, done, err
 }
 
-// idle reports whether a pool has no owner yet: it is a tenant's own one that
-// nobody has used.
-func (c *commands) idle(pool string) bool {
+// absent reports whether a pool has no owner here, although this node works.
+func (c *commands) absent(pool string) bool {
 	_, runs := c.app.node.Pool(pool)
 	return !runs && c.app.onDuty() == nil
 }

@@ -46,7 +46,7 @@ func collide(a, b *messages.Gateway) bool {
 
 // exclusive refuses a gateway whose process another one stands for already:
 // each of the two would stop the other's runs as left behind, and both would
-// give it work. The caller has read all rows, and holds fleet.endpoints from before
+// give it work. The caller has read all rows, and holds Fleet.Endpoints from before
 // that until the row is written.
 func exclusive(rows []messages.Gateway, g *messages.Gateway) error {
 	for i := range rows {
@@ -78,7 +78,7 @@ func exclusive(rows []messages.Gateway, g *messages.Gateway) error {
 const maxGateways = 1000
 
 // roomForGateway refuses one gateway more than a tenant may have. The caller holds
-// fleet.endpoints as for exclusive.
+// Fleet.Endpoints as for exclusive.
 func roomForGateway(rows []messages.Gateway, tenant string) error {
 	if tenant == "" {
 		return nil

@@ -58,7 +58,7 @@ func (c gatewayCommands) Create(ctx context.Context, tenant string, g messages.G
 	if g, err = c.add(ctx, tenant, g); err != nil {
 		return server.Gateway{}, err
 	}
-	if err = c.app.fleet.startGateway(ctx, g, messages.GatewayStatus{}); err != nil {
+	if err = c.app.fleet.StartGateway(ctx, g, messages.GatewayStatus{}); err != nil {
 		// Nobody owns it, for instance because one of its name is still being
 		// removed: the caller is to try again.
 		return server.Gateway{}, errors.Join(persistence.Refusal(err, "gateway", g.ID), c.takeBack(ctx, g))
@@ -73,6 +73,7 @@ const takeBackIn = 5 * time.Second
 func (c gatewayCommands) takeBack(ctx context.Context, g messages.Gateway) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), takeBackIn)
 	defer cancel()
+	defer c.app.fleet.Wake() // its owner may come up after all
 	return c.app.repos.Gateways.Delete(audit.Change(ctx, g.ID, recordedGateway(g), nil), g.ID)
 }
 
@@ -82,7 +83,7 @@ func (c gatewayCommands) permitted(m *messages.Managed) error {
 	if m == nil {
 		return nil
 	}
-	refused := c.app.fleet.launcher.Refusals(*m)
+	refused := c.app.parts.launcher.Refusals(*m)
 	if len(refused) == 0 {
 		return nil
 	}
@@ -136,8 +137,8 @@ func (c gatewayCommands) settle(g *messages.Gateway) {
 
 // add writes the configuration of a new gateway that a tenant adds, or somebody of all tenants.
 func (c gatewayCommands) add(ctx context.Context, tenant string, g messages.Gateway) (messages.Gateway, error) {
-	c.app.fleet.endpoints.Lock()
-	defer c.app.fleet.endpoints.Unlock()
+	c.app.fleet.Endpoints.Lock()
+	defer c.app.fleet.Endpoints.Unlock()
 	rows, err := c.app.repos.Gateways.List(ctx)
 	if err != nil {
 		return g, persistence.Refusal(err, "gateway", g.ID)
@@ -294,8 +295,8 @@ func (c gatewayCommands) Update(ctx context.Context, tenant, id string, ch serve
 		}
 	}
 	if ch.URL != nil || ch.Home != nil {
-		c.app.fleet.endpoints.Lock()
-		defer c.app.fleet.endpoints.Unlock()
+		c.app.fleet.Endpoints.Lock()
+		defer c.app.fleet.Endpoints.Unlock()
 		rows, err := c.app.repos.Gateways.List(ctx)
 		if err != nil {
 			return server.Gateway{}, persistence.Refusal(err, "gateway", g.ID)
@@ -349,15 +350,13 @@ func (c gatewayCommands) Delete(ctx context.Context, tenant, id string, force bo
 			NextStep: fmt.Sprintf(next.DrainFirst, id),
 		}
 	}
-	if away, _ := c.app.fleet.elsewhere(g); g.Managed != nil && away != "" {
+	if away, _ := c.app.parts.elsewhere(g); g.Managed != nil && away != "" {
 		left = leftBehind(g)
 	}
 	if err := c.app.repos.Gateways.Delete(audit.Change(ctx, id, recordedGateway(g), nil), id); err != nil {
 		return "", persistence.Refusal(err, "gateway", id)
 	}
-	if pid, ok := c.app.node.Gateway(id); ok {
-		c.app.node.Root().Send(pid, gateway.Remove{})
-	}
+	c.app.fleet.RemoveGateway(ctx, id)
 	return left, nil
 }
 
@@ -400,7 +399,7 @@ func (c gatewayCommands) Restart(ctx context.Context, tenant, id string) (server
 			NextStep: fmt.Sprintf(next.ResumeManaged, id),
 		}
 	}
-	if reason, step := c.app.fleet.elsewhere(g); reason != "" {
+	if reason, step := c.app.parts.elsewhere(g); reason != "" {
 		if tenant != "" {
 			reason, step = messages.Coarse(id, messages.GatewayUnreachable.String(), reason, step)
 		}
@@ -410,7 +409,7 @@ func (c gatewayCommands) Restart(ctx context.Context, tenant, id string) (server
 		c.tell(pid, gateway.Restart{})
 		return c.shown(ctx, g), nil
 	}
-	if err := c.app.fleet.startGateway(ctx, g, c.shown(ctx, g).Status); err != nil {
+	if err := c.app.fleet.StartGateway(ctx, g, c.shown(ctx, g).Status); err != nil {
 		return server.Gateway{}, persistence.Refusal(err, "gateway", id)
 	}
 	return c.shown(ctx, g), nil

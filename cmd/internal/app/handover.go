@@ -207,7 +207,7 @@ func withRuns(ctx context.Context, store persistence.Store) map[string]bool {
 var atGateway = []messages.TaskState{messages.Claimed, messages.Running, messages.Recovering, messages.Cancelling}
 
 // ownRuns counts the tasks at gateways that the next node cannot reach. They
-// get no others meanwhile, see fleet.yielding.
+// get no others meanwhile, see parts.yielding.
 func (a *App) ownRuns(ctx context.Context) int {
 	ctx, cancel := context.WithTimeout(ctx, cluster.TTL)
 	defer cancel()
@@ -229,7 +229,7 @@ func (a *App) ownRuns(ctx context.Context) int {
 
 // yielding is true while a gateway that the next node cannot reach must get no
 // new work, because this one hands over.
-func (f *fleet) yielding(bound bool) func() bool {
+func (f *parts) yielding(bound bool) func() bool {
 	return func() bool { return bound && f.app.yielding.Load() }
 }
 

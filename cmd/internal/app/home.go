@@ -195,7 +195,7 @@ func (a *App) lives(nodes []messages.Node) map[string]messages.Node {
 
 // elsewhere says why this node must not start or dial the gateway; an empty
 // reason: it may.
-func (f *fleet) elsewhere(g messages.Gateway) (reason, step string) {
+func (f *parts) elsewhere(g messages.Gateway) (reason, step string) {
 	a := f.app
 	if !a.engine.Shared || a.home.keeps(&g) {
 		return "", ""
@@ -208,7 +208,7 @@ func (f *fleet) elsewhere(g messages.Gateway) (reason, step string) {
 }
 
 // claimHome makes an unclaimed gateway that this node may reach its own.
-func (f *fleet) claimHome(ctx context.Context, g messages.Gateway) (messages.Gateway, error) {
+func (f *parts) claimHome(ctx context.Context, g messages.Gateway) (messages.Gateway, error) {
 	h := f.app.home
 	for f.app.engine.Shared && h.id != "" && g.Home == "" && g.HomeBound() && h.keeps(&g) {
 		g.Home, g.Node = h.id, h.node

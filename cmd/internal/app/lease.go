@@ -3,7 +3,6 @@ package app
 import (
 	"context"
 	"fmt"
-	"strconv"
 
 	"github.com/dash-fleet/dash/cluster"
 	"github.com/dash-fleet/dash/http/server"
@@ -14,7 +13,7 @@ import (
 // startLease takes the node's lease and keeps it.
 func (a *App) startLease(ctx context.Context) error {
 	a.lease = cluster.New(cluster.Config{
-		Store: a.store, Shared: a.engine.Shared, Logger: a.logger, Lost: a.fail,
+		Store: a.store, Shared: a.engine.Shared, Logger: a.logger, Lost: a.lost,
 		Self: messages.Node{ID: a.nodeID, Addr: a.addr, Region: a.cfg.Region, Version: a.deps.Version, Sees: 1, Home: a.home.id},
 	})
 	nodes, err := a.lease.Renew(ctx)
@@ -43,8 +42,4 @@ func (a *App) own(ctx context.Context, scope messages.Scope, key string) (messag
 		return messages.Fence{}, fmt.Errorf("take %s while the store is rebuilt: %w", key, persistence.ErrUnavailable)
 	}
 	return a.lease.Take(ctx, scope, key)
-}
-
-func (a *App) ownPool(ctx context.Context, pool string) (messages.Fence, error) {
-	return a.own(ctx, messages.ShardScope, strconv.Itoa(messages.Shard(pool)))
 }

@@ -94,7 +94,7 @@ func TestAStoredCommandIsCheckedAtItsStart(t *testing.T) {
 	} {
 		g := must(a.repos.Gateways.Create(t.Context(), messages.Gateway{ID: id, Tenant: messages.DefaultTenant, Pool: messages.DefaultPool, Node: "n",
 			Managed: m, MaxConcurrency: 1, Weight: 1, CreatedAt: messages.Now()}))(t)
-		if err := a.fleet.startGateway(t.Context(), g, messages.GatewayStatus{}); err != nil {
+		if err := a.fleet.StartGateway(t.Context(), g, messages.GatewayStatus{}); err != nil {
 			t.Fatal(err)
 		}
 		reaches(t, gatewayCommands{newCommands(a)}, id, messages.GatewayQuarantined)

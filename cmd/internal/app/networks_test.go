@@ -122,7 +122,7 @@ func TestANameThatLeadsHomeLaterIsNotDialled(t *testing.T) { //nolint:parallelte
 	answer.Store([4]byte{127, 0, 0, 1})
 	g := must(a.repos.Gateways.Create(t.Context(), messages.Gateway{ID: "gw", Tenant: "acme", Pool: messages.OwnPool("acme"), Node: "n", URL: url, Token: "t",
 		MaxConcurrency: 1, Weight: 1, CreatedAt: messages.Now()}))(t)
-	if err := a.fleet.startGateway(t.Context(), g, messages.GatewayStatus{}); err != nil {
+	if err := a.fleet.StartGateway(t.Context(), g, messages.GatewayStatus{}); err != nil {
 		t.Fatal(err)
 	}
 	reaches(t, gatewayCommands{newCommands(a)}, "gw", messages.GatewayQuarantined)

@@ -38,7 +38,7 @@ func TestARemovedPoolStaysAway(t *testing.T) {
 	}
 	a.repos.Pools = lostAnswer{a.repos.Pools}
 	refusedFor(t, pools.Delete(ctx, "a", "p"), messages.CodeUnavailable)
-	if err := a.fleet.ensurePool(ctx, "p"); !errors.Is(err, persistence.ErrNotFound) {
+	if err := a.fleet.EnsurePool(ctx, "p"); !errors.Is(err, persistence.ErrNotFound) {
 		t.Errorf("start its owner: %v", err)
 	}
 	if _, err := pools.Get(ctx, "", "p"); messages.CodeOf(err) != messages.CodeNotFound {
@@ -56,7 +56,7 @@ func TestASweepBringsNoPoolBack(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	a, _ := twoTenants(t)
-	there, err := a.fleet.startFor(ctx, messages.Session{Tenant: "a", ID: "s", Pool: "p"})
+	there, err := a.fleet.StartFor(ctx, messages.Session{Tenant: "a", ID: "s", Pool: "p"})
 	if _, runs := a.node.Pool("p"); there || err != nil || runs {
 		t.Errorf("of a session that is gone: %v, %v, it runs: %v", there, err, runs)
 	}
@@ -64,10 +64,10 @@ func TestASweepBringsNoPoolBack(t *testing.T) {
 	if err := committed(ctx, a, persistence.Op{Session: &persistence.SessionWrite{Session: s, FromGeneration: -1}}); err != nil {
 		t.Fatal(err)
 	}
-	if there, err = a.fleet.startFor(ctx, s); !there || err != nil {
+	if there, err = a.fleet.StartFor(ctx, s); !there || err != nil {
 		t.Errorf("of a session that is there: %v, %v", there, err)
 	}
-	if p, there, err := a.fleet.poolConfig(ctx, "p"); p.Tenant != "a" || !there || err != nil {
+	if p, there, err := a.fleet.PoolConfig(ctx, "p"); p.Tenant != "a" || !there || err != nil {
 		t.Errorf("whose it is: %+v, %v", p, err)
 	}
 }

@@ -54,7 +54,7 @@ func ids(tenants []persistence.Tenant) []string {
 
 // Get implements server.Pools.
 func (c poolCommands) Get(ctx context.Context, tenant, id string) (messages.Pool, error) {
-	p, there, err := c.app.fleet.poolConfig(ctx, id)
+	p, there, err := c.app.fleet.PoolConfig(ctx, id)
 	switch {
 	case err != nil:
 		return p, persistence.Refusal(err, "pool", id)
@@ -72,9 +72,9 @@ func (c poolCommands) Put(ctx context.Context, tenant string, p messages.Pool) (
 	if err := c.app.tenants.Exists(ctx, p.Tenant); err != nil {
 		return p, err
 	}
-	c.app.fleet.poolChange.Lock()
-	defer c.app.fleet.poolChange.Unlock()
-	old, there, err := c.app.fleet.poolConfig(ctx, p.ID)
+	c.app.fleet.PoolChange.Lock()
+	defer c.app.fleet.PoolChange.Unlock()
+	old, there, err := c.app.fleet.PoolConfig(ctx, p.ID)
 	switch {
 	case err != nil:
 		return p, persistence.Refusal(err, "pool", p.ID)
@@ -84,7 +84,7 @@ func (c poolCommands) Put(ctx context.Context, tenant string, p messages.Pool) (
 		return p, persistence.Taken(p.ID)
 	}
 	if there && old.Tenant != p.Tenant {
-		end, err := c.app.fleet.alone(ctx, p.ID)
+		end, err := c.app.fleet.Alone(ctx, p.ID)
 		if err != nil {
 			return p, err
 		}
@@ -115,11 +115,11 @@ func (c poolCommands) Put(ctx context.Context, tenant string, p messages.Pool) (
 	if err != nil {
 		return p, persistence.Refusal(err, "pool", p.ID)
 	}
-	if err := c.app.fleet.ensurePool(ctx, stored.ID); err != nil {
+	if err := c.app.fleet.EnsurePool(ctx, stored.ID); err != nil {
 		return stored, persistence.Refusal(err, "pool", stored.ID)
 	}
 	if there && old.Tenant != stored.Tenant {
-		c.app.fleet.poolUses.Store(stored.ID, &poolUse{tenant: stored.Tenant})
+		c.app.fleet.ChangedHands(stored)
 	}
 	return stored, c.owners.SetPool(ctx, stored)
 }
@@ -245,9 +245,9 @@ func (c poolCommands) Delete(ctx context.Context, tenant, id string) error {
 		return err
 	}
 	f := c.app.fleet
-	f.poolChange.Lock()
-	defer f.poolChange.Unlock()
-	p, there, err := f.poolConfig(ctx, id)
+	f.PoolChange.Lock()
+	defer f.PoolChange.Unlock()
+	p, there, err := f.PoolConfig(ctx, id)
 	switch {
 	case err != nil:
 		return persistence.Refusal(err, "pool", id)
@@ -262,44 +262,14 @@ func (c poolCommands) Delete(ctx context.Context, tenant, id string) error {
 	if err := c.unused(ctx, p, false); err != nil {
 		return err
 	}
-	end, err := f.alone(ctx, id)
+	end, err := f.Alone(ctx, id)
 	if err != nil {
 		return err
 	}
 	defer end()
 	err = c.remove(ctx, p)
-	f.poolUses.Delete(id) // who waits for it looks again
-	if err != nil {
-		return errors.Join(err, f.goOn(context.WithoutCancel(ctx), id))
-	}
-	f.dispatch.Forget(id)
-	return nil
-}
-
-// goesOnIn bounds the start of a new owner after a removal that failed. Where the
-// old one has not ended by then, the new one follows it later.
-const goesOnIn = 10 * time.Second
-
-// goOn starts a new owner of a pool that was not removed, or forgets one that was,
-// although the store did not say so. It tries again by itself: the pool may have work.
-func (f *fleet) goOn(ctx context.Context, id string) error {
-	ctx, cancel := context.WithTimeout(ctx, goesOnIn)
-	defer cancel()
-	for {
-		err := f.ensurePool(ctx, id)
-		if errors.Is(err, persistence.ErrNotFound) {
-			f.dispatch.Forget(id)
-			return nil
-		}
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return err
-		case <-time.After(100 * time.Millisecond):
-		}
-	}
+	f.Removed(context.WithoutCancel(ctx), id)
+	return err
 }
 
 // unused refuses a pool that something refers to.
@@ -339,24 +309,4 @@ func (c poolCommands) retireAll(ctx context.Context, id string) error {
 		return true, err
 	})
 	return persistence.Refusal(err, "pool", id)
-}
-
-// claimPool keeps others from making the own pool of a tenant that is being made,
-// until done, and refuses a tenant whose own pool would be one that others have.
-func (f *fleet) claimPool(ctx context.Context, tenant string) (done func(), err error) {
-	f.poolChange.Lock()
-	p, there, err := f.poolConfig(ctx, messages.OwnPool(tenant))
-	switch {
-	case err != nil:
-		err = persistence.Refusal(err, "pool", tenant)
-	case there && p.Tenant != tenant:
-		err = &messages.Error{
-			Code: messages.CodeConflict, Message: "tenant " + p.Tenant + " has a pool of this name, which would be the new tenant's own",
-			NextStep: fmt.Sprintf(next.OtherIDOrPool, p.ID),
-		}
-	default:
-		return f.poolChange.Unlock, nil
-	}
-	f.poolChange.Unlock()
-	return nil, err
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/dash-fleet/dash/messages"
@@ -14,7 +13,7 @@ import (
 func TestWhoUsesAPoolWaitsNoLongerThanItMay(t *testing.T) {
 	t.Parallel()
 	_, c := twoTenants(t)
-	end, err := c.app.fleet.alone(t.Context(), "a")
+	end, err := c.app.fleet.Alone(t.Context(), "a")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -22,7 +21,7 @@ func TestWhoUsesAPoolWaitsNoLongerThanItMay(t *testing.T) {
 	defer cancel()
 	used := make(chan error, 1)
 	go func() {
-		_, err := c.app.fleet.use(ctx, "a", "a")
+		_, err := c.app.fleet.Use(ctx, "a", "a")
 		used <- err
 	}()
 	select {
@@ -34,61 +33,15 @@ func TestWhoUsesAPoolWaitsNoLongerThanItMay(t *testing.T) {
 		t.Error("it waits on after its deadline")
 	}
 	end()
-	done, err := c.app.fleet.use(t.Context(), "a", "a")
+	done, err := c.app.fleet.Use(t.Context(), "a", "a")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = c.app.fleet.alone(t.Context(), "a")
+	_, err = c.app.fleet.Alone(t.Context(), "a")
 	refusedFor(t, err, messages.CodeWrongState, "being used by other requests")
 	done()
-	if end, err = c.app.fleet.alone(t.Context(), "a"); err != nil {
+	if end, err = c.app.fleet.Alone(t.Context(), "a"); err != nil {
 		t.Fatal(err)
 	}
 	end()
-}
-
-// TestAPoolIsTakenAloneAtOnce when its last user leaves; until then it may be used again.
-func TestAPoolIsTakenAloneAtOnce(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		ctx, u := t.Context(), &poolUse{}
-		enter := func() {
-			if err := u.enter(ctx); err != nil {
-				t.Error(err)
-			}
-		}
-		enter()
-		began := time.Now()
-		const stays, alone = 1500 * time.Microsecond, time.Second
-		go func() {
-			time.Sleep(stays / 2)
-			enter() // beside who waits to have it alone
-			u.leave()
-			time.Sleep(stays / 2)
-			u.leave()
-		}()
-		if err := u.shut(ctx); err != nil || time.Since(began) != stays {
-			t.Fatalf("alone after %v (%v), want %v", time.Since(began), err, stays)
-		}
-		for range 2 {
-			go func() {
-				enter()
-				if time.Since(began) != stays+alone {
-					t.Errorf("used after %v", time.Since(began))
-				}
-				u.leave()
-			}()
-		}
-		short, cancel := context.WithTimeout(ctx, alone/2)
-		defer cancel()
-		if err := u.shut(short); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("two have it alone: %v", err)
-		}
-		time.Sleep(alone / 2)
-		u.open()
-		synctest.Wait()
-		if err := u.shut(ctx); err != nil {
-			t.Error(err)
-		}
-	})
 }

@@ -87,7 +87,7 @@ func (c gatewayCommands) rehome(g *messages.Gateway, ch server.HomeChange) error
 		if !own {
 			return wrong(messages.CodeWrongState, fmt.Sprintf(next.FreshAtNode, to.node, g.ID, to.node), "node %s cannot see whether node %s has the state folder of gateway %s", a.home.node, to.node, g.ID)
 		}
-		if dir, there := a.fleet.launcher.StateDir(g.ID, g.Managed.StateDir); !there {
+		if dir, there := a.parts.launcher.StateDir(g.ID, g.Managed.StateDir); !there {
 			return wrong(messages.CodeWrongState, fmt.Sprintf(next.CopyFolderOrFresh, dir, g.ID), "its state folder is not on this node (%s): the sessions and the memory that it kept are at its old home", dir)
 		}
 	}

@@ -40,6 +40,7 @@ func (a *App) startDuty(ctx context.Context) error {
 		return err
 	}
 	if !a.engine.Shared {
+		a.fleet.Keep()
 		return nil
 	}
 	if err == nil {
@@ -81,7 +82,7 @@ func (a *App) takeOver(ctx context.Context) error {
 	if who, wait := a.courteous(ctx); wait {
 		return &yieldError{to: who}
 	}
-	if err := a.fleet.ensurePool(ctx, messages.DefaultPool); err != nil {
+	if err := a.fleet.Claim(ctx); err != nil {
 		return err
 	}
 	if a.sims != nil {
@@ -89,7 +90,10 @@ func (a *App) takeOver(ctx context.Context) error {
 			return err
 		}
 	}
-	return a.fleet.takeUp(ctx)
+	if err := a.secrets.Reseal(ctx); err != nil {
+		return err
+	}
+	return a.fleet.TakeUp(ctx)
 }
 
 // wait tries to take over until it has succeeded, or ctx ends.
@@ -127,8 +131,9 @@ func (a *App) wait(ctx context.Context) (works bool) {
 	}
 }
 
-// tookOver says who works now, and who did before.
+// tookOver keeps up what was taken, and says who works now, and who did before.
 func (a *App) tookOver() {
+	a.fleet.Keep()
 	attrs := []any{slog.String("node", a.nodeID)}
 	if a.before != "" {
 		attrs = append(attrs, slog.String("from", a.before))

@@ -63,7 +63,7 @@ func (a *App) watchStrays() {
 }
 
 func (a *App) endStrays(ctx context.Context, ended map[string]bool) error {
-	ids, err := a.fleet.launcher.Launched()
+	ids, err := a.parts.launcher.Launched()
 	if err != nil || len(ids) == 0 {
 		return err
 	}
@@ -97,11 +97,11 @@ func (a *App) works() bool { return a.standing.Load() == nil }
 func (a *App) endStray(ctx context.Context, id string) error {
 	limit, cancel := context.WithTimeout(ctx, strayStop)
 	defer cancel()
-	_, err := a.fleet.launcher.Stop(limit, id)
+	_, err := a.parts.launcher.Stop(limit, id)
 	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
 		kill, cancel := context.WithTimeout(ctx, strayKill)
 		defer cancel()
-		_, err = a.fleet.launcher.Kill(kill, id)
+		_, err = a.parts.launcher.Kill(kill, id)
 	}
 	switch {
 	case err == nil:
@@ -109,5 +109,5 @@ func (a *App) endStray(ctx context.Context, id string) error {
 	case !errors.Is(err, launcher.ErrNotRunning):
 		return fmt.Errorf("stop the process of gateway %s: %w", id, err)
 	}
-	return a.fleet.launcher.Forget(ctx, id, false)
+	return a.parts.launcher.Forget(ctx, id, false)
 }

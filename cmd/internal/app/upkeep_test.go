@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dash-fleet/dash/actors/openclaw"
 	"github.com/dash-fleet/dash/http/server"
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
@@ -14,7 +15,13 @@ import (
 // TestGatewayThatCannotStartIsNotKept: the call may be repeated.
 func TestGatewayThatCannotStartIsNotKept(t *testing.T) {
 	t.Parallel()
-	c := gatewayCommands{newCommands(benchNode(t, t.TempDir(), 1, 1, nil))}
+	busy, hold := make(chan struct{}), make(chan struct{})
+	c := gatewayCommands{newCommands(benchNode(t, t.TempDir(), 1, 1, func(openclaw.AgentRequest) { close(busy); <-hold }))}
+	defer close(hold)
+	if _, err := c.tasks().Submit(t.Context(), server.SubmitRequest{Tenant: "default", Class: messages.Low, Spec: spec("x")}); err != nil {
+		t.Fatal(err)
+	}
+	<-busy
 	// The configuration goes and its owner stays, as one does that still ends
 	// its process.
 	if err := c.app.repos.Gateways.Delete(t.Context(), "gw-0"); err != nil {

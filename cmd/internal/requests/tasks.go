@@ -26,9 +26,10 @@ type Tasks struct {
 	Feed    *feed.Feed
 	// Pools lists the pools that a tenant, empty for all, has.
 	Pools func(ctx context.Context, tenant string) ([]messages.Pool, error)
-	// Idle reports whether a pool has no owner yet: it is a tenant's own one that
-	// nobody has used.
-	Idle func(pool string) bool
+	// Absent reports whether a pool has no owner here, although this node works. Away
+	// says then why it has none; nil: it is a tenant's own one that nobody has used.
+	Absent func(pool string) bool
+	Away   func(pool string) error
 }
 
 // Submit implements server.Tasks.
@@ -245,11 +246,11 @@ func (c *Tasks) Queue(ctx context.Context, tenant, pool, from string) ([]server.
 	now := messages.Now()
 	var out []server.QueueClass
 	for _, p := range pools {
-		if p.ID < from || pool != "" && pool != p.ID || pool == "" && c.Idle(p.ID) {
+		if p.ID < from || pool != "" && pool != p.ID || pool == "" && c.Absent(p.ID) {
 			continue
 		}
 		classes, err := c.classes(ctx, p)
-		if err != nil && c.Idle(p.ID) {
+		if err != nil && c.Absent(p.ID) && (pool == "" || c.Away(p.ID) == nil) {
 			continue // it was removed meanwhile
 		}
 		if err != nil {
@@ -267,7 +268,7 @@ func (c *Tasks) Queue(ctx context.Context, tenant, pool, from string) ([]server.
 }
 
 func (c *Tasks) classes(ctx context.Context, p messages.Pool) ([]dispatch.ClassStats, error) {
-	if !c.Idle(p.ID) {
+	if !c.Absent(p.ID) || c.Away(p.ID) != nil {
 		s, err := c.Owners.QueueStats(ctx, p.ID)
 		return s.Classes, err
 	}

@@ -1,8 +1,9 @@
-package app
+package fleet
 
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -90,17 +91,17 @@ func until(ctx context.Context, done <-chan struct{}) error {
 	}
 }
 
-// use begins to use a pool for a tenant; it is not the tenant's if end is nil. The
+// Use begins to use a pool for a tenant; it is not the tenant's if end is nil. The
 // store is asked only about a pool that has no owner here.
-func (f *fleet) use(ctx context.Context, tenant, id string) (end func(), err error) {
+func (f *Fleet) Use(ctx context.Context, tenant, id string) (end func(), err error) {
 	for {
-		v, known := f.poolUses.Load(id)
+		v, known := f.uses.Load(id)
 		if !known {
-			p, there, err := f.poolConfig(ctx, id)
+			p, there, err := f.PoolConfig(ctx, id)
 			if err != nil || !there || p.Tenant != tenant {
 				return nil, err
 			}
-			if err := f.ensurePool(ctx, id); err != nil && !errors.Is(err, persistence.ErrNotFound) {
+			if err := f.EnsurePool(ctx, id); err != nil && !errors.Is(err, persistence.ErrNotFound) {
 				return nil, err
 			}
 			continue
@@ -109,7 +110,7 @@ func (f *fleet) use(ctx context.Context, tenant, id string) (end func(), err err
 		if err := u.enter(ctx); err != nil {
 			return nil, err
 		}
-		if now, _ := f.poolUses.Load(id); now != v { // it was removed, or changed hands, meanwhile
+		if now, _ := f.uses.Load(id); now != v { // it was removed, or changed hands, meanwhile
 			u.leave()
 			continue
 		}
@@ -124,13 +125,17 @@ func (f *fleet) use(ctx context.Context, tenant, id string) (end func(), err err
 // aloneIn is how long a pool's removal waits for the end of what is being brought to it.
 const aloneIn = time.Second
 
-// alone waits until nobody brings anything to a pool, and keeps others from it.
-func (f *fleet) alone(ctx context.Context, id string) (end func(), err error) {
-	if err := f.ensurePool(ctx, id); err != nil {
+// Alone waits until nobody brings anything to a pool, and keeps others from it.
+func (f *Fleet) Alone(ctx context.Context, id string) (end func(), err error) {
+	if err := f.EnsurePool(ctx, id); err != nil {
 		return nil, persistence.Refusal(err, "pool", id)
 	}
-	v, _ := f.poolUses.Load(id)
-	u := v.(*poolUse)
+	v, _ := f.uses.Load(id)
+	return v.(*poolUse).take(ctx, id)
+}
+
+// take is shut, within aloneIn.
+func (u *poolUse) take(ctx context.Context, id string) (end func(), err error) {
 	ctx, cancel := context.WithTimeout(ctx, aloneIn)
 	defer cancel()
 	if u.shut(ctx) != nil {
@@ -139,4 +144,27 @@ func (f *fleet) alone(ctx context.Context, id string) (end func(), err error) {
 		}
 	}
 	return u.open, nil
+}
+
+// ChangedHands says whose a pool is from now on; the caller has it alone.
+func (f *Fleet) ChangedHands(p messages.Pool) { f.uses.Store(p.ID, &poolUse{tenant: p.Tenant}) }
+
+// ClaimPool keeps others from making the own pool of a tenant that is being made,
+// until done, and refuses a tenant whose own pool would be one that others have.
+func (f *Fleet) ClaimPool(ctx context.Context, tenant string) (done func(), err error) {
+	f.PoolChange.Lock()
+	p, there, err := f.PoolConfig(ctx, messages.OwnPool(tenant))
+	switch {
+	case err != nil:
+		err = persistence.Refusal(err, "pool", tenant)
+	case there && p.Tenant != tenant:
+		err = &messages.Error{
+			Code: messages.CodeConflict, Message: "tenant " + p.Tenant + " has a pool of this name, which would be the new tenant's own",
+			NextStep: fmt.Sprintf(next.OtherIDOrPool, p.ID),
+		}
+	default:
+		return f.PoolChange.Unlock, nil
+	}
+	f.PoolChange.Unlock()
+	return nil, err
 }
