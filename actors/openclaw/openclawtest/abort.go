@@ -2,30 +2,6 @@ package openclawtest
 
 import "slices"
 
-// chatAbort aborts the session's active run, or the named run of the session.
-func (c *conn) chatAbort(_ string, p params) (any, *rpcError) {
-	g, l := c.g, c.l
-	key, err := checkedKey("chat.abort", p.str("sessionKey"))
-	if err != nil {
-		return nil, err
-	}
-	ids := []string{}
-	if s := g.store.sessions[key]; s != nil {
-		target := s.active
-		if runID := p.str("runId"); runID != "" {
-			target = nil
-			if r := l.runs[runID]; r != nil && r.key == key && r.state != stateDone {
-				target = r
-			}
-		}
-		if target != nil {
-			g.finish(l, target, aborted())
-			ids = append(ids, target.id)
-		}
-	}
-	return map[string]any{"ok": true, "aborted": len(ids) > 0, "runIds": ids}, nil
-}
-
 // sessionsAbort aborts by session or run id. clearQueued also drops what waits
 // behind it and the inputs a crash interrupted. A run id nobody knows leaves no
 // trace: a later send of that id runs.

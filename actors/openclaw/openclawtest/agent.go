@@ -11,10 +11,6 @@ const (
 	dropKinds
 )
 
-func newWork(method string) bool {
-	return method == "agent" || method == "chat.send"
-}
-
 // agent starts a turn: `accepted` now, the final result later under the same id.
 func (c *conn) agent(id string, p params) (any, *rpcError) {
 	g, l := c.g, c.l
@@ -72,55 +68,6 @@ func checkedKey(method, key string) (string, *rpcError) {
 		return "", invalid("invalid " + method + " params: at /sessionKey: must NOT have more than 512 characters")
 	}
 	return full, nil
-}
-
-// chatSend starts a turn without a second answer. A busy session is steered
-// into unless queueMode says followup or collect.
-func (c *conn) chatSend(id string, p params) (any, *rpcError) {
-	g, l := c.g, c.l
-	key, err := checkedKey("chat.send", p.str("sessionKey"))
-	if err != nil {
-		return nil, err
-	}
-	mode := p.str("queueMode")
-	switch mode {
-	case "", "steer", "followup", "collect", "interrupt":
-	default:
-		return nil, invalid("invalid chat.send params: at /queueMode: must be equal to one of the allowed values")
-	}
-	runID := p.str("idempotencyKey")
-	if r := l.runs[runID]; r != nil {
-		if r.state != stateDone {
-			return map[string]any{"runId": r.id, "status": "in_flight"}, nil
-		}
-		return map[string]any{"runId": r.id, "status": "ok"}, nil
-	}
-	if l.open >= maxQueuedRuns {
-		return nil, &rpcError{Code: "UNAVAILABLE", Message: "chat.send unavailable: too many queued runs", Retryable: true, RetryAfterMs: 1000, Details: map[string]any{"method": "chat.send", "reason": "overloaded"}}
-	}
-	if s := g.store.sessions[key]; s != nil && s.active != nil && mode == "interrupt" {
-		g.finish(l, s.active, aborted())
-	}
-	r := g.accept(l, submission{
-		id: runID, key: key, message: p.str("message"), via: viaChat,
-		timeout: time.Duration(p.integer("timeoutMs", 0)) * time.Millisecond, conn: c, reqID: id,
-	})
-	c.send(okFrame(id, map[string]any{"runId": r.id, "status": "started"}))
-	if s := r.sess; s.active != nil && s.active.running() && (mode == "" || mode == "steer") {
-		g.steer(l, r)
-		return deferred()
-	}
-	g.place(l, r)
-	return deferred()
-}
-
-// steer puts a message into the turn that runs: its own run ends at once, without text.
-func (g *Gateway) steer(l *life, r *run) {
-	s := r.sess
-	g.store.append(s, entry{Role: "user", Text: r.message, Key: r.id + ":user"})
-	r.state = stateQueued
-	r.started = nowMs()
-	g.finish(l, r, outcome{kind: kindSteered})
 }
 
 // respond sends the final answer to whoever asked, with the faults in force.

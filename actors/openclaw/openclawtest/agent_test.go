@@ -39,7 +39,7 @@ func TestFinishedKeyAnswersItsOldResult(t *testing.T) {
 	if f := c.call("agent", obj{"message": "slow", "idempotencyKey": "k3", "sessionKey": "agent:main:a"}); f.get(t, "status") != "in_flight" {
 		t.Fatalf("repeat of a running key: %s", f.raw)
 	}
-	c.must("chat.abort", obj{"sessionKey": "agent:main:a", "runId": "k3"})
+	c.must("sessions.abort", obj{"key": "agent:main:a", "runId": "k3"})
 	c.answer(id, 1)
 
 	other := dial(t, b.g)

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"os"
@@ -95,40 +94,6 @@ func (c *conn) configGet(string, params) (any, *rpcError) {
 	return out, nil
 }
 
-// configPatch merges raw into the configuration; maxConcurrent takes effect at once.
-func (c *conn) configPatch(_ string, p params) (any, *rpcError) {
-	g, f := c.g, c.g.config
-	if p.str("baseHash") != f.hash() {
-		return nil, invalid("config changed since last load; re-run config.get and retry")
-	}
-	var patch map[string]any
-	if err := json.Unmarshal([]byte(p.str("raw")), &patch); err != nil {
-		return nil, invalid("invalid config: " + err.Error())
-	}
-	if issues := configIssues(patch); len(issues) > 0 {
-		return nil, &rpcError{Code: "INVALID_REQUEST", Message: "invalid config", Details: map[string]any{"issues": issues}}
-	}
-	merged, changed := mergePatch(f.tree, patch, "")
-	if len(changed) == 0 {
-		return map[string]any{"ok": true, "noop": true, "hash": f.hash(), "changedPaths": []string{}}, nil
-	}
-	limit, ok := laneLimit(merged)
-	if !ok {
-		return nil, &rpcError{Code: "INVALID_REQUEST", Message: "invalid config",
-			Details: map[string]any{"issues": []any{map[string]string{"path": "agents.defaults.maxConcurrent", "message": "expected integer >=1"}}}}
-	}
-	if err := f.write(merged, g.cfg.ConfigPath != ""); err != nil {
-		return nil, &rpcError{Code: "UNAVAILABLE", Message: err.Error()}
-	}
-	if limit > 0 {
-		g.limit = limit
-	}
-	g.emit(c.l, "config.changed", map[string]any{"path": f.path, "hash": f.hash()})
-	g.pump(c.l)
-	return map[string]any{"ok": true, "hash": f.hash(), "changedPaths": changed,
-		"sentinel": map[string]any{"payload": map[string]any{"stats": map[string]bool{"requiresRestart": false}}}}, nil
-}
-
 // laneLimit is agents.defaults.maxConcurrent, 0 when not set; ok is false for nonsense.
 func laneLimit(tree map[string]any) (limit int, ok bool) {
 	agents, _ := tree["agents"].(map[string]any)
@@ -142,37 +107,6 @@ func laneLimit(tree map[string]any) (limit int, ok bool) {
 		return 0, false
 	}
 	return int(n), true
-}
-
-// mergePatch is RFC 7386 on a copy; changed lists the leaves that differ.
-func mergePatch(tree, patch map[string]any, at string) (map[string]any, []string) {
-	out := maps.Clone(tree)
-	if out == nil {
-		out = map[string]any{}
-	}
-	var changed []string
-	for _, k := range slices.Sorted(maps.Keys(patch)) {
-		v, path := patch[k], strings.TrimPrefix(at+"."+k, ".")
-		old, had := out[k]
-		switch sub := v.(type) {
-		case nil:
-			if had {
-				delete(out, k)
-				changed = append(changed, path)
-			}
-		case map[string]any:
-			oldMap, _ := old.(map[string]any)
-			merged, inner := mergePatch(oldMap, sub, path)
-			out[k] = merged
-			changed = append(changed, inner...)
-		default:
-			if !had || string(encode(old)) != string(encode(v)) {
-				out[k] = v
-				changed = append(changed, path)
-			}
-		}
-	}
-	return out, changed
 }
 
 const (

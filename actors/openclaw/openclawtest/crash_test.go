@@ -309,33 +309,6 @@ func TestDrainLetsRunsFinish(t *testing.T) {
 	}
 }
 
-func TestRestartRequest(t *testing.T) {
-	t.Parallel()
-	b := setup(t, nil)
-	c := dial(t, b.g)
-	boot := b.g.BootID()
-	id := c.startRun("r1", "agent:main:r", "[[delay=60000]]", nil)
-	if f := c.must("gateway.restart.preflight", obj{}); f.get(t, "safe") != false {
-		t.Fatalf("preflight %s", f.raw)
-	}
-	if f := c.must("gateway.restart.request", obj{"reason": "test"}); f.get(t, "status") != "deferred" {
-		t.Fatalf("request %s", f.raw)
-	}
-	dial(t, b.g) // new sockets are taken while the restart is deferred
-	c.must("chat.abort", obj{"sessionKey": "agent:main:r"})
-	c.answer(id, 1)
-	shutdown, _ := c.await("shutdown", 0, func(f frame) bool { return f.Event == "shutdown" })
-	if shutdown.get(t, "restartExpectedMs") != 1500.0 {
-		t.Fatalf("shutdown %s", shutdown.raw)
-	}
-	if got := c.closeCode(); got != 1012 {
-		t.Fatalf("close %d", got)
-	}
-	eventually(t, "up with a new boot id", func() bool { id := b.g.BootID(); return id != "" && id != boot })
-	eventually(t, "ready", func() bool { return b.g.Stats().Ready })
-	dial(t, b.g)
-}
-
 func TestSuspension(t *testing.T) {
 	t.Parallel()
 	b := setup(t, func(c *Config) { c.TimeScale = 1 })
@@ -349,7 +322,7 @@ func TestSuspension(t *testing.T) {
 	if f.get(t, "status") != "draining" || f.get(t, "activeCount") != 1.0 || f.get(t, "blockers.0.kind") != "embedded-run" {
 		t.Fatalf("prepare %s", f.raw)
 	}
-	for _, method := range []string{"health", "agent.wait", "chat.send"} {
+	for _, method := range []string{"health", "agent.wait", "agent"} {
 		if f := c.call(method, obj{}); f.OK || f.Error.Code != "UNAVAILABLE" || !f.Error.Retryable || f.Error.Details["reason"] != "gateway-suspending" {
 			t.Fatalf("%s while suspended: %s", method, f.raw)
 		}

@@ -27,21 +27,6 @@ func (g *Gateway) preflight(l *life) map[string]any {
 	return map[string]any{"safe": n == 0, "counts": map[string]int{"embeddedRuns": n}, "blockers": g.blockers(l)}
 }
 
-// restartRequest restarts in place when the runs are over: TCP is refused for
-// 8 s (scaled), then the gateway is starting, then back with a new boot id.
-func (c *conn) restartRequest(id string, p params) (any, *rpcError) {
-	g, l := c.g, c.l
-	status := "scheduled"
-	if g.busyRuns(l) > 0 {
-		status = "deferred"
-	}
-	c.send(okFrame(id, map[string]any{"ok": true, "status": status, "reason": p.str("reason"), "preflight": g.preflight(l)}))
-	if l.drain == nil {
-		g.beginDrain(l, &drain{restart: true, back: true, down: g.scaled(8 * time.Second)})
-	}
-	return deferred()
-}
-
 // Drain is SIGTERM: no new work, runs end (at most 315 s, scaled), then event
 // `shutdown`, close 1012 and the gateway is down. It returns then, or with the
 // error of ctx while the drain goes on.

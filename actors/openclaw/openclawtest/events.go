@@ -46,7 +46,6 @@ type chatEvent struct {
 	AgentID      string       `json:"agentId,omitempty"`
 	Seq          int          `json:"seq"`
 	State        string       `json:"state"`
-	Phase        string       `json:"phase,omitempty"`
 	DeltaText    string       `json:"deltaText,omitempty"`
 	Replace      bool         `json:"replace,omitempty"`
 	StopReason   string       `json:"stopReason,omitempty"`
@@ -105,21 +104,13 @@ type lifecycle struct {
 	TerminalReply    *terminalReply   `json:"terminalReply,omitempty"`
 }
 
-// emitPreparing is what chat.send shows before the model call.
+// emitPreparing is what a run shows before the model call.
 func (g *Gateway) emitPreparing(l *life, r *run) {
 	if !g.readers(l) {
 		return
 	}
 	if r.via == viaAgent {
 		g.emitTask(l, r, "running")
-		return
-	}
-	if r.via != viaChat {
-		return
-	}
-	for _, phase := range []string{"preparing_workspace", "preparing_context", "starting_model"} {
-		g.emitChat(l, r, chatEvent{State: "status", Phase: phase})
-		g.emitAgent(l, r, "run_status", map[string]string{"phase": phase})
 	}
 }
 
@@ -168,11 +159,6 @@ func (g *Gateway) emitEnd(l *life, r *run, before runState) {
 		return
 	}
 	no, yes := false, true
-	if r.out.kind == kindSteered {
-		g.emitAgent(l, r, "lifecycle", lifecycle{Phase: "end", StartedAt: r.started, EndedAt: r.ended, StopReason: "stop", ExecutionSettled: true})
-		g.emitChat(l, r, chatEvent{State: "final", StopReason: "stop"})
-		return
-	}
 	if before == stateQueued || before == stateLane || before == stateRerun {
 		g.emitChat(l, r, chatEvent{State: "aborted", StopReason: "rpc"})
 		return
@@ -213,11 +199,6 @@ func (g *Gateway) emitFailure(l *life, r *run) {
 	}
 	g.emitAgent(l, r, "lifecycle", lifecycle{Phase: "error", StartedAt: r.started, EndedAt: r.ended, Error: e.ErrorMessage, ErrorObservation: e.ErrorDetail, ExecutionSettled: true})
 	g.emitChat(l, r, e)
-	if r.via == viaChat {
-		// A failing chat.send says error twice; the second starts its own seq.
-		e.RunID, e.SessionKey, e.AgentID, e.Seq = r.id, r.key, "", 1
-		g.emit(l, "chat", e)
-	}
 }
 
 // delta is a piece of a reply on its way to one connection. Unsent deltas of a

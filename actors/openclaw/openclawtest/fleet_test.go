@@ -102,10 +102,6 @@ func TestManagedStartsServesAndDrains(t *testing.T) {
 	if strings.Contains(string(config.raw), testToken) {
 		t.Fatal("config.get shows the token")
 	}
-	c.must("config.patch", obj{"raw": `{"agents":{"defaults":{"maxConcurrent":4}}}`, "baseHash": config.get(t, "hash")})
-	if data, err := os.ReadFile(m.env["OPENCLAW_CONFIG_PATH"]); err != nil || !strings.Contains(string(data), `"maxConcurrent":4`) {
-		t.Fatalf("configuration on disk %s, %v", data, err)
-	}
 	id := c.startRun("m1", "agent:main:m", "[[delay=150]]", nil)
 	m.stop()
 	if f := c.answer(id, 1); f.get(t, "status") != "ok" {

@@ -26,7 +26,6 @@ const (
 	scopePairing = "operator.pairing"
 
 	agentSpec = "message*:s idempotencyKey*:s sessionKey:s sessionId:s agentId:s model:s provider:s thinking:s timeout:i extraSystemPrompt:s deliver:b attachments:a lane:s cwd:s promptMode:s modelRun:b to:s channel:s accountId:s replyTo:s label:s spawnedBy:s inputProvenance:o bestEffortDeliver:b"
-	chatSpec  = "sessionKey*:s message*:s idempotencyKey*:s sessionId:s agentId:s timeoutMs:i queueMode:s thinking:s deliver:b attachments:a expectedLeafEntryId:s fastMode:x"
 	listSpec  = "limit:i offset:i activeOnly:b activeMinutes:i search:s label:s agentId:s archived:b sortBy:s includeLastMessage:b includeDerivedTitles:b includeGlobal:b includeUnknown:b spawnedBy:s"
 )
 
@@ -36,10 +35,6 @@ func runMethod(name string) (method, bool) {
 		return method{scope: scopeWrite, spec: agentSpec, handle: (*conn).agent}, true
 	case "agent.wait":
 		return method{scope: scopeWrite, spec: "runId*:s timeoutMs:i", handle: (*conn).agentWait}, true
-	case "chat.send":
-		return method{scope: scopeWrite, spec: chatSpec, handle: (*conn).chatSend}, true
-	case "chat.abort":
-		return method{scope: scopeWrite, spec: "sessionKey*:s runId:s agentId:s", handle: (*conn).chatAbort}, true
 	case "chat.history":
 		return method{scope: scopeRead, spec: "sessionKey*:s limit:i offset:i cursor:s messageId:s maxChars:i agentId:s", handle: (*conn).chatHistory}, true
 	}
@@ -52,8 +47,6 @@ func sessionMethod(name string) (method, bool) {
 		return method{scope: scopeRead, spec: listSpec, handle: (*conn).sessionsList}, true
 	case "sessions.describe":
 		return method{scope: scopeRead, spec: "key*:s includeDerivedTitles:b includeLastMessage:b", handle: (*conn).sessionsDescribe}, true
-	case "sessions.reset":
-		return method{scope: scopeAdmin, spec: "key*:s reason:s expectedSessionId:s", handle: (*conn).sessionsReset}, true
 	case "sessions.delete":
 		return method{scope: scopeAdmin, spec: "key*:s deleteTranscript:b expectedSessionId:s", handle: (*conn).sessionsDelete}, true
 	case "sessions.abort":
@@ -76,8 +69,6 @@ func systemMethod(name string) (method, bool) {
 		return method{scope: scopeRead, handle: (*conn).identityGet}, true
 	case "config.get":
 		return method{scope: scopeRead, handle: (*conn).configGet}, true
-	case "config.patch":
-		return method{scope: scopeAdmin, spec: "raw*:s baseHash:s note:s replacePaths:a", handle: (*conn).configPatch, write: true}, true
 	case "tasks.list":
 		return method{scope: scopeRead, spec: "status:x limit:i cursor:s sessionKey:s runId:s", handle: (*conn).tasksList}, true
 	case "gateway.suspend.prepare":
@@ -88,8 +79,6 @@ func systemMethod(name string) (method, bool) {
 		return method{scope: scopeAdmin, spec: "suspensionId*:s", handle: (*conn).suspendResume}, true
 	case "gateway.restart.preflight":
 		return method{scope: scopeAdmin, handle: (*conn).restartPreflight}, true
-	case "gateway.restart.request":
-		return method{scope: scopeAdmin, spec: "reason:s", handle: (*conn).restartRequest, write: true}, true
 	case "device.pair.list":
 		return method{scope: scopePairing, handle: (*conn).pairList}, true
 	case "device.pair.approve":
@@ -103,10 +92,10 @@ func systemMethod(name string) (method, bool) {
 // listedMethods is features.methods.
 func listedMethods() []string {
 	return []string{"health", "status", "system.info", "diagnostics.lanes", "gateway.identity.get",
-		"config.get", "config.patch", "tasks.list", "agent", "agent.wait", "chat.send", "chat.abort", "chat.history",
-		"sessions.list", "sessions.describe", "sessions.reset", "sessions.delete",
+		"config.get", "tasks.list", "agent", "agent.wait", "chat.history",
+		"sessions.list", "sessions.describe", "sessions.delete",
 		"sessions.abort", "gateway.suspend.prepare", "gateway.suspend.status", "gateway.suspend.resume",
-		"gateway.restart.preflight", "gateway.restart.request", "device.pair.list", "device.pair.approve", "device.pair.reject"}
+		"gateway.restart.preflight", "device.pair.list", "device.pair.approve", "device.pair.reject"}
 }
 
 func lookup(name string) (method, bool) {

@@ -10,12 +10,11 @@ const (
 	kindAborted
 	kindTimeout
 	kindStale // the key lies deeper in the transcript: status "error" without a model call
-	kindSteered
 )
 
 func (k outcomeKind) logEvent() string {
 	switch k {
-	case kindOK, kindSteered:
+	case kindOK:
 		return LogFinished
 	case kindAborted:
 		return LogAborted
@@ -211,15 +210,10 @@ func (r *run) waitResult() waitPayload {
 		p.Status, p.StopReason, p.LivenessState = "ok", "stop", "working"
 		p.TerminalReceipt = r.receipt()
 		p.TerminalReply = &terminalReply{"visible", r.out.text}
-	case kindSteered:
-		p.Status, p.StopReason = "ok", "stop"
 	case kindFailed:
 		p.Status, p.Error = "error", r.out.fail.message
 	case kindAborted:
 		p.Status, p.StopReason = "error", "rpc"
-		if r.via == viaChat {
-			p.Error = "aborted"
-		}
 	case kindTimeout:
 		p.Status, p.Error, p.TimeoutPhase = "timeout", r.out.text, "provider"
 	case kindStale:

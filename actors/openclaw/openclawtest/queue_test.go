@@ -48,7 +48,7 @@ func TestControlPlaneWritesAreLimited(t *testing.T) {
 	t.Parallel()
 	d := dial(t, setup(t, func(c *Config) { c.TimeScale = 1 }).g)
 	for i := range 31 {
-		f := d.call("config.patch", obj{"raw": "{}", "baseHash": "x"})
+		f := d.call("gateway.suspend.prepare", obj{"requestId": "q"})
 		limited := f.Error != nil && f.Error.Code == "UNAVAILABLE" && f.Error.Retryable && f.Error.RetryAfterMs > 0
 		if limited != (i == 30) {
 			t.Fatalf("write %d: %s", i, f.raw)
@@ -116,12 +116,8 @@ func TestSessionMethods(t *testing.T) {
 	b := setup(t, nil)
 	c := dial(t, b.g)
 	c.run("s1", "agent:main:m", "hi", nil)
-	before := c.must("sessions.describe", obj{"key": "agent:main:m"}).get(t, "session.sessionId")
-	if f := c.call("sessions.reset", obj{"key": "agent:main:m", "expectedSessionId": "other"}); f.OK {
-		t.Fatal("reset of another generation")
-	}
-	if f := c.must("sessions.reset", obj{"key": "agent:main:m"}); f.get(t, "entry.sessionId") == before {
-		t.Fatal("reset kept the generation")
+	if f := c.call("sessions.delete", obj{"key": "agent:main:m", "expectedSessionId": "other"}); f.OK {
+		t.Fatal("deletion of another generation")
 	}
 	if f := c.call("agent", obj{"message": "x", "idempotencyKey": "long", "sessionKey": strings.Repeat("k", 600)}); f.OK {
 		t.Fatal("a key of 600 characters was taken")

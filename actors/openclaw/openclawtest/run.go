@@ -24,7 +24,6 @@ type via uint8
 
 const (
 	viaAgent via = iota
-	viaChat
 	viaHTTP
 	viaRecovery
 	viaSubAgent // beside lane main

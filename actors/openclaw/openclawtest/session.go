@@ -185,9 +185,6 @@ func (st *store) endTurn(s *session, r *run, before runState) {
 	case kindOK:
 		s.Status, s.Tokens = "done", u.Total
 		st.append(s, entry{Role: "assistant", Text: r.out.text, Stop: "stop", In: u.Input, Out: u.Output, By: r.id})
-	case kindSteered:
-		s.Status = "done"
-		st.saveMeta(s)
 	case kindAborted:
 		s.Status = "timeout"
 		if r.via == viaRecovery && before != stateRerun { // one that had begun leaves its mark behind

@@ -132,19 +132,6 @@ func (g *Gateway) stopSession(l *life, s *session) {
 	}
 }
 
-func (c *conn) sessionsReset(_ string, p params) (any, *rpcError) {
-	s, err := c.expected(p)
-	if err != nil {
-		return nil, err
-	}
-	if s == nil {
-		s = c.g.store.session(expandKey(p.str("key")))
-	}
-	c.g.stopSession(c.l, s)
-	c.g.store.reset(s)
-	return map[string]any{"ok": true, "key": s.Key, "entry": s.row()}, nil
-}
-
 func (c *conn) sessionsDelete(_ string, p params) (any, *rpcError) {
 	key := expandKey(p.str("key"))
 	if key == mainSession {

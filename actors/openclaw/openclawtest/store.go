@@ -283,7 +283,7 @@ type taskRow struct {
 
 func taskStatus(k outcomeKind) string {
 	switch k {
-	case kindOK, kindSteered:
+	case kindOK:
 		return "completed"
 	case kindAborted:
 		return "cancelled"

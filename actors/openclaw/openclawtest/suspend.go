@@ -32,7 +32,7 @@ func (g *Gateway) gate(l *life, method string) *rpcError {
 	if l.suspend.phase != phaseAccepting && !strings.HasPrefix(method, "gateway.suspend.") {
 		return refuse("suspension", "gateway-suspending", l.suspend.phase)
 	}
-	if l.drain != nil && newWork(method) {
+	if l.drain != nil && method == "agent" {
 		return refuse("shutdown", "gateway-draining", phaseDraining)
 	}
 	return nil

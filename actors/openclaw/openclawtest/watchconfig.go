@@ -3,6 +3,7 @@ package openclawtest
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -102,7 +103,16 @@ func (g *Gateway) needsRestart(path string) bool {
 }
 
 // difference lists the leaves of b that are not so in a.
-func difference(a, b map[string]any, at string) []string {
-	_, changed := mergePatch(a, b, at)
+func difference(a, b map[string]any, at string) (changed []string) {
+	for _, k := range slices.Sorted(maps.Keys(b)) {
+		path := strings.TrimPrefix(at+"."+k, ".")
+		old, had := a[k]
+		if sub, isMap := b[k].(map[string]any); isMap {
+			oldMap, _ := old.(map[string]any)
+			changed = append(changed, difference(oldMap, sub, path)...)
+		} else if !had && b[k] != nil || had && string(encode(old)) != string(encode(b[k])) {
+			changed = append(changed, path)
+		}
+	}
 	return changed
 }
