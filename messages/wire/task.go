@@ -2,6 +2,7 @@ package wire
 
 import (
 	"fmt"
+	"sync"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -23,12 +24,18 @@ func DecodeTask(b []byte) (messages.Task, error) {
 
 // EncodeRun packs the fields of a task that no query asks for, for stores with
 // columns for the others.
-func EncodeRun(t *messages.Task) ([]byte, error) { return Append(make([]byte, 0, 128), fromRun(t)) }
+func EncodeRun(t *messages.Task) ([]byte, error) {
+	m := spare.Get().(*Run)
+	defer m.back()
+	m.fill(t)
+	return Append(make([]byte, 0, 128), m)
+}
 
 // DecodeRun sets what EncodeRun wrote, and no other field.
 func DecodeRun(t *messages.Task, b []byte) error {
-	var m Run
-	if err := proto.Unmarshal(b, &m); err != nil {
+	m := spare.Get().(*Run)
+	defer m.back()
+	if err := proto.Unmarshal(b, m); err != nil {
 		return fmt.Errorf("decode run: %w", err)
 	}
 	m.set(t)
@@ -38,15 +45,18 @@ func DecodeRun(t *messages.Task, b []byte) error {
 // AppendRow packs what may change of a task, but for what a store with scripts in
 // place of columns keeps for those.
 func AppendRow(b []byte, t *messages.Task) ([]byte, error) {
-	m := fromRun(t)
+	m := spare.Get().(*Run)
+	defer m.back()
+	m.fill(t)
 	m.Seq, m.Gateway, m.Finished = t.Seq, t.Gateway, messages.Micros(t.FinishedAt)
 	return Append(b, m)
 }
 
 // DecodeRow sets what AppendRow wrote, and no other field.
 func DecodeRow(t *messages.Task, b []byte) error {
-	var m Run
-	if err := proto.Unmarshal(b, &m); err != nil {
+	m := spare.Get().(*Run)
+	defer m.back()
+	if err := proto.Unmarshal(b, m); err != nil {
 		return fmt.Errorf("decode row: %w", err)
 	}
 	m.set(t)
@@ -74,10 +84,11 @@ func DecodeOrder(t *messages.Task, b []byte) (idemKey string, idemHash []byte, e
 func fromTask(t *messages.Task) *Task {
 	m := &Task{
 		Id: t.ID, Tenant: t.Tenant, Pool: t.Pool, Class: uint32(t.Class), Seq: t.Seq, State: uint32(t.State), Claim: t.Claim,
-		Session: t.Session, Gateway: t.Gateway, Spec: t.Spec, Run: fromRun(t),
+		Session: t.Session, Gateway: t.Gateway, Spec: t.Spec, Run: new(Run),
 		CancelRequested: messages.Micros(t.Cancel.RequestedAt), CancelReason: t.Cancel.Reason,
 		Created: messages.Micros(t.CreatedAt), Finished: messages.Micros(t.FinishedAt),
 	}
+	m.Run.fill(t)
 	if t.Brief != nil {
 		m.Brief = &Brief{Message: t.Brief.Message, Text: t.Brief.Text}
 	}
@@ -98,16 +109,22 @@ func (m *Task) value() messages.Task {
 	return t
 }
 
-func fromRun(t *messages.Task) *Run {
-	return &Run{
-		Attempt: t.Attempt, Replays: t.Replays, ReplayedBy: t.ReplayedBy, Replayed: messages.Micros(t.ReplayedAt),
-		Generation: t.Generation, BootId: t.BootID, ObservedRunId: t.ObservedRunID,
-		Stopping: uint32(t.Stopping), CancelConfirmed: uint32(t.Cancel.Confirmed),
-		Result: t.Result, Error: t.Error, Trials: t.Trials,
-		Active: t.Active.Microseconds(), ActiveSince: messages.Micros(t.ActiveSince),
-		Due: messages.Micros(t.DueAt), NotAfter: messages.Micros(t.NotAfter),
-		Claimed: messages.Micros(t.ClaimedAt), Started: messages.Micros(t.StartedAt),
-	}
+// spare holds what every step of every task needs for a moment.
+var spare = sync.Pool{New: func() any { return new(Run) }}
+
+func (m *Run) back() {
+	m.Reset()
+	spare.Put(m)
+}
+
+func (m *Run) fill(t *messages.Task) {
+	m.Attempt, m.Replays, m.ReplayedBy, m.Replayed = t.Attempt, t.Replays, t.ReplayedBy, messages.Micros(t.ReplayedAt)
+	m.Generation, m.BootId, m.ObservedRunId = t.Generation, t.BootID, t.ObservedRunID
+	m.Stopping, m.CancelConfirmed = uint32(t.Stopping), uint32(t.Cancel.Confirmed)
+	m.Result, m.Error, m.Trials = t.Result, t.Error, t.Trials
+	m.Active, m.ActiveSince = t.Active.Microseconds(), messages.Micros(t.ActiveSince)
+	m.Due, m.NotAfter = messages.Micros(t.DueAt), messages.Micros(t.NotAfter)
+	m.Claimed, m.Started = messages.Micros(t.ClaimedAt), messages.Micros(t.StartedAt)
 }
 
 func (m *Run) set(t *messages.Task) {
