@@ -49,26 +49,28 @@ var GatewayTransitions = []Transition[GatewayState]{
 	{0, "register", GatewayRegistered},
 	{GatewayRegistered, "start", GatewayStarting}, {GatewayRegistered, "connect", GatewayConnecting},
 	{GatewayRegistered, "drained", GatewayDrained}, {GatewayRegistered, "elsewhere", GatewayUnreachable},
-	{GatewayStarting, "listening", GatewayConnecting}, {GatewayStarting, "start_failed", GatewayUnreachable},
+	{GatewayStarting, "connect", GatewayConnecting}, {GatewayStarting, "start_failed", GatewayUnreachable},
 	{GatewayStarting, "give_up", GatewayQuarantined}, {GatewayStarting, "drained", GatewayDrained},
 	{GatewayConnecting, "drained", GatewayDrained},
 	{GatewayConnecting, "hello", GatewayReady}, {GatewayConnecting, "boot_changed", GatewayRecovering},
-	{GatewayConnecting, "hello_draining", GatewayDraining},
+	{GatewayConnecting, "drain", GatewayDraining},
 	{GatewayConnecting, "lost", GatewayUnreachable}, {GatewayConnecting, "refused", GatewayQuarantined},
-	{GatewayConnecting, "give_up", GatewayQuarantined},
+	{GatewayConnecting, "elsewhere", GatewayUnreachable},
+	{GatewayStarting, "elsewhere", GatewayUnreachable},
 	{GatewayRecovering, "settled", GatewayReady}, {GatewayRecovering, "lost", GatewayUnreachable},
 	{GatewayRecovering, "drain", GatewayDraining}, {GatewayRecovering, "drained", GatewayDrained},
 	{GatewayReady, "slow", GatewayDegraded}, {GatewayDegraded, "healthy", GatewayReady},
 	{GatewayReady, "lost", GatewayUnreachable}, {GatewayDegraded, "lost", GatewayUnreachable},
 	{GatewayUnreachable, "connect", GatewayConnecting}, {GatewayUnreachable, "start", GatewayStarting},
 	{GatewayUnreachable, "hello", GatewayReady}, {GatewayUnreachable, "boot_changed", GatewayRecovering},
-	{GatewayUnreachable, "hello_draining", GatewayDraining},
-	{GatewayUnreachable, "give_up", GatewayQuarantined}, {GatewayUnreachable, "drained", GatewayDrained},
+	{GatewayUnreachable, "drain", GatewayDraining},
+	{GatewayUnreachable, "give_up", GatewayQuarantined}, {GatewayUnreachable, "refused", GatewayQuarantined}, {GatewayUnreachable, "drained", GatewayDrained},
 	{GatewayReady, "drain", GatewayDraining}, {GatewayDegraded, "drain", GatewayDraining},
 	{GatewayDraining, "drained", GatewayDrained}, {GatewayDraining, "resume", GatewayReady},
 	{GatewayDraining, "lost", GatewayUnreachable},
 	{GatewayDrained, "resume", GatewayReady}, {GatewayDrained, "connect", GatewayConnecting},
 	{GatewayDrained, "start", GatewayStarting}, {GatewayDrained, "elsewhere", GatewayUnreachable},
+	{GatewayDrained, "lost", GatewayUnreachable},
 	{GatewayQuarantined, "connect", GatewayConnecting}, {GatewayQuarantined, "start", GatewayStarting},
 	{GatewayQuarantined, "drained", GatewayDrained}, {GatewayQuarantined, "elsewhere", GatewayUnreachable},
 	{GatewayRegistered, "remove", GatewayRemoved}, {GatewayStarting, "remove", GatewayRemoved},
@@ -93,6 +95,23 @@ var SessionTransitions = []Transition[SessionState]{
 	{SessionIdle, "close", SessionClosed}, {SessionParked, "close", SessionClosed}, {SessionFailed, "close", SessionClosed},
 	{SessionSuspended, "close", SessionClosed}, {SessionMoving, "close", SessionClosed}, {SessionBusy, "close", SessionClosed},
 	{SessionClosed, "retention", SessionRemoved},
+}
+
+// Step returns the state to which an event leads; an event that leads to the
+// present state from another one leaves it as it is. It is false, and nothing
+// may change, if the table has no such step.
+func Step[S comparable](table []Transition[S], from S, event string) (S, bool) {
+	stays := false
+	for _, t := range table {
+		if t.Event != event {
+			continue
+		}
+		if t.From == from {
+			return t.To, true
+		}
+		stays = stays || t.To == from
+	}
+	return from, stays
 }
 
 // Lawful reports whether the table allows the step from one state to another.

@@ -39,22 +39,11 @@ type gateway struct {
 	cancel context.CancelFunc
 	supervisor
 
-	status    messages.GatewayStatus
-	since     time.Time // AwaySince
-	link      Link
-	conn      session.Conn
-	linked    time.Time // when the present link came up
-	dropped   string    // why it was ended by this side
-	attempts  int       // failed connects in a row
-	open      bool      // the link is settled: the window counts
-	loaded    bool      // claims of earlier lives are known
-	draining  bool
-	missing   bool // its loss was said
-	removed   bool
-	leaving   time.Time // when it was removed
-	quiet     int       // ticks since then without a claim
-	tearing   int       // teardowns under way
-	unwatched bool      // HELD tasks were let go, for the removal
+	life    // decided by decide, see happens
+	link    Link
+	status  messages.GatewayStatus // as it was recorded last; see row
+	missing bool                   // its loss was said
+	tearing int                    // teardowns under way
 
 	window   Window
 	pauses   pauses
@@ -62,9 +51,6 @@ type gateway struct {
 	order    []*claim // fresh claims whose frame is not written yet, in claim order
 	returned map[messages.ClaimRef]messages.Returned
 	refusal  refusal
-	unwell   string             // why the warm-up turn failed; until a run succeeds
-	misfit   string             // why it refuses its configuration; until it has another
-	ended    string             // the last process that Dash stopped
 	early    []*messages.Assign // came before the claims were loaded
 	idle     []*actor.PID       // session actors without a run, at most maxIdle
 	routes   *routes
@@ -75,7 +61,6 @@ type gateway struct {
 	demanded time.Time
 	read     time.Time // last health reading asked for
 	asking   bool
-	managed  managed
 	ticker   *time.Ticker
 	tickDone chan struct{}
 	spawned  uint64
@@ -85,19 +70,16 @@ type gateway struct {
 func newGateway(cfg Config, inc uint64) *gateway {
 	now := time.Now()
 	g := &gateway{
-		cfg: cfg, inc: inc, status: cfg.Last,
+		cfg: cfg, inc: inc, life: newLife(&cfg, now), status: cfg.Last,
 		window:   NewWindow(max(1, cfg.Gateway.MaxConcurrency), now),
 		claims:   map[messages.ClaimRef]*claim{},
 		returned: map[messages.ClaimRef]messages.Returned{},
 		routes:   newRoutes(cfg.Text, cfg.Trouble, cfg.Metrics.cutTexts),
 		room:     newRoom(cfg.Memory),
 		reads:    make(chan struct{}, maxReads),
-		draining: cfg.Gateway.Drained,
-		since:    now, // nothing is known of it until it answers
 	}
 	g.status.ID, g.status.Tenant = cfg.Gateway.ID, cfg.Gateway.Tenant
 	g.status.Owner, g.status.Epoch = cfg.Fence.Owner, cfg.Fence.Epoch
-	g.status.PID, g.status.Restarts = 0, 0
 	g.status.State = 0
 	g.supervisor.Strategy = supervise.New(supervise.Config{
 		Kind: "session", Initial: cfg.Timing.SessionDelay, Max: 30 * time.Second,
@@ -122,7 +104,7 @@ func (g *gateway) Receive(ctx actor.Context) {
 		g.countOff()
 	case *actor.Stopped:
 		g.countOff()
-		g.cfg.Boots.Release(g.cfg.Gateway.ID)
+		g.cfg.Boots.Release(g.gw.ID)
 	case *actor.Terminated:
 		g.parkAll(ctx)
 
@@ -159,17 +141,55 @@ func (g *gateway) Receive(ctx actor.Context) {
 		g.again(ctx, m.Ref)
 	case session.Served:
 		if g.pauses.served(m.Provider, m.Claimed) {
-			g.judge(ctx)
+			g.happens(ctx, judged{})
 			g.demand(ctx)
 		}
 	case session.Troubled:
 		g.troubled(ctx, m)
 
 	// own slow work
+	case own:
+		if m.inc == g.inc {
+			g.mine(ctx, m.m)
+		}
+	case news:
+		<-m.place
+		g.heard(ctx, m.m)
+	case tick:
+		g.tick(ctx)
+	case commit.Done:
+		g.committed(ctx, m)
+
+	// from operators
+	case Drain, Restart, Remove:
+		g.happens(ctx, m)
+	case Resume:
+		g.pauses.lift()
+		g.happens(ctx, m)
+	case Configure:
+		g.configure(ctx, m)
+	case Lost:
+		if m.Epoch == g.cfg.Fence.Epoch {
+			g.lost(ctx)
+		}
+	case Inspect:
+		m.Reply <- g.snapshot()
+	}
+}
+
+// mine takes what came of the actor's own slow work.
+func (g *gateway) mine(ctx actor.Context, m any) {
+	switch m := m.(type) {
 	case claimsLoaded:
 		g.claimsLoaded(ctx, m)
+	case reload:
+		g.loadClaims(ctx)
 	case rowLoaded:
 		g.rowLoaded(ctx, m)
+	case loadAgain:
+		if g.claims[m.ref] != nil {
+			g.loadRow(ctx, m.ref, m.park)
+		}
 	case dialled:
 		g.dialled(ctx, m)
 	case linkLost:
@@ -178,53 +198,15 @@ func (g *gateway) Receive(ctx actor.Context) {
 		g.settled(ctx, m)
 	case reading:
 		g.reading(ctx, m)
-	case news:
-		<-m.place
-		g.heard(ctx, m.m)
 	case swept:
 		g.swept(ctx, m)
 	case tornDown:
 		g.tornDown(m)
-	case started:
-		g.processStarted(ctx, m)
-	case exited:
-		g.processExited(ctx, m)
 	case reloaded:
-		g.reloaded(ctx, m)
-	case stopped:
-		g.processStopped(ctx, m)
-	case loadAgain:
-		if m.inc == g.inc && g.claims[m.ref] != nil {
-			g.loadRow(ctx, m.ref, m.park)
-		}
-	case reload:
-		if m.inc == g.inc {
-			g.loadClaims(ctx)
-		}
-	case reconnect:
-		g.reconnect(ctx, m)
-	case tick:
-		g.tick(ctx)
-	case commit.Done:
-		g.committed(ctx, m)
-
-	// from operators
-	case Drain:
-		g.drain(ctx)
-	case Resume:
-		g.resume(ctx)
-	case Restart:
-		g.restart(ctx)
-	case Configure:
-		g.configure(ctx, m.Gateway)
-	case Remove:
-		g.remove(ctx)
-	case Lost:
-		if m.Epoch == g.cfg.Fence.Epoch {
-			g.lost(ctx)
-		}
-	case Inspect:
-		m.Reply <- g.snapshot()
+		g.happens(ctx, m)
+		g.happens(ctx, judged{}) // the window and the pauses may have changed
+	default: // reconnect, started, exited, stopped
+		g.happens(ctx, m)
 	}
 }
 
@@ -244,7 +226,7 @@ func (g *gateway) heard(ctx actor.Context, m any) {
 
 func (g *gateway) started(ctx actor.Context) {
 	g.ctx, g.cancel = context.WithCancel(context.Background())
-	g.setState(ctx, messages.GatewayRegistered, "", "")
+	g.happens(ctx, registered{})
 	g.startTicker(ctx)
 	g.loadClaims(ctx)
 }
@@ -277,8 +259,8 @@ func (g *gateway) stopping() {
 
 // countOff takes this incarnation out of the gauges.
 func (g *gateway) countOff() {
-	g.cfg.Metrics.window.DeleteLabelValues(g.cfg.Gateway.ID)
-	g.cfg.Metrics.running.DeleteLabelValues(g.cfg.Gateway.ID)
+	g.cfg.Metrics.window.DeleteLabelValues(g.gw.ID)
+	g.cfg.Metrics.running.DeleteLabelValues(g.gw.ID)
 	g.cfg.Metrics.moved(g.status.State, 0)
 	for _, c := range g.claims {
 		g.cfg.Metrics.busy.Dec()

@@ -67,10 +67,7 @@ func (g *gateway) grant(ctx actor.Context) {
 
 // countDeath counts the end of a process that nobody asked for and that held
 // work.
-func (g *gateway) countDeath(boot string) {
-	if boot == g.ended {
-		return
-	}
+func (g *gateway) countDeath() {
 	kind := ""
 	for _, c := range g.claims {
 		switch {
@@ -88,15 +85,15 @@ func (g *gateway) countDeath(boot string) {
 
 // explained takes the deaths that an ended task explains off the account of
 // the gateway, so that it is not quarantined for what a task did.
-func (g *gateway) explained(t *messages.Task) {
+func (g *gateway) explained(ctx actor.Context, t *messages.Task) {
 	if t.Error.GetCode() != string(messages.CodeGatewayCrashed) || t.State != messages.DeadLetter {
 		return
 	}
 	n := 0
 	for _, d := range t.Trials.GetDeaths() {
-		if d.GetGateway() == g.cfg.Gateway.ID {
+		if d.GetGateway() == g.gw.ID {
 			n++
 		}
 	}
-	g.managed.starts = g.managed.starts[min(n, len(g.managed.starts)):]
+	g.happens(ctx, explained{deaths: n})
 }

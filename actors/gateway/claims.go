@@ -43,7 +43,7 @@ func (g *gateway) held() int {
 func (g *gateway) recoveringClaims() int {
 	n := 0
 	for _, c := range g.claims {
-		if !c.watched && !c.fresh && c.task.BootID != "" && c.task.BootID != g.status.BootID {
+		if !c.watched && !c.fresh && c.task.BootID != "" && c.task.BootID != g.boot {
 			n++
 		}
 	}
@@ -51,7 +51,6 @@ func (g *gateway) recoveringClaims() int {
 }
 
 type claimsLoaded struct {
-	inc      uint64
 	tasks    []messages.Task
 	sessions map[string]*messages.Session // by task id
 	err      error
@@ -59,10 +58,9 @@ type claimsLoaded struct {
 
 // loadClaims reads what earlier lives of this gateway's owner left.
 func (g *gateway) loadClaims(ctx actor.Context) {
-	root, self, inc, store, id, limit := ctx.ActorSystem().Root, ctx.Self(), g.inc, g.cfg.Store, g.cfg.Gateway.ID, g.cfg.Timing.CallTimeout
-	base := g.ctx
-	go func() {
-		out := claimsLoaded{inc: inc, sessions: map[string]*messages.Session{}}
+	store, id, limit, base := g.cfg.Store, g.gw.ID, g.cfg.Timing.CallTimeout, g.ctx
+	g.aside(ctx, func() any {
+		out := claimsLoaded{sessions: map[string]*messages.Session{}}
 		f := persistence.TaskFilter{Gateway: id, States: []messages.TaskState{
 			messages.Claimed, messages.Running, messages.Recovering, messages.Cancelling, messages.Held}}
 		for cursor := ""; ; {
@@ -81,8 +79,8 @@ func (g *gateway) loadClaims(ctx actor.Context) {
 			}
 			out.sessions[t.ID], out.err = sessionRow(base, store, limit, t)
 		}
-		root.Send(self, out)
-	}()
+		return out
+	})
 }
 
 func sessionRow(base context.Context, store Store, limit time.Duration, t messages.Task) (*messages.Session, error) {
@@ -99,13 +97,9 @@ func sessionRow(base context.Context, store Store, limit time.Duration, t messag
 }
 
 func (g *gateway) claimsLoaded(ctx actor.Context, m claimsLoaded) {
-	if m.inc != g.inc {
-		return
-	}
 	if m.err != nil {
 		g.cfg.Logger.Warn("claims of the gateway cannot be read; trying again", slog.Any("err", m.err))
-		root, self, inc := ctx.ActorSystem().Root, ctx.Self(), g.inc
-		time.AfterFunc(time.Second, func() { root.Send(self, reload{inc: inc}) })
+		g.later(ctx, time.Second, reload{})
 		return
 	}
 	slices.SortFunc(m.tasks, func(a, b messages.Task) int { return a.ClaimedAt.Compare(b.ClaimedAt) })
@@ -116,28 +110,18 @@ func (g *gateway) claimsLoaded(ctx actor.Context, m claimsLoaded) {
 		g.employ(ctx, c)
 		ctx.Send(c.pid, &session.Begin{Task: t, Session: m.sessions[t.ID]})
 	}
-	g.loaded = true
-	early := g.early
-	g.early = nil
-	for _, a := range early {
-		g.assign(ctx, a)
+	for _, a := range g.early {
+		g.take(ctx, a)
 	}
+	g.early = nil
 	if len(m.tasks) > 0 {
 		g.cfg.Logger.Info("took up tasks of an earlier life", slog.Int("tasks", len(m.tasks)))
 	}
-	g.demand(ctx)
-	if g.draining && g.held() == 0 {
-		if g.daemon() != nil {
-			g.stopProcess(ctx) // the last life may have ended before its process
-		} else {
-			g.drainedIfEmpty(ctx)
-		}
-		return
-	}
-	g.connect(ctx)
+	g.happens(ctx, known{})
 }
 
-type reload struct{ inc uint64 }
+// reload reads them once more.
+type reload struct{}
 
 // maxIdle bounds the session actors that wait for their next run.
 const maxIdle = 64
@@ -176,12 +160,16 @@ func (g *gateway) spawn(ctx actor.Context) *actor.PID {
 	return pid
 }
 
-// assign takes a durable claim. It goes back at once when nothing can be sent now.
 func (g *gateway) assign(ctx actor.Context, a *messages.Assign) {
 	if !g.loaded {
 		g.early = append(g.early, a)
 		return
 	}
+	g.take(ctx, a)
+}
+
+// take takes a durable claim. It goes back at once when nothing can be sent now.
+func (g *gateway) take(ctx actor.Context, a *messages.Assign) {
 	ref := messages.ClaimRef{Task: a.Task.ID, Claim: a.Task.Claim}
 	if _, ok := g.claims[ref]; ok {
 		return
@@ -238,7 +226,7 @@ func (g *gateway) track(m session.Track) {
 
 // report passes a run's news on to the pool's owner.
 func (g *gateway) report(ctx actor.Context, m session.Report) {
-	pool := g.cfg.Pool(g.cfg.Gateway.Pool)
+	pool := g.cfg.Pool(g.gw.Pool)
 	switch {
 	case m.Changed != nil:
 		if c := g.claims[m.Ref]; c != nil {
@@ -283,7 +271,7 @@ func (g *gateway) watchOnly(ctx actor.Context, ref messages.ClaimRef) {
 		g.skip(ctx, c)
 		g.demand(ctx)
 		g.grant(ctx)
-		g.drainedIfEmpty(ctx)
+		g.happens(ctx, freed{})
 	}
 }
 
@@ -300,7 +288,7 @@ func (g *gateway) free(ctx actor.Context, ref messages.ClaimRef) {
 func (g *gateway) over(ctx actor.Context, m *session.Over) {
 	g.free(ctx, m.Ref)
 	if m.Ended != nil {
-		ctx.Send(g.cfg.Pool(g.cfg.Gateway.Pool), m.Ended)
+		ctx.Send(g.cfg.Pool(g.gw.Pool), m.Ended)
 	}
 	if m.Returned != nil {
 		if m.Returned.Refused {
@@ -320,10 +308,10 @@ func (g *gateway) over(ctx actor.Context, m *session.Over) {
 		g.forget(ctx, c)
 	}
 	if m.Ended != nil {
-		if m.Ended.Task.State == messages.Succeeded {
-			g.unwell = ""
+		if m.Ended.Task.State == messages.Succeeded && g.unwell != "" {
+			g.happens(ctx, served{})
 		}
-		g.explained(&m.Ended.Task)
+		g.explained(ctx, &m.Ended.Task)
 	}
 }
 
@@ -344,12 +332,9 @@ func (g *gateway) forget(ctx actor.Context, c *claim) {
 	g.supervisor.Forget(c.pid)
 	g.cfg.Metrics.busy.Dec()
 	g.mended(c)
-	if g.status.State == messages.GatewayRecovering && g.open && g.recoveringClaims() == 0 {
-		g.setReady(ctx)
-		g.demand(ctx)
-	} else if c.suspect {
+	if c.suspect {
 		g.demand(ctx) // its window is whole again
 	}
 	g.grant(ctx)
-	g.drainedIfEmpty(ctx)
+	g.happens(ctx, freed{})
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -12,7 +11,6 @@ import (
 	"github.com/dash-fleet/dash/actors/openclaw"
 	"github.com/dash-fleet/dash/actors/session"
 	"github.com/dash-fleet/dash/messages"
-	"github.com/dash-fleet/dash/messages/next"
 )
 
 // takesWork reports whether a claim could be sent now.
@@ -28,7 +26,7 @@ func (g *gateway) size() int {
 	if !g.takesWork() || !g.live() || g.refusal.shut || g.cfg.Yielding != nil && g.cfg.Yielding() {
 		return 0
 	}
-	switch g.status.State {
+	switch g.state {
 	case messages.GatewayReady, messages.GatewayDegraded, messages.GatewayRecovering:
 		if g.runsAlone() != nil {
 			return min(1, g.window.Size())
@@ -45,11 +43,11 @@ func (g *gateway) demand(ctx actor.Context) {
 	}
 	now := time.Now()
 	g.demanded = now
-	gw := g.cfg.Gateway
+	gw := g.gw
 	d := messages.Demand{
 		Gateway: gw.ID, Tenant: gw.Tenant, Pool: gw.Pool, Region: gw.Region, Capabilities: gw.Capabilities,
 		Labels: gw.Labels, Weight: gw.Weight, Owner: g.cfg.Fence.Owner, Epoch: g.cfg.Fence.Epoch,
-		BootID: g.status.BootID, Window: g.size(), AwaySince: g.since, Gone: g.removed, Draining: g.draining, Paused: g.pauses.list(),
+		BootID: g.boot, Window: g.size(), AwaySince: g.since, Gone: g.removed, Draining: g.draining, Paused: g.pauses.list(),
 		Running: make([]messages.ClaimRef, 0, len(g.claims)),
 	}
 	for ref, c := range g.claims {
@@ -79,31 +77,9 @@ func (g *gateway) tick(ctx actor.Context) {
 	back = g.refusal.expire(now) || back
 	g.health(ctx, now)
 	g.sweep(ctx)
-	if g.link != nil && now.Sub(g.linked) >= g.cfg.Timing.StableAfter {
-		g.attempts = 0
-	}
-	g.judge(ctx)
+	g.happens(ctx, tick{})
 	if back || g.size() != before || now.Sub(g.demanded) >= messages.DemandInterval {
 		g.demand(ctx)
-	}
-	g.leave(ctx, now)
-}
-
-// judge moves the gateway between READY and DEGRADED, and says why anew when
-// another trouble followed the first.
-func (g *gateway) judge(ctx actor.Context) {
-	reduced, off := g.reduced(), g.pauses.reason()
-	switch {
-	case off != "" && (g.status.State == messages.GatewayReady || g.status.State == messages.GatewayDegraded):
-		g.setState(ctx, messages.GatewayDegraded, off, fmt.Sprintf(next.MendProvider, g.cfg.Gateway.ID))
-	case g.misfit != "" && (g.status.State == messages.GatewayReady || g.status.State == messages.GatewayDegraded):
-		g.setState(ctx, messages.GatewayDegraded, g.misfit, fmt.Sprintf(next.SetManagedConfig, g.cfg.Gateway.ID))
-	case g.unwell != "" && (g.status.State == messages.GatewayReady || g.status.State == messages.GatewayDegraded):
-		g.setState(ctx, messages.GatewayDegraded, g.unwell, fmt.Sprintf(next.SetManagedConfig, g.cfg.Gateway.ID))
-	case reduced != "" && (g.status.State == messages.GatewayReady || g.status.State == messages.GatewayDegraded):
-		g.setState(ctx, messages.GatewayDegraded, reduced, next.NothingToDoRecovers)
-	case g.status.State == messages.GatewayDegraded && reduced == "":
-		g.setReady(ctx)
 	}
 }
 
@@ -116,11 +92,6 @@ func (g *gateway) reduced() string {
 		return "it runs task " + c.ref.Task + " alone, because gateways died under it"
 	}
 	return g.window.Reduced()
-}
-
-// setReady also says when the gateway itself takes less than is configured.
-func (g *gateway) setReady(ctx actor.Context) {
-	g.setState(ctx, messages.GatewayReady, g.window.Limited(), "")
 }
 
 // troubled takes a failure that points at the gateway or its provider.
@@ -137,14 +108,13 @@ func (g *gateway) troubled(ctx actor.Context, m session.Troubled) {
 		g.window.Trouble("runs hit their time limit", now)
 	}
 	if g.size() != before || g.pauses.reason() != off {
-		g.judge(ctx)
+		g.happens(ctx, judged{})
 		g.demand(ctx)
 	}
 }
 
 // reading is a reading of the gateway's event loop.
 type reading struct {
-	inc  uint64
 	conn session.Conn
 	loop openclaw.EventLoop
 	err  error
@@ -156,23 +126,19 @@ func (g *gateway) health(ctx actor.Context, now time.Time) {
 		return
 	}
 	g.read, g.asking = now, true
-	root, self, link, base, limit := ctx.ActorSystem().Root, ctx.Self(), g.link, g.ctx, g.cfg.Timing.Health
-	out := reading{inc: g.inc, conn: g.conn}
-	go func() {
+	link, base, limit, out := g.link, g.ctx, g.cfg.Timing.Health, reading{conn: g.conn}
+	g.aside(ctx, func() any {
 		c, cancel := context.WithTimeout(base, limit)
 		defer cancel()
 		info, err := link.SystemInfo(c)
 		out.loop, out.err = info.EventLoop, err
-		root.Send(self, out)
-	}()
+		return out
+	})
 }
 
 func (g *gateway) reading(ctx actor.Context, m reading) {
-	if m.inc != g.inc {
-		return
-	}
 	g.asking = false
-	if m.conn != g.conn || g.link == nil {
+	if !g.current(m.conn) {
 		return
 	}
 	now := time.Now()
@@ -185,7 +151,7 @@ func (g *gateway) reading(ctx actor.Context, m reading) {
 		g.window.LoopDelay(g.cfg.Timing.Health, true, now)
 	}
 	if g.size() != before {
-		g.judge(ctx)
+		g.happens(ctx, judged{})
 		g.demand(ctx)
 	}
 }

@@ -37,7 +37,7 @@ func TestAFrameBelongsToItsConnection(t *testing.T) {
 		}
 	}))
 	l := &silentLink{}
-	g := &gateway{cfg: Config{Logger: slog.New(slog.DiscardHandler)}, link: l, conn: 2}
+	g := &gateway{cfg: Config{Logger: slog.New(slog.DiscardHandler)}, link: l, life: life{conn: 2}}
 	owner := system.Root.Spawn(actor.PropsFromFunc(func(ctx actor.Context) {
 		if m, ok := ctx.Message().(*session.SendRun); ok {
 			g.write(ctx, &claim{pid: run}, m)

@@ -48,7 +48,6 @@ func (g *gateway) again(ctx actor.Context, ref messages.ClaimRef) {
 }
 
 type rowLoaded struct {
-	inc     uint64
 	ref     messages.ClaimRef
 	task    messages.Task
 	session *messages.Session
@@ -59,29 +58,25 @@ type rowLoaded struct {
 // loadRow reads a claim's task and session.
 func (g *gateway) loadRow(ctx actor.Context, ref messages.ClaimRef, park string) {
 	c := g.claims[ref]
-	root, self, store, base, limit := ctx.ActorSystem().Root, ctx.Self(), g.cfg.Store, g.ctx, g.cfg.Timing.CallTimeout
-	out := rowLoaded{inc: g.inc, ref: ref, park: park}
-	tenant := c.task.Tenant
-	go func() {
+	store, base, limit, tenant := g.cfg.Store, g.ctx, g.cfg.Timing.CallTimeout, c.task.Tenant
+	g.aside(ctx, func() any {
+		out := rowLoaded{ref: ref, park: park}
 		call, cancel := context.WithTimeout(base, limit)
 		defer cancel()
 		if out.task, out.err = store.Task(call, tenant, ref.Task); out.err == nil {
 			out.session, out.err = sessionRow(base, store, limit, out.task)
 		}
-		root.Send(self, out)
-	}()
+		return out
+	})
 }
 
 func (g *gateway) rowLoaded(ctx actor.Context, m rowLoaded) {
 	c := g.claims[m.ref]
-	if m.inc != g.inc || c == nil {
-		return
-	}
 	switch {
+	case c == nil:
 	case m.err != nil:
 		g.cfg.Logger.Warn("task of a failed session cannot be read; trying again", slog.String("task", m.ref.Task), slog.Any("err", m.err))
-		root, self, ref, park, inc := ctx.ActorSystem().Root, ctx.Self(), m.ref, m.park, g.inc
-		time.AfterFunc(time.Second, func() { root.Send(self, loadAgain{inc: inc, ref: ref, park: park}) })
+		g.later(ctx, time.Second, loadAgain{ref: m.ref, park: m.park})
 	case m.task.Claim != m.ref.Claim || !m.task.State.AtGateway() && (m.task.State != messages.Held || m.park != ""):
 		// It ended while the actor was down, and the pool's sweep tells the rest;
 		// or it is HELD, and nobody looks for its proof any more.
@@ -102,7 +97,6 @@ func (g *gateway) rowLoaded(ctx actor.Context, m rowLoaded) {
 }
 
 type loadAgain struct {
-	inc  uint64
 	ref  messages.ClaimRef
 	park string
 }
@@ -193,5 +187,5 @@ func (g *gateway) parked(ctx actor.Context, tag parkTag, d commit.Done) {
 	if tag.session == nil { // durable only now: before, its transcript may have been wanted
 		g.tearDown(ctx, tag.task.SessionKey(), true)
 	}
-	ctx.Request(g.cfg.Pool(g.cfg.Gateway.Pool), &messages.Ended{Task: tag.task, Session: tag.session})
+	ctx.Request(g.cfg.Pool(g.gw.Pool), &messages.Ended{Task: tag.task, Session: tag.session})
 }

@@ -2,15 +2,11 @@ package gateway
 
 import (
 	"context"
-	"log/slog"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
 
-	"github.com/dash-fleet/dash/actors/commit"
 	"github.com/dash-fleet/dash/actors/session"
-	"github.com/dash-fleet/dash/messages"
-	"github.com/dash-fleet/dash/persistence"
 )
 
 // ConfigUptake is how the process of a managed gateway came to the
@@ -31,7 +27,6 @@ const (
 
 // reloaded is the end of a try to change the configuration of a living process.
 type reloaded struct {
-	inc    uint64
 	conn   session.Conn
 	uptake ConfigUptake // same, hot, restarting or refused; empty: the connection was lost
 	why    string
@@ -41,33 +36,9 @@ type reloaded struct {
 	err    error // what could not be written down
 }
 
-// refresh brings the process to the configuration that is wanted now: by itself
-// while it runs, where it can, else by a start after its runs.
-func (g *gateway) refresh(ctx actor.Context) {
-	m := &g.managed
-	switch {
-	case !m.stale || g.removed || m.stopping || g.daemon() == nil:
-		return
-	case g.draining || g.status.State == messages.GatewayDrained:
-		return // the next start reads it
-	case m.reloading:
-		m.again = true
-		return
-	case g.link == nil:
-		g.restartForConfig(ctx, "it is not connected")
-		return
-	case !g.open:
-		return // once the connection is settled
-	}
-	if m.uptake != ConfigApplying && m.uptake != ConfigRefused {
-		m.prior = m.uptake
-	}
-	m.reloading, m.uptake = true, ConfigApplying
-	root, self, base, p, link, timing := ctx.ActorSystem().Root, ctx.Self(), g.ctx, g.cfg.Process, g.link, g.cfg.Timing
-	out := reloaded{inc: g.inc, conn: g.conn}
-	// A first turn that failed is tried again with the new configuration.
-	warm, tenant, last := g.unwell != "", g.cfg.Gateway.Tenant, m.given
-	go func() {
+func (g *gateway) give(ctx actor.Context, warm bool) {
+	base, p, link, timing, tenant, last, out := g.ctx, g.cfg.Process, g.link, g.cfg.Timing, g.gw.Tenant, g.managed.given, reloaded{conn: g.conn}
+	g.aside(ctx, func() any {
 		out.uptake, out.why, out.given = giveConfig(base, p, link, timing, last)
 		if out.uptake == ConfigHot || out.uptake == ConfigRefused {
 			out.err = p.Rewritten(base, out.uptake == ConfigHot)
@@ -80,8 +51,8 @@ func (g *gateway) refresh(ctx actor.Context) {
 				out.warm = warmUp(base, link, tenant, timing.WarmUp, timing.CallTimeout)
 			}
 		}
-		root.Send(self, out)
-	}()
+		return out
+	})
 }
 
 // given is a configuration file as the process got it. It outlives connections:
@@ -154,83 +125,4 @@ func unlessLost(link Link, why string) (ConfigUptake, string) {
 	default:
 		return ConfigRestarting, why
 	}
-}
-
-func (g *gateway) reloaded(ctx actor.Context, m reloaded) {
-	if m.inc != g.inc {
-		return
-	}
-	again := g.managed.again
-	g.managed.reloading, g.managed.again, g.managed.given = false, false, m.given
-	if m.err != nil {
-		g.cfg.Logger.Warn("what became of the new configuration could not be written down; it is given again at the next connection", slog.Any("err", m.err))
-	}
-	switch {
-	case g.removed || g.managed.stopping: // the next start reads it
-		return
-	case g.link == nil:
-		return // the next connection goes on with it
-	case again:
-		g.refresh(ctx)
-		return
-	case m.conn != g.conn || m.uptake == "":
-		return
-	}
-	switch m.uptake {
-	case ConfigSame:
-		g.managed.stale, g.managed.renewed, g.managed.uptake = false, false, g.managed.prior
-	case ConfigHot:
-		g.tookHot(ctx, m)
-	case ConfigRefused:
-		g.managed.stale = false
-		g.misfit = "it goes on with its configuration before, the new one is refused: " + m.why
-		g.managed.uptake = ConfigRefused
-		g.cfg.Logger.Warn("gateway refuses its new configuration", slog.String("reason", m.why))
-		g.judge(ctx)
-	case ConfigRestarting:
-		g.restartForConfig(ctx, m.why)
-	}
-	g.demand(ctx)
-}
-
-func (g *gateway) tookHot(ctx actor.Context, m reloaded) {
-	g.managed.stale, g.managed.renewed, g.misfit = false, false, ""
-	how, words := ConfigHot, "took its new configuration while it ran"
-	if b := g.managed.before; b != "" && b != g.status.BootID { // it knew that it had to
-		how, words = ConfigRestarted, "took its new configuration by a restart of its own"
-	}
-	g.managed.uptake = how
-	g.cfg.Logger.Info("gateway " + words)
-	g.announce(ctx, words)
-	g.pauses.lift() // those that runs with the old one met, too
-	if m.lane > 0 {
-		g.window.Configure(max(1, g.cfg.Gateway.MaxConcurrency), m.lane)
-	}
-	if m.warm != nil {
-		g.warmed(m.warm)
-	}
-	g.judge(ctx)
-}
-
-// restartForConfig starts the process again for its configuration.
-func (g *gateway) restartForConfig(ctx actor.Context, why string) {
-	g.managed.uptake = ConfigRestarting
-	g.cfg.Logger.Info("gateway is started again for its new configuration, after its runs", slog.String("reason", why))
-	g.restart(ctx)
-}
-
-// outdated notes that the process runs with something else than is wanted.
-func (g *gateway) outdated() {
-	if !g.managed.stale {
-		g.managed.stale, g.managed.before = true, g.status.BootID
-	}
-}
-
-// announce writes an event about a gateway whose state stays as it is.
-func (g *gateway) announce(ctx actor.Context, words string) {
-	status := g.status
-	status.Reason = words
-	ev := status.Event(g.cfg.Gateway.Pool, status.State, time.Now())
-	op := persistence.Op{Fences: []messages.Fence{g.cfg.Fence}, Events: []*messages.Event{ev}}
-	ctx.Send(g.cfg.Committer, commit.Request{Op: op, ReplyTo: ctx.Self()})
 }

@@ -12,32 +12,22 @@ import (
 	"github.com/dash-fleet/dash/persistence"
 )
 
-// setState records a new state, if it is one, and makes it durable.
-func (g *gateway) setState(ctx actor.Context, to messages.GatewayState, reason, next string) {
-	from := g.status.State
-	if from == to && g.status.Reason == reason {
-		return
-	}
-	if from != to && from != 0 && !messages.Lawful(messages.GatewayTransitions, from, to) {
-		g.cfg.Metrics.unlawful.Inc()
-		g.cfg.Logger.Error("gateway changed its state against the table",
-			slog.String("from", from.String()), slog.String("to", to.String()))
-	}
-	g.cfg.Metrics.moved(from, to)
-	g.status.State, g.status.Reason, g.status.NextStep = to, reason, next
+// moved makes a new state, or new words for the present one, durable.
+func (g *gateway) moved(ctx actor.Context, m moved) {
+	g.cfg.Metrics.moved(m.from, m.to)
+	g.status.State, g.status.Reason, g.status.NextStep = m.to, m.reason, m.next
 	// SINCE tells how long it has been of no use, over all tries to get it back.
-	if from != to && (!seeking(from) || !seeking(to)) {
+	if m.from != m.to && (!seeking(m.from) || !seeking(m.to)) {
 		g.status.Since = messages.Now()
 	}
-	level := g.loudness(to)
-	attrs := []slog.Attr{slog.String("to", to.String())}
-	for _, a := range []slog.Attr{slog.String("from", name(from)), slog.String("reason", reason), slog.String("next_step", next)} {
+	attrs := []slog.Attr{slog.String("to", m.to.String())}
+	for _, a := range []slog.Attr{slog.String("from", name(m.from)), slog.String("reason", m.reason), slog.String("next_step", m.next)} {
 		if a.Value.String() != "" {
 			attrs = append(attrs, a)
 		}
 	}
-	g.cfg.Logger.LogAttrs(g.ctx, level, "gateway state changed", attrs...)
-	g.record(ctx, from, statusTag{inc: g.inc})
+	g.cfg.Logger.LogAttrs(g.ctx, g.loudness(m.to), "gateway state changed", attrs...)
+	g.record(ctx, m.from, statusTag{conn: m.conn})
 }
 
 // seeking reports whether a gateway in this state is of no use and Dash is at
@@ -81,39 +71,44 @@ type statusTag struct {
 
 // record writes the gateway's row and, after a change of state, its event.
 func (g *gateway) record(ctx actor.Context, from messages.GatewayState, tag statusTag) {
-	now := time.Now()
-	g.status.Window, g.status.Running = g.size(), g.held()
-	status := g.status
+	status := g.row()
 	op := persistence.Op{Fences: []messages.Fence{g.cfg.Fence}, Gateway: &status}
 	if from != status.State {
-		op.Events = append(op.Events, status.Event(g.cfg.Gateway.Pool, from, now))
+		op.Events = append(op.Events, status.Event(g.gw.Pool, from, time.Now()))
 	}
-	tag.from = from
+	tag.inc, tag.from = g.inc, from
 	ctx.Send(g.cfg.Committer, commit.Request{Op: op, ReplyTo: ctx.Self(), Tag: tag})
+}
+
+// row is what is recorded of the gateway now.
+func (g *gateway) row() messages.GatewayStatus {
+	s := g.status
+	s.BootID, s.PID, s.Restarts, s.Window, s.Running = g.boot, g.managed.endpoint.PID, g.deaths, g.size(), g.held()
+	return s
+}
+
+// announce writes an event about a gateway whose state stays as it is.
+func (g *gateway) announce(ctx actor.Context, words string) {
+	status := g.row()
+	status.Reason = words
+	ev := status.Event(g.gw.Pool, status.State, time.Now())
+	op := persistence.Op{Fences: []messages.Fence{g.cfg.Fence}, Events: []*messages.Event{ev}}
+	ctx.Send(g.cfg.Committer, commit.Request{Op: op, ReplyTo: ctx.Self()})
 }
 
 func (g *gateway) committed(ctx actor.Context, d commit.Done) {
 	switch tag := d.Tag.(type) {
 	case statusTag:
-		if tag.inc != g.inc {
-			return
-		}
-		if d.Err == nil && d.Outcome.Status == persistence.Fenced {
+		switch {
+		case tag.inc != g.inc:
+		case d.Err == nil && d.Outcome.Status == persistence.Fenced:
 			g.lost(ctx)
-			return
-		}
-		if tag.conn != 0 && tag.conn == g.conn && g.link != nil {
-			if d.Err != nil {
-				g.drop("the gateway's boot id could not be recorded: " + d.Err.Error())
-				return
-			}
-			g.bootRecorded(ctx)
-			return
-		}
-		if d.Err != nil {
+		case tag.conn != 0 && g.current(tag.conn):
+			g.happens(ctx, recorded{conn: tag.conn, err: d.Err})
+		case d.Err != nil:
 			// The committer was restarted, and nobody knows whether it was written.
 			// The row must not be wrong until the state changes the next time.
-			g.record(ctx, tag.from, statusTag{inc: g.inc})
+			g.record(ctx, tag.from, statusTag{})
 		}
 	case parkTag:
 		g.parked(ctx, tag, d)
@@ -127,7 +122,7 @@ type Lost struct{ Epoch int64 }
 func (g *gateway) lost(ctx actor.Context) {
 	g.cfg.Logger.Warn("gateway has another owner now; this one lets go")
 	if g.cfg.Lost != nil {
-		g.cfg.Lost(g.cfg.Gateway.ID)
+		g.cfg.Lost(g.gw.ID)
 	}
 	ctx.Stop(ctx.Self())
 }

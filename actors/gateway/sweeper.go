@@ -48,10 +48,7 @@ func (s *sweeper) take(held func(key string) bool) []string {
 }
 
 // swept ends a chunk; err is the last of its errors.
-type swept struct {
-	inc uint64
-	err error
-}
+type swept struct{ err error }
 
 func (g *gateway) sweep(ctx actor.Context) {
 	if g.deletes.busy || len(g.deletes.keys) == 0 || g.link == nil {
@@ -68,24 +65,21 @@ func (g *gateway) sweep(ctx actor.Context) {
 		return
 	}
 	g.deletes.busy = true
-	root, self, link, base, limit := ctx.ActorSystem().Root, ctx.Self(), g.link, g.ctx, g.cfg.Timing.CallTimeout
-	out := swept{inc: g.inc}
-	go func() {
+	link, base, limit := g.link, g.ctx, g.cfg.Timing.CallTimeout
+	g.aside(ctx, func() any {
 		c, cancel := context.WithTimeout(base, limit)
 		defer cancel()
+		var out swept
 		for _, key := range keys {
 			if _, err := link.DeleteSession(c, key); err != nil {
 				out.err = err
 			}
 		}
-		root.Send(self, out)
-	}()
+		return out
+	})
 }
 
 func (g *gateway) swept(ctx actor.Context, m swept) {
-	if m.inc != g.inc {
-		return
-	}
 	g.deletes.busy = false
 	if m.err != nil {
 		g.cfg.Logger.Debug("throw-away sessions were not removed", slog.Any("err", m.err))

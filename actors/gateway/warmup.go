@@ -3,7 +3,6 @@ package gateway
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"time"
 
 	"github.com/dash-fleet/dash/actors/openclaw"
@@ -65,26 +64,4 @@ func warmUpError(a openclaw.AgentAnswer) error {
 		return errors.New(a.Failure.Message)
 	}
 	return errors.New("it ended as " + a.Kind.String())
-}
-
-// warmed notes the end of a warm-up turn. One that failed is not repeated: the
-// gateway is DEGRADED, with its words, until a run succeeds.
-func (g *gateway) warmed(w *warmth) {
-	g.managed.cold = false
-	if w != nil {
-		g.unwell = ""
-		if w.err != nil {
-			g.unwell = "its first turn failed: " + w.err.Error()
-		}
-		if w.tidy != nil {
-			g.cfg.Logger.Info("the session of the warm-up turn was not deleted", slog.Any("err", w.tidy))
-		}
-	}
-	switch {
-	case w == nil:
-	case w.err != nil:
-		g.cfg.Logger.Warn("warm-up turn failed, the first run may be slow", slog.Float64("took_seconds", w.took.Seconds()), slog.Any("err", w.err))
-	default:
-		g.cfg.Logger.Info("gateway process is warm", slog.Float64("took_seconds", w.took.Seconds()))
-	}
 }
