@@ -75,7 +75,8 @@ type Task struct {
 	Generation int64
 	// Gateway is the gateway of the current or last claim.
 	Gateway string
-	// BootID is the gateway process that accepted the run, empty before.
+	// BootID is the gateway process that the claim was made for, and then the one
+	// that got the run; empty while nothing is claimed.
 	BootID string
 	// ObservedRunID is the id the gateway chose for its own re-run.
 	ObservedRunID string
@@ -99,7 +100,7 @@ type Task struct {
 	ActiveSince time.Time
 
 	CreatedAt  time.Time
-	DueAt      time.Time // SCHEDULED, RETRY_WAIT: when it becomes QUEUED
+	DueAt      time.Time // SCHEDULED, RETRY_WAIT: when it becomes QUEUED; HELD: when it becomes a dead letter
 	NotAfter   time.Time // it expires when not assigned before
 	ClaimedAt  time.Time
 	StartedAt  time.Time // the gateway accepted the current attempt, the first time
@@ -161,7 +162,7 @@ func SessionKey(tenant, session string, generation int64) string {
 	return keyPrefix + tenant + ":" + session + ":" + strconv.FormatInt(generation, 10)
 }
 
-// TimeoutSeconds is the run deadline of one attempt.
+// Timeout is the run deadline of one attempt.
 func (t *Task) Timeout() time.Duration {
 	return time.Duration(t.Spec.GetTimeoutSeconds()) * time.Second
 }

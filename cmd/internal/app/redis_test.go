@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -187,7 +188,40 @@ func TestStandbyHearsOfEvents(t *testing.T) {
 				}
 				t.Logf("seen after %v", time.Since(begun))
 			}
+			followsThere(t, admin, apiClient(t, standby, adminKey))
 		})
+	}
+}
+
+// followsThere checks that a stream and a long-poll at one node end with a task that
+// another node ends.
+func followsThere(t *testing.T, owner, there *api.Client) {
+	t.Helper()
+	id := must(owner.SubmitTask(t.Context(), api.SubmitTask{Priority: api.PriorityHigh, Input: api.SubmitInput{Message: "hello"}}))(t).Id
+	polled := make(chan error, 1)
+	go func() {
+		for { // a poll may end before the task does
+			task, err := there.GetTask(t.Context(), id, 10*time.Second)
+			if err != nil || task.State == api.TaskStateCancelled {
+				polled <- err
+				return
+			}
+		}
+	}()
+	var types []string
+	for m, err := range there.StreamTask(t.Context(), id) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if types = append(types, m.Type); m.Type == "snapshot" {
+			must(owner.CancelTask(t.Context(), id, api.CancelTask{}))(t)
+		}
+	}
+	if want := []string{"position", "snapshot", "task.state", "final"}; !slices.Equal(types, want) {
+		t.Errorf("the stream had %v, want %v", types, want)
+	}
+	if err := <-polled; err != nil {
+		t.Error(err)
 	}
 }
 
