@@ -253,10 +253,10 @@ type Store interface {
 	// swept since; 0 before the first.
 	LastSeq(ctx context.Context) (int64, error)
 	// WatchEvents calls grown soon after the log has grown, whoever wrote to it,
-	// with its newest Seq or more, and first when it begins to watch. It returns when
-	// ctx ends, or with an error when it can watch no longer. A call is a reason to
-	// look and no more: one may come for nothing, and one may be lost. An engine that
-	// a single process writes to never calls.
+	// with its newest Seq or more, and first when it begins to watch, one call after
+	// the other. It returns when ctx ends, or with an error when it can watch no
+	// longer. A call is a reason to look and no more: one may come for nothing, and
+	// one may be lost. An engine that a single process writes to never calls.
 	WatchEvents(ctx context.Context, grown func(newest int64)) error
 
 	// Sweep removes finished tasks, their idempotency keys and log entries

@@ -23,7 +23,7 @@ type shared struct {
 	reads   int
 	down    bool
 	mute    bool // it tells of nothing
-	tell    []func(int64)
+	tell    []chan int64
 }
 
 // write commits n events and returns them.
@@ -35,8 +35,8 @@ func (l *shared) write(n int) (batch []*messages.Event) {
 	}
 	tell, newest := l.tell, int64(len(l.entries))
 	l.mu.Unlock()
-	for _, grown := range tell {
-		grown(newest)
+	for _, told := range tell {
+		told <- newest
 	}
 	return batch
 }
@@ -54,17 +54,22 @@ func (l *shared) Events(_ context.Context, since int64, limit int) ([]*messages.
 
 func (l *shared) WatchEvents(ctx context.Context, grown func(int64)) error {
 	l.mu.Lock()
-	mute := l.mute
+	mute, told := l.mute, make(chan int64, 1000)
 	if !mute {
-		l.tell = append(l.tell, grown)
+		l.tell = append(l.tell, told)
 	}
 	l.mu.Unlock()
 	if mute {
 		return errors.New("it tells nothing")
 	}
-	grown(math.MaxInt64)
-	<-ctx.Done()
-	return nil
+	for newest := int64(math.MaxInt64); ; {
+		grown(newest)
+		select {
+		case newest = <-told:
+		case <-ctx.Done():
+			return nil
+		}
+	}
 }
 
 func (l *shared) set(down, mute bool) {
