@@ -1,5 +1,5 @@
-// Package cluster is what a node knows of itself among others: its lease, and
-// what it owns by that.
+// Package cluster is what a node knows of itself among others: its lease and what it
+// owns by that, whether it works or stands by, and of which gateways it is the home.
 package cluster
 
 import (

@@ -74,15 +74,11 @@ type App struct {
 	addr       string // where others find its API
 	networks   networks.Policy
 	temporary  bool // the data folder is removed in the end
-	home       home
-	yielding   atomic.Bool // it hands over: gateways that only it reaches get no work
-	census     census      // see there whose it is
-	courtesy   time.Time   // since when it lets a better home go first; of the duty goroutine
-	before     string      // the node that worked when this one last stood by; of the duty goroutine
+	home       cluster.Home
 	engine     *engine.Engine
 	lease      *cluster.Lease
-	standing   atomic.Pointer[messages.Error] // why this node only stands by; nil: it works
-	rebuilding atomic.Bool                    // the store lost data: every other failure follows from that
+	duty       *cluster.Duty // does it work, or stand by
+	rebuilding atomic.Bool   // the store lost data: every other failure follows from that
 	store      persistence.Store
 	repos      persistence.Repositories
 	secrets    *secrets.Secrets
@@ -152,7 +148,7 @@ func (a *App) setup(ctx context.Context) error {
 	for _, way := range health.Exposed(a.cfg) {
 		a.logger.Warn("this node is exposed", slog.String("reason", way))
 	}
-	a.nodeID = a.cfg.Node + "-" + messages.NewID()[24:]
+	a.nodeID = cluster.NewNodeID(a.cfg.Node)
 
 	// The store: truth.
 	a.engine, err = engine.Open(ctx, a.cfg, a.logger, a.deps.Registry)
@@ -171,7 +167,7 @@ func (a *App) setup(ctx context.Context) error {
 		return err
 	}
 	a.repos.Gateways = a.secrets.Gateways
-	if err := a.openHome(ctx); err != nil {
+	if err := a.openHome(); err != nil {
 		return err
 	}
 	if err := a.recoverLoss(ctx); err != nil {

@@ -118,7 +118,7 @@ func (n nodeCommands) Nodes(ctx context.Context) ([]server.Node, error) {
 	if time.Since(at) > cluster.TTL {
 		return nil, persistence.Refusal(fmt.Errorf("the lease of this node was not renewed since %s: %w", at.Format(time.RFC3339), persistence.ErrUnavailable), "node", n.app.nodeID)
 	}
-	worker, _ := n.app.worker(ctx)
+	worker, _ := n.app.lease.Worker(ctx)
 	out := make([]server.Node, 0, len(rows))
 	for _, r := range rows {
 		out = append(out, server.Node{ID: r.ID, Addr: r.Addr, Region: r.Region, Version: r.Version, Expires: r.Expires, Works: r.ID == worker})

@@ -104,7 +104,7 @@ var escaped = strings.NewReplacer("~", "~0", "/", "~1")
 // settleAt gives a new gateway the home that was asked for, which has to live:
 // a name with a slip of the pen would never be anybody's.
 func (c gatewayCommands) settleAt(g *messages.Gateway) error {
-	own := c.app.home.node
+	own := c.app.home.Node
 	if g.Node == "" || !g.HomeBound() {
 		g.Node = cmp.Or(g.Node, own)
 		c.settle(g)
@@ -124,14 +124,14 @@ func (c gatewayCommands) settleAt(g *messages.Gateway) error {
 	if err != nil {
 		return err
 	}
-	g.Node, g.Home = to.node, to.id
+	g.Node, g.Home = to.Node, to.ID
 	return nil
 }
 
 // settle makes this node the home of a gateway that only it can reach.
 func (c gatewayCommands) settle(g *messages.Gateway) {
-	if c.app.engine.Shared && g.HomeBound() && g.Node == c.app.home.node {
-		g.Home = c.app.home.id
+	if c.app.engine.Shared && g.HomeBound() && g.Node == c.app.home.Node {
+		g.Home = c.app.home.ID
 	}
 }
 
@@ -275,7 +275,7 @@ func (c gatewayCommands) Update(ctx context.Context, tenant, id string, ch serve
 	}
 	set(&g.URL, ch.URL)
 	if !was && g.HomeBound() { // a loopback address is meant as this node sees it
-		g.Node = c.app.home.node
+		g.Node = c.app.home.Node
 		c.settle(&g)
 	}
 	set(&g.Token, ch.Token)

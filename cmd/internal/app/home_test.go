@@ -5,88 +5,18 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/crypto/bcrypt"
-	"golang.org/x/sys/unix"
 
 	"github.com/dash-fleet/dash/cmd/internal/config"
 	"github.com/dash-fleet/dash/http/api"
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence/testserver"
 )
-
-func TestHomeKeepsItsGateways(t *testing.T) {
-	t.Parallel()
-	managed := &messages.Managed{}
-	for _, c := range []struct {
-		name string
-		g    messages.Gateway
-		want bool
-	}{
-		{"its own", messages.Gateway{Managed: managed, Node: "a", Home: "h1"}, true},
-		{"its own after the node got another name", messages.Gateway{Managed: managed, Node: "old", Home: "h1"}, true},
-		{"of another folder of the same name", messages.Gateway{Managed: managed, Node: "a", Home: "h2"}, false},
-		{"unclaimed, of this name", messages.Gateway{Managed: managed, Node: "a"}, true},
-		{"unclaimed, of another name", messages.Gateway{Managed: managed, Node: "b"}, false},
-		{"unclaimed, of a release without nodes", messages.Gateway{Managed: managed}, true},
-		{"loopback of another home", messages.Gateway{URL: "ws://127.0.0.1:1", Node: "b", Home: "h2"}, false},
-		{"loopback by name", messages.Gateway{URL: "ws://LocalHost.:1", Node: "b"}, false},
-		{"loopback, all addresses", messages.Gateway{URL: "ws://[::]:1", Node: "b"}, false},
-		{"loopback, mapped", messages.Gateway{URL: "ws://[::ffff:127.0.0.2]:1", Node: "b"}, false},
-		{"a gateway on the network", messages.Gateway{URL: "wss://gw.example:1", Node: "b", Home: "h2"}, true},
-	} {
-		if got := (home{node: "a", id: "h1"}).keeps(&c.g); got != c.want {
-			t.Errorf("%s: %t", c.name, got)
-		}
-	}
-	if (home{node: "a"}).keeps(&messages.Gateway{Managed: managed, Node: "a", Home: "h1"}) {
-		t.Error("a node with a temporary folder keeps what another folder does")
-	}
-}
-
-// TestBetterHome: only a node that is the home of more gateways is worth a
-// hand-over, or an equal one with runs that nobody reads; nothing goes back and forth.
-func TestBetterHome(t *testing.T) {
-	t.Parallel()
-	const tail = "-0123456789ab"
-	nodes := []messages.Node{{ID: "a" + tail, Home: "h1"}, {ID: "b" + tail, Home: "h2"}, {ID: "c" + tail, Home: "h3"}}
-	at := func(ids ...string) (all []messages.Gateway) {
-		for _, id := range ids {
-			all = append(all, messages.Gateway{Managed: &messages.Managed{}, Node: "x", Home: id})
-		}
-		return append(all, messages.Gateway{URL: "wss://gw.example", Home: "h3"}) // anybody reaches it
-	}
-	for _, c := range []struct {
-		name     string
-		gateways []messages.Gateway
-		unread   []string
-		want     string
-	}{
-		{"nobody has any", at(), []string{"h2"}, ""},
-		{"this one has most", at("h1", "h1", "h2"), []string{"h2"}, ""},
-		{"equals", at("h1", "h2"), nil, ""},
-		{"an equal was killed under its runs", at("h1", "h2", "h3"), []string{"h3"}, "c" + tail},
-		{"both were", at("h1", "h2"), []string{"h1", "h2"}, ""},
-		{"an equal was, and another has more", at("h1", "h2", "h3", "h3"), []string{"h2"}, "c" + tail},
-		{"another has more", at("h1", "h2", "h2"), nil, "b" + tail},
-		{"the most of all", at("h2", "h3", "h3"), nil, "c" + tail},
-		{"a dead home", at("h9", "h9"), []string{"h9"}, ""},
-		{"unclaimed, by name", append(at(), messages.Gateway{Managed: &messages.Managed{}, Node: "c"}), nil, "c" + tail},
-	} {
-		unread := func(h home) bool { return slices.Contains(c.unread, h.id) }
-		if got := (home{node: "a", id: "h1"}).better("a"+tail, nodes, c.gateways, unread); got != c.want {
-			t.Errorf("%s: %q, want %q", c.name, got, c.want)
-		}
-	}
-	if got := (home{node: "a", id: "h1"}).better("a"+tail, nodes[:1], at("h2"), func(home) bool { return true }); got != "" {
-		t.Errorf("alone: %q", got)
-	}
-}
 
 func onPostgres(t *testing.T) config.Config {
 	t.Helper()
@@ -133,9 +63,9 @@ func TestTwinIsRefused(t *testing.T) {
 	}
 	refused(data, "is in use by process")
 	copied := t.TempDir()
-	id, err := os.ReadFile(filepath.Join(data, homeFile))
+	id, err := os.ReadFile(filepath.Join(data, "home.id"))
 	if err == nil {
-		err = os.WriteFile(filepath.Join(copied, homeFile), id, 0o600)
+		err = os.WriteFile(filepath.Join(copied, "home.id"), id, 0o600)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -151,8 +81,8 @@ func TestTwinIsRefused(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	if again.Standby() != "" || again.home.id != strings.TrimSpace(string(id)) {
-		t.Errorf("the next life: %q, home %q", again.Standby(), again.home.id)
+	if again.Standby() != "" || again.home.ID != strings.TrimSpace(string(id)) {
+		t.Errorf("the next life: %q, home %q", again.Standby(), again.home.ID)
 	}
 }
 
@@ -166,7 +96,7 @@ func TestTwoKilledLivesAreNoTwin(t *testing.T) {
 		t.Fatal(err)
 	}
 	for id, ttl := range map[string]time.Duration{"a-000000000000": 5 * time.Second, "a-000000000001": 6 * time.Second} {
-		if _, err := first.store.Renew(t.Context(), messages.Node{ID: id, Home: first.home.id}, ttl); err != nil {
+		if _, err := first.store.Renew(t.Context(), messages.Node{ID: id, Home: first.home.ID}, ttl); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -210,8 +140,8 @@ func TestHomesOfAnOldStore(t *testing.T) {
 	t.Cleanup(func() { _ = one.Stop() })
 	mine := must(one.repos.Gateways.Get(t.Context(), "mine"))(t)
 	theirs := must(one.repos.Gateways.Get(t.Context(), "theirs"))(t)
-	if mine.Home != one.home.id || mine.Home == "" || theirs.Home != "" {
-		t.Errorf("homes %q and %q, this node's is %q", mine.Home, theirs.Home, one.home.id)
+	if mine.Home != one.home.ID || mine.Home == "" || theirs.Home != "" {
+		t.Errorf("homes %q and %q, this node's is %q", mine.Home, theirs.Home, one.home.ID)
 	}
 	key := must(os.ReadFile(filepath.Join(data, "admin.key")))(t)
 	client := apiClient(t, one, messages.Secret(strings.TrimSpace(string(key))))
@@ -249,24 +179,4 @@ func TestHomesOfAnOldStore(t *testing.T) {
 		}
 		return len(works) == 2 && works[one.nodeID] && !works[two.nodeID]
 	})
-}
-
-// TestTheFolderIsGivenBackAtOnce: a node that starts anew takes its folder again
-// although a child that was forked a moment ago still holds the descriptor.
-func TestTheFolderIsGivenBackAtOnce(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	lock := must(lockFolder(dir))(t)
-	child := must(unix.Dup(int(lock.Fd())))(t)
-	t.Cleanup(func() { _ = unix.Close(child) })
-	if err := unlockFolder(lock); err != nil {
-		t.Fatal(err)
-	}
-	again, err := lockFolder(dir)
-	if err != nil {
-		t.Fatalf("the next life: %v", err)
-	}
-	if err := unlockFolder(again); err != nil {
-		t.Error(err)
-	}
 }

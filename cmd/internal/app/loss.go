@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dash-fleet/dash/cluster"
 	"github.com/dash-fleet/dash/http/server"
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/messages/next"
@@ -22,7 +23,7 @@ var ErrStartAnew = errors.New("the store was rebuilt after a loss of data; the n
 // at once: its store was rebuilt, or another node has taken over and this one
 // is to stand by.
 func StartsAnew(err error) bool {
-	return errors.Is(err, ErrStartAnew) || errors.Is(err, persistence.ErrFenced) || errors.Is(err, ErrHandOver)
+	return errors.Is(err, ErrStartAnew) || errors.Is(err, persistence.ErrFenced) || errors.Is(err, cluster.ErrHandOver)
 }
 
 const (
@@ -68,7 +69,7 @@ func (a *App) awaitLoss(ctx context.Context) {
 			continue
 		}
 		a.rebuilding.Store(true)
-		a.standing.Store(&messages.Error{
+		a.duty.Stand(&messages.Error{
 			Code: messages.CodeUnavailable, Message: "the store has lost data, and this node rebuilds what is known of it",
 			NextStep: next.SubmitAgainLogNames, RetryAfter: lossRetry, Err: err,
 		})

@@ -32,7 +32,7 @@ func TestNothingIsTakenWhileTheStoreIsRebuilt(t *testing.T) {
 	}
 	a.rebuilding.Store(true)
 	_, err := a.own(t.Context(), messages.ShardScope, "1")
-	if !errors.Is(err, persistence.ErrUnavailable) || !passing(err) || store.n != 1 {
+	if !errors.Is(err, persistence.ErrUnavailable) || !cluster.Passing(err) || store.n != 1 {
 		t.Errorf("while the store is rebuilt: %v, took %d; want nothing, and another try", err, store.n-1)
 	}
 }

@@ -64,9 +64,12 @@ func (f *parts) poolOwner(p messages.Pool) dispatch.Config {
 
 // gatewayOwner says how the owner of a gateway is made.
 func (f *parts) gatewayOwner(ctx context.Context, g messages.Gateway, fence messages.Fence, last messages.GatewayStatus) (cfg gateway.Config, err error) {
-	if g, err = f.claimHome(ctx, g); err != nil {
-		return cfg, err
+	if f.app.engine.Shared {
+		if g, err = f.app.home.Claim(ctx, f.app.repos.Gateways, g, f.app.logger); err != nil {
+			return cfg, err
+		}
 	}
+	bound := g.HomeBound()
 	cfg = gateway.Config{
 		Gateway: g, Fence: fence, Last: last, Store: f.app.store, Committer: f.app.node.Committer(),
 		Pool: f.pool, History: f.history, Text: f.app.feed.Text, Trouble: f.app.feed.Trouble, Dial: f.app.deps.Dial,
@@ -74,13 +77,22 @@ func (f *parts) gatewayOwner(ctx context.Context, g messages.Gateway, fence mess
 		Timing:   gateway.Timing{RetryWindow: f.app.cfg.OpenClawRetryWindow},
 		Logger:   f.app.logger, Metrics: f.gateways, Memory: f.memory, Restarts: f.app.node.Restarts(),
 		Boots: f.boots, Live: func() bool { return f.app.lease.Owns(fence) }, Elsewhere: f.elsewhere,
-		Yielding: f.yielding(g.HomeBound()),
+		Yielding: func() bool { return bound && f.app.duty.Yields() },
 		Lost:     func(id string) { f.app.logger.Warn("gateway is owned elsewhere", slog.String("gateway", id)) },
 	}
 	if g.Managed != nil {
 		cfg.Process = daemon.New(f.launcher, f.app.cfg.OpenClawAutoStart, g)
 	}
 	return cfg, nil
+}
+
+// elsewhere says why this node must not start or dial the gateway; an empty
+// reason: it may. With the embedded store there is one node, and everything is at home.
+func (f *parts) elsewhere(g messages.Gateway) (reason, step string) {
+	if !f.app.engine.Shared {
+		return "", ""
+	}
+	return f.app.home.Elsewhere(f.app.nodeID, &g)
 }
 
 func (f *parts) pool(id string) *actor.PID {

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"strings"
 
+	"github.com/dash-fleet/dash/cluster"
 	"github.com/dash-fleet/dash/http/server"
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/messages/next"
@@ -14,27 +15,14 @@ import (
 // A home can be lost for good: its data folder was temporary, or its disk is
 // gone. Only an operator knows, and gives its gateways another home.
 
-// homeOf is the home that a living node is.
-func homeOf(n messages.Node) home { return home{node: nodeName(n.ID), id: n.Home} }
-
-// living is a node, other than the one of id self, that keeps the gateway.
-func living(self string, nodes []messages.Node, g *messages.Gateway) (messages.Node, bool) {
-	for _, n := range nodes {
-		if n.ID != self && homeOf(n).keeps(g) {
-			return n, true
-		}
-	}
-	return messages.Node{}, false
-}
-
 // target is the home that is asked for, and whether it is this node's own.
-func (a *App) target(ch server.HomeChange, nodes []messages.Node) (to home, own bool, err error) {
-	if ch.Node == "" || ch.Node == a.home.node {
+func (a *App) target(ch server.HomeChange, nodes []messages.Node) (to cluster.Home, own bool, err error) {
+	if ch.Node == "" || ch.Node == a.home.Node {
 		return a.home, true, nil
 	}
-	var found []home
+	var found []cluster.Home
 	for _, n := range nodes {
-		if h := homeOf(n); h.node == ch.Node {
+		if h := cluster.HomeOf(n); h.Node == ch.Node {
 			found = append(found, h)
 		}
 	}
@@ -45,7 +33,7 @@ func (a *App) target(ch server.HomeChange, nodes []messages.Node) (to home, own 
 	if len(found) > 1 {
 		why = fmt.Sprintf("%d living nodes are called %s", len(found), ch.Node)
 	}
-	return home{}, false, &messages.Error{
+	return cluster.Home{}, false, &messages.Error{
 		Code: messages.CodeInvalid, Message: why, NextStep: next.NameLivingNode,
 		Fields: []messages.FieldError{{Pointer: "/node", Detail: "must be the name of one living node"}},
 	}
@@ -59,7 +47,7 @@ func (c gatewayCommands) rehome(g *messages.Gateway, ch server.HomeChange) error
 		return &messages.Error{Code: code, Message: fmt.Sprintf(format, args...), NextStep: step}
 	}
 	switch {
-	case !a.engine.Shared && g.HomeBound() && ch.Node == a.home.node:
+	case !a.engine.Shared && g.HomeBound() && ch.Node == a.home.Node:
 		return nil // it is
 	case !a.engine.Shared:
 		return wrong(messages.CodeInvalid, next.LeaveHomeOut, "with the embedded store there is one node, the home of every gateway")
@@ -72,41 +60,29 @@ func (c gatewayCommands) rehome(g *messages.Gateway, ch server.HomeChange) error
 		return err
 	}
 	moved := *g
-	moved.Node, moved.Home = to.node, to.id
-	if to.keeps(g) { // it is already, or was made for a node of that name
+	moved.Node, moved.Home = to.Node, to.ID
+	if to.Keeps(g) { // it is already, or was made for a node of that name
 		*g = moved
 		return nil
 	}
-	if !own && a.home.keeps(g) {
-		return wrong(messages.CodeWrongState, fmt.Sprintf(next.StopHomeFirst, a.home.node), "its home, node %s, is alive and does the work: two homes would run its tasks twice", a.named(a.nodeID))
+	if !own && a.home.Keeps(g) {
+		return wrong(messages.CodeWrongState, fmt.Sprintf(next.StopHomeFirst, a.home.Node), "its home, node %s, is alive and does the work: two homes would run its tasks twice", a.lease.Named(a.nodeID))
 	}
-	if n, alive := living(a.nodeID, nodes, g); alive && homeOf(n) != to {
-		return wrong(messages.CodeWrongState, fmt.Sprintf(next.StopHomeFirst, nodeName(n.ID)), "its home, node %s, is alive: two homes would run its tasks twice", a.named(n.ID))
+	if n, alive := cluster.Living(a.nodeID, nodes, g); alive && cluster.HomeOf(n) != to {
+		return wrong(messages.CodeWrongState, fmt.Sprintf(next.StopHomeFirst, cluster.NodeName(n.ID)), "its home, node %s, is alive: two homes would run its tasks twice", a.lease.Named(n.ID))
 	}
 	if g.Managed != nil && !ch.Fresh {
 		if !own {
-			return wrong(messages.CodeWrongState, fmt.Sprintf(next.FreshAtNode, to.node, g.ID, to.node), "node %s cannot see whether node %s has the state folder of gateway %s", a.home.node, to.node, g.ID)
+			return wrong(messages.CodeWrongState, fmt.Sprintf(next.FreshAtNode, to.Node, g.ID, to.Node), "node %s cannot see whether node %s has the state folder of gateway %s", a.home.Node, to.Node, g.ID)
 		}
 		if dir, there := a.parts.launcher.StateDir(g.ID, g.Managed.StateDir); !there {
 			return wrong(messages.CodeWrongState, fmt.Sprintf(next.CopyFolderOrFresh, dir, g.ID), "its state folder is not on this node (%s): the sessions and the memory that it kept are at its old home", dir)
 		}
 	}
 	a.logger.Warn("the gateway gets another home", slog.String("gateway", g.ID), slog.String("old_node", g.Node), slog.String("old_home", g.Home),
-		slog.String("node", to.node), slog.String("home", to.id), slog.Bool("fresh", ch.Fresh))
+		slog.String("node", to.Node), slog.String("home", to.ID), slog.Bool("fresh", ch.Fresh))
 	*g = moved
 	return nil
-}
-
-// lostHomes are the gateways whose home has this node's name and another data
-// folder, and is not alive.
-func (h home) lostHomes(self string, nodes []messages.Node, all []messages.Gateway) (ids []string) {
-	for i := range all {
-		g := &all[i]
-		if _, alive := living(self, nodes, g); g.HomeBound() && g.Node == h.node && !h.keeps(g) && !alive {
-			ids = append(ids, g.ID)
-		}
-	}
-	return ids
 }
 
 // namedIDs bounds a list of ids in one line of the log.
@@ -123,7 +99,7 @@ func (a *App) warnOfLostHomes(ctx context.Context) error {
 		return fmt.Errorf("list gateways: %w", err)
 	}
 	nodes, _ := a.lease.Nodes()
-	ids := a.home.lostHomes(a.nodeID, nodes, all)
+	ids := a.home.Lost(a.nodeID, nodes, all)
 	if len(ids) == 0 {
 		return nil
 	}

@@ -143,7 +143,7 @@ func TestLostHome(t *testing.T) {
 		return g.State == api.GatewayStateQuarantined && strings.Contains(*g.Reason, "this node does not start gateways")
 	})
 	for _, id := range []string{"loop", "proc"} {
-		if g := must(n.repos.Gateways.Get(t.Context(), id))(t); g.Home != n.home.id {
+		if g := must(n.repos.Gateways.Get(t.Context(), id))(t); g.Home != n.home.ID {
 			t.Errorf("the home of %s is %q", id, g.Home)
 		}
 	}
@@ -180,14 +180,14 @@ func TestNewGatewayNamesALivingHome(t *testing.T) {
 	if err := add("gw-x", "nosuch"); !errors.As(err, &e) || e.Status != 400 || !strings.Contains(err.Error(), "no node nosuch is alive") {
 		t.Errorf("with a node that nobody knows: %v", err)
 	}
-	for id, home := range map[string]home{"gw-a": n.home, "gw-b": {node: "b", id: there}} {
-		if err := add(id, home.node); err != nil {
+	for id, home := range map[string]cluster.Home{"gw-a": n.home, "gw-b": {Node: "b", ID: there}} {
+		if err := add(id, home.Node); err != nil {
 			t.Fatal(err)
 		}
-		if g := must(n.repos.Gateways.Get(t.Context(), id))(t); g.Node != home.node || g.Home != home.id {
+		if g := must(n.repos.Gateways.Get(t.Context(), id))(t); g.Node != home.Node || g.Home != home.ID {
 			t.Errorf("%s is at home at %s %s, want %v", id, g.Node, g.Home, home)
 		}
-		if _, err := client.UpdateGateway(t.Context(), id, api.UpdateGateway{Node: &home.node}); err != nil {
+		if _, err := client.UpdateGateway(t.Context(), id, api.UpdateGateway{Node: &home.Node}); err != nil {
 			t.Errorf("%s is to stay where it is: %v", id, err)
 		}
 	}

@@ -98,11 +98,11 @@ func TestSessionsAreRetired(t *testing.T) {
 	// Nothing happens while this node only stands by, and a store that is away is
 	// waited for.
 	w.Keep = time.Nanosecond
-	a.standing.Store(&messages.Error{Code: messages.CodeUnavailable, Message: "another node works"})
+	a.duty.Stand(&messages.Error{Code: messages.CodeUnavailable, Message: "another node works"})
 	if pause := w.Step(t.Context()); pause != time.Minute || len(states()) != 3 {
 		t.Errorf("a node that stands by: %v after %v", states(), pause)
 	}
-	a.standing.Store(nil)
+	a.duty.Stand(nil)
 	w.Store = noSessions{a.store}
 	if pause := w.Step(t.Context()); pause != retention.Every {
 		t.Errorf("tried again after %v", pause)

@@ -50,10 +50,10 @@ func (a *App) registerSim(ctx context.Context, id, url string, token messages.Se
 	case errors.Is(err, persistence.ErrNotFound):
 		_, err = a.repos.Gateways.Create(ctx, messages.Gateway{
 			ID: id, Tenant: messages.DefaultTenant, Pool: messages.DefaultPool, Node: a.cfg.Node, URL: url, Token: token,
-			Home: a.home.id, MaxConcurrency: simSlots, Weight: 1, Labels: map[string]string{"simulated": "true"}, CreatedAt: messages.Now(),
+			Home: a.home.ID, MaxConcurrency: simSlots, Weight: 1, Labels: map[string]string{"simulated": "true"}, CreatedAt: messages.Now(),
 		})
 	case err == nil:
-		g.URL, g.Token, g.Node, g.Home = url, token, a.cfg.Node, a.home.id
+		g.URL, g.Token, g.Node, g.Home = url, token, a.cfg.Node, a.home.ID
 		_, err = a.repos.Gateways.Update(ctx, g)
 	}
 	if err != nil {

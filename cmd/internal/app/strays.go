@@ -28,12 +28,12 @@ const (
 // stray says whether the process of the gateway id, in a folder of this home,
 // belongs to nobody. Of a gateway that the store never knew nobody can tell: it
 // may be the wrong store.
-func (h home) stray(id string, all []messages.Gateway, known []messages.GatewayStatus) bool {
+func stray(h cluster.Home, id string, all []messages.Gateway, known []messages.GatewayStatus) bool {
 	i := slices.IndexFunc(all, func(g messages.Gateway) bool { return g.ID == id })
 	if i < 0 {
 		return slices.ContainsFunc(known, func(s messages.GatewayStatus) bool { return s.ID == id })
 	}
-	return all[i].Managed == nil || !h.keeps(&all[i])
+	return all[i].Managed == nil || !h.Keeps(&all[i])
 }
 
 // watchStrays looks for processes without a gateway until the node stops.
@@ -80,7 +80,7 @@ func (a *App) endStrays(ctx context.Context, ended map[string]bool) error {
 	for _, id := range ids {
 		_, owned := a.node.Gateway(id) // whose owner ends it
 		switch {
-		case !a.home.stray(id, all, known):
+		case !stray(a.home, id, all, known):
 			delete(ended, id)
 		case !ended[id] && (!owned || !a.works()):
 			err = errors.Join(err, a.endStray(ctx, id))
@@ -91,7 +91,7 @@ func (a *App) endStrays(ctx context.Context, ended map[string]bool) error {
 }
 
 // works says whether this node is not standing by.
-func (a *App) works() bool { return a.standing.Load() == nil }
+func (a *App) works() bool { return a.duty.Standing() == nil }
 
 // endStray stops a process; its folder stays, as that of any removed gateway.
 func (a *App) endStray(ctx context.Context, id string) error {

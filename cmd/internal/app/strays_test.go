@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/dash-fleet/dash/actors/openclaw/launcher"
+	"github.com/dash-fleet/dash/cluster"
 	"github.com/dash-fleet/dash/messages"
 )
 
@@ -23,7 +24,7 @@ func TestStray(t *testing.T) {
 	all := []messages.Gateway{{ID: "mine", Managed: m, Home: "h1", Node: "a"}, {ID: "moved", Managed: m, Home: "h2", Node: "b"}, {ID: "remote", URL: "wss://x"}}
 	known := []messages.GatewayStatus{{ID: "mine"}, {ID: "moved"}, {ID: "gone"}}
 	for id, want := range map[string]bool{"mine": false, "moved": true, "remote": true, "gone": true, "never": false} {
-		if got := (home{node: "a", id: "h1"}).stray(id, all, known); got != want {
+		if got := stray(cluster.Home{Node: "a", ID: "h1"}, id, all, known); got != want {
 			t.Errorf("%s: %t", id, got)
 		}
 	}
@@ -79,7 +80,7 @@ func TestStrayIsStopped(t *testing.T) {
 		}
 		_ = n.Stop()
 	})
-	for id, home := range map[string]string{"kept": n.home.id, "moved": "01990000-0000-7000-8000-000000000000"} {
+	for id, home := range map[string]string{"kept": n.home.ID, "moved": "01990000-0000-7000-8000-000000000000"} {
 		must(n.repos.Gateways.Create(t.Context(), messages.Gateway{ID: id, Tenant: messages.DefaultTenant, Pool: messages.DefaultPool, Node: "a", Home: home,
 			Managed: &messages.Managed{}, MaxConcurrency: 1, Weight: 1, CreatedAt: messages.Now()}))(t)
 	}

@@ -1,13 +1,11 @@
-package app
+package cluster
 
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"slices"
 	"time"
 
-	"github.com/dash-fleet/dash/cluster"
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
 )
@@ -37,44 +35,9 @@ const (
 	// may take a day; then they work again for handOverRest.
 	handOverPatience = 5 * time.Minute
 	handOverRest     = 30 * time.Minute
-	// courtesy is how long a node lets the better home take what is free.
-	courtesy = 3 * time.Second
+	// courteousFor is how long a node lets the better home take what is free.
+	courteousFor = 3 * time.Second
 )
-
-// better returns the id of a node, other than this one, that is the home of
-// more gateways, or of as many and with runs there that nobody reads, which this
-// one has not; empty: there is none.
-func (h home) better(self string, nodes []messages.Node, gateways []messages.Gateway, unread func(home) bool) string {
-	own := h.gateways(gateways)
-	best, most, equal := "", own, ""
-	for _, n := range nodes {
-		other := home{node: nodeName(n.ID), id: n.Home}
-		if n.ID == self || other == h {
-			continue
-		}
-		count := other.gateways(gateways)
-		switch {
-		case count > most:
-			best, most = n.ID, count
-		case count == own && count > 0 && equal == "" && unread(other):
-			equal = n.ID
-		}
-	}
-	if best == "" && equal != "" && !unread(h) {
-		return equal
-	}
-	return best
-}
-
-// gateways counts those that only this home can reach.
-func (h home) gateways(all []messages.Gateway) (n int) {
-	for i := range all {
-		if all[i].HomeBound() && h.keeps(&all[i]) {
-			n++
-		}
-	}
-	return n
-}
 
 // handing is what is known of a hand-over to come. It is pure: the time comes in.
 type handing struct {
@@ -102,52 +65,21 @@ func (h *handing) look(to string, now time.Time) (yields, calm bool) {
 	return true, now.Sub(h.began) >= handOverCalm
 }
 
-// watchHomes looks for a better home while this node works.
-func (a *App) watchHomes(ctx context.Context) {
-	t := time.NewTicker(handOverLook)
-	defer t.Stop()
-	var h handing
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-t.C:
-		}
-		to, err := a.betterHome(ctx, true)
-		if err != nil {
-			continue // the lease tells of a store that is away
-		}
-		yields, calm := h.look(to, time.Now())
-		switch was := a.yielding.Swap(yields); {
-		case yields && !was:
-			a.logger.Info("handing over to the home of more gateways, when the runs at this node's own have ended", slog.String("node", to))
-		case was && !yields:
-			a.logger.Info("not handing over for now: this node's own gateways get work again")
-		}
-		if calm && a.ownRuns(ctx) == 0 {
-			a.logger.Info("handing over", slog.String("node", to))
-			a.fail(ErrHandOver)
-			return
-		}
-	}
-}
+// courtesy is since when a node lets a better home go first, as the work is free;
+// zero: it does not. It is pure: the time comes in.
+type courtesy struct{ since time.Time }
 
-// betterHome looks at the nodes that the newest renewal saw. While this node
-// works, the runs of its own home are read.
-func (a *App) betterHome(ctx context.Context, works bool) (string, error) {
-	nodes, _ := a.lease.Nodes()
-	if len(nodes) < 2 {
-		return "", nil
+// waits says whether a better home, empty for none, is to take the work first. free
+// is whether nobody has it.
+func (c *courtesy) waits(better string, free bool, now time.Time) bool {
+	if better == "" || !free {
+		c.since = time.Time{}
+		return false
 	}
-	ctx, cancel := context.WithTimeout(ctx, cluster.TTL)
-	defer cancel()
-	bound, err := a.census.rows(ctx, a.repos.Gateways)
-	if err != nil {
-		return "", err
+	if c.since.IsZero() {
+		c.since = now
 	}
-	return a.home.better(a.nodeID, nodes, bound, func(h home) bool {
-		return !(works && h == a.home) && a.census.unread(ctx, a.store, h)
-	}), nil
+	return now.Sub(c.since) < courteousFor
 }
 
 // census is what is known for a while of gateways that only their home reaches.
@@ -178,16 +110,16 @@ func (c *census) rows(ctx context.Context, repo persistence.Gateways) ([]message
 
 // unread reports whether a home that does not work has runs at its gateways. A
 // store that does not answer says no: the next count asks again.
-func (c *census) unread(ctx context.Context, store persistence.Store, h home) bool {
+func (c *census) unread(ctx context.Context, store Tasks, h Home) bool {
 	if c.runs == nil {
 		c.runs = withRuns(ctx, store)
 	}
-	return slices.ContainsFunc(c.bound, func(g messages.Gateway) bool { return h.keeps(&g) && c.runs[g.ID] })
+	return slices.ContainsFunc(c.bound, func(g messages.Gateway) bool { return h.Keeps(&g) && c.runs[g.ID] })
 }
 
 // withRuns are the gateways that hold runs, as far as the store answers. There are
 // no more runs than the fleet has room for at a time.
-func withRuns(ctx context.Context, store persistence.Store) map[string]bool {
+func withRuns(ctx context.Context, store Tasks) map[string]bool {
 	found := map[string]bool{}
 	for cursor := ""; ; {
 		page, next, err := store.Tasks(ctx, persistence.TaskFilter{States: atGateway, Brief: true}, cursor, 1000)
@@ -205,51 +137,3 @@ func withRuns(ctx context.Context, store persistence.Store) map[string]bool {
 
 // atGateway are the states of a task whose run a gateway holds.
 var atGateway = []messages.TaskState{messages.Claimed, messages.Running, messages.Recovering, messages.Cancelling}
-
-// ownRuns counts the tasks at gateways that the next node cannot reach. They
-// get no others meanwhile, see parts.yielding.
-func (a *App) ownRuns(ctx context.Context) int {
-	ctx, cancel := context.WithTimeout(ctx, cluster.TTL)
-	defer cancel()
-	bound, err := a.census.rows(ctx, a.repos.Gateways)
-	if err != nil {
-		return 1 // nobody knows
-	}
-	c := gatewayCommands{newCommands(a)}
-	n := 0
-	for _, g := range bound {
-		if pid, ok := a.node.Gateway(g.ID); ok && a.home.keeps(&g) {
-			if s, ok := c.inspect(ctx, pid); !ok || s.Status.Running > 0 {
-				n++
-			}
-		}
-	}
-	return n
-}
-
-// yielding is true while a gateway that the next node cannot reach must get no
-// new work, because this one hands over.
-func (f *parts) yielding(bound bool) func() bool {
-	return func() bool { return bound && f.app.yielding.Load() }
-}
-
-// courteous lets a better home go first for a moment, when the work is free.
-func (a *App) courteous(ctx context.Context) (string, bool) {
-	if !a.engine.Shared {
-		return "", false
-	}
-	who, err := a.betterHome(ctx, false)
-	if err != nil || who == "" {
-		a.courtesy = time.Time{}
-		return "", false
-	}
-	owner, alive := a.worker(ctx)
-	if owner != "" && alive {
-		a.courtesy = time.Time{}
-		return "", false // it is not free
-	}
-	if a.courtesy.IsZero() {
-		a.courtesy = time.Now()
-	}
-	return who, time.Since(a.courtesy) < courtesy
-}

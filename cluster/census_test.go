@@ -1,4 +1,4 @@
-package app
+package cluster
 
 import (
 	"context"
@@ -54,7 +54,7 @@ func TestACensusAsksOnce(t *testing.T) {
 				_, err := fmt.Sscanf(g, "gw-%d", &n)
 				return err == nil && n%2 == i
 			})
-			if got := c.unread(t.Context(), store, home{id: id}); got != want {
+			if got := c.unread(t.Context(), store, Home{ID: id}); got != want {
 				t.Errorf("runs at %v: home %s has some: %v, want %v", at, id, got, want)
 			}
 		}

@@ -1,4 +1,4 @@
-package app
+package cluster
 
 import (
 	"context"
@@ -13,29 +13,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/dash-fleet/dash/cluster"
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/messages/next"
-	"github.com/dash-fleet/dash/persistence"
 )
-
-// home is where gateways live that only one node can reach: the node's name
-// and an id kept in its data folder, so that two nodes of one name, or on one
-// host, differ. Without an id (the folder is temporary) the name alone counts.
-type home struct{ node, id string }
-
-// keeps reports whether a node of this home may start and dial the gateway. One
-// that nobody has claimed yet (made for another node, or by a release without
-// homes) belongs to the first node of its name.
-func (h home) keeps(g *messages.Gateway) bool {
-	switch {
-	case !g.HomeBound():
-		return true
-	case g.Home != "":
-		return g.Home == h.id
-	}
-	return g.Node == h.node || g.Node == ""
-}
 
 // Files of the data folder.
 const (
@@ -43,23 +23,20 @@ const (
 	nodeLock = "node.lock"
 )
 
-// openHome takes the data folder for this process and reads its id, or makes
-// one. With the embedded store there is one node, and every gateway is at home.
-func (a *App) openHome(ctx context.Context) error {
-	a.home = home{node: a.cfg.Node}
-	if !a.engine.Shared {
-		return nil
-	}
-	lock, err := lockFolder(a.cfg.Data)
+// OpenHome takes the data folder for this process, until unlock, and reads its id,
+// or makes one. A temporary folder has none.
+func OpenHome(node, dir string, temporary bool) (h Home, unlock func(context.Context) error, err error) {
+	h = Home{Node: node}
+	lock, err := lockFolder(dir)
 	if err != nil {
-		return err
+		return h, nil, err
 	}
-	a.cleanup.add("lock of the data folder", func(context.Context) error { return unlockFolder(lock) })
-	if a.temporary {
-		return nil
+	if !temporary {
+		if h.ID, err = homeID(dir); err != nil {
+			return h, nil, errors.Join(err, unlockFolder(lock))
+		}
 	}
-	a.home.id, err = homeID(a.cfg.Data)
-	return err
+	return h, func(context.Context) error { return unlockFolder(lock) }, nil
 }
 
 // lockFolder holds until unlockFolder or the end of the process.
@@ -144,17 +121,18 @@ func (e *TwinError) NextStep() string {
 }
 
 // twinLook is the pause between two looks for a twin.
-const twinLook = cluster.TTL / 10
+const twinLook = TTL / 10
 
-// refuseTwin waits until no other life of this home has a valid lease. Those of
+// RefuseTwin waits until no other life of this node's home, in the data folder dir,
+// has a valid lease; nodes are those of the first renewal. Those of
 // processes that were killed end by themselves; one that is renewed, or that
 // begins meanwhile, is a twin's.
-func (a *App) refuseTwin(ctx context.Context, nodes []messages.Node) error {
-	former := a.lives(nodes)
+func (l *Lease) RefuseTwin(ctx context.Context, nodes []messages.Node, dir string) error {
+	former := l.lives(nodes)
 	if len(former) == 0 {
 		return nil
 	}
-	a.logger.Info("waiting for the end of this node's former lease", slog.Int("lives", len(former)))
+	l.cfg.Logger.Info("waiting for the end of this node's former lease", slog.Int("lives", len(former)))
 	t := time.NewTicker(twinLook)
 	defer t.Stop()
 	for {
@@ -163,66 +141,32 @@ func (a *App) refuseTwin(ctx context.Context, nodes []messages.Node) error {
 			return ctx.Err()
 		case <-t.C:
 		}
-		nodes, err := a.lease.Renew(ctx)
+		nodes, err := l.Renew(ctx)
 		if err != nil {
 			return err
 		}
-		now := a.lives(nodes)
+		now := l.lives(nodes)
 		if len(now) == 0 {
 			return nil
 		}
 		for id, n := range now {
 			if old, known := former[id]; !known || n.Expires.After(old.Expires) {
 				return errors.Join(&TwinError{
-					Reason: "the home of this node (" + filepath.Join(a.cfg.Data, homeFile) + ") is alive in another process, node " + id + " at " + n.Addr,
-					Dir:    a.cfg.Data,
-				}, a.lease.End(ctx))
+					Reason: "the home of this node (" + filepath.Join(dir, homeFile) + ") is alive in another process, node " + id + " at " + n.Addr,
+					Dir:    dir,
+				}, l.End(ctx))
 			}
 		}
 	}
 }
 
 // lives are the other lives of this node's home whose lease is valid, by id.
-func (a *App) lives(nodes []messages.Node) map[string]messages.Node {
+func (l *Lease) lives(nodes []messages.Node) map[string]messages.Node {
 	found := map[string]messages.Node{}
 	for _, n := range nodes {
-		if a.home.id != "" && n.Home == a.home.id && n.ID != a.nodeID {
+		if l.cfg.Self.Home != "" && n.Home == l.cfg.Self.Home && n.ID != l.cfg.Self.ID {
 			found[n.ID] = n
 		}
 	}
 	return found
-}
-
-// elsewhere says why this node must not start or dial the gateway; an empty
-// reason: it may.
-func (f *parts) elsewhere(g messages.Gateway) (reason, step string) {
-	a := f.app
-	if !a.engine.Shared || a.home.keeps(&g) {
-		return "", ""
-	}
-	reason = "its home is node " + g.Node + ", and node " + a.nodeID + " does the work: only its home starts and dials it"
-	if g.Node == a.home.node {
-		reason = "its home is the node " + g.Node + " with another data folder, and node " + a.nodeID + " does the work: only its home starts and dials it"
-	}
-	return reason, fmt.Sprintf(next.StartHome, g.Node, g.ID)
-}
-
-// claimHome makes an unclaimed gateway that this node may reach its own.
-func (f *parts) claimHome(ctx context.Context, g messages.Gateway) (messages.Gateway, error) {
-	h := f.app.home
-	for f.app.engine.Shared && h.id != "" && g.Home == "" && g.HomeBound() && h.keeps(&g) {
-		g.Home, g.Node = h.id, h.node
-		claimed, err := f.app.repos.Gateways.Update(ctx, g)
-		if err == nil {
-			f.app.logger.Info("this node is the home of the gateway from now on", slog.String("gateway", g.ID))
-			return claimed, nil
-		}
-		if !errors.Is(err, persistence.ErrVersion) {
-			return g, fmt.Errorf("claim gateway %s: %w", g.ID, err)
-		}
-		if g, err = f.app.repos.Gateways.Get(ctx, g.ID); err != nil {
-			return g, fmt.Errorf("claim gateway %s: %w", g.ID, err)
-		}
-	}
-	return g, nil
 }
