@@ -111,7 +111,7 @@ func (f *follower) place(ctx context.Context) (*gap, error) {
 	return g, nil
 }
 
-// take adds what is waiting behind e, or fills a hole before it from the log.
+// take adds what is waiting behind e, or reads what is missing before it from the log.
 func (f *follower) take(ctx context.Context, e *messages.Event) ([]*messages.Event, *gap, error) {
 	var out []*messages.Event
 	for n := 1; ; n++ {
@@ -121,12 +121,11 @@ func (f *follower) take(ctx context.Context, e *messages.Event) ([]*messages.Eve
 			out = append(out, e)
 			f.last = e.Seq
 		default:
-			if len(out) > 0 {
-				// The log holds e too: go back to reading the past after these.
-				f.live = false
+			// The log holds e, too: go back to reading the past after these.
+			if f.live = false; len(out) > 0 {
 				return out, nil, nil
 			}
-			return f.fill(ctx, e)
+			return f.read(ctx)
 		}
 		if n == pageSize {
 			return out, nil, nil
@@ -141,21 +140,6 @@ func (f *follower) take(ctx context.Context, e *messages.Event) ([]*messages.Eve
 			return out, nil, nil
 		}
 	}
-}
-
-// fill reads what is missing before e. Numbers that the log never gave are no hole.
-func (f *follower) fill(ctx context.Context, e *messages.Event) ([]*messages.Event, *gap, error) {
-	page, g, err := f.read(ctx)
-	if err != nil || g != nil {
-		f.live = false
-		return nil, g, err
-	}
-	if len(page) == 0 {
-		f.last = e.Seq
-		return []*messages.Event{e}, nil, nil
-	}
-	f.live = f.last >= e.Seq
-	return page, nil, nil
 }
 
 // read returns the next page of the log and moves on behind it.

@@ -113,3 +113,46 @@ func TestOneLostEventIsAGap(t *testing.T) {
 		}
 	}
 }
+
+// TestHoleBeforeALiveEvent: what is missing comes from the log, and what the log no
+// longer holds is a gap.
+func TestHoleBeforeALiveEvent(t *testing.T) {
+	t.Parallel()
+	s := &script{oldest: 1, live: make(chan *messages.Event, 100)}
+	f := &follower{log: s, buffer: 100, timeout: time.Second}
+	var seqs []int64
+	var gaps []gap
+	rest := func() {
+		t.Helper()
+		for {
+			events, g, err := f.next(t.Context(), time.After(20*time.Millisecond), nil)
+			switch {
+			case err != nil:
+				t.Fatal(err)
+			case g != nil:
+				gaps = append(gaps, *g)
+			case len(events) == 0:
+				return
+			}
+			for _, e := range events {
+				seqs = append(seqs, e.Seq)
+			}
+		}
+	}
+	s.write(1)
+	rest()
+	s.write(2)
+	s.write(3)
+	s.live <- s.write(4)
+	s.live <- s.write(5)
+	rest()
+	for seq := int64(6); seq <= 8; seq++ {
+		s.write(seq)
+	}
+	s.oldest = 8
+	s.live <- s.write(9)
+	rest()
+	if !slices.Equal(seqs, []int64{1, 2, 3, 4, 5, 8, 9}) || !slices.Equal(gaps, []gap{{from: 6, to: 7, resume: 7}}) {
+		t.Errorf("%v with gaps %v", seqs, gaps)
+	}
+}
