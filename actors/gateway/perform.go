@@ -13,7 +13,7 @@ import (
 
 // happens decides an event of the life cycle and does what follows from it.
 func (g *gateway) happens(ctx actor.Context, event any) {
-	in := input{now: time.Now(), rand: rand.Float64(), facts: g.facts(), event: event}
+	in := input{now: time.Now(), rand: rand.Float64(), facts: g.facts(event), event: event}
 	var effects []effect
 	g.life, effects = decide(g.life, in)
 	for _, e := range effects {
@@ -21,7 +21,9 @@ func (g *gateway) happens(ctx actor.Context, event any) {
 	}
 }
 
-func (g *gateway) facts() facts {
+// facts are what the decision about an event looks at besides the life. A new
+// configuration counts already: it may give the gateway another home.
+func (g *gateway) facts(event any) facts {
 	f := facts{
 		claims: len(g.claims), held: g.held(),
 		tidying: g.link != nil && (g.tearing > 0 || g.deletes.busy || len(g.deletes.keys) > 0),
@@ -31,7 +33,11 @@ func (g *gateway) facts() facts {
 		f.recovering = g.recoveringClaims()
 	}
 	if g.cfg.Elsewhere != nil {
-		f.away, f.awayNext = g.cfg.Elsewhere(*g.gw)
+		gw := *g.gw
+		if c, ok := event.(Configure); ok {
+			gw = c.Gateway
+		}
+		f.away, f.awayNext = g.cfg.Elsewhere(gw)
 	}
 	return f
 }
