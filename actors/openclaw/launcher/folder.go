@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -76,8 +75,7 @@ func (l *Launcher) Launched() (ids []string, err error) {
 }
 
 // foreign is the name of something that stands where a gateway keeps its own, in
-// a folder that was no gateway's: it would be written over, and be deleted with
-// the gateway. Empty: there is none.
+// a folder that was no gateway's: it would be written over. Empty: there is none.
 func (f folder) foreign() string {
 	for _, ours := range []string{f.record(), f.lock()} {
 		if _, err := os.Lstat(ours); err == nil {
@@ -159,41 +157,6 @@ func (f folder) tryLock() (*os.File, error) {
 func unlock(lock *os.File) {
 	_ = unix.Flock(int(lock.Fd()), unix.LOCK_UN)
 	_ = lock.Close()
-}
-
-// remove deletes the gateway's folder. Of a folder that the operator chose only
-// what Dash and the daemon made is deleted, and the folder when it is empty then.
-func (f folder) remove(chosen bool) error {
-	if !chosen {
-		if err := os.RemoveAll(f.base); err != nil {
-			return fmt.Errorf("remove the gateway's folder: %w", err)
-		}
-		return nil
-	}
-	entries, err := os.ReadDir(f.base)
-	if err != nil {
-		return fmt.Errorf("remove the gateway's folder: %w", err)
-	}
-	paths := []string{f.state(), f.home(), f.workspace()}
-	for _, entry := range entries {
-		for _, made := range []string{f.config(), f.record(), f.output(), f.ownLog()} {
-			// The daemon keeps copies of its configuration beside it.
-			if name := filepath.Base(made); entry.Name() == name || strings.HasPrefix(entry.Name(), name+".") {
-				paths = append(paths, filepath.Join(f.base, entry.Name()))
-			}
-		}
-	}
-	var errs []error
-	for _, path := range append(paths, f.lock()) { // last: it says whose folder that is
-		errs = append(errs, os.RemoveAll(path))
-	}
-	if err := os.Remove(f.base); err != nil && !errors.Is(err, syscall.ENOTEMPTY) && !errors.Is(err, os.ErrNotExist) {
-		errs = append(errs, err)
-	}
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("remove the gateway's folder: %w", err)
-	}
-	return nil
 }
 
 // writeFile replaces path by data, readable by the owner only: after a crash

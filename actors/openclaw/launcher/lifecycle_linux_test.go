@@ -386,13 +386,13 @@ func TestForget(t *testing.T) {
 	l := setup(t, nil)
 	dir := homeOf(t, l.Launcher, "gw")
 	first := mustEnsure(t, l.Launcher, Spec{ID: "gw"})
-	if err := l.Forget(t.Context(), "gw", true); messages.CodeOf(err) != messages.CodeConflict {
+	if err := l.Forget(t.Context(), "gw"); messages.CodeOf(err) != messages.CodeConflict {
 		t.Fatalf("Forget of a running gateway: %v, want a conflict", err)
 	}
 	if _, err := l.Kill(t.Context(), "gw"); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.Forget(t.Context(), "gw", false); err != nil {
+	if err := l.Forget(t.Context(), "gw"); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(dir.state()); err != nil {
@@ -404,45 +404,8 @@ func TestForget(t *testing.T) {
 	if second := mustEnsure(t, l.Launcher, Spec{ID: "gw"}); second.URL != first.URL || second.Token != first.Token {
 		t.Errorf("got %+v, want port and token of %+v", second, first)
 	}
-	if _, err := l.Stop(t.Context(), "gw"); err != nil {
-		t.Fatal(err)
-	}
-	if err := l.Forget(t.Context(), "gw", true); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(dir.base); !isMissing(err) {
-		t.Errorf("the folder is still there: %v", err)
-	}
-	if err := l.Forget(t.Context(), "never-heard-of", true); err != nil {
+	if err := l.Forget(t.Context(), "never-heard-of"); err != nil {
 		t.Errorf("Forget of an unknown gateway: %v", err)
-	}
-}
-
-// TestForgetInAChosenFolder: what is not ours stays.
-func TestForgetInAChosenFolder(t *testing.T) {
-	t.Parallel()
-	l := setup(t, nil)
-	apart := t.TempDir()
-	t.Cleanup(func() { killAll(t, apart) })
-	own := filepath.Join(apart, "gateways", "chosen", "folder") // where the clean-up of processes looks
-	spec := Spec{ID: "gw", Managed: messages.Managed{StateDir: filepath.Dir(own)}}
-	if err := os.MkdirAll(own, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	base := filepath.Dir(own)
-	mustEnsure(t, l.Launcher, spec)
-	if _, err := l.Kill(t.Context(), "gw"); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(base, "openclaw.json.bak"), nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := l.Forget(t.Context(), "gw", true); err != nil {
-		t.Fatal(err)
-	}
-	left, err := os.ReadDir(base)
-	if err != nil || len(left) != 1 || left[0].Name() != "folder" {
-		t.Errorf("got %v (%v), want only what was there before", left, err)
 	}
 }
 
@@ -523,7 +486,7 @@ func TestOutputIsKeptAndBounded(t *testing.T) {
 }
 
 // A folder that was no gateway's keeps what stands in a gateway's places: it would
-// be written over, and go with the gateway.
+// be written over.
 func TestAFolderOfSomebodyElse(t *testing.T) {
 	t.Parallel()
 	l := setup(t, nil)

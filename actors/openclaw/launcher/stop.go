@@ -98,9 +98,9 @@ func (l *Launcher) attach(g *gateway) (*process, error) {
 	return l.find(g)
 }
 
-// Forget lets go of a gateway that has no process, and frees its lock. With
-// remove its folder goes too: state, transcripts, workspace and logs.
-func (l *Launcher) Forget(ctx context.Context, id string, remove bool) error {
+// Forget lets go of a gateway that has no process, and frees its lock. Its folder
+// stays: a gateway of that id that is added again finds its sessions there.
+func (l *Launcher) Forget(ctx context.Context, id string) error {
 	_, g, p, end, err := l.take(ctx, id, opStop)
 	if err != nil {
 		return err
@@ -108,15 +108,6 @@ func (l *Launcher) Forget(ctx context.Context, id string, remove bool) error {
 	defer end()
 	if p != nil {
 		return &messages.Error{Code: messages.CodeConflict, Message: fmt.Sprintf("process %d of gateway %s is running", p.pid, id), NextStep: next.StopGatewayFirst}
-	}
-	if remove && g.lock != nil {
-		own, err := l.folderOf(id, "")
-		if err != nil {
-			return err
-		}
-		if err := g.dir.remove(g.dir != own); err != nil {
-			return err
-		}
 	}
 	g.release()
 	l.mu.Lock()

@@ -109,5 +109,5 @@ func (a *App) endStray(ctx context.Context, id string) error {
 	case !errors.Is(err, launcher.ErrNotRunning):
 		return fmt.Errorf("stop the process of gateway %s: %w", id, err)
 	}
-	return a.parts.launcher.Forget(ctx, id, false)
+	return a.parts.launcher.Forget(ctx, id)
 }
