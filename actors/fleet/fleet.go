@@ -89,8 +89,7 @@ type Fleet struct {
 	// PoolChange is held by whoever changes a pool's row, or removes its owner. It is
 	// taken before turn.
 	PoolChange sync.Mutex
-	// Endpoints is held while a gateway's URL is compared with the others' and written.
-	Endpoints sync.Mutex
+	endpoints  sync.Mutex // held while a gateway's URL is compared with the others' and written
 
 	uses  sync.Map // a *poolUse of each pool that has its owner here
 	taken sync.Map // numbers of shards that ran here

@@ -80,6 +80,15 @@ func (f *Fleet) stopPool(ctx context.Context, id string) error {
 	return nil
 }
 
+// RemovePool ends a pool's owner for whoever has the pool alone; see actors.Node. Removed
+// follows.
+func (f *Fleet) RemovePool(ctx context.Context, id string) error {
+	if err := f.Away(id); err != nil {
+		return err
+	}
+	return f.cfg.Node.RemovePool(ctx, id)
+}
+
 // goesOnIn bounds the start of a new owner after a removal that failed.
 const goesOnIn = 10 * time.Second
 

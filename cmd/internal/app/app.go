@@ -411,7 +411,7 @@ func (a *App) Commands() server.Commands {
 	c := newCommands(a)
 	return server.Commands{
 		Tasks: c.tasks(), Sessions: c.sessions(),
-		Gateways: gatewayCommands{c}, Pools: poolCommands{c},
+		Gateways: c.gateways(), Pools: c.pools(),
 		Accounts: &accounts.Commands{
 			Rows: a.repos, Known: a.tenants, Forget: a.keys.Forget, ClaimPool: a.fleet.ClaimPool, BcryptCost: a.deps.BcryptCost,
 		},

@@ -104,7 +104,7 @@ func benchNode(tb testing.TB, dir string, gateways, slots int, at func(openclaw.
 			tb.Error(err)
 		}
 	})
-	c := gatewayCommands{newCommands(a)}
+	c := newCommands(a).gateways()
 	for i := range gateways {
 		_, err := c.Create(tb.Context(), "", messages.Gateway{ID: "gw-" + strconv.Itoa(i), Tenant: "default", Pool: "default",
 			URL: "ws://127.0.0.1:" + strconv.Itoa(i+1) + "/", Token: "t", MaxConcurrency: slots, Weight: 1})

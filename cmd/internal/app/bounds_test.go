@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/dash-fleet/dash/cmd/internal/requests"
 	"github.com/dash-fleet/dash/http/server"
 	"github.com/dash-fleet/dash/messages"
 )
@@ -15,9 +16,9 @@ func TestPoolsAreBounded(t *testing.T) {
 	ctx := t.Context()
 	_, c := twoTenants(t)
 	put := func(tenant, id string, version int64) (messages.Pool, error) {
-		return poolCommands{c}.Put(ctx, tenant, messages.Pool{ID: id, Tenant: tenant, Version: version, MaxConcurrency: int(version)})
+		return c.pools().Put(ctx, tenant, messages.Pool{ID: id, Tenant: tenant, Version: version, MaxConcurrency: int(version)})
 	}
-	for i := range maxPools {
+	for i := range requests.MaxPools {
 		if _, err := put("a", fmt.Sprintf("a-%d", i), 0); err != nil {
 			t.Fatalf("pool %d: %v", i, err)
 		}
@@ -39,7 +40,7 @@ func TestATenantsGatewaysAreBounded(t *testing.T) {
 	ctx := t.Context()
 	a, c := twoTenants(t)
 	a.networks.Within = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
-	gateways := gatewayCommands{c}
+	gateways := c.gateways()
 	gw := func(tenant string, n int) messages.Gateway {
 		return messages.Gateway{ID: fmt.Sprint(tenant, "-", n), Tenant: tenant, Pool: tenant, URL: fmt.Sprintf("ws://10.1.2.3:%d/%s", n, tenant), Token: "t", Weight: 1}
 	}

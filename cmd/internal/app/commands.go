@@ -31,7 +31,18 @@ func newCommands(a *App) *commands {
 
 func (c *commands) tasks() *requests.Tasks {
 	return &requests.Tasks{
-		Store: c.app.store, Tenants: c.app.tenants, Owners: c.owners, Feed: c.app.feed, Pools: poolCommands{c}.List, Absent: c.absent, Away: c.app.fleet.Away,
+		Store: c.app.store, Tenants: c.app.tenants, Owners: c.owners, Feed: c.app.feed, Pools: c.pools().List, Absent: c.absent, Away: c.app.fleet.Away,
+	}
+}
+
+func (c *commands) pools() *requests.Pools {
+	return &requests.Pools{Store: c.app.store, Repos: &c.app.repos, Tenants: c.app.tenants, Owners: c.owners, Fleet: c.app.fleet, Works: c.app.onDuty}
+}
+
+func (c *commands) gateways() *requests.Gateways {
+	return &requests.Gateways{
+		Store: c.app.store, Repos: &c.app.repos, Tenants: c.app.tenants, Owners: c.owners, Node: c.app.node, Fleet: c.app.fleet,
+		Launch: c.app.parts.launcher, Starts: c.app.cfg.OpenClawAutoStart, Works: c.app.onDuty, Reachable: c.app.networks.Reachable, Homes: c.app.parts,
 	}
 }
 

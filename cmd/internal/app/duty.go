@@ -104,10 +104,10 @@ func (a *App) unfit(ctx context.Context) error {
 
 // busy counts those of these gateways that this node keeps and that hold runs.
 func (a *App) busy(ctx context.Context, bound []messages.Gateway) (n int) {
-	c := gatewayCommands{newCommands(a)}
+	c := newCommands(a).gateways()
 	for i := range bound {
 		if pid, ok := a.node.Gateway(bound[i].ID); ok && a.home.Keeps(&bound[i]) {
-			if s, ok := c.inspect(ctx, pid); !ok || s.Status.Running > 0 {
+			if s, ok := c.Inspect(ctx, pid); !ok || s.Status.Running > 0 {
 				n++
 			}
 		}

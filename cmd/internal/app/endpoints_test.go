@@ -8,42 +8,10 @@ import (
 	"github.com/dash-fleet/dash/messages"
 )
 
-// TestAPortIsOfOneGateway: a managed gateway is not let in at a port that
-// another gateway of its node has; on another node it is another port.
-func TestAPortIsOfOneGateway(t *testing.T) {
-	t.Parallel()
-	c := gatewayCommands{newCommands(benchNode(t, t.TempDir(), 0, 1, nil))}
-	managed := func(id string, port int, node string) *messages.Gateway {
-		return &messages.Gateway{ID: id, Tenant: "default", Node: node, Managed: &messages.Managed{Port: port}}
-	}
-	for _, g := range []*messages.Gateway{managed("m-1", 20000, "n1"), managed("m-0", 0, "n1"),
-		{ID: "u-1", Tenant: "default", Node: "n1", URL: "ws://localhost:20128/gw", Token: "t"}} {
-		g.Pool, g.Weight, g.MaxConcurrency = "default", 1, 1
-		if _, err := c.add(t.Context(), "", *g); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, tt := range []struct {
-		g    *messages.Gateway
-		held string // who has the port
-	}{
-		{managed("m-2", 20000, "n1"), "m-1"}, {managed("m-2", 20128, "n1"), "u-1"},
-		{&messages.Gateway{ID: "u-2", Tenant: "default", Node: "n1", URL: "ws://127.0.0.1:20000/x"}, "m-1"},
-		{managed("m-2", 20000, "n2"), ""}, {managed("m-2", 20256, "n1"), ""}, {managed("m-2", 0, "n1"), ""}, {managed("m-1", 20000, "n1"), ""},
-	} {
-		err := exclusive(must(c.app.repos.Gateways.List(t.Context()))(t), tt.g)
-		switch {
-		case tt.held == "" && err != nil:
-			t.Errorf("%s on %s: %v", tt.g.ID, tt.g.Node, err)
-		case tt.held != "":
-			refusedFor(t, err, messages.CodeConflict, tt.held)
-		}
-	}
-}
-
 func TestOneProcessIsOneGateway(t *testing.T) {
 	t.Parallel()
-	c := gatewayCommands{newCommands(benchNode(t, t.TempDir(), 0, 1, nil))}
+	a := benchNode(t, t.TempDir(), 0, 1, nil)
+	c := newCommands(a).gateways()
 	add := func(id, url, tenant, node string) error {
 		_, err := c.Create(t.Context(), "", messages.Gateway{ID: id, Tenant: tenant, Pool: messages.OwnPool(tenant), URL: url, Token: "t", Node: node, Weight: 1})
 		return err
@@ -56,7 +24,7 @@ func TestOneProcessIsOneGateway(t *testing.T) {
 			t.Errorf("%s is at a's endpoint, but: %v", url, err)
 		}
 	}
-	if _, err := c.app.Commands().Accounts.CreateTenant(t.Context(), server.Tenant{ID: "t2", Name: "t2"}); err != nil {
+	if _, err := a.Commands().Accounts.CreateTenant(t.Context(), server.Tenant{ID: "t2", Name: "t2"}); err != nil {
 		t.Fatal(err)
 	}
 	if err := add("b", "ws://127.0.0.1:1", "t2", ""); messages.CodeOf(err) != messages.CodeConflict {
@@ -70,7 +38,8 @@ func TestOneProcessIsOneGateway(t *testing.T) {
 	if err := add("f", "ws://127.0.0.1:1/", "default", "elsewhere"); messages.CodeOf(err) != messages.CodeInvalid {
 		t.Errorf("loopback of a node that nobody knows: %v", err)
 	}
-	if _, err := c.add(t.Context(), "", messages.Gateway{ID: "f", Tenant: "default", Pool: "default", URL: "ws://127.0.0.1:1/", Token: "t", Node: "elsewhere", Weight: 1, MaxConcurrency: 1}); err != nil {
+	g := messages.Gateway{ID: "f", Tenant: "default", Pool: "default", URL: "ws://127.0.0.1:1/", Token: "t", Node: "elsewhere", Weight: 1, MaxConcurrency: 1}
+	if err := c.Fleet.Admit(t.Context(), "", &g, func() error { return nil }); err != nil {
 		t.Errorf("loopback of another node: %v", err)
 	}
 	url, token := "ws://localhost:1", messages.Secret("t")
@@ -90,16 +59,16 @@ func TestARefusalNamesWhatItRefuses(t *testing.T) {
 	c := newCommands(benchNode(t, t.TempDir(), 1, 1, nil))
 	for what, do := range map[string]func() error{
 		`the pool "default" was changed meanwhile`: func() error {
-			_, err := poolCommands{c}.Put(t.Context(), "", messages.Pool{ID: "default", Tenant: "default", Version: 99})
+			_, err := c.pools().Put(t.Context(), "", messages.Pool{ID: "default", Tenant: "default", Version: 99})
 			return err
 		},
 		`the gateway "gw-0" was changed meanwhile`: func() error {
 			weight := 2
-			_, err := gatewayCommands{c}.Update(t.Context(), "", "gw-0", server.GatewayChange{Weight: &weight}, 99)
+			_, err := c.gateways().Update(t.Context(), "", "gw-0", server.GatewayChange{Weight: &weight}, 99)
 			return err
 		},
 		`the gateway "gw-0" exists`: func() error {
-			_, err := gatewayCommands{c}.Create(t.Context(), "", messages.Gateway{ID: "gw-0", Tenant: "default", Pool: "default", URL: "ws://127.0.0.1:9"})
+			_, err := c.gateways().Create(t.Context(), "", messages.Gateway{ID: "gw-0", Tenant: "default", Pool: "default", URL: "ws://127.0.0.1:9"})
 			return err
 		},
 	} {

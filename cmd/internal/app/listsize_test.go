@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/dash-fleet/dash/cmd/internal/requests"
 	"github.com/dash-fleet/dash/http/server"
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
@@ -52,7 +53,7 @@ func TestListsReadAPage(t *testing.T) {
 	a, _ := twoTenants(t)
 	w, repos := &whole{}, a.repos
 	repos.Gateways, repos.Users, repos.Tenants = wholeGateways{repos.Gateways, w}, wholeUsers{repos.Users, w}, wholeTenants{repos.Tenants, w}
-	c := &commands{app: &App{node: a.node, store: a.store, repos: repos}}
+	c := &commands{app: &App{node: a.node, store: a.store, repos: repos, parts: a.parts}}
 	for _, op := range []string{"listGateways", "listUsers"} {
 		for i := range 5 {
 			if err := lists[op].make(ctx, a, fmt.Sprint(op, "-", i), "default"); err != nil {
@@ -61,7 +62,7 @@ func TestListsReadAPage(t *testing.T) {
 		}
 	}
 	accounts := c.app.Commands().Accounts
-	gateways, more, err := gatewayCommands{c}.List(ctx, server.GatewayFilter{}, "listGateways-1", 2)
+	gateways, more, err := c.gateways().List(ctx, server.GatewayFilter{}, "listGateways-1", 2)
 	if err != nil || !more || len(gateways) != 2 || gateways[0].Config.ID != "listGateways-2" {
 		t.Errorf("gateways: %+v, %v, %v", gateways, more, err)
 	}
@@ -112,7 +113,7 @@ func TestGatewaysAreFoundBehindLongOnes(t *testing.T) {
 	for after, more := "", true; more; pages++ {
 		var list []server.Gateway
 		var err error
-		if list, more, err = (gatewayCommands{c}).List(ctx, server.GatewayFilter{}, after, 1000); err != nil || len(list) == 0 {
+		if list, more, err = c.gateways().List(ctx, server.GatewayFilter{}, after, 1000); err != nil || len(list) == 0 {
 			t.Fatal(len(list), err)
 		}
 		for _, g := range list {
@@ -130,11 +131,11 @@ func TestGatewaysAreFoundBehindLongOnes(t *testing.T) {
 		t.Errorf("%d of %d gateways of 17 KB on %d pages, want 2", seen, count, pages)
 	}
 	for what, f := range map[string]server.GatewayFilter{"pool": {Pool: "b"}, "tenant": {Tenant: "b"}, "state": {States: []string{"registered"}, Tenant: "b"}} {
-		if list, more, err := (gatewayCommands{c}).List(ctx, f, "", 1); err != nil || more || len(list) != 1 || list[0].Config.ID != "gw-299" {
+		if list, more, err := c.gateways().List(ctx, f, "", 1); err != nil || more || len(list) != 1 || list[0].Config.ID != "gw-299" {
 			t.Errorf("by %s: %d, more: %v, %v", what, len(list), more, err)
 		}
 	}
-	if list, more, err := (gatewayCommands{c}).List(ctx, server.GatewayFilter{States: []string{"ready"}}, "", 1); err != nil || more || len(list) != 0 {
+	if list, more, err := c.gateways().List(ctx, server.GatewayFilter{States: []string{"ready"}}, "", 1); err != nil || more || len(list) != 0 {
 		t.Errorf("ready: %d, more: %v, %v", len(list), more, err)
 	}
 }
@@ -161,8 +162,8 @@ func TestAListReadsStatesOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := &statuses{Store: a.store}
-	c := &commands{app: &App{node: a.node, store: s, repos: a.repos}}
-	list, _, err := gatewayCommands{c}.List(t.Context(), server.GatewayFilter{}, "", 100)
+	c := requests.Gateways{Store: s, Repos: &a.repos, Node: a.node}
+	list, _, err := c.List(t.Context(), server.GatewayFilter{}, "", 100)
 	if err != nil || len(list) != 50 || s.read.Load() != 1 {
 		t.Errorf("%d gateways, states read %d times, %v", len(list), s.read.Load(), err)
 	}

@@ -97,7 +97,7 @@ func TestAStoredCommandIsCheckedAtItsStart(t *testing.T) {
 		if err := a.fleet.StartGateway(t.Context(), g, messages.GatewayStatus{}); err != nil {
 			t.Fatal(err)
 		}
-		reaches(t, gatewayCommands{newCommands(a)}, id, messages.GatewayQuarantined)
+		reaches(t, newCommands(a).gateways(), id, messages.GatewayQuarantined)
 	}
 	for id, want := range map[string][2]string{
 		"command": {"one of its --managed-commands", "add"}, "env": {`"LD_PRELOAD" is none of those`, "leave it out"}, "folder": {"which is Dash's own", "a folder apart"},

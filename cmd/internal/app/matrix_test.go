@@ -181,11 +181,11 @@ func (w *world) side(name string) *side {
 	u, err := w.c.app.Commands().Accounts.CreateUser(ctx, server.User{Email: s.email, Tenant: s.tenant, Role: "user"}, "correct horse battery")
 	w.must(err)
 	s.userID = u.ID
-	_, err = poolCommands{w.c}.Put(ctx, s.tenant, messages.Pool{ID: s.pool, Tenant: s.tenant})
+	_, err = w.c.pools().Put(ctx, s.tenant, messages.Pool{ID: s.pool, Tenant: s.tenant})
 	w.must(err)
-	_, err = gatewayCommands{w.c}.Create(ctx, "", messages.Gateway{ID: s.gateway, Tenant: s.tenant, Pool: s.tenant, URL: s.link, Token: "t", Weight: 1, MaxConcurrency: 2})
+	_, err = w.c.gateways().Create(ctx, "", messages.Gateway{ID: s.gateway, Tenant: s.tenant, Pool: s.tenant, URL: s.link, Token: "t", Weight: 1, MaxConcurrency: 2})
 	w.must(err)
-	reaches(t, gatewayCommands{w.c}, s.gateway, messages.GatewayReady)
+	reaches(t, w.c.gateways(), s.gateway, messages.GatewayReady)
 	words := func() *messages.TaskSpec {
 		x := spec(name + " words")
 		x.Labels = map[string]string{s.label: name}
@@ -239,14 +239,14 @@ func (s *side) task() string {
 func (s *side) newGateway() string {
 	g := messages.Gateway{ID: s.w.fresh("gw"), Tenant: s.tenant, Pool: s.tenant, Token: "t", Weight: 1, MaxConcurrency: 1}
 	g.URL = "ws://10.0.0.1:1/" + g.ID
-	_, err := gatewayCommands{s.w.c}.Create(s.w.t.Context(), "", g)
+	_, err := s.w.c.gateways().Create(s.w.t.Context(), "", g)
 	s.w.must(err)
-	reaches(s.w.t, gatewayCommands{s.w.c}, g.ID, messages.GatewayReady)
+	reaches(s.w.t, s.w.c.gateways(), g.ID, messages.GatewayReady)
 	return g.ID
 }
 
 func (s *side) newPool() string {
-	p, err := poolCommands{s.w.c}.Put(s.w.t.Context(), s.tenant, messages.Pool{ID: s.w.fresh("pool"), Tenant: s.tenant})
+	p, err := s.w.c.pools().Put(s.w.t.Context(), s.tenant, messages.Pool{ID: s.w.fresh("pool"), Tenant: s.tenant})
 	s.w.must(err)
 	return p.ID
 }

@@ -20,7 +20,8 @@ import (
 func TestGatewaysElsewhereAreRefused(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	c := gatewayCommands{newCommands(benchNode(t, t.TempDir(), 1, 1, nil))}
+	a := benchNode(t, t.TempDir(), 1, 1, nil)
+	c := newCommands(a).gateways()
 	add := func(id, url string) error {
 		_, err := c.Create(ctx, "", messages.Gateway{ID: id, Tenant: "default", Pool: "default", URL: url, Token: "t", Weight: 1})
 		return err
@@ -37,7 +38,7 @@ func TestGatewaysElsewhereAreRefused(t *testing.T) {
 			t.Errorf("%s: %v", url, err)
 		}
 	}
-	c.app.networks.Within = []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")}
+	a.networks.Within = []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")}
 	for id, url := range map[string]string{"e": "ws://10.1.2.3:1", "f": "ws://[::ffff:10.1.2.4]:1"} {
 		if err := add(id, url); err != nil {
 			t.Errorf("%s is in the networks: %v", url, err)
@@ -45,8 +46,8 @@ func TestGatewaysElsewhereAreRefused(t *testing.T) {
 	}
 	refusedFor(t, add("g", "ws://10.2.0.1:1"), messages.CodeInvalid, "is not this machine")
 	refusedFor(t, add("g", "ws://gw.invalid:1"), messages.CodeInvalid, "cannot be resolved")
-	refusedFor(t, add("g", "ws://"+c.app.networks.Own[0].String()), messages.CodeInvalid, "Dash itself listens there")
-	refusedFor(t, add("g", fmt.Sprintf("ws://localhost.:%d", c.app.networks.Own[0].Port())), messages.CodeInvalid, "Dash itself listens there")
+	refusedFor(t, add("g", "ws://"+a.networks.Own[0].String()), messages.CodeInvalid, "Dash itself listens there")
+	refusedFor(t, add("g", fmt.Sprintf("ws://localhost.:%d", a.networks.Own[0].Port())), messages.CodeInvalid, "Dash itself listens there")
 }
 
 // TestATenantsGatewayIsNotNearby: however the address is written, a key of one
@@ -57,7 +58,7 @@ func TestATenantsGatewayIsNotNearby(t *testing.T) {
 	ctx := t.Context()
 	a := benchNode(t, t.TempDir(), 0, 1, nil)
 	a.networks.Within = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}
-	c := gatewayCommands{newCommands(a)}
+	c := newCommands(a).gateways()
 	gw := func(id, url string) messages.Gateway {
 		return messages.Gateway{ID: id, Tenant: "default", Pool: "default", URL: url, Token: "t", Weight: 1}
 	}
@@ -125,7 +126,7 @@ func TestANameThatLeadsHomeLaterIsNotDialled(t *testing.T) { //nolint:parallelte
 	if err := a.fleet.StartGateway(t.Context(), g, messages.GatewayStatus{}); err != nil {
 		t.Fatal(err)
 	}
-	reaches(t, gatewayCommands{newCommands(a)}, "gw", messages.GatewayQuarantined)
+	reaches(t, newCommands(a).gateways(), "gw", messages.GatewayQuarantined)
 	if why := text(must(admin.GetGateway(t.Context(), "gw"))(t).Reason); !strings.Contains(why, "127.0.0.1") {
 		t.Errorf("a key of all tenants is told %q", why)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/dash-fleet/dash/actors/gateway"
 	"github.com/dash-fleet/dash/actors/openclaw"
 	"github.com/dash-fleet/dash/cmd/internal/config"
+	"github.com/dash-fleet/dash/cmd/internal/requests"
 	"github.com/dash-fleet/dash/http/server"
 	"github.com/dash-fleet/dash/messages"
 )
@@ -31,7 +32,7 @@ func refusedFor(t *testing.T, err error, code messages.Code, words ...string) {
 }
 
 // reaches waits until a gateway is in a state.
-func reaches(t *testing.T, c gatewayCommands, id string, want messages.GatewayState) {
+func reaches(t *testing.T, c *requests.Gateways, id string, want messages.GatewayState) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(2 * time.Millisecond) {
 		g, err := c.Get(t.Context(), "", id)
@@ -47,7 +48,7 @@ func reaches(t *testing.T, c gatewayCommands, id string, want messages.GatewaySt
 func TestADrainedGatewayIsNotRestarted(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	c := gatewayCommands{newCommands(benchNode(t, t.TempDir(), 1, 1, nil))}
+	c := newCommands(benchNode(t, t.TempDir(), 1, 1, nil)).gateways()
 	reaches(t, c, "gw-0", messages.GatewayReady)
 	if _, err := c.Drain(ctx, "", "gw-0"); err != nil {
 		t.Fatal(err)
@@ -70,7 +71,7 @@ func TestARemovedGatewayLeavesNoTrace(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	a := benchNode(t, t.TempDir(), 2, 1, nil)
-	c := gatewayCommands{newCommands(a)}
+	c := newCommands(a).gateways()
 	reaches(t, c, "gw-0", messages.GatewayReady)
 	reaches(t, c, "gw-1", messages.GatewayReady)
 	if _, err := c.Delete(ctx, "", "gw-0", false); err != nil {
@@ -110,7 +111,7 @@ func TestARemovedGatewayLeavesNoTrace(t *testing.T) {
 	// Its last word is written a little later.
 	row := messages.Gateway{ID: "gw-0", Tenant: "default", Pool: "default"}
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(2 * time.Millisecond) {
-		s := c.shown(ctx, row).Status.State
+		s := c.Shown(ctx, row).Status.State
 		if s == messages.GatewayRegistered {
 			break
 		}
@@ -124,7 +125,7 @@ func TestAPoolInUseKeepsItsTenant(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	c := newCommands(benchNode(t, t.TempDir(), 1, 1, nil))
-	_, err := poolCommands{c}.Put(ctx, "", messages.Pool{ID: "own", Tenant: "acme"})
+	_, err := c.pools().Put(ctx, "", messages.Pool{ID: "own", Tenant: "acme"})
 	refusedFor(t, err, messages.CodeInvalid, "there is no tenant acme")
 	for _, id := range []string{"acme", "umbrella"} {
 		if _, err := c.app.Commands().Accounts.CreateTenant(ctx, server.Tenant{ID: id, Name: id}); err != nil {
@@ -132,7 +133,7 @@ func TestAPoolInUseKeepsItsTenant(t *testing.T) {
 		}
 	}
 	give := func(id, tenant string, version int64) (messages.Pool, error) {
-		return poolCommands{c}.Put(ctx, "", messages.Pool{ID: id, Tenant: tenant, Version: version})
+		return c.pools().Put(ctx, "", messages.Pool{ID: id, Tenant: tenant, Version: version})
 	}
 	_, err = give("default", "acme", 0)
 	refusedFor(t, err, messages.CodeWrongState, "the own one of tenant default")
@@ -175,7 +176,7 @@ func TestAPoolInUseKeepsItsTenant(t *testing.T) {
 func TestOneProcessBehindTwoPorts(t *testing.T) {
 	t.Parallel()
 	ctx, dir := t.Context(), t.TempDir()
-	start := func(t *testing.T) gatewayCommands {
+	start := func(t *testing.T) *requests.Gateways {
 		cfg := config.Default()
 		cfg.Listen, cfg.Data, cfg.Node, cfg.Retention = "127.0.0.1:0", dir, "n", 0
 		a, err := Start(ctx, cfg, Deps{
@@ -192,9 +193,9 @@ func TestOneProcessBehindTwoPorts(t *testing.T) {
 				t.Error(err)
 			}
 		})
-		return gatewayCommands{newCommands(a)}
+		return newCommands(a).gateways()
 	}
-	look := func(t *testing.T, c gatewayCommands) {
+	look := func(t *testing.T, c *requests.Gateways) {
 		reaches(t, c, "z-first", messages.GatewayReady)
 		reaches(t, c, "a-second", messages.GatewayQuarantined)
 		g, err := c.Get(ctx, "", "a-second")
@@ -252,7 +253,7 @@ func TestUnknownTenantsAreRefused(t *testing.T) {
 			return err
 		},
 		"gateway": func() error {
-			_, err := gatewayCommands{c}.Create(ctx, "", messages.Gateway{ID: "g", Tenant: "late", Pool: "late", URL: "ws://127.0.0.1:2", Token: "t", Weight: 1})
+			_, err := c.gateways().Create(ctx, "", messages.Gateway{ID: "g", Tenant: "late", Pool: "late", URL: "ws://127.0.0.1:2", Token: "t", Weight: 1})
 			return err
 		},
 	}
@@ -275,13 +276,13 @@ func TestAPoolReservesWhatItMayRun(t *testing.T) {
 	t.Parallel()
 	c := newCommands(benchNode(t, t.TempDir(), 1, 1, nil))
 	p := messages.Pool{ID: "p", Tenant: "default", MaxConcurrency: 4, Reserved: map[messages.Class]int{messages.Critical: 3, messages.High: 2}}
-	_, err := poolCommands{c}.Put(t.Context(), "", p)
+	_, err := c.pools().Put(t.Context(), "", p)
 	refusedFor(t, err, messages.CodeInvalid, "5 slots are reserved", "4 at once")
 	p.Reserved = map[messages.Class]int{messages.Critical: 999_999}
-	_, err = poolCommands{c}.Put(t.Context(), "", p)
+	_, err = c.pools().Put(t.Context(), "", p)
 	refusedFor(t, err, messages.CodeInvalid, "999999 slots are reserved")
 	p.Reserved = map[messages.Class]int{messages.Critical: 4}
-	if _, err = (poolCommands{c}).Put(t.Context(), "", p); err != nil {
+	if _, err = c.pools().Put(t.Context(), "", p); err != nil {
 		t.Errorf("as many as it may run: %v", err)
 	}
 }
@@ -290,7 +291,7 @@ func TestAPoolReservesWhatItMayRun(t *testing.T) {
 // is still refused when somebody else changed it.
 func TestAnUnchangedPoolKeepsItsVersion(t *testing.T) {
 	t.Parallel()
-	c := poolCommands{newCommands(benchNode(t, t.TempDir(), 1, 1, nil))}
+	c := newCommands(benchNode(t, t.TempDir(), 1, 1, nil)).pools()
 	put := func(p messages.Pool) messages.Pool {
 		t.Helper()
 		p, err := c.Put(t.Context(), "", p)

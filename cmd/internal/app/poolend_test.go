@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/dash-fleet/dash/cmd/internal/config"
+	"github.com/dash-fleet/dash/cmd/internal/requests"
 	"github.com/dash-fleet/dash/http/server"
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
@@ -32,7 +33,7 @@ func TestARemovedPoolStaysAway(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	a, c := twoTenants(t)
-	pools := poolCommands{c}
+	pools := c.pools()
 	if _, err := pools.Put(ctx, "a", messages.Pool{ID: "p", Tenant: "a"}); err != nil {
 		t.Fatal(err)
 	}
@@ -77,11 +78,11 @@ func TestAPoolWithManyClosedSessionsIsRemoved(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	a, c := twoTenants(t)
-	if _, err := (poolCommands{c}).Put(ctx, "a", messages.Pool{ID: "p", Tenant: "a"}); err != nil {
+	if _, err := c.pools().Put(ctx, "a", messages.Pool{ID: "p", Tenant: "a"}); err != nil {
 		t.Fatal(err)
 	}
 	var ops []persistence.Op
-	for i := range 2*sessionPage + 1 {
+	for i := range 2*requests.SessionPage + 1 {
 		s := messages.Session{ID: fmt.Sprint("s-", i), Tenant: "a", Pool: "p", State: messages.SessionClosed, CreatedAt: messages.Now(), UpdatedAt: messages.Now()}
 		ops = append(ops, persistence.Op{Session: &persistence.SessionWrite{Session: s, FromGeneration: -1}})
 	}
@@ -89,11 +90,11 @@ func TestAPoolWithManyClosedSessionsIsRemoved(t *testing.T) {
 		t.Fatal(err)
 	}
 	counting := &countedSessions{Store: a.store}
-	in := poolCommands{&commands{app: &App{node: a.node, store: counting, repos: a.repos}}}
-	if what, _, err := in.inUse(ctx, messages.Pool{ID: "p", Tenant: "a"}, true); what == "" || err != nil || counting.reads != 1 {
+	in := requests.Pools{Store: counting, Repos: &a.repos}
+	if what, _, err := in.InUse(ctx, messages.Pool{ID: "p", Tenant: "a"}, true); what == "" || err != nil || counting.reads != 1 {
 		t.Errorf("%q, %v, after %d pages", what, err, counting.reads)
 	}
-	if err := (poolCommands{c}).Delete(ctx, "a", "p"); err != nil {
+	if err := c.pools().Delete(ctx, "a", "p"); err != nil {
 		t.Fatal(err)
 	}
 	if left, err := a.store.Sessions(ctx, "a", "", "", 10); len(left) > 0 || err != nil {
@@ -116,17 +117,17 @@ func TestAPoolThatChangesHandsIsCounted(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	_, c := twoTenants(t)
-	for i := range maxPools {
-		if _, err := (poolCommands{c}).Put(ctx, "a", messages.Pool{ID: fmt.Sprint("a-", i), Tenant: "a"}); err != nil {
+	for i := range requests.MaxPools {
+		if _, err := c.pools().Put(ctx, "a", messages.Pool{ID: fmt.Sprint("a-", i), Tenant: "a"}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	p, err := poolCommands{c}.Put(ctx, "b", messages.Pool{ID: "b-1", Tenant: "b"})
+	p, err := c.pools().Put(ctx, "b", messages.Pool{ID: "b-1", Tenant: "b"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	p.Tenant = "a"
-	_, err = poolCommands{c}.Put(ctx, "", p)
+	_, err = c.pools().Put(ctx, "", p)
 	refusedFor(t, err, messages.CodeConflict, "tenant a has 200 pools")
 }
 
@@ -149,7 +150,7 @@ func TestATenantAndAPoolOfItsName(t *testing.T) {
 	put := make(chan error, 1)
 	a.repos.Tenants = slowTenants{a.repos.Tenants, func() {
 		go func() {
-			_, err := poolCommands{c}.Put(ctx, "b", messages.Pool{ID: "x", Tenant: "b"})
+			_, err := c.pools().Put(ctx, "b", messages.Pool{ID: "x", Tenant: "b"})
 			put <- err
 		}()
 		select { // with both looking before either writes, the pool is made here
@@ -204,7 +205,7 @@ func TestAnOwnPoolIsThereAfterARestart(t *testing.T) {
 	}
 	a, c := start()
 	makeTenants(t, c, "a")
-	if _, err := (poolCommands{c}).Put(ctx, "a", messages.Pool{ID: "p", Tenant: "a"}); err != nil {
+	if _, err := c.pools().Put(ctx, "a", messages.Pool{ID: "p", Tenant: "a"}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := c.sessions().Create(ctx, messages.Session{ID: "s", Tenant: "a", Pool: "a"}); err != nil {
@@ -231,7 +232,7 @@ func TestAnOwnPoolIsThereAfterARestart(t *testing.T) {
 	if err := c.sessions().Close(ctx, "a", "s"); err != nil {
 		t.Errorf("close its session: %v", err)
 	}
-	if err := (poolCommands{c}).Delete(ctx, "a", "p"); err != nil {
+	if err := c.pools().Delete(ctx, "a", "p"); err != nil {
 		t.Error(err)
 	}
 	_, err := c.tasks().Cancel(ctx, "a", ended["p"], "")
@@ -271,12 +272,12 @@ func TestTheQueueGoesOnWithoutAPoolThatIsRemoved(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	_, c := twoTenants(t)
-	if _, err := (poolCommands{c}).Put(ctx, "a", messages.Pool{ID: "p", Tenant: "a"}); err != nil {
+	if _, err := c.pools().Put(ctx, "a", messages.Pool{ID: "p", Tenant: "a"}); err != nil {
 		t.Fatal(err)
 	}
 	c.owners.Pool = func(ctx context.Context, id string) (*actor.PID, error) {
 		if id == "p" {
-			if err := (poolCommands{newCommands(c.app)}).Delete(ctx, "a", id); err != nil {
+			if err := newCommands(c.app).pools().Delete(ctx, "a", id); err != nil {
 				t.Error(err)
 			}
 		}

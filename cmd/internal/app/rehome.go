@@ -39,10 +39,45 @@ func (a *App) target(ch server.HomeChange, nodes []messages.Node) (to cluster.Ho
 	}
 }
 
-// rehome gives the gateway another home. Nobody must be able to start it or to
+// Settle gives a new gateway the home that was asked for, which has to live:
+// a name with a slip of the pen would never be anybody's.
+func (f *parts) Settle(g *messages.Gateway) error {
+	own := f.app.home.Node
+	if g.Node == "" || !g.HomeBound() {
+		if g.Node == "" || g.Node == own {
+			f.Here(g)
+		}
+		return nil
+	}
+	if g.Node != own && !f.app.engine.Shared {
+		return &messages.Error{
+			Code: messages.CodeInvalid, Message: "with the embedded store there is one node, " + own + ", the home of every gateway", NextStep: next.LeaveHomeOut,
+			Fields: []messages.FieldError{{Pointer: "/node", Detail: "must be " + own + ", or left out"}},
+		}
+	}
+	if !f.app.engine.Shared {
+		return nil
+	}
+	nodes, _ := f.app.lease.Nodes()
+	to, _, err := f.app.target(server.HomeChange{Node: g.Node}, nodes)
+	if err != nil {
+		return err
+	}
+	g.Node, g.Home = to.Node, to.ID
+	return nil
+}
+
+// Here makes this node the home of a gateway.
+func (f *parts) Here(g *messages.Gateway) {
+	if g.Node = f.app.home.Node; f.app.engine.Shared && g.HomeBound() {
+		g.Home = f.app.home.ID
+	}
+}
+
+// Move gives the gateway another home. Nobody must be able to start it or to
 // dial it twice, so the present home has to be dead, or the same.
-func (c gatewayCommands) rehome(g *messages.Gateway, ch server.HomeChange) error {
-	a := c.app
+func (f *parts) Move(g *messages.Gateway, ch server.HomeChange) error {
+	a := f.app
 	wrong := func(code messages.Code, step, format string, args ...any) error {
 		return &messages.Error{Code: code, Message: fmt.Sprintf(format, args...), NextStep: step}
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"github.com/dash-fleet/dash/cmd/internal/requests"
 	"github.com/dash-fleet/dash/cmd/internal/retention"
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
@@ -31,7 +32,7 @@ func TestSessionsAreRetired(t *testing.T) {
 		s := messages.Session{ID: id, Tenant: "acme", Pool: pool, State: state, CreatedAt: long, UpdatedAt: at}
 		ops = append(ops, persistence.Op{Session: &persistence.SessionWrite{Session: s, FromGeneration: -1}})
 	}
-	const old = 2*sessionPage + 7
+	const old = 2*requests.SessionPage + 7
 	for i := range old {
 		put(fmt.Sprintf("old-%04d", i), []string{"default", "left"}[i%2], messages.SessionClosed, long)
 	}
@@ -120,7 +121,7 @@ func TestAPoolThatDoesNotAnswerKeepsNoOthers(t *testing.T) {
 	w := retention.NewSessions(walk, prometheus.NewRegistry())
 	long := messages.Now().Add(-60 * 24 * time.Hour)
 	var ops []persistence.Op
-	for i := range 2*sessionPage + 7 {
+	for i := range 2*requests.SessionPage + 7 {
 		s := messages.Session{ID: fmt.Sprintf("old-%04d", i), Tenant: "acme", Pool: []string{"default", "stuck"}[i%2],
 			State: messages.SessionClosed, CreatedAt: long, UpdatedAt: long}
 		ops = append(ops, persistence.Op{Session: &persistence.SessionWrite{Session: s, FromGeneration: -1}})
@@ -142,7 +143,7 @@ func TestAPoolThatDoesNotAnswerKeepsNoOthers(t *testing.T) {
 		}
 	}
 	left, err := a.store.Sessions(t.Context(), "", "", "", 1000)
-	if err != nil || len(left) != sessionPage+3 {
+	if err != nil || len(left) != requests.SessionPage+3 {
 		t.Fatalf("%d left, %v", len(left), err)
 	}
 	for _, s := range left {

@@ -195,7 +195,7 @@ func fleetOfTwo(t *testing.T, cfg config.Config) (*App, *api.Client, messages.Se
 		}
 	})
 	key, _ := a.AdminKey()
-	must((poolCommands{newCommands(a)}).Put(t.Context(), "", messages.Pool{ID: "other", Tenant: messages.DefaultTenant}))(t)
+	must(newCommands(a).pools().Put(t.Context(), "", messages.Pool{ID: "other", Tenant: messages.DefaultTenant}))(t)
 	for i, pool := range []string{messages.DefaultPool, "other"} {
 		s := sims.Gateways()[i]
 		body := fmt.Sprintf(`{"id":%q,"pool":%q,"url":%q,"token":"secret"}`, s.Name(), pool, s.URL())
@@ -212,7 +212,7 @@ func TestWhatRunsFollowsTheRows(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	a := benchNode(t, t.TempDir(), 3, 1, nil)
-	must((poolCommands{newCommands(a)}).Put(ctx, "", messages.Pool{ID: "p", Tenant: messages.DefaultTenant}))(t)
+	must(newCommands(a).pools().Put(ctx, "", messages.Pool{ID: "p", Tenant: messages.DefaultTenant}))(t)
 	runs := func(id string) bool { _, ok := a.node.Gateway(id); return ok }
 	for id, err := range map[string]error{"gw-0": a.repos.Gateways.Delete(ctx, "gw-0"), "p": a.repos.Pools.Delete(ctx, "p")} {
 		if err != nil {

@@ -30,20 +30,6 @@ func TestStray(t *testing.T) {
 	}
 }
 
-// TestWhatARemovalLeaves: nobody is told that a process is stopped which its home
-// does not look for.
-func TestWhatARemovalLeaves(t *testing.T) {
-	t.Parallel()
-	for dir, want := range map[string]string{
-		"":         "the process of gateway g is on its home, node b, which stops it as soon as it is alive",
-		"/srv/own": "the process of gateway g is on its home, node b, with a state folder of its own, /srv/own: stop it there, Dash does not",
-	} {
-		if got := leftBehind(messages.Gateway{ID: "g", Node: "b", Managed: &messages.Managed{StateDir: dir}}); got != want {
-			t.Errorf("%q", got)
-		}
-	}
-}
-
 // TestStrayIsStopped: its home stops the process of a gateway that has another
 // home by now, and leaves one that it keeps, or that the store never knew.
 func TestStrayIsStopped(t *testing.T) {

@@ -42,11 +42,11 @@ func TestATenantHasAPoolOfItsOwn(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	_, c := twoTenants(t)
-	p, err := poolCommands{c}.Get(ctx, "a", "a")
+	p, err := c.pools().Get(ctx, "a", "a")
 	if err != nil || p.ID != "a" || p.Tenant != "a" || p.Version != 0 {
 		t.Fatalf("%+v, %v", p, err)
 	}
-	if list, err := (poolCommands{c}).List(ctx, "a"); err != nil || len(list) != 1 || list[0].ID != "a" {
+	if list, err := c.pools().List(ctx, "a"); err != nil || len(list) != 1 || list[0].ID != "a" {
 		t.Errorf("pools of a: %+v, %v", list, err)
 	}
 	if q, err := c.tasks().Queue(ctx, "a", "a", ""); err != nil || len(q) != len(messages.Classes) || q[0].Pool != "a" || q[0].Limit.Count == 0 {
@@ -67,15 +67,15 @@ func TestATenantHasAPoolOfItsOwn(t *testing.T) {
 		t.Errorf("queue of a: %+v, %v", q, err)
 	}
 	for _, tenant := range []string{"b", ""} { // its owner's key may do everything but give it away
-		_, err = poolCommands{c}.Put(ctx, tenant, messages.Pool{ID: "a", Tenant: "b"})
+		_, err = c.pools().Put(ctx, tenant, messages.Pool{ID: "a", Tenant: "b"})
 		if err == nil {
 			t.Errorf("caller %q gave the own pool of a to b", tenant)
 		}
 	}
-	if p, err = (poolCommands{c}).Put(ctx, "a", messages.Pool{ID: "a", Tenant: "a", MaxConcurrency: 3}); err != nil || p.Version != 1 {
+	if p, err = c.pools().Put(ctx, "a", messages.Pool{ID: "a", Tenant: "a", MaxConcurrency: 3}); err != nil || p.Version != 1 {
 		t.Errorf("a sets limits of its own pool: %+v, %v", p, err)
 	}
-	if _, err := (poolCommands{c}).Put(ctx, "b", messages.Pool{ID: "late", Tenant: "b"}); err != nil {
+	if _, err := c.pools().Put(ctx, "b", messages.Pool{ID: "late", Tenant: "b"}); err != nil {
 		t.Fatal(err)
 	}
 	_, err = c.app.Commands().Accounts.CreateTenant(ctx, server.Tenant{ID: "late", Name: "late"})
@@ -89,22 +89,22 @@ func TestNobodyClaimsTheDefaultPool(t *testing.T) {
 	_, c := twoTenants(t)
 	for _, version := range []int64{0, 1} {
 		for _, caller := range []string{"a", ""} {
-			if _, err := (poolCommands{c}).Put(ctx, caller, messages.Pool{ID: "default", Tenant: "a", Version: version}); err == nil {
+			if _, err := c.pools().Put(ctx, caller, messages.Pool{ID: "default", Tenant: "a", Version: version}); err == nil {
 				t.Errorf("caller %q, version %d: a has the default pool", caller, version)
 			}
 		}
 	}
-	p, err := poolCommands{c}.Put(ctx, "default", messages.Pool{ID: "default", Tenant: "default", MaxConcurrency: 2})
+	p, err := c.pools().Put(ctx, "default", messages.Pool{ID: "default", Tenant: "default", MaxConcurrency: 2})
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = poolCommands{c}.Put(ctx, "a", messages.Pool{ID: "default", Tenant: "a", Version: p.Version})
+	_, err = c.pools().Put(ctx, "a", messages.Pool{ID: "default", Tenant: "a", Version: p.Version})
 	refusedFor(t, err, messages.CodeNotFound, `there is no pool "default"`)
 	// Even if a row of before says so.
 	if _, err := c.app.repos.Pools.Put(ctx, messages.Pool{ID: "default", Tenant: "a", Version: p.Version}); err != nil {
 		t.Fatal(err)
 	}
-	if p, err = (poolCommands{c}).Get(ctx, "", "default"); err != nil || p.Tenant != "default" {
+	if p, err = c.pools().Get(ctx, "", "default"); err != nil || p.Tenant != "default" {
 		t.Errorf("%+v, %v", p, err)
 	}
 }
@@ -115,7 +115,7 @@ func TestAForeignPoolIsNotThere(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	_, c := twoTenants(t)
-	if _, err := (poolCommands{c}).Put(ctx, "a", messages.Pool{ID: "a-1", Tenant: "a"}); err != nil {
+	if _, err := c.pools().Put(ctx, "a", messages.Pool{ID: "a-1", Tenant: "a"}); err != nil {
 		t.Fatal(err)
 	}
 	for what, try := range map[string]func(pool string) error{
@@ -128,15 +128,15 @@ func TestAForeignPoolIsNotThere(t *testing.T) {
 			return err
 		},
 		"gateway": func(pool string) error {
-			_, err := gatewayCommands{c}.Create(ctx, "", messages.Gateway{ID: "g", Tenant: "b", Pool: pool, URL: "ws://127.0.0.1:2", Token: "t", Weight: 1})
+			_, err := c.gateways().Create(ctx, "", messages.Gateway{ID: "g", Tenant: "b", Pool: pool, URL: "ws://127.0.0.1:2", Token: "t", Weight: 1})
 			return err
 		},
 		"show": func(pool string) error {
-			_, err := poolCommands{c}.Get(ctx, "b", pool)
+			_, err := c.pools().Get(ctx, "b", pool)
 			return err
 		},
 		"replace": func(pool string) error {
-			_, err := poolCommands{c}.Put(ctx, "b", messages.Pool{ID: pool, Tenant: "b", Version: 1})
+			_, err := c.pools().Put(ctx, "b", messages.Pool{ID: pool, Tenant: "b", Version: 1})
 			return err
 		},
 	} {
@@ -152,9 +152,9 @@ func TestAForeignPoolIsNotThere(t *testing.T) {
 			}
 		}
 	}
-	_, err := gatewayCommands{c}.Create(ctx, "", messages.Gateway{ID: "g", Tenant: "b", Pool: "nobodys", URL: "ws://127.0.0.1:2", Token: "t", Weight: 1})
+	_, err := c.gateways().Create(ctx, "", messages.Gateway{ID: "g", Tenant: "b", Pool: "nobodys", URL: "ws://127.0.0.1:2", Token: "t", Weight: 1})
 	refusedFor(t, err, messages.CodeInvalid, "dash pool set nobodys --tenant b")
-	if _, err := (poolCommands{c}).Get(ctx, "", "nobodys"); err == nil {
+	if _, err := c.pools().Get(ctx, "", "nobodys"); err == nil {
 		t.Error("a gateway made its pool")
 	}
 }
@@ -165,17 +165,17 @@ func TestTakenIDsDoNotTellWhoHasThem(t *testing.T) {
 	ctx := t.Context()
 	_, c := twoTenants(t)
 	g := messages.Gateway{ID: "g", Tenant: "a", Pool: "a", URL: "ws://127.0.0.1:2", Token: "t", Weight: 1}
-	if _, err := (gatewayCommands{c}).Create(ctx, "", g); err != nil {
+	if _, err := c.gateways().Create(ctx, "", g); err != nil {
 		t.Fatal(err)
 	}
 	g.Tenant, g.Pool, g.URL = "b", "b", "ws://127.0.0.1:3"
-	_, err := gatewayCommands{c}.Create(ctx, "", g)
+	_, err := c.gateways().Create(ctx, "", g)
 	refusedFor(t, err, messages.CodeConflict, `the id "g" is not free`)
 	if strings.Contains(err.Error(), "exists") || strings.Contains(err.Error(), "change") {
 		t.Errorf("b is told of the gateway of a: %v", err)
 	}
 	g.ID, g.URL = "h", "ws://127.0.0.1:2"
-	_, err = gatewayCommands{c}.Create(ctx, "", g)
+	_, err = c.gateways().Create(ctx, "", g)
 	refusedFor(t, err, messages.CodeConflict, "another gateway has this URL")
 }
 
@@ -216,7 +216,7 @@ func TestPoolsOfBefore(t *testing.T) {
 	said.Reset()
 	a = start()
 	for _, id := range []string{"batch", "left"} {
-		if p, err := (poolCommands{newCommands(a)}).Get(ctx, "a", id); err != nil || p.Tenant != "a" || p.Version != 1 {
+		if p, err := newCommands(a).pools().Get(ctx, "a", id); err != nil || p.Tenant != "a" || p.Version != 1 {
 			t.Errorf("pool %s of its gateway or task: %+v, %v", id, p, err)
 		}
 	}
@@ -268,10 +268,10 @@ func TestATenantReadsItsOwnMetrics(t *testing.T) {
 	a, c := twoTenants(t)
 	for _, tenant := range []string{"a", "b"} {
 		g := messages.Gateway{ID: "g-" + tenant, Tenant: tenant, Pool: tenant, URL: "ws://127.0.0.1:1/" + tenant, Token: "t", Weight: 1}
-		if _, err := (gatewayCommands{c}).Create(t.Context(), "", g); err != nil {
+		if _, err := c.gateways().Create(t.Context(), "", g); err != nil {
 			t.Fatal(err)
 		}
-		reaches(t, gatewayCommands{c}, g.ID, messages.GatewayReady)
+		reaches(t, c.gateways(), g.ID, messages.GatewayReady)
 		if _, err := c.tasks().Submit(t.Context(), server.SubmitRequest{Tenant: tenant, Class: messages.Low, Spec: spec("x")}); err != nil {
 			t.Fatal(err)
 		}
@@ -307,7 +307,7 @@ func TestAPoolIsRemoved(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	a, c := twoTenants(t)
-	pools := poolCommands{c}
+	pools := c.pools()
 	put := func(tenant string) {
 		t.Helper()
 		if _, err := pools.Put(ctx, tenant, messages.Pool{ID: "p", Tenant: tenant}); err != nil {
@@ -319,11 +319,11 @@ func TestAPoolIsRemoved(t *testing.T) {
 	refusedFor(t, pools.Delete(ctx, "a", "a"), messages.CodeWrongState, "own one of tenant a", "dash pool set a")
 	refusedFor(t, pools.Delete(ctx, "", "default"), messages.CodeWrongState, "own one of tenant default")
 
-	if _, err := (gatewayCommands{c}).Create(ctx, "", messages.Gateway{ID: "g", Tenant: "a", Pool: "p", URL: "ws://127.0.0.1:2", Token: "t", Weight: 1}); err != nil {
+	if _, err := c.gateways().Create(ctx, "", messages.Gateway{ID: "g", Tenant: "a", Pool: "p", URL: "ws://127.0.0.1:2", Token: "t", Weight: 1}); err != nil {
 		t.Fatal(err)
 	}
 	refusedFor(t, pools.Delete(ctx, "a", "p"), messages.CodeWrongState, "the gateway g", "remove its gateways first")
-	if _, err := (gatewayCommands{c}).Delete(ctx, "a", "g", false); err != nil {
+	if _, err := c.gateways().Delete(ctx, "a", "g", false); err != nil {
 		t.Fatal(err)
 	}
 	out, err := c.tasks().Submit(ctx, server.SubmitRequest{Tenant: "a", Pool: "p", Session: "s", Class: messages.Low, Spec: spec("x")})
@@ -384,7 +384,7 @@ func TestAPoolIsRemoved(t *testing.T) {
 func TestAPoolIsRemovedOrUsed(t *testing.T) {
 	t.Parallel()
 	_, c := twoTenants(t)
-	pools, removed := poolCommands{c}, 0
+	pools, removed := c.pools(), 0
 	for i := range 40 {
 		if _, err := pools.Put(t.Context(), "a", messages.Pool{ID: "p", Tenant: "a"}); err != nil {
 			t.Fatal(err)
@@ -404,7 +404,7 @@ func TestAPoolIsRemovedOrUsed(t *testing.T) {
 			used <- use()
 		}()
 		gone, came := pools.Delete(t.Context(), "a", "p"), <-used
-		what, _, err := pools.inUse(t.Context(), messages.Pool{ID: "p", Tenant: "a"}, true)
+		what, _, err := pools.InUse(t.Context(), messages.Pool{ID: "p", Tenant: "a"}, true)
 		if err != nil {
 			t.Fatal(err)
 		}

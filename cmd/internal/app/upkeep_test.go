@@ -16,15 +16,16 @@ import (
 func TestGatewayThatCannotStartIsNotKept(t *testing.T) {
 	t.Parallel()
 	busy, hold := make(chan struct{}), make(chan struct{})
-	c := gatewayCommands{newCommands(benchNode(t, t.TempDir(), 1, 1, func(openclaw.AgentRequest) { close(busy); <-hold }))}
+	a := benchNode(t, t.TempDir(), 1, 1, func(openclaw.AgentRequest) { close(busy); <-hold })
+	c := newCommands(a).gateways()
 	defer close(hold)
-	if _, err := c.tasks().Submit(t.Context(), server.SubmitRequest{Tenant: "default", Class: messages.Low, Spec: spec("x")}); err != nil {
+	if _, err := newCommands(a).tasks().Submit(t.Context(), server.SubmitRequest{Tenant: "default", Class: messages.Low, Spec: spec("x")}); err != nil {
 		t.Fatal(err)
 	}
 	<-busy
 	// The configuration goes and its owner stays, as one does that still ends
 	// its process.
-	if err := c.app.repos.Gateways.Delete(t.Context(), "gw-0"); err != nil {
+	if err := c.Repos.Gateways.Delete(t.Context(), "gw-0"); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
@@ -33,7 +34,7 @@ func TestGatewayThatCannotStartIsNotKept(t *testing.T) {
 	if _, err := c.Create(ctx, "", g); !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("created over a living owner: %v", err)
 	}
-	if _, err := c.app.repos.Gateways.Get(t.Context(), "gw-0"); !errors.Is(err, persistence.ErrNotFound) {
+	if _, err := c.Repos.Gateways.Get(t.Context(), "gw-0"); !errors.Is(err, persistence.ErrNotFound) {
 		t.Errorf("the configuration was kept: %v", err)
 	}
 }
@@ -41,8 +42,8 @@ func TestGatewayThatCannotStartIsNotKept(t *testing.T) {
 // TestManagedGatewayKeepsItsAddress: a change that nothing would follow is refused.
 func TestManagedGatewayKeepsItsAddress(t *testing.T) {
 	t.Parallel()
-	c := gatewayCommands{newCommands(benchNode(t, t.TempDir(), 0, 1, nil))}
-	if _, err := c.app.repos.Gateways.Create(t.Context(), messages.Gateway{ID: "m", Tenant: "default", Pool: "default", Managed: &messages.Managed{}}); err != nil {
+	c := newCommands(benchNode(t, t.TempDir(), 0, 1, nil)).gateways()
+	if _, err := c.Repos.Gateways.Create(t.Context(), messages.Gateway{ID: "m", Tenant: "default", Pool: "default", Managed: &messages.Managed{}}); err != nil {
 		t.Fatal(err)
 	}
 	url, token := "ws://127.0.0.1:7/", messages.Secret("t")

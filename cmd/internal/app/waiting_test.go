@@ -23,7 +23,7 @@ func TestAListSaysWhatItsTasksWaitFor(t *testing.T) {
 	if _, err := node.app.Commands().Accounts.CreateTenant(ctx, server.Tenant{ID: "acme", Name: "acme"}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := (poolCommands{node}).Put(ctx, "", messages.Pool{ID: "own", Tenant: "acme"}); err != nil {
+	if _, err := node.pools().Put(ctx, "", messages.Pool{ID: "own", Tenant: "acme"}); err != nil {
 		t.Fatal(err)
 	}
 	submit := func(tenant, pool, session string) string {

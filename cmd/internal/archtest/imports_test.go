@@ -71,7 +71,7 @@ var rules = []rule{
 	{part: "cmd/internal/health", may: []string{"persistence", "http/server", "cmd/internal/config"}},
 	{part: "cmd/internal/retention", may: []string{"messages", "persistence", "actors/dispatch"}},
 	{part: "cmd/internal/redishelp", may: []string{"messages", "http/server", "http/ratelimit"}},
-	{part: "cmd/internal/requests", may: []string{"messages", "persistence", "http/server", "actors/dispatch", "actors/feed", "cmd/internal/accounts"}},
+	{part: "cmd/internal/requests", may: []string{"messages", "persistence", "http/server", "actors", "actors/dispatch", "actors/feed", "actors/fleet", "actors/gateway", "actors/openclaw/launcher", "cmd/internal/accounts", "cmd/internal/audit"}},
 	{part: "cmd/internal/engine", may: []string{"messages", "persistence", "persistence/sqlite", "persistence/postgres", "persistence/redis", "persistence/backup", "cmd/internal/config"}},
 	{part: "cmd/internal/secrets", may: []string{"messages", "persistence", "persistence/backup", "persistence/sealed", "cmd/internal/config"}},
 	{part: "cmd/internal/gcfloor"},

@@ -1,7 +1,6 @@
-package app
+package requests
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,35 +10,66 @@ import (
 
 	"github.com/asynkron/protoactor-go/actor"
 
+	"github.com/dash-fleet/dash/actors"
+	"github.com/dash-fleet/dash/actors/dispatch"
+	"github.com/dash-fleet/dash/actors/fleet"
 	"github.com/dash-fleet/dash/actors/gateway"
+	"github.com/dash-fleet/dash/actors/openclaw/launcher"
+	"github.com/dash-fleet/dash/cmd/internal/accounts"
 	"github.com/dash-fleet/dash/cmd/internal/audit"
-	"github.com/dash-fleet/dash/cmd/internal/requests"
 	"github.com/dash-fleet/dash/http/server"
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/messages/next"
 	"github.com/dash-fleet/dash/persistence"
 )
 
-// gatewayCommands implements server.Gateways.
-type gatewayCommands struct{ *commands }
+// Gateways implements server.Gateways.
+type Gateways struct {
+	Store   persistence.Store
+	Repos   *persistence.Repositories
+	Tenants *accounts.Tenants
+	Owners  *dispatch.Client // of pools
+	Node    *actors.Node
+	Fleet   *fleet.Fleet
+	Launch  *launcher.Launcher
+	// Starts: this node starts the managed gateways whose home it is.
+	Starts bool
+	// Works refuses while this node does no work.
+	Works func() error
+	// Reachable refuses a URL that a tenant, empty for somebody of all, may not name.
+	Reachable func(ctx context.Context, tenant, url string) error
+	Homes     Homes
+}
+
+// Homes says where gateways live that one node alone can reach.
+type Homes interface {
+	// Settle gives a new gateway the home that it asks for, or this node.
+	Settle(g *messages.Gateway) error
+	// Here makes this node the home of a gateway that is meant as this node sees it.
+	Here(g *messages.Gateway)
+	// Move gives the gateway the home that is asked for.
+	Move(g *messages.Gateway, to server.HomeChange) error
+	// Elsewhere says why this node must not start or dial the gateway; no reason: it may.
+	Elsewhere(g messages.Gateway) (reason, step string)
+}
 
 // Create implements server.Gateways.
-func (c gatewayCommands) Create(ctx context.Context, tenant string, g messages.Gateway) (server.Gateway, error) {
-	if err := c.app.onDuty(); err != nil {
+func (c *Gateways) Create(ctx context.Context, tenant string, g messages.Gateway) (server.Gateway, error) {
+	if err := c.Works(); err != nil {
 		return server.Gateway{}, err
 	}
-	if err := c.app.tenants.Exists(ctx, g.Tenant); err != nil {
+	if err := c.Tenants.Exists(ctx, g.Tenant); err != nil {
 		return server.Gateway{}, err
 	}
-	_, done, err := c.entry(ctx, g.Tenant, g.Pool)
+	_, done, err := c.Owners.Entry(ctx, g.Tenant, g.Pool)
 	if err != nil {
 		return server.Gateway{}, err
 	}
 	defer done()
-	if err := c.settleAt(&g); err != nil {
+	if err := c.Homes.Settle(&g); err != nil {
 		return server.Gateway{}, err
 	}
-	if g.Managed != nil && !c.app.cfg.OpenClawAutoStart {
+	if g.Managed != nil && !c.Starts {
 		return server.Gateway{}, &messages.Error{
 			Code: messages.CodeNotSupported, Message: "this node does not start gateways",
 			NextStep: next.AutoStartOrRegister,
@@ -51,39 +81,39 @@ func (c gatewayCommands) Create(ctx context.Context, tenant string, g messages.G
 	if g.MaxConcurrency == 0 {
 		g.MaxConcurrency = defaultConcurrency
 	}
-	if err := c.app.networks.Reachable(ctx, tenant, g.URL); err != nil {
+	if err := c.Reachable(ctx, tenant, g.URL); err != nil {
 		return server.Gateway{}, err
 	}
 	g.CreatedAt = messages.Now()
 	if g, err = c.add(ctx, tenant, g); err != nil {
 		return server.Gateway{}, err
 	}
-	if err = c.app.fleet.StartGateway(ctx, g, messages.GatewayStatus{}); err != nil {
+	if err = c.Fleet.StartGateway(ctx, g, messages.GatewayStatus{}); err != nil {
 		// Nobody owns it, for instance because one of its name is still being
 		// removed: the caller is to try again.
 		return server.Gateway{}, errors.Join(persistence.Refusal(err, "gateway", g.ID), c.takeBack(ctx, g))
 	}
-	return c.shown(ctx, g), nil
+	return c.Shown(ctx, g), nil
 }
 
 // takeBackIn bounds the removal of a gateway that got no owner.
 const takeBackIn = 5 * time.Second
 
 // takeBack removes a gateway that was just added, also for a caller who is gone.
-func (c gatewayCommands) takeBack(ctx context.Context, g messages.Gateway) error {
+func (c *Gateways) takeBack(ctx context.Context, g messages.Gateway) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), takeBackIn)
 	defer cancel()
-	defer c.app.fleet.Wake() // its owner may come up after all
-	return c.app.repos.Gateways.Delete(audit.Change(ctx, g.ID, recordedGateway(g), nil), g.ID)
+	defer c.Fleet.Wake() // its owner may come up after all
+	return c.Repos.Gateways.Delete(audit.Change(ctx, g.ID, recordedGateway(g), nil), g.ID)
 }
 
 // permitted refuses what this node does not run, whoever asks for it. Its home
 // decides again when it starts the process.
-func (c gatewayCommands) permitted(m *messages.Managed) error {
+func (c *Gateways) permitted(m *messages.Managed) error {
 	if m == nil {
 		return nil
 	}
-	refused := c.app.parts.launcher.Refusals(*m)
+	refused := c.Launch.Refusals(*m)
 	if len(refused) == 0 {
 		return nil
 	}
@@ -101,80 +131,37 @@ func (c gatewayCommands) permitted(m *messages.Managed) error {
 // escaped is a name in a JSON pointer.
 var escaped = strings.NewReplacer("~", "~0", "/", "~1")
 
-// settleAt gives a new gateway the home that was asked for, which has to live:
-// a name with a slip of the pen would never be anybody's.
-func (c gatewayCommands) settleAt(g *messages.Gateway) error {
-	own := c.app.home.Node
-	if g.Node == "" || !g.HomeBound() {
-		g.Node = cmp.Or(g.Node, own)
-		c.settle(g)
-		return nil
-	}
-	if g.Node != own && !c.app.engine.Shared {
-		return &messages.Error{
-			Code: messages.CodeInvalid, Message: "with the embedded store there is one node, " + own + ", the home of every gateway", NextStep: next.LeaveHomeOut,
-			Fields: []messages.FieldError{{Pointer: "/node", Detail: "must be " + own + ", or left out"}},
-		}
-	}
-	if !c.app.engine.Shared {
-		return nil
-	}
-	nodes, _ := c.app.lease.Nodes()
-	to, _, err := c.app.target(server.HomeChange{Node: g.Node}, nodes)
-	if err != nil {
-		return err
-	}
-	g.Node, g.Home = to.Node, to.ID
-	return nil
-}
-
-// settle makes this node the home of a gateway that only it can reach.
-func (c gatewayCommands) settle(g *messages.Gateway) {
-	if c.app.engine.Shared && g.HomeBound() && g.Node == c.app.home.Node {
-		g.Home = c.app.home.ID
-	}
-}
-
 // add writes the configuration of a new gateway that a tenant adds, or somebody of all tenants.
-func (c gatewayCommands) add(ctx context.Context, tenant string, g messages.Gateway) (messages.Gateway, error) {
-	c.app.fleet.Endpoints.Lock()
-	defer c.app.fleet.Endpoints.Unlock()
-	rows, err := c.app.repos.Gateways.List(ctx)
-	if err != nil {
-		return g, persistence.Refusal(err, "gateway", g.ID)
-	}
-	if err := roomForGateway(rows, tenant); err != nil {
-		return g, err
-	}
-	if err := exclusive(rows, &g); err != nil {
-		return g, err
-	}
-	made, err := c.app.repos.Gateways.Create(audit.Change(ctx, g.ID, nil, recordedGateway(g)), g)
-	if errors.Is(err, persistence.ErrNotFound) { // it was removed meanwhile
-		return g, requests.NoPool(g.Tenant, g.Pool)
-	}
-	if errors.Is(err, persistence.ErrExists) {
-		if old, err := c.app.repos.Gateways.Get(ctx, g.ID); err != nil || old.Tenant != g.Tenant {
-			return g, persistence.Taken(g.ID)
+func (c *Gateways) add(ctx context.Context, tenant string, g messages.Gateway) (made messages.Gateway, err error) {
+	err = c.Fleet.Admit(ctx, tenant, &g, func() (err error) {
+		made, err = c.Repos.Gateways.Create(audit.Change(ctx, g.ID, nil, recordedGateway(g)), g)
+		if errors.Is(err, persistence.ErrNotFound) { // it was removed meanwhile
+			return NoPool(g.Tenant, g.Pool)
 		}
-	}
-	return made, persistence.Refusal(err, "gateway", g.ID)
+		if errors.Is(err, persistence.ErrExists) {
+			if old, err := c.Repos.Gateways.Get(ctx, g.ID); err != nil || old.Tenant != g.Tenant {
+				return persistence.Taken(g.ID)
+			}
+		}
+		return persistence.Refusal(err, "gateway", g.ID)
+	})
+	return made, err
 }
 
 // defaultConcurrency is the gateway's own default for small machines.
 const defaultConcurrency = 8
 
-// shown adds the owner's last word to a configuration.
-func (c gatewayCommands) shown(ctx context.Context, g messages.Gateway) server.Gateway {
-	return c.shownWith(ctx, g, func() ([]messages.GatewayStatus, error) { return c.app.store.GatewayStatuses(ctx) })
+// Shown adds the owner's last word to a configuration.
+func (c *Gateways) Shown(ctx context.Context, g messages.Gateway) server.Gateway {
+	return c.shownWith(ctx, g, func() ([]messages.GatewayStatus, error) { return c.Store.GatewayStatuses(ctx) })
 }
 
-// shownWith is shown with the recorded states of all gateways, which are read if the
+// shownWith is Shown with the recorded states of all gateways, which are read if the
 // owner says nothing.
-func (c gatewayCommands) shownWith(ctx context.Context, g messages.Gateway, recorded func() ([]messages.GatewayStatus, error)) server.Gateway {
+func (c *Gateways) shownWith(ctx context.Context, g messages.Gateway, recorded func() ([]messages.GatewayStatus, error)) server.Gateway {
 	out := server.Gateway{Config: g, Status: messages.GatewayStatus{ID: g.ID, Tenant: g.Tenant, State: messages.GatewayRegistered}}
-	if pid, ok := c.app.node.Gateway(g.ID); ok {
-		if s, ok := c.inspect(ctx, pid); ok {
+	if pid, ok := c.Node.Gateway(g.ID); ok {
+		if s, ok := c.Inspect(ctx, pid); ok {
 			out.Status, out.ConfigState = s.Status, string(s.Config)
 			return out
 		}
@@ -193,11 +180,12 @@ func (c gatewayCommands) shownWith(ctx context.Context, g messages.Gateway, reco
 // last recorded status is shown.
 const inspectTimeout = time.Second
 
-func (c gatewayCommands) inspect(ctx context.Context, pid *actor.PID) (gateway.Snapshot, bool) {
+// Inspect asks the owner of a gateway how it is; false: it does not answer in time.
+func (c *Gateways) Inspect(ctx context.Context, pid *actor.PID) (gateway.Snapshot, bool) {
 	ctx, cancel := context.WithTimeout(ctx, inspectTimeout)
 	defer cancel()
 	reply := make(chan gateway.Snapshot, 1)
-	c.app.node.Root().Send(pid, gateway.Inspect{Reply: reply})
+	c.Node.Root().Send(pid, gateway.Inspect{Reply: reply})
 	select {
 	case s := <-reply:
 		return s, s.Status.State != 0
@@ -206,8 +194,8 @@ func (c gatewayCommands) inspect(ctx context.Context, pid *actor.PID) (gateway.S
 	}
 }
 
-func (c gatewayCommands) config(ctx context.Context, tenant, id string) (messages.Gateway, error) {
-	g, err := c.app.repos.Gateways.Get(ctx, id)
+func (c *Gateways) config(ctx context.Context, tenant, id string) (messages.Gateway, error) {
+	g, err := c.Repos.Gateways.Get(ctx, id)
 	if err != nil {
 		return g, persistence.Refusal(err, "gateway", id)
 	}
@@ -218,24 +206,24 @@ func (c gatewayCommands) config(ctx context.Context, tenant, id string) (message
 }
 
 // changing is config for those who need the gateway's owner on this node.
-func (c gatewayCommands) changing(ctx context.Context, tenant, id string) (messages.Gateway, error) {
-	if err := c.app.onDuty(); err != nil {
+func (c *Gateways) changing(ctx context.Context, tenant, id string) (messages.Gateway, error) {
+	if err := c.Works(); err != nil {
 		return messages.Gateway{}, err
 	}
 	return c.config(ctx, tenant, id)
 }
 
 // Get implements server.Gateways.
-func (c gatewayCommands) Get(ctx context.Context, tenant, id string) (server.Gateway, error) {
+func (c *Gateways) Get(ctx context.Context, tenant, id string) (server.Gateway, error) {
 	g, err := c.config(ctx, tenant, id)
 	if err != nil {
 		return server.Gateway{}, err
 	}
-	return c.shown(ctx, g), nil
+	return c.Shown(ctx, g), nil
 }
 
 // Update implements server.Gateways.
-func (c gatewayCommands) Update(ctx context.Context, tenant, id string, ch server.GatewayChange, version int64) (server.Gateway, error) {
+func (c *Gateways) Update(ctx context.Context, tenant, id string, ch server.GatewayChange, version int64) (server.Gateway, error) {
 	g, err := c.changing(ctx, tenant, id)
 	if err != nil {
 		return server.Gateway{}, err
@@ -275,8 +263,7 @@ func (c gatewayCommands) Update(ctx context.Context, tenant, id string, ch serve
 	}
 	set(&g.URL, ch.URL)
 	if !was && g.HomeBound() { // a loopback address is meant as this node sees it
-		g.Node = c.app.home.Node
-		c.settle(&g)
+		c.Homes.Here(&g)
 	}
 	set(&g.Token, ch.Token)
 	set(&g.MaxConcurrency, ch.MaxConcurrency)
@@ -285,27 +272,24 @@ func (c gatewayCommands) Update(ctx context.Context, tenant, id string, ch serve
 	set(&g.Capabilities, ch.Capabilities)
 	set(&g.Labels, ch.Labels)
 	if ch.Home != nil {
-		if err := c.rehome(&g, *ch.Home); err != nil {
+		if err := c.Homes.Move(&g, *ch.Home); err != nil {
 			return server.Gateway{}, err
 		}
 	}
 	if ch.URL != nil && g.URL != before.URL {
-		if err := c.app.networks.Reachable(ctx, tenant, g.URL); err != nil {
+		if err := c.Reachable(ctx, tenant, g.URL); err != nil {
 			return server.Gateway{}, err
 		}
 	}
-	if ch.URL != nil || ch.Home != nil {
-		c.app.fleet.Endpoints.Lock()
-		defer c.app.fleet.Endpoints.Unlock()
-		rows, err := c.app.repos.Gateways.List(ctx)
-		if err != nil {
-			return server.Gateway{}, persistence.Refusal(err, "gateway", g.ID)
-		}
-		if err := exclusive(rows, &g); err != nil {
-			return server.Gateway{}, err
-		}
+	if ch.URL == nil && ch.Home == nil {
+		return c.store(ctx, before, g, gateway.Configure{Gateway: g})
 	}
-	return c.store(ctx, before, g, gateway.Configure{Gateway: g})
+	var stored server.Gateway
+	err = c.Fleet.Admit(ctx, "", &g, func() (err error) {
+		stored, err = c.store(ctx, before, g, gateway.Configure{Gateway: g})
+		return err
+	})
+	return stored, err
 }
 
 func set[T any](field *T, v *T) {
@@ -315,17 +299,17 @@ func set[T any](field *T, v *T) {
 }
 
 // store writes a changed configuration and tells the owner.
-func (c gatewayCommands) store(ctx context.Context, before, g messages.Gateway, tell ...any) (server.Gateway, error) {
-	stored, err := c.app.repos.Gateways.Update(audit.Change(ctx, g.ID, recordedGateway(before), recordedGateway(g)), g)
+func (c *Gateways) store(ctx context.Context, before, g messages.Gateway, tell ...any) (server.Gateway, error) {
+	stored, err := c.Repos.Gateways.Update(audit.Change(ctx, g.ID, recordedGateway(before), recordedGateway(g)), g)
 	if err != nil {
 		return server.Gateway{}, persistence.Refusal(err, "gateway", g.ID)
 	}
-	if pid, ok := c.app.node.Gateway(g.ID); ok {
+	if pid, ok := c.Node.Gateway(g.ID); ok {
 		for _, m := range tell {
-			c.app.node.Root().Send(pid, m)
+			c.Node.Root().Send(pid, m)
 		}
 	}
-	return c.shown(ctx, stored), nil
+	return c.Shown(ctx, stored), nil
 }
 
 // leftBehind says what becomes of the process of a gateway whose home is another
@@ -339,29 +323,29 @@ func leftBehind(g messages.Gateway) string {
 }
 
 // Delete implements server.Gateways.
-func (c gatewayCommands) Delete(ctx context.Context, tenant, id string, force bool) (left string, err error) {
+func (c *Gateways) Delete(ctx context.Context, tenant, id string, force bool) (left string, err error) {
 	g, err := c.changing(ctx, tenant, id)
 	if err != nil {
 		return "", err
 	}
-	if s := c.shown(ctx, g); s.Status.Running > 0 && !force {
+	if s := c.Shown(ctx, g); s.Status.Running > 0 && !force {
 		return "", &messages.Error{
 			Code: messages.CodeWrongState, Message: "the gateway holds tasks",
 			NextStep: fmt.Sprintf(next.DrainFirst, id),
 		}
 	}
-	if away, _ := c.app.parts.elsewhere(g); g.Managed != nil && away != "" {
+	if away, _ := c.Homes.Elsewhere(g); g.Managed != nil && away != "" {
 		left = leftBehind(g)
 	}
-	if err := c.app.repos.Gateways.Delete(audit.Change(ctx, id, recordedGateway(g), nil), id); err != nil {
+	if err := c.Repos.Gateways.Delete(audit.Change(ctx, id, recordedGateway(g), nil), id); err != nil {
 		return "", persistence.Refusal(err, "gateway", id)
 	}
-	c.app.fleet.RemoveGateway(ctx, id)
+	c.Fleet.RemoveGateway(ctx, id)
 	return left, nil
 }
 
 // Drain implements server.Gateways.
-func (c gatewayCommands) Drain(ctx context.Context, tenant, id string) (server.Gateway, error) {
+func (c *Gateways) Drain(ctx context.Context, tenant, id string) (server.Gateway, error) {
 	g, err := c.changing(ctx, tenant, id)
 	if err != nil {
 		return server.Gateway{}, err
@@ -372,7 +356,7 @@ func (c gatewayCommands) Drain(ctx context.Context, tenant, id string) (server.G
 }
 
 // Resume implements server.Gateways.
-func (c gatewayCommands) Resume(ctx context.Context, tenant, id string) (server.Gateway, error) {
+func (c *Gateways) Resume(ctx context.Context, tenant, id string) (server.Gateway, error) {
 	g, err := c.changing(ctx, tenant, id)
 	if err != nil {
 		return server.Gateway{}, err
@@ -380,39 +364,39 @@ func (c gatewayCommands) Resume(ctx context.Context, tenant, id string) (server.
 	before := g
 	g.Drained = false
 	tell := []any{gateway.Resume{}}
-	if c.shown(ctx, g).Status.State == messages.GatewayQuarantined {
+	if c.Shown(ctx, g).Status.State == messages.GatewayQuarantined {
 		tell = append(tell, gateway.Restart{})
 	}
 	return c.store(ctx, before, g, tell...)
 }
 
 // Restart implements server.Gateways. A gateway whose owner gave up gets a new one.
-func (c gatewayCommands) Restart(ctx context.Context, tenant, id string) (server.Gateway, error) {
+func (c *Gateways) Restart(ctx context.Context, tenant, id string) (server.Gateway, error) {
 	g, err := c.changing(ctx, tenant, id)
 	if err != nil {
 		return server.Gateway{}, err
 	}
 	// A restart would leave it drained: that is what is wanted of it.
-	if s := c.shown(ctx, g).Status.State; s == messages.GatewayDrained || s == messages.GatewayDraining {
+	if s := c.Shown(ctx, g).Status.State; s == messages.GatewayDrained || s == messages.GatewayDraining {
 		return server.Gateway{}, &messages.Error{
 			Code: messages.CodeWrongState, Message: "the gateway is " + s.String() + ", so a restart would not give it work",
 			NextStep: fmt.Sprintf(next.ResumeManaged, id),
 		}
 	}
-	if reason, step := c.app.parts.elsewhere(g); reason != "" {
+	if reason, step := c.Homes.Elsewhere(g); reason != "" {
 		if tenant != "" {
 			reason, step = messages.Coarse(id, messages.GatewayUnreachable.String(), reason, step)
 		}
 		return server.Gateway{}, &messages.Error{Code: messages.CodeWrongState, Message: "the gateway cannot be restarted here: " + reason, NextStep: step}
 	}
-	if pid, ok := c.app.node.Gateway(id); ok {
+	if pid, ok := c.Node.Gateway(id); ok {
 		c.tell(pid, gateway.Restart{})
-		return c.shown(ctx, g), nil
+		return c.Shown(ctx, g), nil
 	}
-	if err := c.app.fleet.StartGateway(ctx, g, c.shown(ctx, g).Status); err != nil {
+	if err := c.Fleet.StartGateway(ctx, g, c.Shown(ctx, g).Status); err != nil {
 		return server.Gateway{}, persistence.Refusal(err, "gateway", id)
 	}
-	return c.shown(ctx, g), nil
+	return c.Shown(ctx, g), nil
 }
 
-func (c gatewayCommands) tell(pid *actor.PID, m any) { c.app.node.Root().Send(pid, m) }
+func (c *Gateways) tell(pid *actor.PID, m any) { c.Node.Root().Send(pid, m) }

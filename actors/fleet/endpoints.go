@@ -1,6 +1,7 @@
-package app
+package fleet
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/url"
@@ -9,7 +10,28 @@ import (
 
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/messages/next"
+	"github.com/dash-fleet/dash/persistence"
 )
+
+// Admit writes the row of a gateway that is new, or gets another URL or home, unless
+// another one stands for the same process. A new one that a tenant adds, empty for
+// somebody of all tenants, has to be within what the tenant may have. Nobody else's row
+// comes in between.
+func (f *Fleet) Admit(ctx context.Context, tenant string, g *messages.Gateway, write func() error) error {
+	f.endpoints.Lock()
+	defer f.endpoints.Unlock()
+	rows, err := f.cfg.Repos.Gateways.List(ctx)
+	if err != nil {
+		return persistence.Refusal(err, "gateway", g.ID)
+	}
+	if err := roomForGateway(rows, tenant); err != nil {
+		return err
+	}
+	if err := exclusive(rows, g); err != nil {
+		return err
+	}
+	return write()
+}
 
 // endpoint names the process behind a gateway as well as a URL can: two
 // spellings of one address are one endpoint. at is the port that it listens on,
@@ -46,8 +68,7 @@ func collide(a, b *messages.Gateway) bool {
 
 // exclusive refuses a gateway whose process another one stands for already:
 // each of the two would stop the other's runs as left behind, and both would
-// give it work. The caller has read all rows, and holds Fleet.Endpoints from before
-// that until the row is written.
+// give it work.
 func exclusive(rows []messages.Gateway, g *messages.Gateway) error {
 	for i := range rows {
 		other := &rows[i]
@@ -77,8 +98,7 @@ func exclusive(rows []messages.Gateway, g *messages.Gateway) error {
 // that is tried for ever, and rows. Whoever has all tenants knows what the node can bear.
 const maxGateways = 1000
 
-// roomForGateway refuses one gateway more than a tenant may have. The caller holds
-// Fleet.Endpoints as for exclusive.
+// roomForGateway refuses one gateway more than a tenant may have.
 func roomForGateway(rows []messages.Gateway, tenant string) error {
 	if tenant == "" {
 		return nil

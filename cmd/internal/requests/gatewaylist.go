@@ -1,4 +1,4 @@
-package app
+package requests
 
 import (
 	"context"
@@ -15,10 +15,10 @@ import (
 const listStep = 32
 
 // List implements server.Gateways.
-func (c gatewayCommands) List(ctx context.Context, f server.GatewayFilter, after string, limit int) (list []server.Gateway, more bool, err error) {
-	recorded := sync.OnceValues(func() ([]messages.GatewayStatus, error) { return c.app.store.GatewayStatuses(ctx) })
+func (c *Gateways) List(ctx context.Context, f server.GatewayFilter, after string, limit int) (list []server.Gateway, more bool, err error) {
+	recorded := sync.OnceValues(func() ([]messages.GatewayStatus, error) { return c.Store.GatewayStatuses(ctx) })
 	for bytes := 0; ; {
-		rows, err := c.app.repos.Gateways.Page(ctx, f.Tenant, after, listStep)
+		rows, err := c.Repos.Gateways.Page(ctx, f.Tenant, after, listStep)
 		if err != nil {
 			return nil, false, persistence.Refusal(err, "gateway", "")
 		}

@@ -1,4 +1,4 @@
-package app
+package requests
 
 import (
 	"crypto/sha256"

@@ -1,4 +1,4 @@
-package app
+package requests
 
 import (
 	"context"
@@ -10,22 +10,32 @@ import (
 	"time"
 
 	"github.com/dash-fleet/dash/actors/dispatch"
+	"github.com/dash-fleet/dash/actors/fleet"
+	"github.com/dash-fleet/dash/cmd/internal/accounts"
 	"github.com/dash-fleet/dash/cmd/internal/audit"
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/messages/next"
 	"github.com/dash-fleet/dash/persistence"
 )
 
-// poolCommands implements server.Pools.
-type poolCommands struct{ *commands }
+// Pools implements server.Pools.
+type Pools struct {
+	Store   persistence.Store
+	Repos   *persistence.Repositories
+	Tenants *accounts.Tenants
+	Owners  *dispatch.Client
+	Fleet   *fleet.Fleet
+	// Works refuses while this node does no work.
+	Works func() error
+}
 
 // List implements server.Pools: what is configured, and what each tenant has of its own.
-func (c poolCommands) List(ctx context.Context, tenant string) ([]messages.Pool, error) {
-	rows, err := c.app.repos.Pools.List(ctx)
+func (c *Pools) List(ctx context.Context, tenant string) ([]messages.Pool, error) {
+	rows, err := c.Repos.Pools.List(ctx)
 	if err != nil {
 		return nil, persistence.Refusal(err, "pool", "")
 	}
-	tenants, err := c.app.repos.Tenants.List(ctx)
+	tenants, err := c.Repos.Tenants.List(ctx)
 	if err != nil {
 		return nil, persistence.Refusal(err, "tenant", "")
 	}
@@ -53,8 +63,8 @@ func ids(tenants []persistence.Tenant) []string {
 }
 
 // Get implements server.Pools.
-func (c poolCommands) Get(ctx context.Context, tenant, id string) (messages.Pool, error) {
-	p, there, err := c.app.fleet.PoolConfig(ctx, id)
+func (c *Pools) Get(ctx context.Context, tenant, id string) (messages.Pool, error) {
+	p, there, err := c.Fleet.PoolConfig(ctx, id)
 	switch {
 	case err != nil:
 		return p, persistence.Refusal(err, "pool", id)
@@ -65,16 +75,16 @@ func (c poolCommands) Get(ctx context.Context, tenant, id string) (messages.Pool
 }
 
 // Put implements server.Pools.
-func (c poolCommands) Put(ctx context.Context, tenant string, p messages.Pool) (messages.Pool, error) {
-	if err := c.app.onDuty(); err != nil {
+func (c *Pools) Put(ctx context.Context, tenant string, p messages.Pool) (messages.Pool, error) {
+	if err := c.Works(); err != nil {
 		return p, err
 	}
-	if err := c.app.tenants.Exists(ctx, p.Tenant); err != nil {
+	if err := c.Tenants.Exists(ctx, p.Tenant); err != nil {
 		return p, err
 	}
-	c.app.fleet.PoolChange.Lock()
-	defer c.app.fleet.PoolChange.Unlock()
-	old, there, err := c.app.fleet.PoolConfig(ctx, p.ID)
+	c.Fleet.PoolChange.Lock()
+	defer c.Fleet.PoolChange.Unlock()
+	old, there, err := c.Fleet.PoolConfig(ctx, p.ID)
 	switch {
 	case err != nil:
 		return p, persistence.Refusal(err, "pool", p.ID)
@@ -84,7 +94,7 @@ func (c poolCommands) Put(ctx context.Context, tenant string, p messages.Pool) (
 		return p, persistence.Taken(p.ID)
 	}
 	if there && old.Tenant != p.Tenant {
-		end, err := c.app.fleet.Alone(ctx, p.ID)
+		end, err := c.Fleet.Alone(ctx, p.ID)
 		if err != nil {
 			return p, err
 		}
@@ -111,26 +121,26 @@ func (c poolCommands) Put(ctx context.Context, tenant string, p messages.Pool) (
 	if old.Version > 0 {
 		before = recordedPool(old)
 	}
-	stored, err := c.app.repos.Pools.Put(audit.Change(ctx, p.ID, before, recordedPool(p)), p)
+	stored, err := c.Repos.Pools.Put(audit.Change(ctx, p.ID, before, recordedPool(p)), p)
 	if err != nil {
 		return p, persistence.Refusal(err, "pool", p.ID)
 	}
-	if err := c.app.fleet.EnsurePool(ctx, stored.ID); err != nil {
+	if err := c.Fleet.EnsurePool(ctx, stored.ID); err != nil {
 		return stored, persistence.Refusal(err, "pool", stored.ID)
 	}
 	if there && old.Tenant != stored.Tenant {
-		c.app.fleet.ChangedHands(stored)
+		c.Fleet.ChangedHands(stored)
 	}
-	return stored, c.owners.SetPool(ctx, stored)
+	return stored, c.Owners.SetPool(ctx, stored)
 }
 
-// maxPools is how many pools a tenant may have: each has dispatchers of its own
+// MaxPools is how many pools a tenant may have: each has dispatchers of its own
 // (50 KiB) and rows in the queue's list, which comes in one answer.
-const maxPools = 200
+const MaxPools = 200
 
 // roomFor refuses one pool more than a tenant may have.
-func (c poolCommands) roomFor(ctx context.Context, p messages.Pool) error {
-	rows, err := c.app.repos.Pools.List(ctx)
+func (c *Pools) roomFor(ctx context.Context, p messages.Pool) error {
+	rows, err := c.Repos.Pools.List(ctx)
 	if err != nil {
 		return persistence.Refusal(err, "pool", p.ID)
 	}
@@ -140,7 +150,7 @@ func (c poolCommands) roomFor(ctx context.Context, p messages.Pool) error {
 			has++
 		}
 	}
-	if has < maxPools {
+	if has < MaxPools {
 		return nil
 	}
 	return &messages.Error{
@@ -166,7 +176,7 @@ func reservesTooMuch(p messages.Pool) error {
 
 // keepsTenant refuses to give a tenant's own pool to another, and one that is in
 // use: its gateways, sessions and tasks would stay with the old tenant.
-func (c poolCommands) keepsTenant(ctx context.Context, old messages.Pool, to string) error {
+func (c *Pools) keepsTenant(ctx context.Context, old messages.Pool, to string) error {
 	wrong := &messages.Error{
 		Code: messages.CodeWrongState, NextStep: fmt.Sprintf(next.OtherPool, to),
 		Fields: []messages.FieldError{{Pointer: "/tenant", Detail: "belongs to another tenant"}},
@@ -175,7 +185,7 @@ func (c poolCommands) keepsTenant(ctx context.Context, old messages.Pool, to str
 		wrong.Message = "the pool " + old.ID + " is the own one of tenant " + old.Tenant
 		return wrong
 	}
-	what, advice, err := c.inUse(ctx, old, false)
+	what, advice, err := c.InUse(ctx, old, false)
 	if err != nil || what == "" {
 		return persistence.Refusal(err, "pool", old.ID)
 	}
@@ -184,16 +194,16 @@ func (c poolCommands) keepsTenant(ctx context.Context, old messages.Pool, to str
 	return wrong
 }
 
-// inUse names one thing that a pool has and what to do about it; what is empty
+// InUse names one thing that a pool has and what to do about it; what is empty
 // for a pool that nobody uses. Closed sessions count only if they are asked for.
-func (c poolCommands) inUse(ctx context.Context, p messages.Pool, closed bool) (what, advice string, err error) {
+func (c *Pools) InUse(ctx context.Context, p messages.Pool, closed bool) (what, advice string, err error) {
 	name := func(kind, id, tenant string) string {
 		if tenant != p.Tenant { // of an earlier release
 			return "a " + kind + " of another tenant"
 		}
 		return "the " + kind + " " + id
 	}
-	gateways, err := c.app.repos.Gateways.List(ctx)
+	gateways, err := c.Repos.Gateways.List(ctx)
 	if err != nil {
 		return "", "", err
 	}
@@ -202,7 +212,7 @@ func (c poolCommands) inUse(ctx context.Context, p messages.Pool, closed bool) (
 			return name("gateway", g.ID, g.Tenant), next.RemoveGatewaysFirst, nil
 		}
 	}
-	open, err := c.app.store.OpenPools(ctx)
+	open, err := c.Store.OpenPools(ctx)
 	if err != nil {
 		return "", "", err
 	}
@@ -221,18 +231,18 @@ func (c poolCommands) inUse(ctx context.Context, p messages.Pool, closed bool) (
 	return what, advice, err
 }
 
-// sessionPage is how many sessions are read at a time.
-const sessionPage = 200
+// SessionPage is how many sessions are read at a time.
+const SessionPage = 200
 
 // sessions goes through the sessions of a pool, a page at a time, until each
 // wants no more.
-func (c poolCommands) sessions(ctx context.Context, pool string, each func([]messages.Session) (more bool, err error)) error {
+func (c *Pools) sessions(ctx context.Context, pool string, each func([]messages.Session) (more bool, err error)) error {
 	for after := ""; ; {
-		page, err := c.app.store.Sessions(ctx, "", pool, after, sessionPage)
+		page, err := c.Store.Sessions(ctx, "", pool, after, SessionPage)
 		if err != nil {
 			return err
 		}
-		if more, err := each(page); err != nil || !more || len(page) < sessionPage {
+		if more, err := each(page); err != nil || !more || len(page) < SessionPage {
 			return err
 		}
 		after = persistence.SessionPlace(page[len(page)-1])
@@ -240,11 +250,11 @@ func (c poolCommands) sessions(ctx context.Context, pool string, each func([]mes
 }
 
 // Delete implements server.Pools.
-func (c poolCommands) Delete(ctx context.Context, tenant, id string) error {
-	if err := c.app.onDuty(); err != nil {
+func (c *Pools) Delete(ctx context.Context, tenant, id string) error {
+	if err := c.Works(); err != nil {
 		return err
 	}
-	f := c.app.fleet
+	f := c.Fleet
 	f.PoolChange.Lock()
 	defer f.PoolChange.Unlock()
 	p, there, err := f.PoolConfig(ctx, id)
@@ -273,8 +283,8 @@ func (c poolCommands) Delete(ctx context.Context, tenant, id string) error {
 }
 
 // unused refuses a pool that something refers to.
-func (c poolCommands) unused(ctx context.Context, p messages.Pool, closed bool) error {
-	what, advice, err := c.inUse(ctx, p, closed)
+func (c *Pools) unused(ctx context.Context, p messages.Pool, closed bool) error {
+	what, advice, err := c.InUse(ctx, p, closed)
 	if err != nil || what == "" {
 		return persistence.Refusal(err, "pool", p.ID)
 	}
@@ -283,17 +293,17 @@ func (c poolCommands) unused(ctx context.Context, p messages.Pool, closed bool) 
 
 // remove ends a pool's owner, and removes its row if nothing refers to it then:
 // what had been on its way is written by that time, and nobody else writes.
-func (c poolCommands) remove(ctx context.Context, p messages.Pool) error {
+func (c *Pools) remove(ctx context.Context, p messages.Pool) error {
 	if err := c.retireAll(ctx, p.ID); err != nil {
 		return err
 	}
-	if err := c.app.node.RemovePool(ctx, p.ID); err != nil {
+	if err := c.Fleet.RemovePool(ctx, p.ID); err != nil {
 		return persistence.Refusal(err, "pool", p.ID)
 	}
 	if err := c.unused(ctx, p, true); err != nil {
 		return err
 	}
-	err := c.app.repos.Pools.Delete(audit.Change(ctx, p.ID, recordedPool(p), nil), p.ID)
+	err := c.Repos.Pools.Delete(audit.Change(ctx, p.ID, recordedPool(p), nil), p.ID)
 	if errors.Is(err, persistence.ErrInUse) {
 		return c.unused(ctx, p, true) // names the gateway that came meanwhile
 	}
@@ -301,11 +311,11 @@ func (c poolCommands) remove(ctx context.Context, p messages.Pool) error {
 }
 
 // retireAll removes a pool's closed sessions.
-func (c poolCommands) retireAll(ctx context.Context, id string) error {
+func (c *Pools) retireAll(ctx context.Context, id string) error {
 	due := dispatch.RetireSessions{ClosedSince: messages.Now().Add(time.Hour)}
 	err := c.sessions(ctx, id, func(page []messages.Session) (bool, error) {
 		due.Sessions = page
-		_, err := c.owners.RetireSessions(ctx, id, due)
+		_, err := c.Owners.RetireSessions(ctx, id, due)
 		return true, err
 	})
 	return persistence.Refusal(err, "pool", id)
