@@ -96,7 +96,7 @@ func (d *decision) find() bool {
 	switch {
 	case t.reply != nil && !t.busy:
 		d.ends(Success, t.reply, nil)
-	case t.taken || t.pending || t.busy:
+	case t.taken || t.lost || t.pending || t.busy:
 		d.found, d.step = true, stepFirst
 		d.disarm(GraceTimer)
 	case !d.graceOver:

@@ -146,7 +146,7 @@ func (d *decision) applied(c *Commit) {
 	d.hurry()
 	switch d.Task.State {
 	case messages.Claimed:
-		d.send, d.onBoot = sendNone, false
+		d.send, d.onBoot, d.again = sendNone, false, ""
 		if c.Session != nil {
 			d.do(SessionChanged{messages.SessionChangedByG{Session: *c.Session}})
 		}

@@ -34,6 +34,8 @@ type turn struct {
 	off               bool  // failed without a model call: its provider is switched off
 	owner             uint8 // owner+1 whose connection gets the end, 0: nobody's
 	alone             bool  // sent while its owner had the gateway to itself
+	took              bool  // a re-run whose prompt has the merged text
+	blind             bool  // a re-run behind one that took: its prompt has the text no more
 }
 
 func (t turn) id() string {
@@ -302,7 +304,7 @@ func (w *world) executes(gi, i int, was turnState) string {
 			if u.gen > t.gen || gj != gi && u.gen == t.gen {
 				return "an old session key was used again"
 			}
-			if u.state == tActive || u.state == tOK || u.state == tDying {
+			if u.state == tActive || u.state == tOK && !u.blind || u.state == tDying {
 				return "second execution"
 			}
 		}

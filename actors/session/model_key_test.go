@@ -48,6 +48,7 @@ func (k *keyWriter) run(r *Run, conn Conn) {
 	k.s(r.sentBoot)
 	k.s(r.track)
 	k.s(r.before)
+	k.s(r.again)
 	k.t(r.seen)
 	k.t(r.conn == 0, r.conn == conn, r.fresh, r.wrote, r.unsent, r.refused, r.stale, r.graceOver)
 	k.t(r.onBoot, r.rested, r.asked, r.alone, r.died, r.lostAt.IsZero(), r.since.IsZero())
@@ -137,7 +138,7 @@ func (w *world) key(buf []byte) []byte {
 		k.n(int(g.boot), int(g.ended), len(g.turns))
 		for _, t := range g.turns {
 			k.n(int(t.claim), int(t.gen), int(t.rerun), int(t.state), int(t.owner))
-			k.t(t.mem, t.off, t.alone)
+			k.t(t.mem, t.off, t.alone, t.took, t.blind)
 		}
 	}
 	for i := range w.owners {

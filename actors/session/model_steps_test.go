@@ -2,6 +2,7 @@ package session
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/dash-fleet/dash/messages"
 )
@@ -48,6 +49,24 @@ func (w *world) next(emit emitter) {
 	w.poolSteps(step)
 }
 
+// unseen reports whether the process has a re-run that took the task's text,
+// and the owner of the gateway did not see it, or did not write it before another
+// owner takes over. Where such a process ends, too, nothing tells that the next
+// re-run has the text no more: a limit of what is searched, and of what can be known.
+func (w *world) unseen(gi int) bool {
+	g := &w.gws[gi]
+	if !slices.ContainsFunc(g.turns, func(t turn) bool { return t.took && t.state == tActive }) {
+		return false
+	}
+	for i := range w.owners {
+		o := &w.owners[i]
+		if o.gw == gi && w.current(i) && o.run != nil && (o.run.again != "" && w.left.takeovers == 0 || w.row.ObservedRunID != "") {
+			return false
+		}
+	}
+	return true
+}
+
 type stepper func(label string, f fairness, do func(c *world) string)
 
 func (w *world) gatewaySteps(gi int, step stepper) {
@@ -61,7 +80,7 @@ func (w *world) gatewaySteps(gi int, step stepper) {
 		})
 		return
 	}
-	if w.left.crashes > 0 {
+	if w.left.crashes > 0 && !w.unseen(gi) {
 		step(name+"crashes", unfair, func(c *world) string {
 			c.left.crashes--
 			c.blame(gi)
@@ -75,7 +94,7 @@ func (w *world) gatewaySteps(gi int, step stepper) {
 			})
 		}
 	}
-	if w.left.stops > 0 {
+	if w.left.stops > 0 && !w.unseen(gi) {
 		step(name+"is stopped by Dash", unfair, func(c *world) string {
 			c.left.stops--
 			c.gws[gi].ended = g.boot
@@ -151,7 +170,9 @@ func (w *world) turnSteps(gi, i int, name string, step stepper) {
 			return func(c *world) string {
 				ts := c.gws[gi].turns
 				ts[i].state = left
-				c.gws[gi].turns = append(ts, turn{claim: t.claim, gen: t.gen, rerun: g.boot, state: tActive, mem: true})
+				blind := t.took || t.blind
+				c.gws[gi].turns = append(ts, turn{claim: t.claim, gen: t.gen, rerun: g.boot, state: tActive, mem: true,
+					took: left == tMerged && !blind, blind: blind})
 				return ""
 			}
 		}

@@ -323,7 +323,7 @@ func (w *world) truth(c *Commit, what string) string {
 			if int64(t.claim) != c.FromClaim {
 				continue
 			}
-			ok = ok || t.state == tOK
+			ok = ok || t.state == tOK && !t.blind
 			if t.alive() {
 				return "ended as " + what + " and goes on"
 			}

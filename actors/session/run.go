@@ -60,6 +60,7 @@ type Run struct {
 	track  string       // run to wait for while HELD: a re-run that was seen
 	seen   bool         // the run's own text was the last of its session
 	before string       // and came behind the turn of this run, empty: it was the first
+	again  string       // the first re-run that was seen to have taken the run's own text
 
 	lastBoot string    // of the last connection
 	ended    string    // Connected.Ended
@@ -244,6 +245,8 @@ func (r *Run) elsewhere() bool { return r.conn != 0 && r.sentBoot != "" && r.sen
 // trace is what a SessionRead tells of the Run.
 type trace struct {
 	taken, last, pending bool
+	took                 string // the re-run that has, or had, the run's text in its own
+	lost                 bool   // an earlier one that is gone took the text with it
 	reply                *messages.TaskResult
 	late                 []string
 	active               bool   // the run itself
@@ -264,10 +267,11 @@ func (r *Run) look(s *SessionRead) trace {
 			t.hear(turn)
 		}
 	}
-	if !t.taken {
-		for _, turn := range r.merged(s.Turns) {
+	if turns := r.merged(s.Turns); !t.taken && len(turns) > 0 {
+		t.took = turns[0].RunID
+		if t.lost = r.textLost(s, turns); !t.lost {
 			t.taken = true
-			t.hear(turn)
+			t.hear(turns[0])
 		}
 	}
 	if r.answer != nil { // nothing of the run is left to be done
@@ -277,12 +281,33 @@ func (r *Run) look(s *SessionRead) trace {
 	t.reply = withLate(t.reply, t.late)
 	t.active = slices.Contains(s.ActiveRuns, r.id)
 	if t.taken && !t.active && len(s.ActiveRuns) > 0 {
-		t.rerun = s.ActiveRuns[len(s.ActiveRuns)-1]
+		t.rerun = begun(s.ActiveRuns[len(s.ActiveRuns)-1], s.Turns)
 	}
 	return t
 }
 
-// merged are the turns of the gateway's re-run in a transcript without the
+// begun is a re-run that has its place in the transcript, empty before that: a
+// gateway lists one that it has not begun, and may end before it does.
+func begun(id string, turns []Turn) string {
+	if slices.ContainsFunc(turns, func(t Turn) bool { return t.RunID == id }) {
+		return id
+	}
+	return ""
+}
+
+// textLost reports whether a re-run was asked without the task's text. The one
+// that takes the text in has it in its prompt only: when it is cut off, too,
+// the next re-run asks the model to go on with nothing (OpenClaw 2026.8.2), and
+// what comes of it is no answer to the task.
+func (r *Run) textLost(s *SessionRead, merged []Turn) bool {
+	first := merged[0]
+	if id := r.rerun(); id != "" && first.RunID != id || r.again != "" && r.again != first.RunID {
+		return true
+	}
+	return first.Reply == nil && (len(merged) > 1 || len(s.ActiveRuns) > 0 && !slices.Contains(s.ActiveRuns, first.RunID))
+}
+
+// merged are the turns of the gateway's re-runs in a transcript without the
 // run's own turn: a re-run may take the interrupted text, and its mark, into
 // its own (OpenClaw 2026.8.2). They are told by the id of a re-run that was
 // seen; in a throw-away session by there being any, as nobody else ran in it;

@@ -70,6 +70,8 @@ func searchCases() []searchCase {
 		{bounds: move("move after a crash", budget{crashes: 1, aways: 1}), sees: seesEnd},
 		{bounds: thrown, sees: seesEnd},
 		{bounds: merges("re-run that takes the text", budget{crashes: 1, takeovers: 1}), sees: seesEnd},
+		{bounds: merges("re-run that takes the text, crashes", budget{crashes: 2}), sees: seesEnd},
+		{bounds: merges("re-run that takes the text, crash, stop", budget{crashes: 1, stops: 1}), sees: seesEnd},
 		{bounds: host("wrong host, home comes back", false, 1, budget{}), sees: seesEnd},
 		{bounds: host("wrong host, hold", true, 1, budget{}), sees: seesHeld},
 

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/dash-fleet/dash/messages"
@@ -195,7 +196,7 @@ func (d *decision) recovering() bool {
 	case t.busy || !d.graceOver:
 		d.step = stepIdle
 	default:
-		return d.toClaimed((t.pending || t.taken && !t.last) && !d.rules.anew)
+		return d.toClaimed((t.pending || t.lost || t.taken && !t.last) && !d.rules.anew)
 	}
 	return true
 }
@@ -294,6 +295,7 @@ func (d *decision) takeRead() trace {
 	d.count(d.read)
 	t := d.look(d.read)
 	d.remember(d.read)
+	d.again = cmp.Or(d.again, t.took)
 	d.read = nil
 	return t
 }

@@ -77,7 +77,10 @@ func TestLivePoison(t *testing.T) {
 	t.Logf("poison %s after %s with %d deaths and %d model calls: %v; innocent %s with %d deaths, %d calls", poison.State, time.Since(began).Round(time.Second),
 		poison.Deaths, f.calls("poison-1"), poison.Error, innocent.State, innocent.Deaths, f.calls("innocent-1"))
 	if e := poison.Error; poison.State != api.TaskStateDeadLetter || e == nil || e.Code != "gateway_crashed" || poison.Deaths != 3 {
-		t.Errorf("poison: %s, %d deaths, %+v", poison.State, poison.Deaths, poison.Error)
+		t.Errorf("poison: %s, %d deaths, %+v, %+v", poison.State, poison.Deaths, poison.Error, poison.Result)
+		for _, r := range f.model.Requests() {
+			t.Logf("model call at %s of %d user texts, the last: %.600q", r.At.UTC().Format(time.StampMilli), r.Users, r.Last)
+		}
 	}
 	if !strings.HasPrefix(innocent.Result.Text, "ECHO(") || innocent.Attempt != 1 {
 		t.Errorf("innocent: attempt %d, %q", innocent.Attempt, innocent.Result.Text)
