@@ -39,13 +39,15 @@ type Report struct {
 	Idle  int64 // bytes of memory before any work
 	Warm  int64 // the most that honest work took at first
 	Modes []ModeReport
-	// Honest and Hostile are medians of the p99 of the windows of either kind, from
-	// submit to result, of tasks at other gateways.
-	Honest, Hostile time.Duration
-	Tasks           int
-	Foreign         []string // what of the hostile gateway was seen elsewhere
-	Failed          []string // tasks at other gateways that did not succeed
-	Fake            Counts
+	// Honest and Hostile are the p99 of all tasks at other gateways that ended in the
+	// windows of either kind, from submit to result; HonestMedian and HostileMedian
+	// are the medians of the windows' own.
+	Honest, Hostile             time.Duration
+	HonestMedian, HostileMedian time.Duration
+	Tasks                       int
+	Foreign                     []string // what of the hostile gateway was seen elsewhere
+	Failed                      []string // tasks at other gateways that did not succeed
+	Fake                        Counts
 }
 
 // ModeReport is what one window of a mode cost.
@@ -137,6 +139,8 @@ type attack struct {
 	fake   *Fake
 	report *Report
 	lives  int // of the hostile gateway
+	// What tasks at other gateways took in all windows of either kind.
+	honest, hostile []time.Duration
 
 	mu     sync.Mutex
 	window []time.Duration
@@ -217,7 +221,10 @@ func (a *attack) rounds(ctx context.Context) error {
 			a.report.Tasks += r.Tasks
 		}
 	}
-	a.report.Honest, a.report.Hostile = median(honest), median(hostile)
+	a.report.HonestMedian, a.report.HostileMedian = median(honest), median(hostile)
+	slices.Sort(a.honest)
+	slices.Sort(a.hostile)
+	a.report.Honest, a.report.Hostile = p99(a.honest), p99(a.hostile)
 	return nil
 }
 
@@ -229,13 +236,18 @@ func (a *attack) mode(ctx context.Context, m Mode) (ModeReport, error) {
 	if err != nil {
 		return r, err
 	}
-	if r.Before, r.PeakBefore, _, err = a.measure(ctx, a.cfg.Before); err != nil {
+	before, peak, err := a.measure(ctx, a.cfg.Before)
+	if err != nil {
 		return r, err
 	}
+	r.Before, r.PeakBefore = p99(before), peak
 	a.fake.Set(m)
-	if r.P99, r.Peak, r.Tasks, err = a.measure(ctx, a.cfg.Window); err != nil {
+	took, peak, err := a.measure(ctx, a.cfg.Window)
+	if err != nil {
 		return r, err
 	}
+	r.P99, r.Peak, r.Tasks = p99(took), peak, len(took)
+	a.honest, a.hostile = append(a.honest, before...), append(a.hostile, took...)
 	if !a.bench.Dash.Alive() {
 		return r, errors.New("dash serve has ended")
 	}
@@ -250,29 +262,35 @@ func (a *attack) mode(ctx context.Context, m Mode) (ModeReport, error) {
 	return r, nil
 }
 
-// measure is the p99 of the neighbours' tasks that end within a window, and the
-// most memory in it.
-func (a *attack) measure(ctx context.Context, window time.Duration) (p99 time.Duration, peak int64, tasks int, err error) {
+// measure is what the neighbours' tasks took that end within a window, the
+// shortest first, and the most memory in it.
+func (a *attack) measure(ctx context.Context, window time.Duration) (took []time.Duration, peak int64, err error) {
 	pid := a.bench.Dash.PID()
 	if err := resetPeak(pid); err != nil {
-		return 0, 0, 0, err
+		return nil, 0, err
 	}
 	a.mu.Lock()
 	a.window = nil
 	a.mu.Unlock()
 	if err := harness.Pause(ctx, window); err != nil {
-		return 0, 0, 0, err
+		return nil, 0, err
 	}
 	if peak, err = resident(pid, "VmHWM"); err != nil {
-		return 0, 0, 0, err
+		return nil, 0, err
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if len(a.window) == 0 {
-		return 0, peak, 0, nil
+	took, a.window = a.window, nil
+	slices.Sort(took)
+	return took, peak, nil
+}
+
+// p99 of what is sorted, 0 of nothing.
+func p99(sorted []time.Duration) time.Duration {
+	if len(sorted) == 0 {
+		return 0
 	}
-	slices.Sort(a.window)
-	return a.window[len(a.window)*99/100], peak, len(a.window), nil
+	return sorted[len(sorted)*99/100]
 }
 
 func median(d []time.Duration) time.Duration {

@@ -41,7 +41,7 @@ func hostileMain(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("memory grew by %d MiB at most, to %d MiB; p99 of other gateways %s honest, %s hostile, over %d tasks\n",
-		r.Growth()>>20, r.Peak()>>20, r.Honest, r.Hostile, r.Tasks)
+	fmt.Printf("memory grew by %d MiB at most, to %d MiB; p99 of all tasks at other gateways %s honest, %s hostile (median of the windows %s, %s), over %d tasks\n",
+		r.Growth()>>20, r.Peak()>>20, r.Honest, r.Hostile, r.HonestMedian, r.HostileMedian, r.Tasks)
 	return r.Err(true)
 }
