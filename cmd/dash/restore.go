@@ -156,8 +156,7 @@ func verifyArchive(ctx context.Context, t *terminal, o output, path string, ids 
 		return nil
 	}
 	if why := trust(m); why != nil {
-		fmt.Fprintf(t.err, "a restore refuses it: %v\n", why)
-		return nil
+		return archiveFailure(path, why) // as the restore itself would
 	}
 	fmt.Fprintln(t.err, "it is signed with the key "+m.Signed.Key)
 	return nil

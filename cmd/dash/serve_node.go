@@ -21,7 +21,6 @@ import (
 	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/messages/next"
 	"github.com/dash-fleet/dash/persistence"
-	"github.com/dash-fleet/dash/persistence/sealed"
 	"github.com/dash-fleet/dash/persistence/sqlite"
 )
 
@@ -144,18 +143,18 @@ func newRegistry(log *telemetry.Log) *prometheus.Registry {
 
 func startFailure(l *config.Loaded, err error) error {
 	var twin *app.TwinError
-	var sealing *secrets.Error
-	var keys *sealed.FileError
 	var lost *sqlite.LostError
 	var damaged *sqlite.DamagedError
 	var listen *net.OpError
+	var told interface {
+		error
+		NextStep() string
+	}
 	switch {
 	case errors.As(err, &twin):
 		return &failure{code: exitUnavailable, what: twin.Error(), next: twin.NextStep(), err: err}
-	case errors.As(err, &sealing):
-		return &failure{code: exitFailed, what: sealing.Error(), next: sealing.NextStep(), err: err}
-	case errors.As(err, &keys):
-		return &failure{code: exitFailed, what: keys.Error(), next: keys.NextStep(), err: err}
+	case errors.As(err, &told):
+		return &failure{code: exitFailed, what: told.Error(), next: told.NextStep(), err: err}
 	case errors.As(err, &lost):
 		return &failure{code: exitFailed, what: lost.Error(), next: lost.Next(), err: err}
 	case errors.As(err, &damaged):
@@ -163,6 +162,8 @@ func startFailure(l *config.Loaded, err error) error {
 			next: next.RestoreElsewhere, err: err}
 	case errors.Is(err, syscall.EADDRINUSE):
 		return &failure{code: exitUnavailable, what: l.Listen + " is in use by another process", next: next.StopOrOtherListen, err: err}
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return &failure{code: exitFailed, what: l.Listen + " is no address of this host", next: next.ListenHere, err: err}
 	case errors.Is(err, os.ErrPermission) && errors.As(err, &listen) && listen.Op == "listen":
 		return &failure{code: exitFailed, what: "not permitted to listen on " + l.Listen, next: next.AllowLowPort, err: err}
 	case errors.Is(err, os.ErrPermission):

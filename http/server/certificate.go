@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/dash-fleet/dash/messages/next"
 )
 
 // certificateEvery is the pause between two looks at the files of a certificate.
@@ -39,6 +41,15 @@ func OpenCertificate(certFile, keyFile string) (*Certificate, error) {
 	return c, nil
 }
 
+// CertificateError: the files do not hold a certificate and its key.
+type CertificateError struct{ err error }
+
+func (e *CertificateError) Error() string { return "read TLS certificate and key: " + e.err.Error() }
+func (e *CertificateError) Unwrap() error { return e.err }
+
+// NextStep is what an operator can do.
+func (e *CertificateError) NextStep() string { return next.GivePEMFiles }
+
 // get is for tls.Config.
 func (c *Certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return c.current.Load(), nil
@@ -54,7 +65,7 @@ func (c *Certificate) Reload() (changed bool, err error) {
 	defer c.mu.Unlock()
 	changed, err = c.reload(time.Now())
 	if err != nil {
-		err = fmt.Errorf("read TLS certificate and key: %w", err)
+		err = &CertificateError{err}
 	}
 	c.failed = err
 	return changed, err

@@ -242,6 +242,8 @@ const (
 	MeantCommand          = "did you mean `%s %s`?"
 	MeantFlag             = "did you mean --%s?"
 	StopOrOtherListen     = "stop that process, or give another address with --listen"
+	ListenHere            = "give an address of this host with --listen, such as 127.0.0.1:7373, or :7373 for all of them"
+	GivePEMFiles          = "give --tls-cert the PEM file with the certificate chain and --tls-key the one with its private key"
 	LookAtLogThenStart    = "look at the log above, then start it again"
 	GiveWritableData      = "give a folder that this user may write with --data"
 	RestoreElsewhere      = "keep the folder as it is for an inspection, `dash restore` a backup into another folder, and start with --data on that one"
