@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -65,7 +64,7 @@ func does(h *handing, c *courtesy, standsBy bool, better string, free bool, now 
 	}
 	yields, calm := h.look(better, now)
 	if calm && !yields {
-		return fmt.Sprint("calm without yielding")
+		return "calm without yielding"
 	}
 	switch {
 	case calm:
