@@ -134,6 +134,9 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 // Root sends messages from outside of the tree.
 func (n *Node) Root() *actor.RootContext { return n.system.Root }
 
+// Tell sends a message to an owner; one that has ended does not get it.
+func (n *Node) Tell(pid *actor.PID, m any) { n.system.Root.Send(pid, m) }
+
 // Committer is the actor that writes to the store.
 func (n *Node) Committer() *actor.PID { return n.committer }
 

@@ -102,14 +102,19 @@ func (a *App) unfit(ctx context.Context) error {
 	return nil
 }
 
-// busy counts those of these gateways that this node keeps and that hold runs.
+// busy counts those of these gateways that this node keeps and that hold runs; whose
+// owner says nothing may hold some.
 func (a *App) busy(ctx context.Context, bound []messages.Gateway) (n int) {
-	c := newCommands(a).gateways()
+	var ids []string
 	for i := range bound {
-		if pid, ok := a.node.Gateway(bound[i].ID); ok && a.home.Keeps(&bound[i]) {
-			if s, ok := c.Inspect(ctx, pid); !ok || s.Status.Running > 0 {
-				n++
-			}
+		if _, ok := a.node.Gateway(bound[i].ID); ok && a.home.Keeps(&bound[i]) {
+			ids = append(ids, bound[i].ID)
+		}
+	}
+	said := newCommands(a).gateways().Ask(ctx, ids...)
+	for _, id := range ids {
+		if s, ok := said[id]; !ok || s.Status.Running > 0 {
+			n++
 		}
 	}
 	return n

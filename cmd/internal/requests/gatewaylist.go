@@ -14,20 +14,31 @@ import (
 // row may be long, and what is not shown of it is let go at once.
 const listStep = 32
 
-// List implements server.Gateways.
+// List implements server.Gateways: each gateway's owner is asked once, those of a
+// step all at once.
 func (c *Gateways) List(ctx context.Context, f server.GatewayFilter, after string, limit int) (list []server.Gateway, more bool, err error) {
 	recorded := sync.OnceValues(func() ([]messages.GatewayStatus, error) { return c.Store.GatewayStatuses(ctx) })
 	for bytes := 0; ; {
-		rows, err := c.Repos.Gateways.Page(ctx, f.Tenant, after, listStep)
+		step := listStep
+		if f.Pool == "" && len(f.States) == 0 {
+			step = min(step, limit+1-len(list)) // nobody is asked who cannot be shown, but one
+		}
+		rows, err := c.Repos.Gateways.Page(ctx, f.Tenant, after, step)
 		if err != nil {
 			return nil, false, persistence.Refusal(err, "gateway", "")
 		}
+		read := len(rows)
+		if read > 0 {
+			after = rows[read-1].ID
+		}
+		rows = slices.DeleteFunc(rows, func(g messages.Gateway) bool { return f.Pool != "" && g.Pool != f.Pool })
+		ids := make([]string, len(rows))
 		for i := range rows {
-			after = rows[i].ID
-			if f.Pool != "" && rows[i].Pool != f.Pool {
-				continue
-			}
-			g := c.shownWith(ctx, withoutHidden(rows[i]), recorded)
+			ids[i] = rows[i].ID
+		}
+		said := c.Ask(ctx, ids...)
+		for i := range rows {
+			g := show(withoutHidden(rows[i]), said, recorded)
 			if len(f.States) > 0 && !slices.Contains(f.States, g.Status.State.String()) {
 				continue
 			}
@@ -36,7 +47,7 @@ func (c *Gateways) List(ctx context.Context, f server.GatewayFilter, after strin
 			}
 			list = append(list, g)
 		}
-		if len(rows) < listStep {
+		if read < step {
 			return list, false, nil
 		}
 	}

@@ -10,7 +10,6 @@ import (
 
 	"github.com/asynkron/protoactor-go/actor"
 
-	"github.com/dash-fleet/dash/actors"
 	"github.com/dash-fleet/dash/actors/dispatch"
 	"github.com/dash-fleet/dash/actors/fleet"
 	"github.com/dash-fleet/dash/actors/gateway"
@@ -29,7 +28,7 @@ type Gateways struct {
 	Repos   *persistence.Repositories
 	Tenants *accounts.Tenants
 	Owners  *dispatch.Client // of pools
-	Node    *actors.Node
+	Node    Node
 	Fleet   *fleet.Fleet
 	Launch  *launcher.Launcher
 	// Starts: this node starts the managed gateways whose home it is.
@@ -39,6 +38,12 @@ type Gateways struct {
 	// Reachable refuses a URL that a tenant, empty for somebody of all, may not name.
 	Reachable func(ctx context.Context, tenant, url string) error
 	Homes     Homes
+}
+
+// Node is where the owners of gateways run.
+type Node interface {
+	Gateway(id string) (*actor.PID, bool)
+	Tell(pid *actor.PID, m any)
 }
 
 // Homes says where gateways live that one node alone can reach.
@@ -159,12 +164,16 @@ func (c *Gateways) Shown(ctx context.Context, g messages.Gateway) server.Gateway
 // shownWith is Shown with the recorded states of all gateways, which are read if the
 // owner says nothing.
 func (c *Gateways) shownWith(ctx context.Context, g messages.Gateway, recorded func() ([]messages.GatewayStatus, error)) server.Gateway {
+	said := c.Ask(ctx, g.ID)
+	return show(g, said, recorded)
+}
+
+// show is a gateway as its owner said it is, else as it is recorded.
+func show(g messages.Gateway, said map[string]gateway.Snapshot, recorded func() ([]messages.GatewayStatus, error)) server.Gateway {
 	out := server.Gateway{Config: g, Status: messages.GatewayStatus{ID: g.ID, Tenant: g.Tenant, State: messages.GatewayRegistered}}
-	if pid, ok := c.Node.Gateway(g.ID); ok {
-		if s, ok := c.Inspect(ctx, pid); ok {
-			out.Status, out.ConfigState = s.Status, string(s.Config)
-			return out
-		}
+	if s, ok := said[g.ID]; ok {
+		out.Status, out.ConfigState = s.Status, string(s.Config)
+		return out
 	}
 	rows, err := recorded()
 	if err != nil {
@@ -176,22 +185,35 @@ func (c *Gateways) shownWith(ctx context.Context, g messages.Gateway, recorded f
 	return out
 }
 
-// inspectTimeout bounds the wait for one gateway's owner; without an answer the
+// askTimeout bounds the wait for the owners of gateways; without an answer the
 // last recorded status is shown.
-const inspectTimeout = time.Second
+const askTimeout = time.Second
 
-// Inspect asks the owner of a gateway how it is; false: it does not answer in time.
-func (c *Gateways) Inspect(ctx context.Context, pid *actor.PID) (gateway.Snapshot, bool) {
-	ctx, cancel := context.WithTimeout(ctx, inspectTimeout)
+// Ask asks the owners of these gateways how they are, all at once and each once. Who
+// has no owner here, or does not answer in time, is not in the answer.
+func (c *Gateways) Ask(ctx context.Context, ids ...string) map[string]gateway.Snapshot {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	reply := make(chan gateway.Snapshot, 1)
-	c.Node.Root().Send(pid, gateway.Inspect{Reply: reply})
-	select {
-	case s := <-reply:
-		return s, s.Status.State != 0
-	case <-ctx.Done():
-		return gateway.Snapshot{}, false
+	replies := make(chan gateway.Snapshot, len(ids)) // no owner waits for this one
+	asked := 0
+	for _, id := range ids {
+		if pid, ok := c.Node.Gateway(id); ok {
+			c.Node.Tell(pid, gateway.Inspect{Reply: replies})
+			asked++
+		}
 	}
+	said := make(map[string]gateway.Snapshot, asked)
+	for range asked {
+		select {
+		case s := <-replies:
+			if s.Status.State != 0 {
+				said[s.Status.ID] = s
+			}
+		case <-ctx.Done():
+			return said
+		}
+	}
+	return said
 }
 
 func (c *Gateways) config(ctx context.Context, tenant, id string) (messages.Gateway, error) {
@@ -306,7 +328,7 @@ func (c *Gateways) store(ctx context.Context, before, g messages.Gateway, tell .
 	}
 	if pid, ok := c.Node.Gateway(g.ID); ok {
 		for _, m := range tell {
-			c.Node.Root().Send(pid, m)
+			c.Node.Tell(pid, m)
 		}
 	}
 	return c.Shown(ctx, stored), nil
@@ -390,7 +412,7 @@ func (c *Gateways) Restart(ctx context.Context, tenant, id string) (server.Gatew
 		return server.Gateway{}, &messages.Error{Code: messages.CodeWrongState, Message: "the gateway cannot be restarted here: " + reason, NextStep: step}
 	}
 	if pid, ok := c.Node.Gateway(id); ok {
-		c.tell(pid, gateway.Restart{})
+		c.Node.Tell(pid, gateway.Restart{})
 		return c.Shown(ctx, g), nil
 	}
 	if err := c.Fleet.StartGateway(ctx, g, c.Shown(ctx, g).Status); err != nil {
@@ -398,5 +420,3 @@ func (c *Gateways) Restart(ctx context.Context, tenant, id string) (server.Gatew
 	}
 	return c.Shown(ctx, g), nil
 }
-
-func (c *Gateways) tell(pid *actor.PID, m any) { c.Node.Root().Send(pid, m) }
