@@ -77,6 +77,8 @@ type App struct {
 	home       cluster.Home
 	engine     *engine.Engine
 	lease      *cluster.Lease
+	homes      *cluster.Homes
+	strays     *fleet.Strays
 	duty       *cluster.Duty // does it work, or stand by
 	rebuilding atomic.Bool   // the store lost data: every other failure follows from that
 	store      persistence.Store
@@ -180,7 +182,7 @@ func (a *App) setup(ctx context.Context) error {
 		return err
 	}
 
-	if err := a.warnOfLostHomes(ctx); err != nil {
+	if err := a.homes.WarnOfLost(ctx, a.repos.Gateways, a.cfg.Data); err != nil {
 		return err
 	}
 
@@ -292,7 +294,13 @@ func (a *App) startFleet(ctx context.Context) error {
 	if err := a.startDuty(ctx); err != nil {
 		return err
 	}
-	a.watchStrays()
+	a.strays = &fleet.Strays{
+		Processes: launch, Gateways: a.repos.Gateways, Store: a.store, Keeps: a.home.Keeps, Logger: a.logger,
+		Owned: func(id string) bool { _, owned := a.node.Gateway(id); return owned && a.works() },
+	}
+	if a.engine.Shared { // else nobody else removes a gateway
+		a.cleanup.background("processes of removed gateways", a.strays.Watch)
+	}
 	return nil
 }
 

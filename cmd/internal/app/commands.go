@@ -42,7 +42,7 @@ func (c *commands) pools() *requests.Pools {
 func (c *commands) gateways() *requests.Gateways {
 	return &requests.Gateways{
 		Store: c.app.store, Repos: &c.app.repos, Tenants: c.app.tenants, Owners: c.owners, Node: c.app.node, Fleet: c.app.fleet,
-		Launch: c.app.parts.launcher, Starts: c.app.cfg.OpenClawAutoStart, Works: c.app.onDuty, Reachable: c.app.networks.Reachable, Homes: c.app.parts,
+		Launch: c.app.parts.launcher, Starts: c.app.cfg.OpenClawAutoStart, Works: c.app.onDuty, Reachable: c.app.networks.Reachable, Homes: c.app.homes,
 	}
 }
 

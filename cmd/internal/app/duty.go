@@ -39,6 +39,9 @@ func (a *App) startLease(ctx context.Context) error {
 		Store: a.store, Shared: a.engine.Shared, Logger: a.logger, Lost: a.lost,
 		Self: messages.Node{ID: a.nodeID, Addr: a.addr, Region: a.cfg.Region, Version: a.deps.Version, Sees: 1, Home: a.home.ID},
 	})
+	a.homes = &cluster.Homes{Own: a.home, Lease: a.lease, Logger: a.logger, StateDir: func(gateway, own string) (string, bool) {
+		return a.parts.launcher.StateDir(gateway, own)
+	}}
 	nodes, err := a.lease.Renew(ctx)
 	if err != nil {
 		return err
@@ -135,6 +138,9 @@ func (a *App) onDuty() error {
 	}
 	return nil
 }
+
+// works says whether this node is not standing by.
+func (a *App) works() bool { return a.duty.Standing() == nil }
 
 func (a *App) dutyCheck() server.Check {
 	if e := a.duty.Standing(); e != nil {

@@ -76,7 +76,7 @@ func (f *parts) gatewayOwner(ctx context.Context, g messages.Gateway, fence mess
 		OpenClaw: openclaw.Config{Version: f.app.deps.Version, Metrics: f.openclaw, Allow: f.app.networks.Allowed},
 		Timing:   gateway.Timing{RetryWindow: f.app.cfg.OpenClawRetryWindow},
 		Logger:   f.app.logger, Metrics: f.gateways, Memory: f.memory, Restarts: f.app.node.Restarts(),
-		Boots: f.boots, Live: func() bool { return f.app.lease.Owns(fence) }, Elsewhere: f.Elsewhere,
+		Boots: f.boots, Live: func() bool { return f.app.lease.Owns(fence) }, Elsewhere: f.app.homes.Elsewhere,
 		Yielding: func() bool { return bound && f.app.duty.Yields() },
 		Lost:     func(id string) { f.app.logger.Warn("gateway is owned elsewhere", slog.String("gateway", id)) },
 	}
@@ -84,15 +84,6 @@ func (f *parts) gatewayOwner(ctx context.Context, g messages.Gateway, fence mess
 		cfg.Process = daemon.New(f.launcher, f.app.cfg.OpenClawAutoStart, g)
 	}
 	return cfg, nil
-}
-
-// Elsewhere says why this node must not start or dial the gateway; an empty
-// reason: it may. With the embedded store there is one node, and everything is at home.
-func (f *parts) Elsewhere(g messages.Gateway) (reason, step string) {
-	if !f.app.engine.Shared {
-		return "", ""
-	}
-	return f.app.home.Elsewhere(f.app.nodeID, &g)
 }
 
 func (f *parts) pool(id string) *actor.PID {

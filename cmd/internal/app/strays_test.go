@@ -12,23 +12,8 @@ import (
 	"testing"
 
 	"github.com/dash-fleet/dash/actors/openclaw/launcher"
-	"github.com/dash-fleet/dash/cluster"
 	"github.com/dash-fleet/dash/messages"
 )
-
-// TestStray: a process belongs to nobody when its gateway was removed, or has
-// another home; not when the store never knew it.
-func TestStray(t *testing.T) {
-	t.Parallel()
-	m := &messages.Managed{}
-	all := []messages.Gateway{{ID: "mine", Managed: m, Home: "h1", Node: "a"}, {ID: "moved", Managed: m, Home: "h2", Node: "b"}, {ID: "remote", URL: "wss://x"}}
-	known := []messages.GatewayStatus{{ID: "mine"}, {ID: "moved"}, {ID: "gone"}}
-	for id, want := range map[string]bool{"mine": false, "moved": true, "remote": true, "gone": true, "never": false} {
-		if got := stray(cluster.Home{Node: "a", ID: "h1"}, id, all, known); got != want {
-			t.Errorf("%s: %t", id, got)
-		}
-	}
-}
 
 // TestStrayIsStopped: its home stops the process of a gateway that has another
 // home by now, and leaves one that it keeps, or that the store never knew.
@@ -70,7 +55,7 @@ func TestStrayIsStopped(t *testing.T) {
 		must(n.repos.Gateways.Create(t.Context(), messages.Gateway{ID: id, Tenant: messages.DefaultTenant, Pool: messages.DefaultPool, Node: "a", Home: home,
 			Managed: &messages.Managed{}, MaxConcurrency: 1, Weight: 1, CreatedAt: messages.Now()}))(t)
 	}
-	if err := n.endStrays(t.Context(), map[string]bool{}); err != nil {
+	if err := n.strays.End(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if alive("moved") || !alive("kept") || !alive("unknown") {

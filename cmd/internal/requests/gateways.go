@@ -52,8 +52,9 @@ type Homes interface {
 	Settle(g *messages.Gateway) error
 	// Here makes this node the home of a gateway that is meant as this node sees it.
 	Here(g *messages.Gateway)
-	// Move gives the gateway the home that is asked for.
-	Move(g *messages.Gateway, to server.HomeChange) error
+	// Move gives the gateway the home that node, empty for this one, is; fresh: without
+	// the folder of a managed one.
+	Move(g *messages.Gateway, node string, fresh bool) error
 	// Elsewhere says why this node must not start or dial the gateway; no reason: it may.
 	Elsewhere(g messages.Gateway) (reason, step string)
 }
@@ -294,7 +295,7 @@ func (c *Gateways) Update(ctx context.Context, tenant, id string, ch server.Gate
 	set(&g.Capabilities, ch.Capabilities)
 	set(&g.Labels, ch.Labels)
 	if ch.Home != nil {
-		if err := c.Homes.Move(&g, *ch.Home); err != nil {
+		if err := c.Homes.Move(&g, ch.Home.Node, ch.Home.Fresh); err != nil {
 			return server.Gateway{}, err
 		}
 	}
