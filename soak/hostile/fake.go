@@ -150,11 +150,17 @@ func (f *Fake) serve(w http.ResponseWriter, r *http.Request) {
 }
 
 // send writes one frame; false: the connection has ended.
-func (p *peer) send(frame string) bool {
+func (p *peer) send(frame string) bool { return p.make(func() string { return frame }) }
+
+// make builds a frame when its turn has come and sends it: hundreds of large
+// ones that wait would cost the attacker, in whose process the neighbours'
+// clients are, more than the node.
+func (p *peer) make(build func() string) bool {
 	p.write.Lock()
 	defer p.write.Unlock()
 	ctx, cancel := context.WithTimeout(p.ctx, 2*time.Minute)
 	defer cancel()
+	frame := build()
 	if p.ws.Write(ctx, websocket.MessageText, []byte(frame)) != nil {
 		p.cancel()
 		return false

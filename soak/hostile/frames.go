@@ -25,7 +25,7 @@ func event(name, payload string) string {
 }
 
 func final(r run, text string) string {
-	return result(r.id, fmt.Sprintf(`{"runId":%q,"status":"ok","result":{"payloads":[{"text":%q}],"meta":{"agentMeta":{"provider":"p","model":"m","usage":{"input":1,"output":1}}}}}`, r.run, text))
+	return result(r.id, `{"runId":"`+r.run+`","status":"ok","result":{"payloads":[{"text":"`+text+`"}],"meta":{"agentMeta":{"provider":"p","model":"m","usage":{"input":1,"output":1}}}}}`)
 }
 
 func runningText(runID, text string) string {

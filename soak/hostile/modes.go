@@ -40,6 +40,8 @@ var (
 	})
 	long = once(func() string { return strings.Repeat("x", frameSize-1024) })
 	pad  = once(func() string { return strings.Repeat("y", 4<<20) })
+
+	nested = once(func() string { return deep(4 << 20) })
 )
 
 // Modes are all attacks, in the order in which a run goes through them.
@@ -50,12 +52,16 @@ func Modes() []Mode {
 			return helloWith(boot, many(`"m"`, 2<<20), many(`"e"`, 1<<20))
 		}},
 		{Name: "many-in-results", Run: func(p *peer, r run) {
-			p.send(result(r.id, `{"runId":"`+r.run+`","status":"ok","result":{"payloads":`+objects()+`}}`))
+			p.make(func() string {
+				return result(r.id, `{"runId":"`+r.run+`","status":"ok","result":{"payloads":`+objects()+`}}`)
+			})
 		}},
 		{Name: "many-in-errors", Answer: func(_ *peer, r request) string {
 			return failure(r.ID, `{"code":"UNAVAILABLE","details":{"x":`+objects()+`}}`)
 		}, Run: func(p *peer, r run) {
-			p.send(failure(r.id, `{"code":"UNAVAILABLE","message":"no","details":{"x":`+objects()+`}}`))
+			p.make(func() string {
+				return failure(r.id, `{"code":"UNAVAILABLE","message":"no","details":{"x":`+objects()+`}}`)
+			})
 		}},
 		{Name: "many-in-events", Push: pushAll(
 			func(*peer) string { return event("task", `{"task":`+objects()+`}`) },
@@ -67,11 +73,13 @@ func Modes() []Mode {
 			},
 		)},
 		{Name: "deep", Answer: func(_ *peer, r request) string { return result(r.ID, `{"sessions":`+deep(1<<20)+`}`) },
-			Run: func(p *peer, r run) { p.send(result(r.id, `{"runId":"`+r.run+`","x":`+deep(4<<20)+`}`)) }},
+			Run: func(p *peer, r run) {
+				p.make(func() string { return result(r.id, `{"runId":"`+r.run+`","x":`+nested()+`}`) })
+			}},
 		{Name: "long-words", Answer: func(p *peer, r request) string {
 			return result(r.ID, `{"status":"`+long()+`","runId":`+quoteRun(r)+`}`)
 		}, Run: func(p *peer, r run) {
-			p.send(failure(r.id, `{"code":"X","message":"`+p.f.Mark+long()+`"}`))
+			p.make(func() string { return failure(r.id, `{"code":"X","message":"`+p.f.Mark+long()+`"}`) })
 		}},
 		{Name: "long-rows", Answer: func(p *peer, r request) string {
 			row := `{"key":"` + strings.Repeat("k", 120<<10) + `","role":"assistant","content":"` + strings.Repeat("z", 120<<10) + `"}`
@@ -93,7 +101,7 @@ func Modes() []Mode {
 			}
 			p.pause(100*time.Millisecond, changed)
 		}},
-		{Name: "large-results", Run: func(p *peer, r run) { p.send(final(r, p.f.Mark+pad())) }},
+		{Name: "large-results", Run: func(p *peer, r run) { p.make(func() string { return final(r, p.f.Mark+pad()) }) }},
 		{Name: "large-results-at-once", Run: func(*peer, run) {}, Push: func(p *peer, changed <-chan struct{}) {
 			if !p.pause(2*time.Second, changed) {
 				return
@@ -103,7 +111,7 @@ func Modes() []Mode {
 			p.runs = nil
 			p.mu.Unlock()
 			for _, r := range waiting {
-				p.send(final(r, p.f.Mark+pad()))
+				p.make(func() string { return final(r, p.f.Mark+pad()) })
 			}
 		}},
 		{Name: "wrong-ids", Run: func(p *peer, r run) {
