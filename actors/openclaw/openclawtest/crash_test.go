@@ -121,6 +121,53 @@ func TestCrashDuringTheModelCallIsRunAgain(t *testing.T) {
 	})
 }
 
+// TestASecondRerunHasTheTextNoMore: 2026.8 keeps the interrupted text in the prompt
+// of the re-run only, and the next one asks the model without it; 2026.9 has it
+// in the transcript.
+func TestASecondRerunHasTheTextNoMore(t *testing.T) {
+	t.Parallel()
+	for version, keeps := range map[string]bool{namesReruns: false, "2026.9.6": true} {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			both(t, func(t *testing.T, dir string) {
+				b := setup(t, func(c *Config) {
+					c.StateDir, c.TimeScale, c.Version, c.RunTime = dir, 0.01, version, time.Hour
+				})
+				c := dial(t, b.g)
+				c.startRun("x1.1", "agent:main:crash", "work", nil)
+				begun := map[string]string{} // run id: message
+				for crashes := range 3 {
+					eventually(t, "another run started", func() bool {
+						for _, l := range b.log.lines(t) {
+							if l.Event == "started" {
+								begun[l.RunID] = l.Message
+							}
+						}
+						return len(begun) > crashes
+					})
+					b.g.Crash()
+					if err := b.g.Start(testContext(t)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				lost := 0
+				for _, m := range begun {
+					if m == systemRerun {
+						lost++
+					}
+				}
+				if want := map[bool]int{true: 0, false: 1}[keeps]; lost != want {
+					t.Errorf("%d of the runs were asked without the text, want %d: %v", lost, want, begun)
+				}
+				c = dial(t, b.g)
+				if _, keys, _ := history(t, c, "agent:main:crash"); slices.Contains(keys, "x1.1:user") != keeps {
+					t.Errorf("keys in the history %v", keys)
+				}
+			})
+		})
+	}
+}
+
 func TestCrashBeforeTheModelCallStaysPending(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, dir string) {

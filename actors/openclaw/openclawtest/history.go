@@ -16,19 +16,16 @@ type historyItem struct {
 }
 
 // history renders entries. With merges a text that the gateway's own re-run
-// took into its own is no item any more, and neither is its key.
+// took into its prompt is no item any more, and neither is its key.
 func (s *session) history(entries []entry, merges bool) []historyItem {
 	items := make([]historyItem, 0, len(entries))
-	lead := ""
 	for i, e := range entries {
 		if e.Hide {
 			continue
 		}
 		if merges && taken(entries, i) {
-			lead += e.Text + "\n\n"
 			continue
 		}
-		e.Text, lead = lead+e.Text, ""
 		item := historyItem{Role: e.Role, Content: e.Text, Timestamp: e.Time, IdempotencyKey: e.Key,
 			OpenClaw: map[string]any{"id": fmt.Sprintf("%08x", uint32(hash64(s.ID))+uint32(e.Seq)), "seq": e.Seq}}
 		if e.By != "" {

@@ -46,6 +46,9 @@ func (g *Gateway) reclaimTurn(l *life, s *session) {
 	}
 	s.Reruns++
 	s.AbortedLastRun = true
+	if n := len(s.entries); g.is2026x8() && n > 0 && s.entries[n-1].Role == "user" && s.entries[n-1].Text == systemRerun {
+		s.RunMessage = systemRerun // the re-run that was cut off had the text in its prompt only: it is lost
+	}
 	r := &run{id: uuid.NewString(), key: s.Key, sessionID: s.ID, via: viaRecovery, state: stateRerun, message: systemRerun, sess: s, accepted: nowMs()}
 	s.active = r
 	l.runs[r.id] = r
