@@ -16,6 +16,8 @@ const (
 	// settle is how long a notice waits for what this node itself committed, which
 	// is published without being read.
 	settle = 10 * time.Millisecond
+	// readAgain is the pause after a look at a store that does not answer.
+	readAgain = 500 * time.Millisecond
 	// listenAgain is the pause after a store that does not tell of new events.
 	listenAgain = time.Second
 )
@@ -64,7 +66,10 @@ func (f *Feed) Follow(ctx context.Context, t Tail) {
 				continue
 			}
 		}
-		f.catchUp(ctx, t.Log)
+		if err := f.catchUp(ctx, t.Log); err != nil {
+			pause(ctx, readAgain)
+			poke(f.hole)
+		}
 	}
 }
 
@@ -100,16 +105,15 @@ func (f *Feed) position() (last, known int64) {
 	return f.last, f.known
 }
 
-// catchUp publishes the log up to its end. If the store does not answer, the next
-// look sees it.
-func (f *Feed) catchUp(ctx context.Context, log Log) {
+// catchUp publishes the log up to its end.
+func (f *Feed) catchUp(ctx context.Context, log Log) error {
 	for {
 		last, known := f.position()
 		read, cancel := context.WithTimeout(ctx, tailTimeout)
 		page, _, err := log.Events(read, last, tailPage)
 		cancel()
 		if err != nil || f.took(page, known) {
-			return
+			return err
 		}
 	}
 }

@@ -112,6 +112,25 @@ func wantAll(t *testing.T, s *Subscription, last int) {
 	}
 }
 
+// TestAHoleOutlivesAnOutage: nothing else comes that would make the feed look again.
+func TestAHoleOutlivesAnOutage(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		l := &shared{}
+		f, s := join(ctx, l, 0)
+		l.write(1)
+		l.set(true, false)
+		f.Publish(l.write(1))
+		synctest.Wait()
+		l.set(false, false)
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		wantAll(t, s, 2)
+	})
+}
+
 func TestOwnBatchesAreNotRead(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
