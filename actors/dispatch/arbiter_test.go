@@ -216,7 +216,7 @@ func (m *machine) actions() map[string]func(*rapid.T) {
 	}
 }
 
-// TestArbiterMatchesTheNaiveModel checks I1 to I7 of DESIGN.md: every answer is
+// TestArbiterMatchesTheNaiveModel checks I1 to I7 of ARCHITECTURE.md: every answer is
 // the one a full search gives, with sessions, requirements, reserved slots,
 // aging, caps, and windows that shrink below what is in flight.
 func TestArbiterMatchesTheNaiveModel(t *testing.T) {

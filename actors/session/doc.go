@@ -1,5 +1,5 @@
 // Package session is the run machine of one claimed task at its gateway's
-// owner: rules (a) to (f) of effects on a gateway, as one pure function.
+// owner: rules (a) to (g) of DESIGN.md, as one pure function.
 //
 // Start builds a Run; decision.take decides one Input in place: it changes the
 // Run and lists the Effects to carry out, in order. Nothing of it does I/O, reads
