@@ -68,6 +68,6 @@ func TestEveryStateHasAnExit(t *testing.T) {
 		t.Parallel()
 		// A parked session is an operator's; a busy one's task ends as above.
 		exits(t, SessionTransitions, []SessionState{SessionIdle, SessionParked, SessionClosed, SessionRemoved},
-			"done", "restart", "give_up", "recovered_idle", "back_idle", "moved")
+			"done", "give_up", "recovered", "away_over", "moved")
 	})
 }

@@ -23,11 +23,11 @@ var TaskTransitions = []Transition[TaskState]{
 
 	{Claimed, "success", Succeeded}, {Running, "success", Succeeded}, {Recovering, "success", Succeeded},
 	{Claimed, "retryable_error", RetryWait}, {Running, "retryable_error", RetryWait}, {Recovering, "retryable_error", RetryWait},
-	{Claimed, "provider_paused", RetryWait}, {Running, "provider_paused", RetryWait}, {Recovering, "provider_paused", RetryWait},
+	{Claimed, "provider_paused", RetryWait}, {Running, "provider_paused", RetryWait},
 	{Claimed, "final_error", DeadLetter}, {Running, "final_error", DeadLetter}, {Recovering, "final_error", DeadLetter},
 
 	{Claimed, "boot_changed", Recovering}, {Running, "boot_changed", Recovering},
-	{Recovering, "rerun_seen", Running}, {Recovering, "grace_over", Claimed},
+	{Recovering, "rerun_seen", Running}, {Recovering, "accepted", Running}, {Recovering, "grace_over", Claimed},
 	{Recovering, "boot_changed", Recovering}, {Recovering, "alone", Claimed}, {Recovering, "gateway_crashed", DeadLetter}, {Claimed, "gateway_crashed", DeadLetter},
 
 	{Claimed, "stop", Cancelling}, {Running, "stop", Cancelling}, {Recovering, "stop", Cancelling},
@@ -80,20 +80,18 @@ var GatewayTransitions = []Transition[GatewayState]{
 	{GatewayDrained, "remove", GatewayRemoved}, {GatewayQuarantined, "remove", GatewayRemoved},
 }
 
-// SessionTransitions are all lawful changes of an agent session.
+// SessionTransitions are all lawful changes of an agent session. FAILED is
+// passed on the way to PARKED, and RECOVERING on the way back, without a write of
+// its own: the event log tells of it.
 var SessionTransitions = []Transition[SessionState]{
 	{0, "open", SessionIdle},
 	{SessionIdle, "run", SessionBusy}, {SessionBusy, "done", SessionIdle},
-	{SessionIdle, "fail", SessionFailed}, {SessionBusy, "fail", SessionFailed}, {SessionRecovering, "fail", SessionFailed},
-	{SessionFailed, "restart", SessionRecovering}, {SessionFailed, "give_up", SessionParked},
-	{SessionRecovering, "recovered_idle", SessionIdle}, {SessionRecovering, "recovered_busy", SessionBusy},
-	{SessionParked, "unpark", SessionRecovering},
-	{SessionIdle, "away", SessionSuspended}, {SessionBusy, "away", SessionSuspended},
-	{SessionSuspended, "back_idle", SessionIdle}, {SessionSuspended, "back_busy", SessionBusy},
-	{SessionIdle, "move", SessionMoving}, {SessionSuspended, "move", SessionMoving}, {SessionBusy, "move", SessionMoving},
-	{SessionMoving, "moved", SessionIdle},
-	{SessionIdle, "close", SessionClosed}, {SessionParked, "close", SessionClosed}, {SessionFailed, "close", SessionClosed},
-	{SessionSuspended, "close", SessionClosed}, {SessionMoving, "close", SessionClosed}, {SessionBusy, "close", SessionClosed},
+	{SessionBusy, "fail", SessionFailed}, {SessionFailed, "give_up", SessionParked},
+	{SessionParked, "unpark", SessionRecovering}, {SessionRecovering, "recovered", SessionIdle},
+	{SessionBusy, "unconfirmed", SessionSuspended}, {SessionSuspended, "away_over", SessionIdle},
+	{SessionBusy, "move", SessionMoving}, {SessionMoving, "moved", SessionIdle},
+	{SessionIdle, "close", SessionClosed}, {SessionBusy, "close", SessionClosed}, {SessionParked, "close", SessionClosed},
+	{SessionSuspended, "close", SessionClosed}, {SessionMoving, "close", SessionClosed},
 	{SessionClosed, "retention", SessionRemoved},
 }
 

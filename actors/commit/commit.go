@@ -210,6 +210,9 @@ func (c *committer) run(ctx context.Context, work <-chan []persistence.Op, root 
 func (c *committer) commit(ctx context.Context, ops []persistence.Op) ([]persistence.Outcome, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer cancel()
+	if err := lawful(ops); err != nil {
+		return nil, err
+	}
 	return c.cfg.Store.Commit(ctx, ops)
 }
 

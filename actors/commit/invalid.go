@@ -1,6 +1,7 @@
 package commit
 
 import (
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -60,6 +61,19 @@ func (c *committer) invalid(ctx actor.Context, batch []Request, err error) {
 	}
 	c.next(ctx, parted)
 	answer(ctx, batch[0], persistence.Outcome{}, err)
+}
+
+// lawful refuses a batch with a step of a task that its table does not have, as
+// a store refuses what it can never take.
+func lawful(ops []persistence.Op) error {
+	for i := range ops {
+		u := ops[i].Update
+		if u != nil && u.From != u.Task.State && !messages.Lawful(messages.TaskTransitions, u.From, u.Task.State) {
+			return &messages.Error{Code: messages.CodeInvalid,
+				Message: fmt.Sprintf("task %s: one that is %s cannot become %s", u.Task.ID, u.From, u.Task.State)}
+		}
+	}
+	return nil
 }
 
 func isInvalid(err error) bool { return messages.CodeOf(err) == messages.CodeInvalid }

@@ -165,3 +165,31 @@ func TestAnAwayStoreIsNoPickyOne(t *testing.T) {
 		}
 	}
 }
+
+// TestUnlawfulStepIsRefused: a step that the table of tasks does not have never
+// reaches the store, and what arrives beside it does.
+func TestUnlawfulStepIsRefused(t *testing.T) {
+	t.Parallel()
+	for to, lawful := range map[messages.TaskState]bool{messages.Claimed: true, messages.Queued: true, messages.Succeeded: false, messages.Held: false} {
+		store := &picky{most: 10, let: make(chan struct{}), in: make(chan []string, 100)}
+		close(store.let)
+		f := start(t, func(cfg *commit.Config) { cfg.Store = store })
+		f.system.Root.Send(f.pid, commit.Request{ReplyTo: f.me, Tag: "step", Op: persistence.Op{
+			Update: &persistence.TaskUpdate{Task: messages.Task{ID: "t", State: to}, From: messages.Queued},
+			Events: []*messages.Event{{Subject: "step"}}}})
+		f.request("beside", false)
+		for range 2 {
+			d := get(t, f.done, "an answer")
+			if refused := messages.CodeOf(d.Err) == messages.CodeInvalid; refused != (d.Tag == "step" && !lawful) {
+				t.Errorf("queued to %s: %v was answered %v", to, d.Tag, d.Err)
+			}
+		}
+		var written []string
+		for len(store.in) > 0 {
+			written = append(written, <-store.in...)
+		}
+		if slices.Contains(written, "step") != lawful || !slices.Contains(written, "beside") {
+			t.Errorf("queued to %s: the store was given %v", to, written)
+		}
+	}
+}

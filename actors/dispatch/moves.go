@@ -99,8 +99,7 @@ func (b *broker) moveSession(ctx actor.Context, m MoveSession) {
 				return
 			}
 		}
-		moving := s.row.State == messages.SessionMoving
-		if !moving && !messages.Lawful(messages.SessionTransitions, s.row.State, messages.SessionMoving) {
+		if s.row.State == messages.SessionParked || s.row.State == messages.SessionClosed {
 			reply(m.Reply, wrongSessionState(s, "moved"))
 			return
 		}

@@ -3,6 +3,7 @@ package dispatch
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -83,13 +84,20 @@ func (b *broker) sessionWrite(s *session, next messages.Session) (*persistence.S
 	if next.State == s.row.State && next.Generation == s.row.Generation && next.Gateway == s.row.Gateway {
 		return w, nil
 	}
-	if from := s.row.State; from == next.State || messages.Lawful(messages.SessionTransitions, from, next.State) {
-		return w, []*messages.Event{next.Event(from, b.now)}
+	from := s.row.State
+	switch {
+	case from == next.State, messages.Lawful(messages.SessionTransitions, from, next.State):
+	case from == messages.SessionParked && next.State == messages.SessionIdle:
+		between := next
+		between.State = messages.SessionRecovering
+		return w, []*messages.Event{between.Event(from, b.now), next.Event(messages.SessionRecovering, b.now)}
+	default: // a bug: the session stays in its state
+		b.s.Metrics.refusedSteps.Inc()
+		b.s.Logger.Error("session refused a step that its table does not have", slog.String("session", s.row.ID),
+			slog.String("from", from.String()), slog.String("to", next.State.String()))
+		next.State, w.Session.State = from, from
 	}
-	// A parked or failed session comes back by way of RECOVERING.
-	between := next
-	between.State = messages.SessionRecovering
-	return w, []*messages.Event{between.Event(s.row.State, b.now), next.Event(messages.SessionRecovering, b.now)}
+	return w, []*messages.Event{next.Event(from, b.now)}
 }
 
 func (b *broker) sessionWritten(s *session, w *persistence.SessionWrite, ok bool) {

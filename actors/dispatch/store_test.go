@@ -156,10 +156,12 @@ func (m *memory) judge(e *messages.Event) {
 		from, _ := messages.ParseTaskState(e.GetTask().From)
 		to, err := messages.ParseTaskState(e.GetTask().State)
 		lawful = err == nil && messages.Lawful(messages.TaskTransitions, from, to)
+		taken.Store([2]any{from, to}, true)
 	case e.GetSession() != nil:
 		from := sessionState(e.GetSession().From)
 		to := sessionState(e.GetSession().State)
 		lawful = to != 0 && (from == to || messages.Lawful(messages.SessionTransitions, from, to))
+		taken.Store([2]any{from, to}, true)
 	}
 	if !lawful {
 		m.unlawful = append(m.unlawful, e.String())

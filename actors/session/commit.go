@@ -16,7 +16,7 @@ func (d *decision) change(t messages.Task, s *messages.Session, reason string) b
 		s.UpdatedAt = d.now
 		c.Session, c.FromGeneration = s, d.Session.Generation
 	}
-	if d.accepted && t.State != messages.Running {
+	if d.accepted && d.Task.State == messages.Claimed && t.State != messages.Running {
 		c.Via = messages.Running
 	}
 	if e := d.end; e != nil && !t.State.AtGateway() {

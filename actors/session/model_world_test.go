@@ -3,6 +3,7 @@ package session
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/dash-fleet/dash/messages"
@@ -205,11 +206,12 @@ func (w *world) carryOut(i int, e Effect) string {
 		if o.commit != nil || o.done != nil {
 			return "two commits under way"
 		}
-		from := e.From
-		if e.Via != 0 && messages.Lawful(messages.TaskTransitions, from, e.Via) {
-			from = e.Via
+		for _, s := range steps(e) {
+			if !slices.Contains(messages.TaskTransitions, s) {
+				return fmt.Sprintf("the table has no step %v -> %v by %q", s.From, s.To, s.Event)
+			}
 		}
-		if !messages.Lawful(messages.TaskTransitions, e.From, e.Task.State) || !messages.Lawful(messages.TaskTransitions, from, e.Task.State) {
+		if !messages.Lawful(messages.TaskTransitions, e.From, e.Task.State) {
 			return fmt.Sprintf("unlawful step %v -> %v (%s)", e.From, e.Task.State, e.Reason)
 		}
 		o.commit = e

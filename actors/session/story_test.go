@@ -120,6 +120,11 @@ func (s *story) start(args map[string]string) {
 	if _, ok := args["last-attempt"]; ok {
 		task.Attempt = task.Spec.MaxAttempts
 	}
+	if n, err := strconv.Atoi(args["deaths"]); err == nil {
+		for range n {
+			task.CountDeath(t0, false)
+		}
+	}
 	if _, ok := args["at-work"]; ok {
 		task.ActiveSince = t0
 	}
