@@ -155,7 +155,9 @@ func loseOne(t *testing.T, cfg config.Config) {
 	defer stream.mu.Unlock()
 	var want []int64
 	for page := range slices.Values(must2(a.store.Events(t.Context(), from, 10000))(t)) {
-		want = append(want, page.Seq)
+		if page.Seq <= last { // the task of the first try goes on
+			want = append(want, page.Seq)
+		}
 	}
 	if got := stream.seqs[slices.IndexFunc(stream.seqs, func(seq int64) bool { return seq > from }):]; stream.ended || slices.Contains(stream.kinds, "gap") || !slices.Equal(got[:len(want)], want) {
 		t.Errorf("the stream has ended: %v; it brought %v, the log has %v", stream.ended, got, want)
