@@ -13,6 +13,9 @@ import (
 // one database are apart.
 func (db *DB) eventsChannel() string { return "dash_" + db.cfg.Schema + "_events" }
 
+// listenPause keeps a node from waking up for each batch that it wrote itself.
+const listenPause = 10 * time.Millisecond
+
 // WatchEvents listens on a connection of its own.
 func (db *DB) WatchEvents(ctx context.Context, grown func(newest int64)) error {
 	return db.listen(ctx, db.eventsChannel(), func() { grown(math.MaxInt64) }, func(payload string) {
@@ -43,10 +46,17 @@ func (db *DB) listen(ctx context.Context, channel string, ready func(), heard fu
 	}
 	ready()
 	for {
+		began := time.Now()
 		n, err := conn.WaitForNotification(ctx)
 		if err != nil {
 			return readError(ctx, "wait for "+channel, err)
 		}
 		heard(n.Payload)
+		if time.Since(began) > listenPause/100 { // nothing was there: let those that follow come together
+			select {
+			case <-time.After(listenPause):
+			case <-ctx.Done():
+			}
+		}
 	}
 }

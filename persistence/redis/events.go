@@ -92,7 +92,7 @@ const (
 	// watchBlock is how long one read waits for a new entry of the log.
 	watchBlock = 5 * time.Second
 	// watchPause is waited behind each: one look is for all that came meanwhile.
-	watchPause = 10 * time.Millisecond
+	watchPause = 25 * time.Millisecond
 )
 
 // WatchEvents waits for new entries on a connection of its own.
