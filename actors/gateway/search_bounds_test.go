@@ -37,7 +37,7 @@ func TestSearch(t *testing.T) {
 		{"of somebody else, drained", false, true, 2, "slow or not,tidying or not,claim is HELD" + ill},
 		{"managed", true, false, 2, "configure,slow or not,settled cold,claim is HELD,tidying or not,home moves,boot id is not written"},
 		{"managed, home moves", true, false, 2, "configure,slow or not,settled cold,claim is HELD,tidying or not,restart,remove" + ill},
-		{"managed, configuration", true, false, 2, "slow or not,claim is HELD,tidying or not,home moves,resume,process does not answer,long pause" + ill},
+		{"managed, configuration", true, false, 1, "slow or not,claim is HELD,tidying or not,home moves,resume,process does not answer,long pause" + ill},
 		{"managed, drained", true, true, 1, "slow or not,settled cold,claim is HELD"},
 	} {
 		w := begin(c.managed, c.drained, c.words)
