@@ -6,23 +6,15 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/dash-fleet/dash/messages"
 )
 
 // Key is an API key as stored: the bcrypt hash is the authority, ID finds it.
 type Key struct {
-	ID          string // public key_id, part of the key's text
-	Hash        []byte // bcrypt: what decides
-	Digest      []byte // SHA-256 of the key's text, nil when it is not known yet
-	Name        string
-	Tenant      string // empty: all tenants
-	Permissions []string
-	RateLimit   int // per minute
-	CreatedAt   time.Time
-	ExpiresAt   time.Time // zero: never
-	LastUsedAt  time.Time
-	Active      bool
-	Version     int64  // grows with every change but Touch
-	Parent      string `json:",omitempty"` // the key that made it; empty: none did
+	messages.Key
+	Hash   []byte // bcrypt: what decides
+	Digest []byte // SHA-256 of the key's text, nil when it is not known yet
 }
 
 // Keys is the repository of API keys.
@@ -97,13 +89,8 @@ type KeyWatcher interface {
 
 // User is a person with a password.
 type User struct {
-	ID           string
-	Email        string // in lower case, unique
-	PasswordHash []byte // bcrypt
-	Role         string // empty at Create: "user"
-	Tenant       string // empty: all tenants
-	CreatedAt    time.Time
-	Version      int64
+	messages.User        // its role is empty at Create: "user"
+	PasswordHash  []byte // bcrypt
 }
 
 // Users is the repository of users.
@@ -159,22 +146,14 @@ type LoginSessions interface {
 	Sweep(ctx context.Context, limit int) (int, error)
 }
 
-// Tenant owns gateways, pools, tasks, keys and users.
-type Tenant struct {
-	ID        string
-	Name      string
-	CreatedAt time.Time
-	Version   int64
-}
-
 // Tenants is the repository of tenants. A new store holds "default".
 type Tenants interface {
 	// Create stores a new tenant and returns it with Version 1. ErrExists.
-	Create(ctx context.Context, t Tenant) (Tenant, error)
+	Create(ctx context.Context, t messages.Tenant) (messages.Tenant, error)
 	// Get returns one tenant. ErrNotFound.
-	Get(ctx context.Context, id string) (Tenant, error)
+	Get(ctx context.Context, id string) (messages.Tenant, error)
 	// List returns all tenants in the order of their ids.
-	List(ctx context.Context) ([]Tenant, error)
+	List(ctx context.Context) ([]messages.Tenant, error)
 	// Page returns the first limit tenants with an id behind after, in the order of their ids.
-	Page(ctx context.Context, after string, limit int) ([]Tenant, error)
+	Page(ctx context.Context, after string, limit int) ([]messages.Tenant, error)
 }

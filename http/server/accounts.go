@@ -38,7 +38,7 @@ func (s *Server) createKey(c *call) error {
 	if err != nil {
 		return err
 	}
-	k := Key{Name: b.Name, Tenant: tenant, RateLimit: defaultRateLimit, Once: c.onceID()}
+	k := messages.Key{Name: b.Name, Tenant: tenant, RateLimit: defaultRateLimit}
 	if b.RateLimit != nil {
 		k.RateLimit = *b.RateLimit
 	}
@@ -53,7 +53,7 @@ func (s *Server) createKey(c *call) error {
 	if err := inherit(&k, c.principal, b.RateLimit != nil); err != nil {
 		return err
 	}
-	k, text, err := s.cmd.Accounts.CreateKey(c.ctx(), k)
+	k, text, err := s.cmd.Accounts.CreateKey(c.ctx(), k, c.onceID())
 	if err != nil {
 		return err
 	}
@@ -72,7 +72,7 @@ func (s *Server) createKey(c *call) error {
 
 // inherit makes a key no stronger than its maker: what was not asked for ends and
 // is limited with it, and what was asked for is refused beyond that.
-func inherit(k *Key, maker *auth.Principal, rateAsked bool) error {
+func inherit(k *messages.Key, maker *auth.Principal, rateAsked bool) error {
 	var wrong []messages.FieldError
 	k.Parent, _ = strings.CutPrefix(maker.ID, "key:")
 	if end := maker.ExpiresAt; !end.IsZero() {
@@ -116,7 +116,7 @@ func (c *call) lasting() error {
 	}
 }
 
-func viewKey(k Key) api.ApiKey {
+func viewKey(k messages.Key) api.ApiKey {
 	return api.ApiKey{
 		Id: k.ID, Parent: text(k.Parent), Name: k.Name, Tenant: text(k.Tenant), Permissions: list(k.Permissions), RateLimit: k.RateLimit, Active: k.Active,
 		CreatedAt: k.CreatedAt.UTC(), ExpiresAt: moment(k.ExpiresAt), LastUsedAt: moment(k.LastUsedAt), Version: k.Version,
@@ -137,7 +137,7 @@ func (s *Server) listKeys(c *call) error {
 	if err != nil {
 		return err
 	}
-	return page(c, some, func(k Key) string { return k.ID }, viewKey)
+	return page(c, some, func(k messages.Key) string { return k.ID }, viewKey)
 }
 
 func (s *Server) getKey(c *call) error {
@@ -168,7 +168,7 @@ func (s *Server) createUser(c *call) error {
 	if err != nil {
 		return err
 	}
-	u := User{Email: strings.ToLower(b.Email), Tenant: tenant, Role: string(or(b.Role, auth.RoleUser))}
+	u := messages.User{Email: strings.ToLower(b.Email), Tenant: tenant, Role: string(or(b.Role, auth.RoleUser))}
 	if u, err = s.cmd.Accounts.CreateUser(c.ctx(), u, messages.Secret(b.Password)); err != nil {
 		return err
 	}
@@ -176,7 +176,7 @@ func (s *Server) createUser(c *call) error {
 	return c.created(http.StatusCreated, prefix+"/users/"+u.ID, viewUser(u))
 }
 
-func viewUser(u User) api.User {
+func viewUser(u messages.User) api.User {
 	return api.User{Id: u.ID, Email: u.Email, Role: u.Role, Tenant: text(u.Tenant), CreatedAt: u.CreatedAt.UTC(), Version: u.Version}
 }
 
@@ -194,7 +194,7 @@ func (s *Server) listUsers(c *call) error {
 	if err != nil {
 		return err
 	}
-	return page(c, some, func(u User) string { return u.ID }, viewUser)
+	return page(c, some, func(u messages.User) string { return u.ID }, viewUser)
 }
 
 func (s *Server) getUser(c *call) error {
@@ -258,7 +258,7 @@ func (s *Server) createTenant(c *call) error {
 		// At a gateway a session's key is <tenant>:<session>:…: a:b with c must not be a with b:c.
 		return invalid(messages.FieldError{Pointer: "/id", Detail: "must not hold a colon, which parts tenant and session at gateways"})
 	}
-	t, err := s.cmd.Accounts.CreateTenant(c.ctx(), Tenant{ID: b.Id, Name: or(b.Name, b.Id)})
+	t, err := s.cmd.Accounts.CreateTenant(c.ctx(), messages.Tenant{ID: b.Id, Name: or(b.Name, b.Id)})
 	if err != nil {
 		return err
 	}
@@ -266,7 +266,7 @@ func (s *Server) createTenant(c *call) error {
 	return c.ok(http.StatusCreated, viewTenant(t))
 }
 
-func viewTenant(t Tenant) api.TenantEntry {
+func viewTenant(t messages.Tenant) api.TenantEntry {
 	return api.TenantEntry{Id: t.ID, Name: t.Name, CreatedAt: t.CreatedAt.UTC(), Version: t.Version}
 }
 
@@ -284,5 +284,5 @@ func (s *Server) listTenants(c *call) error {
 	if err != nil {
 		return err
 	}
-	return page(c, some, func(t Tenant) string { return t.ID }, viewTenant)
+	return page(c, some, func(t messages.Tenant) string { return t.ID }, viewTenant)
 }

@@ -59,9 +59,9 @@ func TestKeyIsShownOnce(t *testing.T) {
 func TestAccountsStayInTheirTenant(t *testing.T) {
 	t.Parallel()
 	n := start(t, server.Config{})
-	n.PutKey(server.Key{ID: "other", Tenant: "default"})
-	n.PutUser(server.User{ID: "other", Tenant: "default", Version: 1})
-	n.PutUser(server.User{ID: "own", Tenant: "t1", Version: 1, Role: "user"})
+	n.PutKey(messages.Key{ID: "other", Tenant: "default"})
+	n.PutUser(messages.User{ID: "other", Tenant: "default", Version: 1})
+	n.PutUser(messages.User{ID: "own", Tenant: "t1", Version: 1, Role: "user"})
 	for _, c := range []struct {
 		method, path, body string
 		want               int

@@ -270,34 +270,6 @@ type Pools interface {
 	Delete(ctx context.Context, tenant, id string) error
 }
 
-// Key is an API key without its text and hash.
-type Key struct {
-	ID          string
-	Parent      string // the key that made it; empty: none did
-	Name        string
-	Tenant      string // empty: all tenants
-	Permissions []string
-	RateLimit   int // requests per minute; 0: no limit
-	Active      bool
-	CreatedAt   time.Time
-	ExpiresAt   time.Time // zero: never
-	LastUsedAt  time.Time // zero: not yet
-	Version     int64
-	// Once names the wish to make it: of all calls with the same one within a day
-	// only the first makes a key. Empty: each does.
-	Once string
-}
-
-// User is a person with a password, which is never told.
-type User struct {
-	ID        string
-	Email     string
-	Role      string
-	Tenant    string // empty: all tenants
-	CreatedAt time.Time
-	Version   int64
-}
-
 // UserChange lists the fields that change; nil leaves one as it is.
 type UserChange struct {
 	Password *messages.Secret
@@ -305,49 +277,43 @@ type UserChange struct {
 	Tenant   *string // empty: all tenants
 }
 
-// Tenant owns gateways, pools, tasks, keys and users.
-type Tenant struct {
-	ID        string
-	Name      string
-	CreatedAt time.Time
-	Version   int64
-}
-
 // Accounts are the commands about who may call. A key or user of a tenant that
 // does not exist is CodeInvalid.
 type Accounts interface {
-	// CreateKey makes a key with k's Name, Tenant, Permissions, RateLimit and
-	// ExpiresAt, and returns its text, which is kept nowhere: it is empty for a key
-	// that was made Once before. Another wish under the same Once is CodeKeyReused.
-	CreateKey(ctx context.Context, k Key) (Key, messages.Secret, error)
+	// CreateKey makes a key with k's Name, Tenant, Permissions, RateLimit, Parent and
+	// ExpiresAt, and returns its text, which is kept nowhere. once names the wish: of
+	// all calls with the same one within a day only the first makes a key, and the text
+	// is empty for the others; empty: each does. Another wish under the same once is
+	// CodeKeyReused.
+	CreateKey(ctx context.Context, k messages.Key, once string) (messages.Key, messages.Secret, error)
 	// Keys returns the first limit keys with an id behind after, in the order of their ids.
-	Keys(ctx context.Context, tenant, after string, limit int) ([]Key, error)
+	Keys(ctx context.Context, tenant, after string, limit int) ([]messages.Key, error)
 	// Key returns one key. CodeNotFound.
-	Key(ctx context.Context, tenant, id string) (Key, error)
+	Key(ctx context.Context, tenant, id string) (messages.Key, error)
 	// RevokeKey ends a key: at once here, within a second everywhere.
 	// Repeatable. The last active key with the permission admin over all
 	// tenants is CodeWrongState.
-	RevokeKey(ctx context.Context, tenant, id string, keep bool) (Key, error)
+	RevokeKey(ctx context.Context, tenant, id string, keep bool) (messages.Key, error)
 
 	// CreateUser makes a user with u's Email, Role and Tenant. A taken email
 	// is CodeConflict, a password that bcrypt cannot take CodeInvalid.
-	CreateUser(ctx context.Context, u User, password messages.Secret) (User, error)
+	CreateUser(ctx context.Context, u messages.User, password messages.Secret) (messages.User, error)
 	// Users returns the first limit users with an id behind after, in the order of their
 	// ids; with an email that user alone, if it is one of these.
-	Users(ctx context.Context, tenant, email, after string, limit int) ([]User, error)
+	Users(ctx context.Context, tenant, email, after string, limit int) ([]messages.User, error)
 	// User returns one user. CodeNotFound.
-	User(ctx context.Context, tenant, id string) (User, error)
+	User(ctx context.Context, tenant, id string) (messages.User, error)
 	// UpdateUser changes a user; version 0 means any, another than the present
 	// one is CodeVersionClash. Another password ends the user's login sessions.
-	UpdateUser(ctx context.Context, tenant, id string, c UserChange, version int64) (User, error)
+	UpdateUser(ctx context.Context, tenant, id string, c UserChange, version int64) (messages.User, error)
 	// DeleteUser removes a user with all login sessions. CodeNotFound.
 	DeleteUser(ctx context.Context, tenant, id string) error
 
 	// CreateTenant makes a tenant. CodeConflict.
-	CreateTenant(ctx context.Context, t Tenant) (Tenant, error)
+	CreateTenant(ctx context.Context, t messages.Tenant) (messages.Tenant, error)
 	// Tenants returns the first limit tenants with an id behind after, in the order of
 	// their ids; with a tenant that one alone, if it is one of these.
-	Tenants(ctx context.Context, tenant, after string, limit int) ([]Tenant, error)
+	Tenants(ctx context.Context, tenant, after string, limit int) ([]messages.Tenant, error)
 }
 
 // AuditRow is one change: who did what to which thing.

@@ -199,8 +199,8 @@ func seed(f *servertest.Fake) {
 		})
 	}
 	f.PutSession(messages.Session{Tenant: "default", ID: "s-1", Pool: "default", Gateway: "gw-1", State: messages.SessionParked, Reason: "failed 5 times", CreatedAt: at, UpdatedAt: at})
-	f.PutKey(server.Key{ID: "abcdefgh2345", Name: "nightly", Tenant: "default", Permissions: []string{"submit"}, RateLimit: 100, Active: true, CreatedAt: at, Version: 1})
-	f.PutUser(server.User{ID: "01990000-0000-7000-8000-0000000000a1", Email: "bob@example.com", Role: "user", Tenant: "default", CreatedAt: at, Version: 4})
+	f.PutKey(messages.Key{ID: "abcdefgh2345", Name: "nightly", Tenant: "default", Permissions: []string{"submit"}, RateLimit: 100, Active: true, CreatedAt: at, Version: 1})
+	f.PutUser(messages.User{ID: "01990000-0000-7000-8000-0000000000a1", Email: "bob@example.com", Role: "user", Tenant: "default", CreatedAt: at, Version: 4})
 	f.PutPool(messages.Pool{ID: "batch", Tenant: "default", Version: 3, CreatedAt: at, Reserved: map[messages.Class]int{messages.Critical: 1}})
 }
 

@@ -26,7 +26,7 @@ type codec struct {
 // formatVersion: an older dash then refuses the archive and does not drop what
 // it does not know.
 var codecs = []codec{
-	plain[persistence.Tenant](persistence.SectionTenants),
+	plain[messages.Tenant](persistence.SectionTenants),
 	plain[persistence.User](persistence.SectionUsers),
 	plain[persistence.LoginSession](persistence.SectionLogins),
 	plain[persistence.Key](persistence.SectionKeys),

@@ -254,7 +254,7 @@ func (f *filling) account(row any) error {
 		}
 		args[4] = []byte(args[4].(string)) // permissions, JSON
 		return f.add("api_keys", strings.ReplaceAll(keyColumns, "::text", ""), 0, args...)
-	case *persistence.Tenant:
+	case *messages.Tenant:
 		return f.add("tenants", tenantColumns, 0, r.ID, r.Name, r.CreatedAt, r.Version)
 	case *persistence.User:
 		return f.add("users", userColumns, 0, r.ID, r.Email, string(r.PasswordHash), r.Role, r.Tenant, r.CreatedAt, r.Version)

@@ -6,9 +6,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
+	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
 	"github.com/dash-fleet/dash/persistence/storetest"
-	"github.com/jackc/pgx/v5"
 )
 
 // catalogue reads the schema as PostgreSQL itself tells it.
@@ -107,7 +109,7 @@ func TestKeysDoNotWait(t *testing.T) {
 	cfg := testConfig(t)
 	cfg.Readers = 1
 	db := openTest(t, cfg)
-	k := persistence.Key{ID: "k", Hash: []byte("h"), Name: "k", Active: true}
+	k := persistence.Key{Key: messages.Key{ID: "k", Name: "k", Active: true}, Hash: []byte("h")}
 	if err := db.Repositories().Keys.Create(t.Context(), k); err != nil {
 		t.Fatal(err)
 	}

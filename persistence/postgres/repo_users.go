@@ -3,8 +3,10 @@ package postgres
 import (
 	"context"
 
-	"github.com/dash-fleet/dash/persistence"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/persistence"
 )
 
 type users struct{ db *DB }
@@ -114,28 +116,28 @@ type tenants struct{ db *DB }
 
 const tenantColumns = `id, name, created_at, version`
 
-func readTenant(row pgx.CollectableRow) (t persistence.Tenant, err error) {
+func readTenant(row pgx.CollectableRow) (t messages.Tenant, err error) {
 	err = row.Scan(&t.ID, &t.Name, &t.CreatedAt, &t.Version)
 	t.CreatedAt = t.CreatedAt.UTC()
 	return t, err
 }
 
 // Create stores a new tenant.
-func (r tenants) Create(ctx context.Context, t persistence.Tenant) (persistence.Tenant, error) {
+func (r tenants) Create(ctx context.Context, t messages.Tenant) (messages.Tenant, error) {
 	return rowOf(ctx, r.db, "create tenant "+t.ID, readTenant, `INSERT INTO tenants (`+tenantColumns+`) VALUES ($1, $2, $3, 1) RETURNING `+tenantColumns, t.ID, t.Name, t.CreatedAt)
 }
 
 // Get returns one tenant.
-func (r tenants) Get(ctx context.Context, id string) (persistence.Tenant, error) {
+func (r tenants) Get(ctx context.Context, id string) (messages.Tenant, error) {
 	return rowOf(ctx, r.db, "tenant "+id, readTenant, `SELECT `+tenantColumns+` FROM tenants WHERE id = $1`, id)
 }
 
 // List returns all tenants in the order of their ids.
-func (r tenants) List(ctx context.Context) ([]persistence.Tenant, error) {
+func (r tenants) List(ctx context.Context) ([]messages.Tenant, error) {
 	return rowsOf(ctx, r.db, "list tenants", readTenant, `SELECT `+tenantColumns+` FROM tenants ORDER BY id`)
 }
 
 // Page returns a page of tenants in the order of their ids.
-func (r tenants) Page(ctx context.Context, after string, limit int) ([]persistence.Tenant, error) {
+func (r tenants) Page(ctx context.Context, after string, limit int) ([]messages.Tenant, error) {
 	return rowsOf(ctx, r.db, "list tenants", readTenant, `SELECT `+tenantColumns+` FROM tenants WHERE id > $1 ORDER BY id LIMIT $2`, after, limit)
 }

@@ -169,7 +169,7 @@ func (f *filling) put(row any) error {
 func (f *filling) account(row any) error {
 	c := f.c
 	switch r := row.(type) {
-	case *persistence.Tenant:
+	case *messages.Tenant:
 		return c.text(`INSERT INTO tenants (id, name, created_at, version) VALUES (?1, ?2, ?3, ?4)`, r.ID, r.Name, micros(r.CreatedAt), r.Version)
 	case *persistence.User:
 		return c.text(`INSERT INTO users (id, email, password_hash, role, tenant, created_at, version) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)`,

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
 )
 
@@ -100,10 +101,10 @@ func (r keys) list(ctx context.Context, where string, args ...any) ([]persistenc
 }
 
 func decodeKey(v []driver.Value) (persistence.Key, error) {
-	k := persistence.Key{
-		ID: text(v[0]), Hash: []byte(text(v[1])), Name: text(v[2]), Tenant: text(v[3]), RateLimit: int(integer(v[5])), CreatedAt: fromMicros(integer(v[6])),
+	k := persistence.Key{Hash: []byte(text(v[1])), Key: messages.Key{
+		ID: text(v[0]), Name: text(v[2]), Tenant: text(v[3]), RateLimit: int(integer(v[5])), CreatedAt: fromMicros(integer(v[6])),
 		ExpiresAt: fromMicros(integer(v[7])), LastUsedAt: fromMicros(integer(v[8])), Active: integer(v[9]) != 0, Version: integer(v[10]),
-	}
+	}}
 	if err := json.Unmarshal([]byte(text(v[4])), &k.Permissions); err != nil {
 		return k, fmt.Errorf("key %s: decode permissions: %w", k.ID, err)
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
 )
 
@@ -64,10 +65,9 @@ func (r users) list(ctx context.Context, where string, args ...any) ([]persisten
 }
 
 func decodeUser(v []driver.Value) (persistence.User, error) {
-	return persistence.User{
-		ID: text(v[0]), Email: text(v[1]), PasswordHash: []byte(text(v[2])), Role: text(v[3]), Tenant: text(v[4]),
-		CreatedAt: fromMicros(integer(v[5])), Version: integer(v[6]),
-	}, nil
+	return persistence.User{PasswordHash: []byte(text(v[2])), User: messages.User{
+		ID: text(v[0]), Email: text(v[1]), Role: text(v[3]), Tenant: text(v[4]), CreatedAt: fromMicros(integer(v[5])), Version: integer(v[6]),
+	}}, nil
 }
 
 // Update replaces the row whose version is u.Version.

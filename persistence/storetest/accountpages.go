@@ -79,11 +79,11 @@ func gatewayPages(t *testing.T, e Engine) {
 func tenantPages(t *testing.T, e Engine) {
 	r := e.Repositories().Tenants
 	for _, id := range []string{"z", "B", "a"} {
-		if _, err := r.Create(t.Context(), persistence.Tenant{ID: id, CreatedAt: messages.Now()}); err != nil {
+		if _, err := r.Create(t.Context(), messages.Tenant{ID: id, CreatedAt: messages.Now()}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	p := paged[persistence.Tenant]{id: func(v persistence.Tenant) string { return v.ID }, page: func(ctx context.Context, _, after string, limit int) ([]persistence.Tenant, error) {
+	p := paged[messages.Tenant]{id: func(v messages.Tenant) string { return v.ID }, page: func(ctx context.Context, _, after string, limit int) ([]messages.Tenant, error) {
 		return r.Page(ctx, after, limit)
 	}}
 	if got := p.walk(t, ""); got != "[B a][default z]" {

@@ -13,7 +13,7 @@ import (
 )
 
 func user(id string) persistence.User {
-	return persistence.User{ID: id, Email: id + "@example.com", PasswordHash: []byte("$2a$12$" + id), Role: "admin", Tenant: "default", CreatedAt: messages.Now()}
+	return persistence.User{User: messages.User{ID: id, Email: id + "@example.com", Role: "admin", Tenant: "default", CreatedAt: messages.Now()}, PasswordHash: []byte("$2a$12$" + id)}
 }
 
 func userRepo(t *testing.T, e Engine) {
@@ -78,7 +78,7 @@ func userUpdate(t *testing.T, r persistence.Users, a, b persistence.User) {
 	if _, err := r.Update(ctx, a); !errors.Is(err, persistence.ErrVersion) {
 		t.Errorf("update of an old version: %v", err)
 	}
-	if _, err := r.Update(ctx, persistence.User{ID: "none", Email: "x", Version: 1}); !errors.Is(err, persistence.ErrNotFound) {
+	if _, err := r.Update(ctx, persistence.User{User: messages.User{ID: "none", Email: "x", Version: 1}}); !errors.Is(err, persistence.ErrNotFound) {
 		t.Errorf("update of nothing: %v", err)
 	}
 	changed.Email = b.Email
@@ -180,7 +180,7 @@ func loginsEnd(t *testing.T, e Engine) {
 		t.Fatalf("a change of role ended a session: %v", err)
 	}
 	u.PasswordHash = []byte("another")
-	if _, err := r.Users.Update(ctx, persistence.User{ID: "a", Email: "a", PasswordHash: u.PasswordHash, Version: 1}); err == nil || !has() {
+	if _, err := r.Users.Update(ctx, persistence.User{User: messages.User{ID: "a", Email: "a", Version: 1}, PasswordHash: u.PasswordHash}); err == nil || !has() {
 		t.Fatalf("a refused change ended a session: %v", err)
 	}
 	if _, err = r.Users.Update(ctx, u); err != nil || has() {
@@ -194,7 +194,7 @@ func loginsEnd(t *testing.T, e Engine) {
 
 func tenantRepo(t *testing.T, e Engine) {
 	ctx, r := t.Context(), e.Repositories().Tenants
-	acme := persistence.Tenant{ID: "acme", Name: "Acme & Söhne", CreatedAt: messages.Now()}
+	acme := messages.Tenant{ID: "acme", Name: "Acme & Söhne", CreatedAt: messages.Now()}
 	got, err := r.Create(ctx, acme)
 	if err != nil {
 		t.Fatal(err)
@@ -204,7 +204,7 @@ func tenantRepo(t *testing.T, e Engine) {
 	if _, err := r.Create(ctx, acme); !errors.Is(err, persistence.ErrExists) {
 		t.Errorf("create twice: %v", err)
 	}
-	if _, err := r.Create(ctx, persistence.Tenant{ID: messages.DefaultTenant}); !errors.Is(err, persistence.ErrExists) {
+	if _, err := r.Create(ctx, messages.Tenant{ID: messages.DefaultTenant}); !errors.Is(err, persistence.ErrExists) {
 		t.Errorf("create the default tenant: %v", err)
 	}
 	e.Restart(t)

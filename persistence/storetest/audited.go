@@ -17,7 +17,7 @@ import (
 func auditInOneStep(t *testing.T, e Engine) {
 	r := e.Repositories()
 	g := messages.Gateway{ID: "gw", Tenant: "default", Pool: "default", URL: "ws://127.0.0.1:1", Token: "t", MaxConcurrency: 1, Weight: 1, CreatedAt: messages.Now()}
-	key := persistence.Key{ID: "k", Hash: []byte("h"), Name: "n", Tenant: "default", CreatedAt: messages.Now(), Active: true, Version: 1}
+	key := persistence.Key{Key: messages.Key{ID: "k", Name: "n", Tenant: "default", CreatedAt: messages.Now(), Active: true, Version: 1}, Hash: []byte("h")}
 	old := g
 	old.Version = 7
 	for i, c := range []struct {
@@ -46,7 +46,7 @@ func auditInOneStep(t *testing.T, e Engine) {
 			return r.Keys.Create(ctx, child)
 		}, persistence.ErrNotFound},
 		{"tenant", func(ctx context.Context) error {
-			_, err := r.Tenants.Create(ctx, persistence.Tenant{ID: "acme"})
+			_, err := r.Tenants.Create(ctx, messages.Tenant{ID: "acme"})
 			return err
 		}, nil},
 	} {

@@ -204,8 +204,7 @@ func poolRace(t *testing.T, e Engine) {
 }
 
 func key(id string) persistence.Key {
-	return persistence.Key{ID: id, Hash: []byte("$2a$12$" + id), Digest: []byte("digest of " + id), Name: "name " + id, Tenant: "default", Permissions: []string{"tasks:write", "tasks:read"},
-		RateLimit: 100, CreatedAt: messages.Now(), ExpiresAt: messages.Now().Add(time.Hour), Active: true, Version: 1}
+	return persistence.Key{Key: messages.Key{ID: id, Name: "name " + id, Tenant: "default", Permissions: []string{"tasks:write", "tasks:read"}, RateLimit: 100, CreatedAt: messages.Now(), ExpiresAt: messages.Now().Add(time.Hour), Active: true, Version: 1}, Hash: []byte("$2a$12$" + id), Digest: []byte("digest of " + id)}
 }
 
 func keyRepo(t *testing.T, e Engine) {

@@ -33,11 +33,10 @@ const onceFor = 24 * time.Hour
 
 // CreateKey implements server.Accounts. The id of a key that is made once follows
 // from its wish, so that the store keeps a second one out.
-func (c *Commands) CreateKey(ctx context.Context, k server.Key) (server.Key, messages.Secret, error) {
+func (c *Commands) CreateKey(ctx context.Context, k messages.Key, once string) (messages.Key, messages.Secret, error) {
 	if err := c.Known.Exists(ctx, k.Tenant); err != nil {
 		return k, "", err
 	}
-	once := k.Once
 	if once != "" {
 		made, err := c.Key(ctx, "", auth.OnceID(once))
 		switch {
@@ -54,10 +53,7 @@ func (c *Commands) CreateKey(ctx context.Context, k server.Key) (server.Key, mes
 		return k, "", err
 	}
 	k.ID, k.Active, k.CreatedAt, k.Version = id, true, messages.Now(), 1
-	err = c.Rows.Keys.Create(audit.Change(ctx, id, nil, recordedKey(k)), persistence.Key{
-		ID: id, Hash: hash, Digest: auth.Digest(text), Parent: k.Parent, Name: k.Name, Tenant: k.Tenant, Permissions: k.Permissions, RateLimit: k.RateLimit,
-		CreatedAt: k.CreatedAt, ExpiresAt: k.ExpiresAt, Active: true, Version: 1,
-	})
+	err = c.Rows.Keys.Create(audit.Change(ctx, id, nil, recordedKey(k)), persistence.Key{Key: k, Hash: hash, Digest: auth.Digest(text)})
 	switch {
 	case errors.Is(err, persistence.ErrExists) && once != "": // another call came first
 		made, err := c.Key(ctx, "", id)
@@ -74,7 +70,7 @@ func (c *Commands) CreateKey(ctx context.Context, k server.Key) (server.Key, mes
 }
 
 // sameKey returns a key that was made before, if it is the one that is wanted.
-func sameKey(made, wanted server.Key) (server.Key, messages.Secret, error) {
+func sameKey(made, wanted messages.Key) (messages.Key, messages.Secret, error) {
 	if made.Name == wanted.Name && made.Tenant == wanted.Tenant && made.RateLimit == wanted.RateLimit &&
 		slices.Equal(made.Permissions, wanted.Permissions) && made.ExpiresAt.Sub(wanted.ExpiresAt).Abs() < time.Second {
 		return made, "", nil
@@ -84,20 +80,13 @@ func sameKey(made, wanted server.Key) (server.Key, messages.Secret, error) {
 	}
 }
 
-func keyView(k persistence.Key) server.Key {
-	return server.Key{
-		ID: k.ID, Parent: k.Parent, Name: k.Name, Tenant: k.Tenant, Permissions: k.Permissions, RateLimit: k.RateLimit, Active: k.Active,
-		CreatedAt: k.CreatedAt, ExpiresAt: k.ExpiresAt, LastUsedAt: k.LastUsedAt, Version: k.Version,
-	}
-}
-
 // Keys implements server.Accounts.
-func (c *Commands) Keys(ctx context.Context, tenant, after string, limit int) ([]server.Key, error) {
+func (c *Commands) Keys(ctx context.Context, tenant, after string, limit int) ([]messages.Key, error) {
 	rows, err := c.Rows.Keys.Page(ctx, tenant, after, limit)
 	if err != nil {
 		return nil, persistence.Refusal(err, "key", "")
 	}
-	list, theirs := make([]server.Key, len(rows)), map[string]bool{}
+	list, theirs := make([]messages.Key, len(rows)), map[string]bool{}
 	for i, k := range rows {
 		known, looked := theirs[k.Parent]
 		if !looked {
@@ -107,7 +96,7 @@ func (c *Commands) Keys(ctx context.Context, tenant, after string, limit int) ([
 		if !known {
 			k.Parent = ""
 		}
-		list[i] = keyView(k)
+		list[i] = k.Key
 	}
 	return list, nil
 }
@@ -123,7 +112,7 @@ func (c *Commands) belongs(ctx context.Context, tenant, parent string) bool {
 }
 
 // Key implements server.Accounts.
-func (c *Commands) Key(ctx context.Context, tenant, id string) (server.Key, error) {
+func (c *Commands) Key(ctx context.Context, tenant, id string) (messages.Key, error) {
 	k, err := c.Rows.Keys.Get(ctx, id)
 	if err == nil && tenant != "" && k.Tenant != tenant {
 		err = persistence.ErrNotFound
@@ -131,11 +120,11 @@ func (c *Commands) Key(ctx context.Context, tenant, id string) (server.Key, erro
 	if err == nil && !c.belongs(ctx, tenant, k.Parent) {
 		k.Parent = ""
 	}
-	return keyView(k), persistence.Refusal(err, "key", id)
+	return k.Key, persistence.Refusal(err, "key", id)
 }
 
 // RevokeKey implements server.Accounts.
-func (c *Commands) RevokeKey(ctx context.Context, tenant, id string, keep bool) (server.Key, error) {
+func (c *Commands) RevokeKey(ctx context.Context, tenant, id string, keep bool) (messages.Key, error) {
 	k, err := c.Key(ctx, tenant, id)
 	if err != nil {
 		return k, err
@@ -167,12 +156,8 @@ func keepAdmin() *messages.Error {
 	}
 }
 
-func userView(u persistence.User) server.User {
-	return server.User{ID: u.ID, Email: u.Email, Role: u.Role, Tenant: u.Tenant, CreatedAt: u.CreatedAt, Version: u.Version}
-}
-
 // CreateUser implements server.Accounts.
-func (c *Commands) CreateUser(ctx context.Context, u server.User, password messages.Secret) (server.User, error) {
+func (c *Commands) CreateUser(ctx context.Context, u messages.User, password messages.Secret) (messages.User, error) {
 	if err := c.Known.Exists(ctx, u.Tenant); err != nil {
 		return u, err
 	}
@@ -181,24 +166,24 @@ func (c *Commands) CreateUser(ctx context.Context, u server.User, password messa
 		return u, err
 	}
 	row := persistence.User{
-		ID: messages.NewID(), Email: u.Email, PasswordHash: hash, Role: u.Role, Tenant: u.Tenant, CreatedAt: messages.Now(),
+		User: messages.User{ID: messages.NewID(), Email: u.Email, Role: u.Role, Tenant: u.Tenant, CreatedAt: messages.Now()}, PasswordHash: hash,
 	}
 	made, err := c.Rows.Users.Create(audit.Change(ctx, row.ID, nil, recordedUser(row)), row)
 	if errors.Is(err, persistence.ErrExists) {
 		return u, persistence.Taken(u.Email) // of whichever tenant: it is one name space
 	}
-	return userView(made), persistence.Refusal(err, "user", u.Email)
+	return made.User, persistence.Refusal(err, "user", u.Email)
 }
 
 // Users implements server.Accounts.
-func (c *Commands) Users(ctx context.Context, tenant, email, after string, limit int) ([]server.User, error) {
+func (c *Commands) Users(ctx context.Context, tenant, email, after string, limit int) ([]messages.User, error) {
 	rows, err := c.users(ctx, tenant, email, after, limit)
 	if err != nil {
 		return nil, persistence.Refusal(err, "user", "")
 	}
-	list := make([]server.User, len(rows))
+	list := make([]messages.User, len(rows))
 	for i, u := range rows {
-		list[i] = userView(u)
+		list[i] = u.User
 	}
 	return list, nil
 }
@@ -226,31 +211,31 @@ func (c *Commands) user(ctx context.Context, tenant, id string) (persistence.Use
 }
 
 // User implements server.Accounts.
-func (c *Commands) User(ctx context.Context, tenant, id string) (server.User, error) {
+func (c *Commands) User(ctx context.Context, tenant, id string) (messages.User, error) {
 	u, err := c.user(ctx, tenant, id)
-	return userView(u), err
+	return u.User, err
 }
 
 // UpdateUser implements server.Accounts.
-func (c *Commands) UpdateUser(ctx context.Context, tenant, id string, ch server.UserChange, version int64) (server.User, error) {
+func (c *Commands) UpdateUser(ctx context.Context, tenant, id string, ch server.UserChange, version int64) (messages.User, error) {
 	var hash []byte
 	if ch.Password != nil { // before the row is read: it takes long
 		var err error
 		if hash, err = auth.HashPassword(*ch.Password, c.BcryptCost); err != nil {
-			return server.User{}, err
+			return messages.User{}, err
 		}
 	}
 	u, err := c.user(ctx, tenant, id)
 	if err != nil {
-		return server.User{}, err
+		return messages.User{}, err
 	}
 	if version != 0 && version != u.Version {
-		return userView(u), persistence.Refusal(persistence.ErrVersion, "user", id)
+		return u.User, persistence.Refusal(persistence.ErrVersion, "user", id)
 	}
 	before := u
 	if ch.Tenant != nil {
 		if err := c.Known.Exists(ctx, *ch.Tenant); err != nil {
-			return userView(u), err
+			return u.User, err
 		}
 		u.Tenant = *ch.Tenant
 	}
@@ -261,7 +246,7 @@ func (c *Commands) UpdateUser(ctx context.Context, tenant, id string, ch server.
 		u.PasswordHash = hash
 	}
 	stored, err := c.Rows.Users.Update(audit.Change(ctx, id, recordedUser(before), recordedUser(u)), u)
-	return userView(stored), persistence.Refusal(err, "user", id)
+	return stored.User, persistence.Refusal(err, "user", id)
 }
 
 // DeleteUser implements server.Accounts.
@@ -274,27 +259,23 @@ func (c *Commands) DeleteUser(ctx context.Context, tenant, id string) error {
 }
 
 // CreateTenant implements server.Accounts.
-func (c *Commands) CreateTenant(ctx context.Context, t server.Tenant) (server.Tenant, error) {
+func (c *Commands) CreateTenant(ctx context.Context, t messages.Tenant) (messages.Tenant, error) {
 	done, err := c.ClaimPool(ctx, t.ID)
 	if err != nil {
 		return t, err
 	}
 	defer done()
-	made, err := c.Rows.Tenants.Create(audit.Change(ctx, t.ID, nil, map[string]any{"name": t.Name}), persistence.Tenant{ID: t.ID, Name: t.Name, CreatedAt: messages.Now()})
-	return server.Tenant(made), persistence.Refusal(err, "tenant", t.ID)
+	made, err := c.Rows.Tenants.Create(audit.Change(ctx, t.ID, nil, map[string]any{"name": t.Name}), messages.Tenant{ID: t.ID, Name: t.Name, CreatedAt: messages.Now()})
+	return made, persistence.Refusal(err, "tenant", t.ID)
 }
 
 // Tenants implements server.Accounts.
-func (c *Commands) Tenants(ctx context.Context, tenant, after string, limit int) ([]server.Tenant, error) {
+func (c *Commands) Tenants(ctx context.Context, tenant, after string, limit int) ([]messages.Tenant, error) {
 	rows, err := c.tenants(ctx, tenant, after, limit)
-	list := make([]server.Tenant, len(rows))
-	for i, t := range rows {
-		list[i] = server.Tenant(t)
-	}
-	return list, persistence.Refusal(err, "tenant", "")
+	return rows, persistence.Refusal(err, "tenant", "")
 }
 
-func (c *Commands) tenants(ctx context.Context, tenant, after string, limit int) ([]persistence.Tenant, error) {
+func (c *Commands) tenants(ctx context.Context, tenant, after string, limit int) ([]messages.Tenant, error) {
 	if tenant == "" {
 		return c.Rows.Tenants.Page(ctx, after, limit)
 	}
@@ -305,10 +286,10 @@ func (c *Commands) tenants(ctx context.Context, tenant, after string, limit int)
 	if err != nil {
 		return nil, err
 	}
-	return []persistence.Tenant{t}, nil
+	return []messages.Tenant{t}, nil
 }
 
-func recordedKey(k server.Key) map[string]any {
+func recordedKey(k messages.Key) map[string]any {
 	return map[string]any{
 		"name": k.Name, "tenant": k.Tenant, "permissions": k.Permissions, "rate_limit": k.RateLimit, "active": k.Active, "expires_at": k.ExpiresAt,
 	}

@@ -31,10 +31,9 @@ func CreateAdmin(ctx context.Context, rows persistence.Repositories, k AdminKey)
 	if err != nil {
 		return key, "", err
 	}
-	key = persistence.Key{
-		ID: id, Hash: hash, Digest: auth.Digest(text), Name: k.Name, Permissions: []string{persistence.AdminPermission},
-		CreatedAt: messages.Now(), ExpiresAt: k.Expires, Active: true, Version: 1,
-	}
+	key = persistence.Key{Hash: hash, Digest: auth.Digest(text), Key: messages.Key{
+		ID: id, Name: k.Name, Permissions: []string{persistence.AdminPermission}, CreatedAt: messages.Now(), ExpiresAt: k.Expires, Active: true, Version: 1,
+	}}
 	detail, err := json.Marshal(map[string]any{"all_tenants": true, "by": k.By, "name": k.Name, "offline": true, "permissions": key.Permissions})
 	if err != nil {
 		return key, "", fmt.Errorf("encode for the audit log: %w", err)

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dash-fleet/dash/messages"
 	"github.com/dash-fleet/dash/persistence"
 )
 
@@ -14,8 +15,8 @@ func TestEndsOf(t *testing.T) {
 	in := func(d time.Duration) time.Time { return now.Add(d) }
 	const day = 24 * time.Hour
 	keys := []persistence.Key{
-		{ID: "over", Active: true, ExpiresAt: in(-time.Second)}, {ID: "revoked", ExpiresAt: in(time.Hour)}, {ID: "for good", Active: true},
-		{ID: "later", Active: true, ExpiresAt: in(30 * day)}, {ID: "second", Active: true, ExpiresAt: in(6 * day)}, {ID: "first", Active: true, ExpiresAt: in(2 * day)},
+		{Key: messages.Key{ID: "over", Active: true, ExpiresAt: in(-time.Second)}}, {Key: messages.Key{ID: "revoked", ExpiresAt: in(time.Hour)}}, {Key: messages.Key{ID: "for good", Active: true}},
+		{Key: messages.Key{ID: "later", Active: true, ExpiresAt: in(30 * day)}}, {Key: messages.Key{ID: "second", Active: true, ExpiresAt: in(6 * day)}}, {Key: messages.Key{ID: "first", Active: true, ExpiresAt: in(2 * day)}},
 	}
 	if next, soon := endsOf(keys, now); !next.Equal(in(2*day)) || soon != 2 {
 		t.Errorf("the next end is %s and %d end soon, want %s and 2", next, soon, in(2*day))

@@ -46,9 +46,10 @@ func (f *FirstKey) Make(ctx context.Context) (messages.Secret, error) {
 		return "", fmt.Errorf("write admin key: %w; give another place with --admin-key-file", err)
 	}
 	made, err := f.Rows.Keys.CreateFirst(ctx, persistence.Key{
-		ID: id, Hash: hash, Digest: auth.Digest(text), Name: "admin", Permissions: []string{string(auth.Admin)},
-		RateLimit: 0, // the operator's own: whoever runs Dash is not to be locked out of it
-		CreatedAt: messages.Now(), Active: true,
+		Hash: hash, Digest: auth.Digest(text), Key: messages.Key{
+			ID: id, Name: "admin", Permissions: []string{string(auth.Admin)}, CreatedAt: messages.Now(), Active: true,
+			RateLimit: 0, // the operator's own: whoever runs Dash is not to be locked out of it
+		},
 	})
 	if err != nil {
 		return "", fmt.Errorf("store admin key: %w", err)

@@ -24,7 +24,7 @@ func TestOneProcessIsOneGateway(t *testing.T) {
 			t.Errorf("%s is at a's endpoint, but: %v", url, err)
 		}
 	}
-	if _, err := a.Commands().Accounts.CreateTenant(t.Context(), server.Tenant{ID: "t2", Name: "t2"}); err != nil {
+	if _, err := a.Commands().Accounts.CreateTenant(t.Context(), messages.Tenant{ID: "t2", Name: "t2"}); err != nil {
 		t.Fatal(err)
 	}
 	if err := add("b", "ws://127.0.0.1:1", "t2", ""); messages.CodeOf(err) != messages.CodeConflict {

@@ -69,14 +69,14 @@ var lists = map[string]aList{
 		return err
 	}},
 	"listKeys": {path: "/keys", make: func(ctx context.Context, a *App, id, tenant string) error {
-		return a.repos.Keys.Create(ctx, persistence.Key{ID: id, Hash: []byte("hash of " + id), Name: id, Tenant: tenant, CreatedAt: messages.Now(), Active: true, Version: 1})
+		return a.repos.Keys.Create(ctx, persistence.Key{Key: messages.Key{ID: id, Name: id, Tenant: tenant, CreatedAt: messages.Now(), Active: true, Version: 1}, Hash: []byte("hash of " + id)})
 	}},
 	"listUsers": {path: "/users", make: func(ctx context.Context, a *App, id, tenant string) error {
-		_, err := a.repos.Users.Create(ctx, persistence.User{ID: id, Email: "u" + strings.ReplaceAll(id, ":", "!") + "@x", PasswordHash: []byte("h"), Tenant: tenant, CreatedAt: messages.Now()})
+		_, err := a.repos.Users.Create(ctx, persistence.User{User: messages.User{ID: id, Email: "u" + strings.ReplaceAll(id, ":", "!") + "@x", Tenant: tenant, CreatedAt: messages.Now()}, PasswordHash: []byte("h")})
 		return err
 	}, drop: func(ctx context.Context, a *App, id string) error { return a.repos.Users.Delete(ctx, id) }},
 	"listTenants": {path: "/tenants", make: func(ctx context.Context, a *App, id, _ string) error {
-		_, err := a.repos.Tenants.Create(ctx, persistence.Tenant{ID: id, Name: id, CreatedAt: messages.Now()})
+		_, err := a.repos.Tenants.Create(ctx, messages.Tenant{ID: id, Name: id, CreatedAt: messages.Now()})
 		return err
 	}},
 	"listAudit": {path: "/audit", make: func(ctx context.Context, a *App, id, tenant string) error {

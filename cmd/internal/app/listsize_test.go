@@ -41,7 +41,7 @@ func (r wholeUsers) List(ctx context.Context) ([]persistence.User, error) {
 	return r.Users.List(ctx)
 }
 
-func (r wholeTenants) List(ctx context.Context) ([]persistence.Tenant, error) {
+func (r wholeTenants) List(ctx context.Context) ([]messages.Tenant, error) {
 	r.read = append(r.read, "tenants")
 	return r.Tenants.List(ctx)
 }

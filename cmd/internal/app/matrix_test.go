@@ -175,10 +175,10 @@ func (w *world) side(name string) *side {
 	s := &side{w: w, tenant: name + "-corp", pool: name + "-1", off: name + "-off", gateway: name + "-gw", session: name + "-s", link: "ws://10.0.0.1:1/" + name,
 		email: "ann@" + name + ".example", label: name + "-team", code: name + "_code", onceUsed: name + "-once"}
 	makeTenants(t, w.c, s.tenant)
-	k, key, err := w.c.app.Commands().Accounts.CreateKey(ctx, server.Key{Name: name, Tenant: s.tenant, Permissions: []string{"admin"}})
+	k, key, err := w.c.app.Commands().Accounts.CreateKey(ctx, messages.Key{Name: name, Tenant: s.tenant, Permissions: []string{"admin"}}, "")
 	w.must(err)
 	s.key, s.keyID = key, k.ID
-	u, err := w.c.app.Commands().Accounts.CreateUser(ctx, server.User{Email: s.email, Tenant: s.tenant, Role: "user"}, "correct horse battery")
+	u, err := w.c.app.Commands().Accounts.CreateUser(ctx, messages.User{Email: s.email, Tenant: s.tenant, Role: "user"}, "correct horse battery")
 	w.must(err)
 	s.userID = u.ID
 	_, err = w.c.pools().Put(ctx, s.tenant, messages.Pool{ID: s.pool, Tenant: s.tenant})
@@ -258,13 +258,13 @@ func (s *side) newSession() string {
 }
 
 func (s *side) newKey() string {
-	k, _, err := s.w.c.app.Commands().Accounts.CreateKey(s.w.t.Context(), server.Key{Name: "k", Tenant: s.tenant, Permissions: []string{"read"}})
+	k, _, err := s.w.c.app.Commands().Accounts.CreateKey(s.w.t.Context(), messages.Key{Name: "k", Tenant: s.tenant, Permissions: []string{"read"}}, "")
 	s.w.must(err)
 	return k.ID
 }
 
 func (s *side) newUser() string {
-	u, err := s.w.c.app.Commands().Accounts.CreateUser(s.w.t.Context(), server.User{Email: s.w.fresh("u") + "@b.example", Tenant: s.tenant, Role: "user"}, "correct horse battery")
+	u, err := s.w.c.app.Commands().Accounts.CreateUser(s.w.t.Context(), messages.User{Email: s.w.fresh("u") + "@b.example", Tenant: s.tenant, Role: "user"}, "correct horse battery")
 	s.w.must(err)
 	return u.ID
 }

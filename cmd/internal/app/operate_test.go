@@ -128,7 +128,7 @@ func TestAPoolInUseKeepsItsTenant(t *testing.T) {
 	_, err := c.pools().Put(ctx, "", messages.Pool{ID: "own", Tenant: "acme"})
 	refusedFor(t, err, messages.CodeInvalid, "there is no tenant acme")
 	for _, id := range []string{"acme", "umbrella"} {
-		if _, err := c.app.Commands().Accounts.CreateTenant(ctx, server.Tenant{ID: id, Name: id}); err != nil {
+		if _, err := c.app.Commands().Accounts.CreateTenant(ctx, messages.Tenant{ID: id, Name: id}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -260,7 +260,7 @@ func TestUnknownTenantsAreRefused(t *testing.T) {
 	for _, try := range tries {
 		refusedFor(t, try(), messages.CodeInvalid, "there is no tenant late", "dash tenant create late")
 	}
-	if _, err := c.app.Commands().Accounts.CreateTenant(ctx, server.Tenant{ID: "late", Name: "late"}); err != nil {
+	if _, err := c.app.Commands().Accounts.CreateTenant(ctx, messages.Tenant{ID: "late", Name: "late"}); err != nil {
 		t.Fatal(err)
 	}
 	for what, try := range tries {

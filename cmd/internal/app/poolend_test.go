@@ -137,7 +137,7 @@ type slowTenants struct {
 	first func()
 }
 
-func (s slowTenants) Create(ctx context.Context, t persistence.Tenant) (persistence.Tenant, error) {
+func (s slowTenants) Create(ctx context.Context, t messages.Tenant) (messages.Tenant, error) {
 	s.first()
 	return s.Tenants.Create(ctx, t)
 }
@@ -159,7 +159,7 @@ func TestATenantAndAPoolOfItsName(t *testing.T) {
 		case <-time.After(100 * time.Millisecond):
 		}
 	}}
-	_, err := c.app.Commands().Accounts.CreateTenant(ctx, server.Tenant{ID: "x", Name: "x"})
+	_, err := c.app.Commands().Accounts.CreateTenant(ctx, messages.Tenant{ID: "x", Name: "x"})
 	if perr := <-put; err == nil == (perr == nil) {
 		t.Errorf("the tenant: %v, the pool of b: %v", err, perr)
 	}

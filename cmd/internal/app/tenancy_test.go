@@ -30,7 +30,7 @@ func twoTenants(t *testing.T) (*App, *commands) {
 func makeTenants(t *testing.T, c *commands, ids ...string) {
 	t.Helper()
 	for _, id := range ids {
-		if _, err := c.app.Commands().Accounts.CreateTenant(t.Context(), server.Tenant{ID: id, Name: id}); err != nil {
+		if _, err := c.app.Commands().Accounts.CreateTenant(t.Context(), messages.Tenant{ID: id, Name: id}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -78,7 +78,7 @@ func TestATenantHasAPoolOfItsOwn(t *testing.T) {
 	if _, err := c.pools().Put(ctx, "b", messages.Pool{ID: "late", Tenant: "b"}); err != nil {
 		t.Fatal(err)
 	}
-	_, err = c.app.Commands().Accounts.CreateTenant(ctx, server.Tenant{ID: "late", Name: "late"})
+	_, err = c.app.Commands().Accounts.CreateTenant(ctx, messages.Tenant{ID: "late", Name: "late"})
 	refusedFor(t, err, messages.CodeConflict, "tenant b has a pool of this name", "dash pool show late")
 }
 
@@ -231,7 +231,7 @@ func TestPoolsOfBefore(t *testing.T) {
 // keyOf makes a key with all permissions; of no tenant, of all.
 func keyOf(t *testing.T, c *commands, tenant string) messages.Secret {
 	t.Helper()
-	_, key, err := c.app.Commands().Accounts.CreateKey(t.Context(), server.Key{Name: "k", Tenant: tenant, Permissions: []string{"admin"}})
+	_, key, err := c.app.Commands().Accounts.CreateKey(t.Context(), messages.Key{Name: "k", Tenant: tenant, Permissions: []string{"admin"}}, "")
 	if err != nil {
 		t.Fatal(err)
 	}

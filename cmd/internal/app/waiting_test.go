@@ -20,7 +20,7 @@ func TestAListSaysWhatItsTasksWaitFor(t *testing.T) {
 	ctx := t.Context()
 	node := newCommands(benchNode(t, t.TempDir(), 0, 1, nil))
 	c := node.tasks()
-	if _, err := node.app.Commands().Accounts.CreateTenant(ctx, server.Tenant{ID: "acme", Name: "acme"}); err != nil {
+	if _, err := node.app.Commands().Accounts.CreateTenant(ctx, messages.Tenant{ID: "acme", Name: "acme"}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := node.pools().Put(ctx, "", messages.Pool{ID: "own", Tenant: "acme"}); err != nil {

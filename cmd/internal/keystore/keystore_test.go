@@ -48,7 +48,7 @@ func (r *keyRows) Get(ctx context.Context, id string) (persistence.Key, error) {
 	if !ok {
 		return persistence.Key{}, persistence.ErrNotFound
 	}
-	return persistence.Key{ID: id, Version: v}, nil
+	return persistence.Key{Key: messages.Key{ID: id, Version: v}}, nil
 }
 
 func (r *keyRows) Versions(ctx context.Context, ids []string) (map[string]int64, error) {

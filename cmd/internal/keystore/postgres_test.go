@@ -31,7 +31,7 @@ func TestKeysOutliveTheirStore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.repo.Create(t.Context(), persistence.Key{ID: id, Hash: hash, Name: "k", Active: true, CreatedAt: messages.Now()}); err != nil {
+	if err := p.repo.Create(t.Context(), persistence.Key{Key: messages.Key{ID: id, Name: "k", Active: true, CreatedAt: messages.Now()}, Hash: hash}); err != nil {
 		t.Fatal(err)
 	}
 	use := func() error { _, err := p.keys.Authenticate(t.Context(), text.Reveal()); return err }
@@ -80,7 +80,7 @@ func TestKeyRevokedElsewhere(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				k := persistence.Key{ID: id, Hash: hash, Name: "k", Permissions: []string{"tasks:read"}, Active: true, CreatedAt: messages.Now()}
+				k := persistence.Key{Key: messages.Key{ID: id, Name: "k", Permissions: []string{"tasks:read"}, Active: true, CreatedAt: messages.Now()}, Hash: hash}
 				if err := one.repo.Create(t.Context(), k); err != nil {
 					t.Fatal(err)
 				}

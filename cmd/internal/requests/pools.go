@@ -54,7 +54,7 @@ func (c *Pools) List(ctx context.Context, tenant string) ([]messages.Pool, error
 	return rows, nil
 }
 
-func ids(tenants []persistence.Tenant) []string {
+func ids(tenants []messages.Tenant) []string {
 	list := make([]string, len(tenants))
 	for i, t := range tenants {
 		list[i] = t.ID

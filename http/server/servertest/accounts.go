@@ -27,7 +27,7 @@ func (f *accounts) knows(tenant string) error {
 	return nil
 }
 
-func (f *accounts) CreateKey(ctx context.Context, k server.Key) (server.Key, messages.Secret, error) {
+func (f *accounts) CreateKey(ctx context.Context, k messages.Key, once string) (messages.Key, messages.Secret, error) {
 	if err := f.begin(ctx, "CreateKey"); err != nil {
 		return k, "", err
 	}
@@ -35,13 +35,14 @@ func (f *accounts) CreateKey(ctx context.Context, k server.Key) (server.Key, mes
 	if err := f.knows(k.Tenant); err != nil {
 		return k, "", err
 	}
-	for _, made := range f.apiKeys {
-		if made.Once == k.Once && k.Once != "" {
-			return made, "", nil
-		}
+	if made, again := f.apiKeys[f.keysOnce[once]]; again {
+		return made, "", nil
 	}
 	k.ID, k.Active, k.CreatedAt, k.Version = fmt.Sprintf("key%09d", len(f.apiKeys)), true, messages.Now(), 1
 	f.apiKeys[k.ID] = k
+	if once != "" {
+		f.keysOnce[once] = k.ID
+	}
 	return k, messages.Secret("dash_" + k.ID + "_text"), nil
 }
 
@@ -49,19 +50,19 @@ func mine[T any](all []T, tenant string, of func(T) string) []T {
 	return slices.DeleteFunc(all, func(v T) bool { return tenant != "" && of(v) != tenant })
 }
 
-func (f *accounts) Keys(ctx context.Context, tenant, after string, limit int) ([]server.Key, error) {
+func (f *accounts) Keys(ctx context.Context, tenant, after string, limit int) ([]messages.Key, error) {
 	if err := f.begin(ctx, "Keys"); err != nil {
 		return nil, err
 	}
 	defer f.mu.Unlock()
-	all := mine(sorted(f.apiKeys), tenant, func(k server.Key) string { return k.Tenant })
-	all = slices.DeleteFunc(all, func(k server.Key) bool { return k.ID <= after })
+	all := mine(sorted(f.apiKeys), tenant, func(k messages.Key) string { return k.Tenant })
+	all = slices.DeleteFunc(all, func(k messages.Key) bool { return k.ID <= after })
 	return all[:min(limit, len(all))], nil
 }
 
-func (f *accounts) Key(ctx context.Context, tenant, id string) (server.Key, error) {
+func (f *accounts) Key(ctx context.Context, tenant, id string) (messages.Key, error) {
 	if err := f.begin(ctx, "Key"); err != nil {
-		return server.Key{}, err
+		return messages.Key{}, err
 	}
 	defer f.mu.Unlock()
 	k, ok := f.apiKeys[id]
@@ -71,7 +72,7 @@ func (f *accounts) Key(ctx context.Context, tenant, id string) (server.Key, erro
 	return k, nil
 }
 
-func (f *accounts) RevokeKey(ctx context.Context, tenant, id string, keep bool) (server.Key, error) {
+func (f *accounts) RevokeKey(ctx context.Context, tenant, id string, keep bool) (messages.Key, error) {
 	k, err := f.Key(ctx, tenant, id)
 	if err != nil {
 		return k, err
@@ -102,7 +103,7 @@ func (f *accounts) revoke(id string, keep bool) {
 	}
 }
 
-func (f *accounts) CreateUser(ctx context.Context, u server.User, _ messages.Secret) (server.User, error) {
+func (f *accounts) CreateUser(ctx context.Context, u messages.User, _ messages.Secret) (messages.User, error) {
 	if err := f.begin(ctx, "CreateUser"); err != nil {
 		return u, err
 	}
@@ -120,19 +121,19 @@ func (f *accounts) CreateUser(ctx context.Context, u server.User, _ messages.Sec
 	return u, nil
 }
 
-func (f *accounts) Users(ctx context.Context, tenant, email, after string, limit int) ([]server.User, error) {
+func (f *accounts) Users(ctx context.Context, tenant, email, after string, limit int) ([]messages.User, error) {
 	if err := f.begin(ctx, "Users"); err != nil {
 		return nil, err
 	}
 	defer f.mu.Unlock()
-	all := mine(sorted(f.users), tenant, func(u server.User) string { return u.Tenant })
-	all = slices.DeleteFunc(all, func(u server.User) bool { return email != "" && u.Email != email || u.ID <= after })
+	all := mine(sorted(f.users), tenant, func(u messages.User) string { return u.Tenant })
+	all = slices.DeleteFunc(all, func(u messages.User) bool { return email != "" && u.Email != email || u.ID <= after })
 	return all[:min(limit, len(all))], nil
 }
 
-func (f *accounts) User(ctx context.Context, tenant, id string) (server.User, error) {
+func (f *accounts) User(ctx context.Context, tenant, id string) (messages.User, error) {
 	if err := f.begin(ctx, "User"); err != nil {
-		return server.User{}, err
+		return messages.User{}, err
 	}
 	defer f.mu.Unlock()
 	u, ok := f.users[id]
@@ -142,7 +143,7 @@ func (f *accounts) User(ctx context.Context, tenant, id string) (server.User, er
 	return u, nil
 }
 
-func (f *accounts) UpdateUser(ctx context.Context, tenant, id string, c server.UserChange, version int64) (server.User, error) {
+func (f *accounts) UpdateUser(ctx context.Context, tenant, id string, c server.UserChange, version int64) (messages.User, error) {
 	u, err := f.User(ctx, tenant, id)
 	if err != nil {
 		return u, err
@@ -176,7 +177,7 @@ func (f *accounts) DeleteUser(ctx context.Context, tenant, id string) error {
 	return nil
 }
 
-func (f *accounts) CreateTenant(ctx context.Context, t server.Tenant) (server.Tenant, error) {
+func (f *accounts) CreateTenant(ctx context.Context, t messages.Tenant) (messages.Tenant, error) {
 	if err := f.begin(ctx, "CreateTenant"); err != nil {
 		return t, err
 	}
@@ -189,12 +190,12 @@ func (f *accounts) CreateTenant(ctx context.Context, t server.Tenant) (server.Te
 	return t, nil
 }
 
-func (f *accounts) Tenants(ctx context.Context, tenant, after string, limit int) ([]server.Tenant, error) {
+func (f *accounts) Tenants(ctx context.Context, tenant, after string, limit int) ([]messages.Tenant, error) {
 	if err := f.begin(ctx, "Tenants"); err != nil {
 		return nil, err
 	}
 	defer f.mu.Unlock()
-	all := slices.DeleteFunc(mine(sorted(f.tenants), tenant, func(t server.Tenant) string { return t.ID }), func(t server.Tenant) bool { return t.ID <= after })
+	all := slices.DeleteFunc(mine(sorted(f.tenants), tenant, func(t messages.Tenant) string { return t.ID }), func(t messages.Tenant) bool { return t.ID <= after })
 	return all[:min(limit, len(all))], nil
 }
 

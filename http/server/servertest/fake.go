@@ -33,9 +33,10 @@ type Fake struct {
 	gateways map[string]server.Gateway
 	sessions map[string]messages.Session
 	pools    map[string]messages.Pool
-	apiKeys  map[string]server.Key
-	users    map[string]server.User
-	tenants  map[string]server.Tenant
+	apiKeys  map[string]messages.Key
+	keysOnce map[string]string // ids by the wish for the key
+	users    map[string]messages.User
+	tenants  map[string]messages.Tenant
 	audit    []server.AuditRow // oldest first
 	checks   []server.Check
 	log      []*messages.Event
@@ -55,8 +56,8 @@ func New() *Fake {
 		tasks: map[string]*server.Task{}, keys: map[string]idem{}, waiters: map[string][]chan struct{}{},
 		gateways: map[string]server.Gateway{}, sessions: map[string]messages.Session{},
 		pools:   map[string]messages.Pool{"default": {ID: "default", Tenant: "default", Version: 1, CreatedAt: messages.Now()}},
-		apiKeys: map[string]server.Key{}, users: map[string]server.User{},
-		tenants: map[string]server.Tenant{"default": {ID: "default", Name: "default", Version: 1, CreatedAt: messages.Now()}},
+		apiKeys: map[string]messages.Key{}, keysOnce: map[string]string{}, users: map[string]messages.User{},
+		tenants: map[string]messages.Tenant{"default": {ID: "default", Name: "default", Version: 1, CreatedAt: messages.Now()}},
 		checks:  []server.Check{{Name: "store", OK: true, Detail: "writes in 1 ms"}},
 		subs:    map[*subscription]struct{}{}, words: map[string]*words{},
 	}
@@ -120,14 +121,14 @@ func (f *Fake) PutPool(p messages.Pool) {
 }
 
 // PutKey stores an API key as it is.
-func (f *Fake) PutKey(k server.Key) {
+func (f *Fake) PutKey(k messages.Key) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.apiKeys[k.ID] = k
 }
 
 // PutUser stores a user as it is.
-func (f *Fake) PutUser(u server.User) {
+func (f *Fake) PutUser(u messages.User) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.users[u.ID] = u

@@ -35,13 +35,13 @@ func fill(t *testing.T, s Store) {
 		}
 	}
 	at := messages.Now()
-	_, err := r.Tenants.Create(ctx, persistence.Tenant{ID: "acme", Name: "Acme", CreatedAt: at})
+	_, err := r.Tenants.Create(ctx, messages.Tenant{ID: "acme", Name: "Acme", CreatedAt: at})
 	check(err)
-	_, err = r.Users.Create(ctx, persistence.User{ID: "u1", Email: "a@example.com", PasswordHash: []byte("$2a$12$x"), Role: "admin", CreatedAt: at})
+	_, err = r.Users.Create(ctx, persistence.User{User: messages.User{ID: "u1", Email: "a@example.com", Role: "admin", CreatedAt: at}, PasswordHash: []byte("$2a$12$x")})
 	check(err)
 	check(r.LoginSessions.Create(ctx, persistence.LoginSession{ID: "l1", UserID: "u1", TokenHash: sha256.Sum256([]byte("t")), ExpiresAt: at.Add(time.Hour), CreatedAt: at}))
-	check(r.Keys.Create(ctx, persistence.Key{ID: "k1", Hash: []byte("$2a$12$y"), Digest: []byte("digest"), Name: "one", Permissions: []string{"tasks:read"}, RateLimit: 7, CreatedAt: at, ExpiresAt: at.Add(time.Hour), Active: true}))
-	check(r.Keys.Create(ctx, persistence.Key{ID: "k0", Hash: []byte("$2a$12$z"), Name: "two", Parent: "k1", Tenant: "acme", RateLimit: 100, CreatedAt: at, Active: true}))
+	check(r.Keys.Create(ctx, persistence.Key{Key: messages.Key{ID: "k1", Name: "one", Permissions: []string{"tasks:read"}, RateLimit: 7, CreatedAt: at, ExpiresAt: at.Add(time.Hour), Active: true}, Hash: []byte("$2a$12$y"), Digest: []byte("digest")}))
+	check(r.Keys.Create(ctx, persistence.Key{Key: messages.Key{ID: "k0", Name: "two", Parent: "k1", Tenant: "acme", RateLimit: 100, CreatedAt: at, Active: true}, Hash: []byte("$2a$12$z")}))
 	_, err = r.Keys.Revoke(ctx, "k0", false)
 	check(err)
 	for range 3 {
@@ -129,7 +129,7 @@ func event(task, state string) *messages.Event {
 
 // content is everything that can be read from a store.
 type content struct {
-	Tenants     []persistence.Tenant
+	Tenants     []messages.Tenant
 	Users       []persistence.User
 	Logins      []persistence.LoginSession
 	Keys        []persistence.Key
