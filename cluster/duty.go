@@ -188,23 +188,23 @@ func (d *Duty) tookOver() {
 	if d.before != "" {
 		attrs = append(attrs, slog.String("from", d.before))
 	}
-	d.cfg.Logger.Info("this node does the work", attrs...)
+	d.cfg.Logger.Info("this node is active", attrs...)
 }
 
 // standBy notes and says why this node does no work.
 func (d *Duty) standBy(ctx context.Context, err error) {
 	now := messages.Error{
-		Code: messages.CodeStandby, Message: "this node stands by: the store does not answer",
+		Code: messages.CodeStandby, Message: "this node is on standby: the store does not answer",
 		NextStep: next.TryAgainIfItLasts, RetryAfter: time.Second, Err: err,
 	}
 	var yield *yieldError
 	switch {
 	case errors.As(err, &yield):
-		now.Message = "this node stands by: it lets node " + d.cfg.Lease.Named(yield.to) + ", the home of more gateways or of runs that nobody reads, go first"
+		now.Message = "this node is on standby: it lets node " + d.cfg.Lease.Named(yield.to) + ", the home of more gateways or of runs that no node reads, go first"
 		now.NextStep = next.TryAgain
 	case errors.Is(err, persistence.ErrOwned):
 		owner, _ := d.cfg.Lease.Worker(ctx)
-		now.Message = "this node stands by: node " + d.cfg.Lease.Named(owner) + " does the work"
+		now.Message = "this node is on standby: node " + d.cfg.Lease.Named(owner) + " is active"
 		now.NextStep = next.AskThatNode
 	}
 	if before := d.standing.Swap(&now); before == nil || before.Message != now.Message {

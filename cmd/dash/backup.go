@@ -61,14 +61,14 @@ func backupCommand(t *terminal) *cobra.Command {
 	var to []string
 	var passphrase string
 	c := &cobra.Command{
-		Use: "backup [FILE|FOLDER]", Short: "Copy the store into an archive, also while nodes run on it",
+		Use: "backup [FILE|FOLDER]", Short: "Copy the store into an archive, also while nodes are running",
 		Long: "Copies everything that is in the store as of one moment, the mark, into a compressed\n" +
 			"archive with a checksum. Whatever was answered before the mark is in it. The archive\n" +
 			"is made beside running nodes and holds API key hashes, messages and results: keep it as you\n" +
 			"keep those, or encrypt it. The tokens of gateways are in it as in the store, sealed where\n" +
 			"there is a --secret-key-file, which signs the archive, too. Not in it: the folders of\n" +
 			"managed gateways, and key files; a restored store needs the secret key file.\n\n" +
-			"A node makes backups by itself with `dash serve --backup-every 4h`.",
+			"A node makes scheduled backups with `dash serve --backup-every 4h`.",
 		Example: "  dash backup --data /var/lib/dash\n  dash backup /mnt/backups --encrypt-to age1…\n" +
 			"  dash backup /mnt/dash.backup.zst.age --passphrase-file pass --store postgres --postgres-url postgres://dash@db/dash",
 		Args: cobra.MaximumNArgs(1),
@@ -119,7 +119,7 @@ func runBackup(ctx context.Context, t *terminal, o output, l *config.Loaded, pat
 		return archiveFailure(path, err)
 	}
 	if f.Signed.Key == "" {
-		fmt.Fprintln(t.err, "the archive is not signed, as there is no --secret-key-file: whoever can write it can add API keys to it, and `dash restore` takes it with --accept-unsigned alone")
+		fmt.Fprintln(t.err, "the archive is not signed, as there is no --secret-key-file: anyone who can write it can add API keys to it, and `dash restore` accepts it only with --accept-unsigned")
 	}
 	return printOne(t, o, archiveColumns, viewArchive(f, len(recipients) > 0, time.Since(begun)))
 }

@@ -207,13 +207,13 @@ func (c *client) ended(r request, err error, doubt bool) error {
 	var f *failure
 	switch {
 	case errors.Is(said, context.Canceled):
-		return &failure{code: exitInterrupted, what: "interrupted; nobody knows whether it was done", next: again, err: err}
+		return &failure{code: exitInterrupted, what: "interrupted; it is not known whether it was done", next: again, err: err}
 	case !errors.As(said, &f):
 		return said
 	case f.code == exitUnavailable && !verdictOf(err).sent: // what it says of itself, such as that nothing was accepted, is not said of the others
-		return &failure{code: exitUnavailable, what: "nobody knows whether it was done by an earlier try; the last one: " + f.what, next: again, requestID: f.requestID, err: err}
+		return &failure{code: exitUnavailable, what: "it is not known whether an earlier try did it; the last one: " + f.what, next: again, requestID: f.requestID, err: err}
 	case f.code == exitUnavailable:
-		return &failure{code: exitUnavailable, what: f.what + "; nobody knows whether it was done", next: again, requestID: f.requestID, err: err}
+		return &failure{code: exitUnavailable, what: f.what + "; it is not known whether it was done", next: again, requestID: f.requestID, err: err}
 	}
 	f.what += "; an earlier try of this command may have done it"
 	return f

@@ -75,7 +75,7 @@ func TestNobodyKnowsAndHowToGoOn(t *testing.T) {
 		_ = json.NewEncoder(w).Encode(fakeTask(longID+"1", api.TaskStateQueued))
 	})
 	got := f.dash(t.Context(), "", "task", "submit", "--message", "x")
-	wantResult(t, got, exitUnavailable, "", "did not answer in time", "nobody knows whether it was done", "repeat the same command with --idempotency-key ")
+	wantResult(t, got, exitUnavailable, "", "did not answer in time", "it is not known whether it was done", "repeat the same command with --idempotency-key ")
 	if strings.Contains(got.err, "try again") {
 		t.Errorf("the advice does the work twice: %s", got.err)
 	}
@@ -116,7 +116,7 @@ func TestEveryWriteInDoubtSaysSo(t *testing.T) {
 				}
 			})
 			got := f.dash(t.Context(), "", args...)
-			wantResult(t, got, exitUnavailable, "", "nobody knows whether it was done", "next: ")
+			wantResult(t, got, exitUnavailable, "", "it is not known whether it was done", "next: ")
 			if strings.Contains(got.err, "try again") {
 				t.Errorf("the advice may do it twice: %s", got.err)
 			}
@@ -159,7 +159,7 @@ func TestWritesAreNotRepeatedThroughAProxy(t *testing.T) {
 					lose(rw)
 				})
 				got := f.dash(t.Context(), "", strings.Fields(w.args)...)
-				wantResult(t, got, exitUnavailable, "", "nobody knows whether it was done", "next: look whether it was done", w.tells)
+				wantResult(t, got, exitUnavailable, "", "it is not known whether it was done", "next: look whether it was done", w.tells)
 				if n := writes.Load(); n != 1 {
 					t.Errorf("it was sent %d times", n)
 				}
@@ -228,7 +228,7 @@ func TestStandbyIsAskedForNothing(t *testing.T) {
 	t.Parallel()
 	standby, f, gone := newFake(t), newFake(t), newFake(t)
 	gone.Close()
-	standby.answer("POST /api/v1/sessions", 503, problem(503, "standby", "this node stands by: node b does the work", "ask it"))
+	standby.answer("POST /api/v1/sessions", 503, problem(503, "standby", "this node is on standby: node b does the work", "ask it"))
 	f.answer("POST /api/v1/sessions", 201, api.Session{Id: "s-1"})
 	command := []string{"session", "create", "s-1", "-o", "name"}
 	wantResult(t, severalNodes(t, command, standby.URL, f.URL), 0, "s-1")
@@ -335,7 +335,7 @@ func TestDoubtIsOfAnEarlierTry(t *testing.T) {
 		_ = json.NewEncoder(w).Encode(problem(503, "unavailable", "the store is away; nothing was accepted", "wait"))
 	})
 	got := f.dash(t.Context(), "", "task", "submit", "--message", "x")
-	wantResult(t, got, exitUnavailable, "", "nobody knows whether it was done by an earlier try; the last one: the store is away; nothing was accepted")
+	wantResult(t, got, exitUnavailable, "", "it is not known whether an earlier try did it; the last one: the store is away; nothing was accepted")
 }
 
 // TestWhenA503EndsNobodyKnows: a node that stands by does so as long as the other works.
@@ -343,9 +343,9 @@ func TestWhenA503EndsNobodyKnows(t *testing.T) {
 	t.Parallel()
 	f := newFake(t)
 	f.patience = 100 * time.Millisecond
-	f.answer("GET /api/v1/gateways", 503, problem(503, "unavailable", "this node stands by: node b does the work", "ask it"), "Retry-After", "1")
+	f.answer("GET /api/v1/gateways", 503, problem(503, "unavailable", "this node is on standby: node b does the work", "ask it"), "Retry-After", "1")
 	got := f.dash(t.Context(), "", "gateway", "list")
-	wantResult(t, got, exitUnavailable, "", "this node stands by: node b does the work")
+	wantResult(t, got, exitUnavailable, "", "this node is on standby: node b does the work")
 	if strings.Contains(got.err, "may succeed") {
 		t.Errorf("it promises an end: %s", got.err)
 	}

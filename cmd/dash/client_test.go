@@ -46,7 +46,7 @@ func TestWhatTheStateAloneDoesNotSay(t *testing.T) {
 	t.Parallel()
 	f := newFake(t)
 	f.answer("POST /api/v1/tasks/{id}/cancel", 202, fakeTask(longID+"1", api.TaskStateRunning))
-	wantResult(t, f.dash(t.Context(), "", "task", "cancel", longID+"1"), 0, "running", "is told to stop")
+	wantResult(t, f.dash(t.Context(), "", "task", "cancel", longID+"1"), 0, "running", "was asked to stop")
 	f.answer("GET /api/v1/tasks/{id}", 200, fakeTask(longID+"1", api.TaskStateHeld))
 	wantResult(t, f.dash(t.Context(), "", "task", "show", longID+"1"), 0, "held", "dash task release "+longID+"1")
 }

@@ -37,7 +37,7 @@ var findingColumns = []column[finding]{
 
 func doctorCommand(t *terminal) *cobra.Command {
 	return verb(t, &cobra.Command{
-		Use: "doctor", Short: "Check a node and its fleet, and say what to do",
+		Use: "doctor", Short: "Check a node and its fleet, and show what to do",
 		Long: "Checks that the node answers, that the key is valid, that the node and its store can take\nwork, the state of every gateway, and how long tasks wait.\n" +
 			"Exits 0 when nothing failed, 6 when the node is unavailable, 5 when the key is refused, else 1.",
 		Example: "  dash doctor\n  dash doctor -o json",
@@ -234,7 +234,7 @@ const mostLooked = 200
 // taskFindings are tasks that wait for a person.
 func (c *client) taskFindings(ctx context.Context) (found []finding) {
 	for _, look := range []struct{ state, words, advice string }{
-		{"held", "held: nobody can learn whether they ran; each becomes a dead letter after 24 hours", next.DecideHeld},
+		{"held", "held: it is not known whether they ran; each becomes a dead letter after 24 hours", next.DecideHeld},
 		{"dead_letter", "dead letters", next.LookAtDeadLetters},
 		{"queued", "", ""}, // it is no fault to wait
 	} {

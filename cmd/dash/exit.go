@@ -36,7 +36,7 @@ const exitCodesHelp = `Exit codes of every dash command:
   6    unavailable or timed out; the same command may succeed later
   7    partly done: some items succeeded, others did not
   69   infrastructure missing: a program or service the command needs is not there
-  130  interrupted (Ctrl-C); what was submitted goes on
+  130  interrupted (Ctrl-C); what was submitted continues
 `
 
 // failure is an error with an exit code, in the words a user needs: what

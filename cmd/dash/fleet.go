@@ -108,7 +108,7 @@ func confirm(ctx context.Context, t *terminal, yes bool, plan, name string) erro
 	if !t.asks {
 		return usage(next.RepeatWithYes, "%s; this needs a confirmation, but there is no terminal to ask on", plan)
 	}
-	fmt.Fprintf(t.err, "%s\nType %q to go on: ", clean(plan), clean(name))
+	fmt.Fprintf(t.err, "%s\nType %q to continue: ", clean(plan), clean(name))
 	// The read cannot be interrupted; Ctrl-C leaves it behind and the process ends.
 	answer := make(chan string, 1)
 	go func() {
@@ -149,7 +149,7 @@ func follow[T any](ctx context.Context, t *terminal, c *client, path, again stri
 		}
 		select {
 		case <-ctx.Done():
-			fmt.Fprintf(t.err, "detached; it goes on\n  look again: %s\n", again)
+			fmt.Fprintf(t.err, "detached; it continues\n  look again: %s\n", again)
 			return v, quietExit(exitInterrupted)
 		case <-time.After(300 * time.Millisecond):
 		}

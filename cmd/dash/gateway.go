@@ -16,7 +16,7 @@ import (
 )
 
 func gatewayCommand(t *terminal) *cobra.Command {
-	return noun("gateway", "Register gateways and look after them",
+	return noun("gateway", "Register and manage gateways",
 		gatewayAddCommand(t), gatewayListCommand(t), gatewayShowCommand(t), gatewaySetCommand(t),
 		gatewayDrainCommand(t), gatewayResumeCommand(t), gatewayRestartCommand(t), gatewayRemoveCommand(t))
 }
@@ -125,7 +125,7 @@ func adviseGateways(t *terminal, o output, all []api.Gateway) {
 
 func gatewayShowCommand(t *terminal) *cobra.Command {
 	return verb(t, &cobra.Command{
-		Use: "show ID", Short: "Show one gateway: what is wanted, what is, and why", Args: exactArgs("a gateway id"), ValidArgsFunction: completeGateways(t),
+		Use: "show ID", Short: "Show one gateway: its settings, its state, and why", Args: exactArgs("a gateway id"), ValidArgsFunction: completeGateways(t),
 		Example: "  dash gateway show gw-1",
 	}, gatewayColumns, func(ctx context.Context, c *client, o output, args []string) error {
 		id, err := gatewayID(ctx, c, args[0])
@@ -191,8 +191,8 @@ func stuck(g api.Gateway) error {
 
 func gatewayDrainCommand(t *terminal) *cobra.Command {
 	return gatewayAction(t, &cobra.Command{
-		Use: "drain ID", Short: "Give a gateway no more work and wait until it is idle", Args: exactArgs("a gateway id"), ValidArgsFunction: completeGateways(t),
-		Long:    "What runs there is finished. Ctrl-C stops the waiting, not the drain; `dash gateway resume` ends it.",
+		Use: "drain ID", Short: "Give a gateway no new work and wait until it is idle", Args: exactArgs("a gateway id"), ValidArgsFunction: completeGateways(t),
+		Long:    "Runs in progress finish. Ctrl-C stops the waiting, not the drain; `dash gateway resume` ends it.",
 		Example: "  dash gateway drain gw-1\n  dash gateway drain gw-1 --detach",
 	}, "drain", func(_, g api.Gateway) (bool, error) { return g.State == api.GatewayStateDrained, stuck(g) })
 }
@@ -208,8 +208,8 @@ func gatewayResumeCommand(t *terminal) *cobra.Command {
 
 func gatewayRestartCommand(t *terminal) *cobra.Command {
 	return gatewayAction(t, &cobra.Command{
-		Use: "restart ID", Short: "Restart a managed gateway, or connect anew to another one", Args: exactArgs("a gateway id"), ValidArgsFunction: completeGateways(t),
-		Long:    "A managed gateway is drained, stopped and started; what runs there is finished first.",
+		Use: "restart ID", Short: "Restart a managed gateway, or reconnect to another one", Args: exactArgs("a gateway id"), ValidArgsFunction: completeGateways(t),
+		Long:    "A managed gateway is drained, stopped and started; runs in progress finish first.",
 		Example: "  dash gateway restart gw-1\n  dash gateway restart gw-1 --detach",
 	}, "restart", func(before, g api.Gateway) (bool, error) {
 		// It may be ready before it begins as well: then it has to be ready anew.
@@ -222,7 +222,7 @@ func gatewayRemoveCommand(t *terminal) *cobra.Command {
 	var force, yes, dryRun bool
 	c := verb(t, &cobra.Command{
 		Use: "remove ID", Short: "Remove a gateway from the fleet", Args: exactArgs("a gateway id"), ValidArgsFunction: completeGateways(t),
-		Long:    "Shows what it would take away and asks for the gateway's id. Refused while the gateway\nholds tasks, unless --force: they then go on elsewhere as their on_unknown says.\nThe process of a managed gateway is stopped; on another\nnode, by that one as soon as it is alive.",
+		Long:    "Shows what it would remove and asks for the gateway's id. Refused while the gateway\nholds tasks, unless --force: they are then handled as their on_unknown says.\nThe process of a managed gateway is stopped; on another\nnode, by that node as soon as it is alive.",
 		Example: "  dash gateway drain gw-1 && dash gateway remove gw-1\n  dash gateway remove gw-1 --dry-run\n  dash gateway remove gw-1 --force --yes",
 	}, gatewayColumns, func(ctx context.Context, c *client, o output, args []string) error {
 		id, err := gatewayID(ctx, c, args[0])
@@ -259,6 +259,6 @@ func gatewayRemoveCommand(t *terminal) *cobra.Command {
 	})
 	c.Flags().BoolVar(&force, "force", false, "also while it holds tasks")
 	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
-	c.Flags().BoolVar(&dryRun, "dry-run", false, "only say what would happen")
+	c.Flags().BoolVar(&dryRun, "dry-run", false, "only show what would happen")
 	return c
 }

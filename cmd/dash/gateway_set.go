@@ -27,7 +27,7 @@ func gatewaySetCommand(t *terminal) *cobra.Command {
 	var flags *cobra.Command
 	c := verb(t, &cobra.Command{
 		Use: "set ID", Short: "Change a gateway's settings", Args: exactArgs("a gateway id"), ValidArgsFunction: completeGateways(t),
-		Long: "Only what is given changes, and what runs at the gateway goes on. A new URL or token makes Dash\nconnect anew, also to a gateway that was quarantined for the old one. A managed gateway takes\na new --config or --max-concurrency while it runs where it can, else Dash restarts it when its runs\nhave ended: `dash gateway show ID` says which (CONFIG). One that it refuses leaves it at work with\nthe one before.\n" +
+		Long: "Only what is given changes, and runs at the gateway continue. A new URL or token makes Dash\nreconnect, also to a gateway that was quarantined for the old one. A managed gateway takes\na new --config or --max-concurrency while it runs where it can, else Dash restarts it when its runs\nhave ended: `dash gateway show ID` says which (CONFIG). One that it refuses leaves it at work with\nthe one before.\n" +
 			"A gateway that only one node can reach (managed, or on a loopback URL) has that node as its home.\nWhen the home is lost for good, --here makes the node that works its home, --node another one that\nis alive. Be sure: what the lost home still runs is not known, and would run a second time.\n" +
 			"Somebody else's change in between is not overwritten: the command then exits 4.",
 		Example: "  dash gateway set gw-1 --max-concurrency 4 --region eu\n" +
@@ -60,16 +60,16 @@ func gatewaySetCommand(t *terminal) *cobra.Command {
 	})
 	flags = c
 	fs := c.Flags()
-	fs.StringVar(&g.url, "url", "", "new address, ws:// or wss://; needs the token again, which is sent to no address but its own")
-	fs.StringVar(&g.config, "config", "", "managed: file with OpenClaw's configuration (JSON) in place of the one given before; - reads stdin")
+	fs.StringVar(&g.url, "url", "", "new address, ws:// or wss://; needs the token again, which is never sent to another address")
+	fs.StringVar(&g.config, "config", "", "managed: file with OpenClaw's configuration (JSON) in place of the one before; - reads stdin")
 	fs.StringVar(&g.tokenFile, "token-file", "", "file with its new token; - reads stdin")
 	fs.BoolVar(&g.tokenStdin, "token-stdin", false, "read its new token from stdin")
 	fs.IntVar(&g.maxConcurrency, "max-concurrency", 0, "runs it may hold at once")
 	fs.IntVar(&g.weight, "weight", 0, "share of the work among equals")
-	fs.StringVar(&g.region, "region", "", "region it is in; empty takes it away")
-	fs.StringSliceVar(&g.capabilities, "capability", nil, "what it can do, in place of what was said before; repeatable; empty takes all away")
-	fs.StringArrayVar(&g.labels, "label", nil, "label as name=value; name- takes it away; repeatable")
-	fs.BoolVar(&g.here, "here", false, "the node that works becomes its home, when its own is lost for good")
+	fs.StringVar(&g.region, "region", "", "region it is in; empty removes it")
+	fs.StringSliceVar(&g.capabilities, "capability", nil, "what it can do, in place of what was given before; repeatable; empty removes all")
+	fs.StringArrayVar(&g.labels, "label", nil, "label as name=value; name- removes it; repeatable")
+	fs.BoolVar(&g.here, "here", false, "the active node becomes its home, when its own is lost for good")
 	fs.StringVar(&g.node, "node", "", "the living node of this name becomes its home, when its own is lost for good")
 	fs.BoolVar(&g.fresh, "fresh", false, "managed, with --here or --node: start with an empty state folder where its own is not there")
 	c.MarkFlagsMutuallyExclusive("token-file", "token-stdin")

@@ -88,7 +88,7 @@ func TestRenewedCertificate(t *testing.T) {
 	write(settings, "log-level: debug\nretention: 2h\n")
 	hup()
 	drillUntil(t, "the renewed certificate is served after SIGHUP", func() bool { return serves(2) })
-	drillUntil(t, "the log says what holds and what does not", logged("changed settings hold from the next start on"))
+	drillUntil(t, "the log says what holds and what does not", logged("changed settings take effect at the next start"))
 	drillUntil(t, "the level of the log is another", logged(`"log_level":"debug"`))
 
 	renew(3)

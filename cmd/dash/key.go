@@ -15,7 +15,7 @@ import (
 )
 
 func keyCommand(t *terminal) *cobra.Command {
-	return noun("key", "Make and revoke API keys", keyCreateCommand(t), keyListCommand(t), keyShowCommand(t), keyRevokeCommand(t))
+	return noun("key", "Create and revoke API keys", keyCreateCommand(t), keyListCommand(t), keyShowCommand(t), keyRevokeCommand(t))
 }
 
 var keyColumns = []column[api.ApiKey]{
@@ -73,11 +73,11 @@ func keyCreateCommand(t *terminal) *cobra.Command {
 	var rate int
 	var life time.Duration
 	c := command(&cobra.Command{
-		Use: "create NAME", Short: "Make an API key and show it, once", Args: exactArgs("a name that says who uses the key"),
-		Long: "The key is shown now and never again; Dash keeps only its hash. Give it what its user\nneeds: read, submit (tasks and sessions), operate (also gateways and pools), admin, or\n" +
+		Use: "create NAME", Short: "Create an API key and show it once", Args: exactArgs("a name that tells who uses the key"),
+		Long: "The key is shown once; Dash keeps only its hash. Give it the permissions that its user\nneeds: read, submit (tasks and sessions), operate (also gateways and pools), admin, or\n" +
 			"single permissions like tasks:read.\n\n" +
 			"With --admin the key is made in the store itself, without a node and without a key, for\n" +
-			"whoever lost all admin keys and can read the store. It may do everything for all tenants.\n" +
+			"anyone who lost all admin keys and can read the store. It may do everything for all tenants.\n" +
 			"A node on the embedded store must be stopped first; others accept the key at once.",
 		Example: "  dash key create nightly-job --permission submit --expires-in 2160h\n  dash key create grafana --permission metrics:read -o json\n  dash key create admin-2 --permission admin --all-tenants\n  dash key create importer --permission submit --rate-limit 6000\n" +
 			"  dash key create way-back --admin --data /var/lib/dash\n  dash key create way-back --admin --store postgres --postgres-url postgres://dash@db/dash",
@@ -123,10 +123,10 @@ func keyCreateCommand(t *terminal) *cobra.Command {
 	})
 	fs := c.Flags()
 	fs.StringSliceVar(&permissions, "permission", nil, "what it may do, required without --admin; repeatable")
-	fs.BoolVar(&admin, "admin", false, "make a key that may do everything in the store itself, without a node")
+	fs.BoolVar(&admin, "admin", false, "create a key that may do everything, directly in the store, without a node")
 	fs.String("admin-key-file", "", "with --admin: the key is also written to this file, unless it is there (default <data>/admin.key)")
 	fs.IntVar(&rate, "rate-limit", 100, "requests per minute, over all nodes if they have --redis-url; 0: no limit")
-	fs.DurationVar(&life, "expires-in", 0, "life of the key, for example 720h; 0: no end")
+	fs.DurationVar(&life, "expires-in", 0, "lifetime of the key, for example 720h; 0: it does not expire")
 	accountTenantFlags(t, c, &tenant, &all)
 	storeFlags(c)
 	c.MarkFlagsOneRequired("permission", "admin")
@@ -196,8 +196,8 @@ func keyShowCommand(t *terminal) *cobra.Command {
 func keyRevokeCommand(t *terminal) *cobra.Command {
 	var yes, dryRun, keep bool
 	c := verb(t, &cobra.Command{
-		Use: "revoke ID", Short: "End an API key, and those that it made, for good", Args: exactArgs("a key id"), ValidArgsFunction: completeKeys(t),
-		Long:    "Every node refuses the key within a second, and all keys that were made with it. With\n--keep-children these stay and belong to the key that made it. This cannot be undone:\nmake a new one.",
+		Use: "revoke ID", Short: "Revoke an API key and those that it created, for good", Args: exactArgs("a key id"), ValidArgsFunction: completeKeys(t),
+		Long:    "Within a second every node rejects the key, and all keys that it created. With\n--keep-children these stay and belong to the creator of this key. This cannot be undone:\ncreate a new key.",
 		Example: "  dash key revoke mfzwizltoq2d\n  dash key revoke mfzw --dry-run\n  dash key revoke mfzwizltoq2d --yes",
 	}, keyColumns, func(ctx context.Context, c *client, o output, args []string) error {
 		id, err := keyID(ctx, c, args[0])
@@ -232,8 +232,8 @@ func keyRevokeCommand(t *terminal) *cobra.Command {
 		return printOne(t, o, keyColumns, k)
 	})
 	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
-	c.Flags().BoolVar(&dryRun, "dry-run", false, "only say what would happen")
-	c.Flags().BoolVar(&keep, "keep-children", false, "leave the keys that it made")
+	c.Flags().BoolVar(&dryRun, "dry-run", false, "only show what would happen")
+	c.Flags().BoolVar(&keep, "keep-children", false, "keep the keys that it created")
 	return c
 }
 

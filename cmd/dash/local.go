@@ -118,7 +118,7 @@ func localKey(t *terminal, u *url.URL) (key messages.Secret, at, why string) {
 	case err != nil:
 		return "", "", fmt.Sprintf("%s, and %s cannot be read: %v", unset, path, err)
 	case !alive:
-		return "", "", fmt.Sprintf("%s, and the node of this user that listened on port %s was killed: whoever listens there now gets no key", unset, port)
+		return "", "", fmt.Sprintf("%s, and the node of this user that listened on port %s was killed: what listens there now gets no key", unset, port)
 	}
 	text, err := os.ReadFile(n.KeyFile)
 	if errors.Is(err, os.ErrNotExist) {

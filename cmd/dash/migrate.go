@@ -11,9 +11,9 @@ import (
 )
 
 func migrateCommand(t *terminal) *cobra.Command {
-	return noun("migrate", "Change or look at the schema of a node's store",
+	return noun("migrate", "Show or change the schema of a node's store",
 		migrateTo(t, up, "Bring the schema to this binary's version",
-			"`dash serve` does this by itself. With the embedded store the node must be stopped; with\nPostgreSQL a lock lets one process at a time do it.", "  dash migrate up --data /var/lib/dash\n  dash migrate up --dry-run"),
+			"`dash serve` does this at its start. With the embedded store the node must be stopped; with\nPostgreSQL a lock lets one process at a time do it.", "  dash migrate up --data /var/lib/dash\n  dash migrate up --dry-run"),
 		migrateTo(t, down, "Take the schema back, one version or --to another",
 			"Going back may drop what newer versions stored. A rollback of Dash does not need it: the\nprevious binary runs on the new schema. All nodes must be stopped.",
 			"  dash migrate down --data /var/lib/dash --dry-run\n  dash migrate down --to 1 --yes"),
@@ -77,7 +77,7 @@ func migrateTo(t *terminal, d direction, short, long, example string) *cobra.Com
 	storeFlags(c)
 	o.addFlags(c)
 	c.Flags().Int64Var(&to, "to", 0, "version to end at")
-	c.Flags().BoolVar(&dryRun, "dry-run", false, "only say what would happen")
+	c.Flags().BoolVar(&dryRun, "dry-run", false, "only show what would happen")
 	if d == down {
 		c.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	}

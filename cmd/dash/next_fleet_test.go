@@ -112,7 +112,7 @@ func followProvider(t *testing.T, p *person) {
 	p.types(t, exitOK, "pool", "set", "refused", "--max-concurrency", "0")
 	p.types(t, exitOK, "gateway", "add", "gw-p", "--url", sim.URL(), "--token-file", secretIn(t, "t"), "--pool", "refused", "--wait")
 	id := submitNext(t, p, "--pool", "refused")
-	said := p.until(t, "mend the provider", "gateway", "show", "gw-p").out
+	said := p.until(t, "fix the provider", "gateway", "show", "gw-p").out
 	if err := sim.SetFaults(openclawtest.Faults{}); err != nil {
 		t.Fatal(err)
 	}

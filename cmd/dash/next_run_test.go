@@ -197,7 +197,7 @@ func (p *person) says(t *testing.T, args ...string) result {
 // answers gives the word between quotes that was asked for last.
 type answers struct{ asked *bytes.Buffer }
 
-var askedFor = regexp.MustCompile(`Type "([^"]*)" to go on: $`)
+var askedFor = regexp.MustCompile(`Type "([^"]*)" to continue: $`)
 
 func (a *answers) Read(b []byte) (int, error) {
 	m := askedFor.FindSubmatch(a.asked.Bytes())

@@ -10,7 +10,7 @@ import (
 )
 
 func nodeCommand(t *terminal) *cobra.Command {
-	return noun("node", "Look at the Dash nodes", nodeListCommand(t))
+	return noun("node", "Show the Dash nodes", nodeListCommand(t))
 }
 
 var nodeColumns = []column[api.Node]{
@@ -20,7 +20,7 @@ var nodeColumns = []column[api.Node]{
 		if v.Works {
 			return "yes"
 		}
-		return "stands by"
+		return "standby"
 	}},
 	{name: "REGION", value: func(v api.Node) string { return deref(v.Region) }},
 	{name: "VERSION", value: func(v api.Node) string { return v.Version }},

@@ -137,7 +137,7 @@ func poolSetCommand(t *terminal) *cobra.Command {
 	var flags *cobra.Command
 	c := verb(t, &cobra.Command{
 		Use: "set ID", Short: "Create a pool or change its limits", Args: exactArgs("a pool id"), ValidArgsFunction: completePools(t),
-		Long:    "Only what is given changes. Somebody else's change in between is not overwritten: the\ncommand then exits 4.",
+		Long:    "Only what is given changes. A change by someone else in between is not overwritten: the\ncommand then exits 4.",
 		Example: "  dash pool set batch --limit low=1000 --max-concurrency 20\n  dash pool set default --reserved critical=2 --aging 300",
 	}, poolColumns, func(ctx context.Context, c *client, o output, args []string) error {
 		if _, err := resolve(ctx, "pool", args[0], true, nil); err != nil {
@@ -171,7 +171,7 @@ func poolRemoveCommand(t *terminal) *cobra.Command {
 	var yes, dryRun bool
 	c := verb(t, &cobra.Command{
 		Use: "remove ID", Short: "Remove a pool that nothing refers to", Args: exactArgs("a pool id"), ValidArgsFunction: completePools(t),
-		Long:    "Shows what it would take away and asks for the pool's id. Refused while gateways, tasks\nthat have not ended, or open sessions are in it. Its closed sessions go with it. A\ntenant's own pool stays.",
+		Long:    "Shows what it would remove and asks for the pool's id. Refused while gateways, tasks\nthat have not ended, or open sessions are in it. Its closed sessions go with it. A\ntenant's own pool stays.",
 		Example: "  dash pool remove batch\n  dash pool remove batch --dry-run\n  dash pool remove batch --yes",
 	}, poolColumns, func(ctx context.Context, c *client, o output, args []string) error {
 		if _, err := resolve(ctx, "pool", args[0], true, nil); err != nil {
@@ -196,7 +196,7 @@ func poolRemoveCommand(t *terminal) *cobra.Command {
 		return nil
 	})
 	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
-	c.Flags().BoolVar(&dryRun, "dry-run", false, "only say what would happen")
+	c.Flags().BoolVar(&dryRun, "dry-run", false, "only show what would happen")
 	return c
 }
 

@@ -92,8 +92,8 @@ func restoreCommand(t *terminal) *cobra.Command {
 	c.Flags().StringVar(&passphrase, "passphrase-file", "", "file whose first line is the passphrase of the archive")
 	c.Flags().Duration("redis-accept-loss", 0, "restore to a Redis server that may lose this much in a crash, as for dash serve")
 	c.Flags().Bool("postgres-accept-loss", false, "restore to a PostgreSQL server whose fsync or full_page_writes is off, as for dash serve")
-	c.Flags().BoolVar(&unsigned, "accept-unsigned", false, "restore an archive that none of the secret keys has signed: its API keys and permissions count, whoever wrote them")
-	c.Flags().BoolVar(&dryRun, "dry-run", false, "only check the archive, and say what it holds and who signed it")
+	c.Flags().BoolVar(&unsigned, "accept-unsigned", false, "restore an archive that is not signed with one of the secret keys: its API keys and permissions count, no matter who wrote them")
+	c.Flags().BoolVar(&dryRun, "dry-run", false, "only check the archive, and show what it holds and who signed it")
 	c.MarkFlagsMutuallyExclusive("identity-file", "passphrase-file")
 	return c
 }

@@ -32,8 +32,8 @@ func newRoot(t *terminal) *cobra.Command {
 		Short: "Control plane for fleets of OpenClaw gateways",
 		Long: "Dash runs tasks on a fleet of OpenClaw gateways: in strict priority order, on gateways\n" +
 			"that it keeps alive, and without losing an accepted task.\n\n" +
-			"Commands over the API read DASH_URL (default " + defaultURL + ") and DASH_API_KEY. Without\n" +
-			"a key they use that of a node which the same user started on this machine.",
+			"Commands over the API read DASH_URL (default " + defaultURL + ") and DASH_API_KEY. You\n" +
+			"need no API key for a node that you started on this machine: the CLI uses its key.",
 		Example: "  dash serve --dev\n  dash task submit --priority high --message 'Say hello.' --wait\n  dash gateway list",
 		Args:    noArgs, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		SilenceErrors: true, SilenceUsage: true,

@@ -124,7 +124,7 @@ func await(ctx context.Context, node *app.App, r *reloader, hup <-chan os.Signal
 			if app.StartsAnew(fatal) {
 				return fatal
 			}
-			r.log.Error("the node cannot go on", "err", fatal)
+			r.log.Error("the node cannot continue", "err", fatal)
 			var sealing *secrets.Error
 			if errors.As(fatal, &sealing) {
 				return &failure{code: exitFailed, what: "the node stopped: " + sealing.Error(), next: sealing.NextStep(), err: fatal}
@@ -188,7 +188,7 @@ func (in introduction) banner(self string) string {
 	if in.standby == "" {
 		fmt.Fprintf(&b, "\nDash %s is ready at %s\n\n", version, in.url)
 	} else {
-		fmt.Fprintf(&b, "\nDash %s answers at %s, and takes no tasks yet:\n%s.\nIt takes over by itself as soon as it can.\n\n", version, in.url, in.standby)
+		fmt.Fprintf(&b, "\nDash %s answers at %s, and takes no tasks yet:\n%s.\nIt takes over as soon as it can.\n\n", version, in.url, in.standby)
 	}
 	fmt.Fprintf(&b, "  API       %s/api/v1   documentation: %s/api/v1/docs\n", in.public, in.public)
 	if in.l.Store != config.EngineSQLite {

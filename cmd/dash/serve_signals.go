@@ -60,7 +60,7 @@ func (r *reloader) reload(certificate func() error) {
 	}
 	later := slices.DeleteFunc(slices.Clone(changed), func(key string) bool { return slices.Contains(hotSettings, key) })
 	if len(later) > 0 {
-		r.log.Warn("changed settings hold from the next start on", slog.String("settings", strings.Join(later, " ")))
+		r.log.Warn("changed settings take effect at the next start", slog.String("settings", strings.Join(later, " ")))
 	}
-	r.log.Info("settings and certificate were read again", slog.String("changed", strings.Join(changed, " ")), slog.String("log_level", fresh.LogLevel))
+	r.log.Info("settings and certificate were reloaded", slog.String("changed", strings.Join(changed, " ")), slog.String("log_level", fresh.LogLevel))
 }

@@ -15,7 +15,7 @@ import (
 )
 
 func sessionCommand(t *terminal) *cobra.Command {
-	return noun("session", "Look after agent sessions: ordered conversations on one gateway at a time",
+	return noun("session", "Manage agent sessions: ordered conversations on one gateway at a time",
 		sessionCreateCommand(t), sessionListCommand(t), sessionShowCommand(t), sessionSendCommand(t), sessionTranscriptCommand(t),
 		sessionMoveCommand(t), sessionResumeCommand(t), sessionCloseCommand(t))
 }
@@ -65,7 +65,7 @@ func sessionCreateCommand(t *terminal) *cobra.Command {
 		}
 		return printList(t, o, sessionColumns, []api.Session{s})
 	})
-	c.Flags().StringVar(&pool, "pool", "", "pool the session belongs to; left out: its tenant's own")
+	c.Flags().StringVar(&pool, "pool", "", "pool the session belongs to (default its tenant's own)")
 	c.Flags().StringArrayVar(&given, "label", nil, "label as name=value; repeatable")
 	tenantFlag(c, &tenant)
 	completeFlags(c, map[string]cobra.CompletionFunc{"pool": completePools(t)})
@@ -155,7 +155,7 @@ func sessionSendCommand(t *terminal) *cobra.Command {
 		}
 		return settle(t, o, final, shown)
 	})
-	c.Flags().StringVar(&message, "message", "", "what the agent is told; - or nothing reads stdin")
+	c.Flags().StringVar(&message, "message", "", "message to the agent; - or nothing reads stdin")
 	c.Flags().StringVar(&priority, "priority", "", "critical, high, medium or low (default medium)")
 	c.Flags().StringVar(&key, "idempotency-key", "", "the same key with the same message is accepted once")
 	c.Flags().BoolVar(&wait, "wait", false, "follow the run and print its result")
@@ -166,7 +166,7 @@ func sessionSendCommand(t *terminal) *cobra.Command {
 func sessionTranscriptCommand(t *terminal) *cobra.Command {
 	var limit int
 	c := oneSession(t, &cobra.Command{
-		Use: "transcript ID", Short: "Print what was said in a session",
+		Use: "transcript ID", Short: "Print the conversation of a session",
 		Example: "  dash session transcript s-1\n  dash session transcript s-1 --limit 5 -o json",
 	}, func(ctx context.Context, c *client, o output, id string, q url.Values) error {
 		turns, err := transcript(ctx, c, id, q, limit)
@@ -179,7 +179,7 @@ func sessionTranscriptCommand(t *terminal) *cobra.Command {
 		var b strings.Builder
 		for _, turn := range turns {
 			if turn.Seam {
-				fmt.Fprintf(&b, "--- new generation %d on %s; the agent was given the history anew ---\n", turn.Generation, clean(deref(turn.Gateway)))
+				fmt.Fprintf(&b, "--- new generation %d on %s; the agent was given the history again ---\n", turn.Generation, clean(deref(turn.Gateway)))
 			}
 			fmt.Fprintf(&b, "> %s\n%s\n\n", strings.ReplaceAll(t.said(turn.Message), "\n", "\n> "), t.said(turn.Text))
 		}
@@ -212,7 +212,7 @@ func sessionMoveCommand(t *terminal) *cobra.Command {
 	var force bool
 	c := oneSession(t, &cobra.Command{
 		Use: "move ID", Short: "Move a session to another gateway of its pool",
-		Long:    "Waits for the running turn; with --force the turn is treated as its on_unknown says.\nThe new gateway is given the session's history.",
+		Long:    "Waits for the running turn; with --force the turn is treated as its on_unknown says.\nThe new gateway gets the session's history.",
 		Example: "  dash session move s-1 --gateway gw-2\n  dash session move s-1",
 	}, func(ctx context.Context, c *client, o output, id string, q url.Values) error {
 		call := post(sessionPath(id)+"/move", api.MoveSession{Gateway: opt(gateway), Force: opt(force)})

@@ -14,7 +14,7 @@ func simCommand(t *terminal) *cobra.Command {
 	var cfg openclawtest.SimConfig
 	var managed bool
 	c := &cobra.Command{
-		Use: "sim", Short: "Serve simulated gateways for tests and for trying things out",
+		Use: "sim", Short: "Serve simulated gateways, for tests and for trying things out",
 		Long: "Gateway i listens on the port of --listen plus i. The log holds one JSON line per happening\nand is the ground truth for tests. POST /__sim on a gateway's port changes it while it runs.\n" +
 			"With --managed the process stands in for one gateway daemon: it takes its settings from\nthe environment (OPENCLAW_CONFIG_PATH and others) and exits 0, 1 or 78 as the daemon does.",
 		Example: "  dash sim --listen 127.0.0.1:19000 --gateways 3 --token secret --log sim.jsonl\n" +

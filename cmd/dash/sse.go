@@ -45,10 +45,10 @@ func (c *client) stream(ctx context.Context, id string, handle func(api.EventMes
 			lost = time.Now()
 		}
 		if failures++; failures == tellAfter {
-			fmt.Fprintf(c.talk, "no node answers now; task %s goes on, and so does the wait\n", clean(id))
+			fmt.Fprintf(c.talk, "no node answers at the moment; task %s continues, still waiting\n", clean(id))
 		}
 		if time.Since(lost) > outages*c.patience {
-			return &failure{code: exitUnavailable, what: fmt.Sprintf("%s did not answer for %s; task %s goes on", c.addresses(), age(outages*c.patience), id),
+			return &failure{code: exitUnavailable, what: fmt.Sprintf("%s did not answer for %s; task %s continues", c.addresses(), age(outages*c.patience), id),
 				next: fmt.Sprintf(next.AttachAgain, id), err: err}
 		}
 		if f != nil && verdictOf(f.err).unreached {

@@ -158,7 +158,7 @@ func taskListCommand(t *terminal) *cobra.Command {
 	})
 	flags = c
 	c.Flags().StringSliceVar(&f.state, "state", nil, "only these states: "+strings.Join(messages.TaskStateNames(), ", "))
-	c.Flags().IntVar(&limit, "limit", 50, "at most this many; 0 for all, which -o name takes by itself")
+	c.Flags().IntVar(&limit, "limit", 50, "at most this many; 0 for all, which is the default of -o name")
 	f.addFlags(t, c)
 	completeFlags(c, map[string]cobra.CompletionFunc{"state": cobra.FixedCompletions(messages.TaskStateNames(), cobra.ShellCompDirectiveNoFileComp)})
 	return c
@@ -184,7 +184,7 @@ func taskShowCommand(t *terminal) *cobra.Command {
 			tellTrials(t, task)
 		}
 		if task.State == api.TaskStateHeld && o.format == "table" {
-			fmt.Fprintf(t.err, "its gateway was lost and nobody can learn whether it ran; after 24 hours it becomes a dead letter\n  next: %s\n", fmt.Sprintf(next.ReleaseTask, clean(id)))
+			fmt.Fprintf(t.err, "its gateway was lost and it is not known whether the task ran; after 24 hours it becomes a dead letter\n  next: %s\n", fmt.Sprintf(next.ReleaseTask, clean(id)))
 		}
 		return nil
 	})
@@ -243,7 +243,7 @@ func taskCancelCommand(t *terminal) *cobra.Command {
 				return err
 			}
 			if task.FinishedAt == nil {
-				fmt.Fprintf(t.err, "task %s is told to stop; %s\n", clean(id), fmt.Sprintf(next.TellsStopped, clean(id)))
+				fmt.Fprintf(t.err, "task %s was asked to stop; %s\n", clean(id), fmt.Sprintf(next.TellsStopped, clean(id)))
 			}
 			done = append(done, task)
 			return nil
@@ -258,7 +258,7 @@ func taskReleaseCommand(t *terminal) *cobra.Command {
 	var requeue, fail bool
 	c := verb(t, &cobra.Command{
 		Use: "release ID…", Short: "Decide about held tasks: run again or give up", Args: someArgs("task ids"), ValidArgsFunction: completeTasks(t, heldTasks),
-		Long:    "A task is held when its gateway was lost, nobody can learn whether it ran, and its\non_unknown is hold. --requeue runs it again (it may then have run twice).",
+		Long:    "A task is held when its gateway was lost, it is not known whether it ran, and its\non_unknown is hold. --requeue runs it again (it may then have run twice).",
 		Example: "  dash task release 8b77 --requeue\n  dash task release 8b77 --fail",
 	}, taskColumns, func(ctx context.Context, c *client, o output, args []string) error {
 		action := api.ReleaseTaskActionRequeue

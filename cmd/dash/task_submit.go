@@ -34,7 +34,7 @@ func submitCommand(t *terminal) *cobra.Command {
 		Use: "submit", Short: "Submit a task",
 		Long: "Prints the accepted task; with --wait it follows the run (progress on stderr), prints the\n" +
 			"result on stdout and exits 0 only when the task succeeded. Ctrl-C then detaches: the task\n" +
-			"goes on, and the command says how to attach again. Without --message the text is read\nfrom stdin.",
+			"continues, and the command prints how to attach again. Without --message the text is read\nfrom stdin.",
 		Example: "  dash task submit --priority critical --message 'Summarise the incident.' --wait\n" +
 			"  dash task submit --session s-1 --message 'And in French?' -o name\n" +
 			"  git diff | dash task submit --priority low --label kind=review",
@@ -43,7 +43,7 @@ func submitCommand(t *terminal) *cobra.Command {
 		return submit(ctx, t, c, o, s)
 	})
 	fs := c.Flags()
-	fs.StringVar(&s.message, "message", "", "what the agent is told; - or nothing reads stdin")
+	fs.StringVar(&s.message, "message", "", "message to the agent; - or nothing reads stdin")
 	fs.StringVar(&s.priority, "priority", "medium", "critical, high, medium or low")
 	fs.StringVar(&s.session, "session", "", "session whose next turn this is")
 	fs.StringVar(&s.pool, "pool", "", "pool of gateways that may run it; left out: that of the session, else its tenant's own")

@@ -55,7 +55,7 @@ func completeTenants(t *terminal) cobra.CompletionFunc {
 }
 
 func auditCommand(t *terminal) *cobra.Command {
-	return noun("audit", "See who changed what, and check that nobody changed that record", auditListCommand(t), auditVerifyCommand(t))
+	return noun("audit", "Show who changed what, and check that the record is unchanged", auditListCommand(t), auditVerifyCommand(t))
 }
 
 var auditColumns = []column[api.AuditRow]{

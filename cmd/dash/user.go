@@ -225,6 +225,6 @@ func userDeleteCommand(t *terminal) *cobra.Command {
 		return nil
 	})
 	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
-	c.Flags().BoolVar(&dryRun, "dry-run", false, "only say what would happen")
+	c.Flags().BoolVar(&dryRun, "dry-run", false, "only show what would happen")
 	return c
 }

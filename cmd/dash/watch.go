@@ -44,7 +44,7 @@ func watchTask(ctx context.Context, t *terminal, c *client, id string) (task *ap
 	w.endLine()
 	if err != nil {
 		if errors.Is(err, context.Canceled) {
-			fmt.Fprintf(t.err, "detached; the task goes on\n  attach again: dash task logs %s\n  stop it:      dash task cancel %s\n", id, id)
+			fmt.Fprintf(t.err, "detached; the task continues\n  attach again: dash task logs %s\n  stop it:      dash task cancel %s\n", id, id)
 			return nil, false, quietExit(exitInterrupted)
 		}
 		return nil, false, err

@@ -147,7 +147,7 @@ func TestInterruptDetaches(t *testing.T) {
 		<-r.Context().Done()
 	})
 	wantResult(t, f.dash(ctx, "", "task", "submit", "--message", "x", "--wait"), exitInterrupted, "",
-		"detached; the task goes on", "dash task logs "+id, "dash task cancel "+id)
+		"detached; the task continues", "dash task logs "+id, "dash task cancel "+id)
 	for _, r := range f.requests() {
 		if strings.Contains(r, "/cancel") {
 			t.Errorf("an interrupt cancelled the task: %s", r)
@@ -176,12 +176,12 @@ func TestWaitOutlivesAnOutage(t *testing.T) {
 		event(w, 0, "final", api.RunFinal{Task: task})
 	})
 	got := f.dash(t.Context(), "", "task", "logs", id)
-	wantResult(t, got, 0, text, "no node answers now; task "+id+" goes on")
+	wantResult(t, got, 0, text, "no node answers at the moment; task "+id+" continues")
 	if got.out != text {
 		t.Errorf("a file got %q, want the bytes %q", got.out, text)
 	}
 	n.Store(-1000)
-	wantResult(t, f.dash(t.Context(), "", "task", "logs", id), exitUnavailable, "", "task "+id+" goes on", "`dash task logs "+id+"` attaches again")
+	wantResult(t, f.dash(t.Context(), "", "task", "logs", id), exitUnavailable, "", "task "+id+" continues", "`dash task logs "+id+"` attaches again")
 }
 
 // beat gives the wait n of its seconds; one that has ended takes no more.

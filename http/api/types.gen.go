@@ -740,7 +740,7 @@ type Gateway struct {
 	Pid  *int   `json:"pid"`
 	Pool string `json:"pool"`
 
-	// Reason why it is in this state; of a gateway without a connection, a key of one tenant is told only whether it cannot be reached, refuses Dash with its token, or does not speak the gateway protocol
+	// Reason why it is in this state; of a gateway without a connection, a key of one tenant learns only whether it is unreachable, rejects Dash's token, or does not speak the gateway protocol
 	Reason *string `json:"reason"`
 	Region *string `json:"region"`
 
@@ -823,14 +823,14 @@ type Labels = map[string]string
 type Managed struct {
 	Command []string `json:"command"`
 
-	// ConfigState how its process came to its configuration: it was started with it, is being given it, took it while it ran, is to be restarted for it after its runs, was restarted for it, or refused it and goes on with the one before (the reason says why). Null when that is not known, as of a process that an earlier life of Dash started, or on a node that stands by
+	// ConfigState how its process came to its configuration: it was started with it, is being given it, took it while it ran, is to be restarted for it after its runs, was restarted for it, or rejected it and keeps the one before (the reason says why). Null when that is not known, as of a process that an earlier life of Dash started, or on a standby node
 	ConfigState *ManagedConfigState `json:"config_state"`
 	EnvNames    []string            `json:"env_names"`
 	Port        *int                `json:"port"`
 	StateDir    *string             `json:"state_dir"`
 }
 
-// ManagedConfigState how its process came to its configuration: it was started with it, is being given it, took it while it ran, is to be restarted for it after its runs, was restarted for it, or refused it and goes on with the one before (the reason says why). Null when that is not known, as of a process that an earlier life of Dash started, or on a node that stands by
+// ManagedConfigState how its process came to its configuration: it was started with it, is being given it, took it while it ran, is to be restarted for it after its runs, was restarted for it, or rejected it and keeps the one before (the reason says why). Null when that is not known, as of a process that an earlier life of Dash started, or on a standby node
 type ManagedConfigState string
 
 // MoveSession defines model for MoveSession.
@@ -852,7 +852,7 @@ type Node struct {
 	Region    *string    `json:"region"`
 	Version   string     `json:"version"`
 
-	// Works it does the work; a node that does not stands by and refuses writes with 503
+	// Works it is the active node; a node on standby rejects writes with 503
 	Works bool `json:"works"`
 }
 
@@ -861,7 +861,7 @@ type NodeList struct {
 	Items []Node `json:"items"`
 }
 
-// OnUnknown What becomes of the task when its gateway is lost and nobody can learn whether it ran: `requeue` runs it again
+// OnUnknown What happens to the task when its gateway is lost and it is not known whether it ran: `requeue` runs it again
 // (at least once), `hold` waits for a decision (at most once).
 type OnUnknown string
 
@@ -1059,7 +1059,7 @@ type SendMessage struct {
 	Message     string  `json:"message"`
 	Model       *string `json:"model,omitempty"`
 
-	// OnUnknown What becomes of the task when its gateway is lost and nobody can learn whether it ran: `requeue` runs it again
+	// OnUnknown What happens to the task when its gateway is lost and it is not known whether it ran: `requeue` runs it again
 	// (at least once), `hold` waits for a decision (at most once).
 	OnUnknown      *OnUnknown `json:"on_unknown,omitempty"`
 	Priority       *Priority  `json:"priority,omitempty"`
@@ -1080,7 +1080,7 @@ type Session struct {
 	Reason   *string `json:"reason"`
 	Restarts int     `json:"restarts"`
 
-	// State A session without open tasks that nobody has used for the node's `session-idle` (never unless configured) is closed. A closed session takes no task. It is kept for the node's `session-retention` (30 days unless configured) and then `removed`: only its last event has that state. Its tasks and results stay for theirs. From then on its id is free; a task that names it opens a new session, which knows nothing of the old one.
+	// State A session without open tasks that was not used for the node's `session-idle` (never unless configured) is closed. A closed session takes no task. It is kept for the node's `session-retention` (30 days unless configured) and then `removed`: only its last event has that state. Its tasks and results stay for theirs. From then on its id is free; a task that names it opens a new session, which knows nothing of the old one.
 	State     SessionState `json:"state"`
 	Tenant    string       `json:"tenant"`
 	UpdatedAt time.Time    `json:"updated_at"`
@@ -1097,7 +1097,7 @@ type SessionChanged struct {
 	Reason     *string `json:"reason"`
 	Restarts   int32   `json:"restarts"`
 
-	// State A session without open tasks that nobody has used for the node's `session-idle` (never unless configured) is closed. A closed session takes no task. It is kept for the node's `session-retention` (30 days unless configured) and then `removed`: only its last event has that state. Its tasks and results stay for theirs. From then on its id is free; a task that names it opens a new session, which knows nothing of the old one.
+	// State A session without open tasks that was not used for the node's `session-idle` (never unless configured) is closed. A closed session takes no task. It is kept for the node's `session-retention` (30 days unless configured) and then `removed`: only its last event has that state. Its tasks and results stay for theirs. From then on its id is free; a task that names it opens a new session, which knows nothing of the old one.
 	State  SessionState `json:"state"`
 	Tenant string       `json:"tenant"`
 }
@@ -1108,7 +1108,7 @@ type SessionPage struct {
 	NextCursor *string   `json:"next_cursor"`
 }
 
-// SessionState A session without open tasks that nobody has used for the node's `session-idle` (never unless configured) is closed. A closed session takes no task. It is kept for the node's `session-retention` (30 days unless configured) and then `removed`: only its last event has that state. Its tasks and results stay for theirs. From then on its id is free; a task that names it opens a new session, which knows nothing of the old one.
+// SessionState A session without open tasks that was not used for the node's `session-idle` (never unless configured) is closed. A closed session takes no task. It is kept for the node's `session-retention` (30 days unless configured) and then `removed`: only its last event has that state. Its tasks and results stay for theirs. From then on its id is free; a task that names it opens a new session, which knows nothing of the old one.
 type SessionState string
 
 // SubmitInput defines model for SubmitInput.
@@ -1148,7 +1148,7 @@ type SubmitTask struct {
 	// NotAfter the task expires when it was not assigned before; later than due_at
 	NotAfter *time.Time `json:"not_after,omitempty"`
 
-	// OnUnknown What becomes of the task when its gateway is lost and nobody can learn whether it ran: `requeue` runs it again
+	// OnUnknown What happens to the task when its gateway is lost and it is not known whether it ran: `requeue` runs it again
 	// (at least once), `hold` waits for a decision (at most once).
 	OnUnknown *OnUnknown `json:"on_unknown,omitempty"`
 
@@ -1166,7 +1166,7 @@ type SubmitTask struct {
 
 // Subscribed Everything after it matches these topics and comes in order, once.
 type Subscribed struct {
-	// Since the stream goes on after this number
+	// Since the stream continues after this number
 	Since  int64        `json:"since"`
 	Topics []EventTopic `json:"topics"`
 }
@@ -1193,7 +1193,7 @@ type Task struct {
 	// Gateway of the present or last claim
 	Gateway *string `json:"gateway"`
 
-	// GivenBack attempts that were given back because the run did not happen, or nobody knows; after 20 each is used
+	// GivenBack attempts that were given back because the run did not happen, or its outcome is not known; after 20 each is used
 	GivenBack int32 `json:"given_back"`
 
 	// Id neither `.` nor `..`, which mean something else in paths
@@ -1205,7 +1205,7 @@ type Task struct {
 	MaxAttempts int32      `json:"max_attempts"`
 	NotAfter    *time.Time `json:"not_after"`
 
-	// OnUnknown What becomes of the task when its gateway is lost and nobody can learn whether it ran: `requeue` runs it again
+	// OnUnknown What happens to the task when its gateway is lost and it is not known whether it ran: `requeue` runs it again
 	// (at least once), `hold` waits for a decision (at most once).
 	OnUnknown OnUnknown `json:"on_unknown"`
 
@@ -1235,7 +1235,7 @@ type Task struct {
 	// | `reserved` | the free slots are kept for other classes | slots get free, or fewer are reserved |
 	// | `session_busy` | a task of its session is at a gateway, or the session is being moved or restarted | it has ended |
 	// | `blocked` | an earlier task of its session (`blocked_by`) waits itself | that one has ended |
-	// | `session_parked` | its session was given up after failures | somebody resumes the session |
+	// | `session_parked` | its session was given up after failures | the session is resumed |
 	// | `draining` | every gateway that fits is drained | one is resumed |
 	// | `away` | no gateway that fits, or not that of its session, or not the one that has it, can be reached | it is back, or `away_seconds` are over |
 	// | `paused_provider` | its model provider is switched off at the gateways that fit | the pause ends |
@@ -1243,11 +1243,11 @@ type Task struct {
 	// | `sub_agents` | it has answered, and sub-agents that it started are at work | they have ended, or its deadline is over |
 	// | `due` | it is scheduled | `due_at` |
 	// | `retry` | an attempt failed | `due_at` |
-	// | `held` | nobody knows how its run ended | it is released, at the latest after 24 hours |
+	// | `held` | the outcome of its run is not known | it is released, at the latest after 24 hours |
 	// | `budget` | a budget is spent; not given by this version | the budget is raised |
 	WaitingCode *TaskWaitingCode `json:"waiting_code"`
 
-	// WaitingReason waiting_code in words, with what it is about and, where it does not end by itself, what to do
+	// WaitingReason waiting_code in words, with what it is about and, where it does not end on its own, what to do
 	WaitingReason *string `json:"waiting_reason"`
 }
 
@@ -1262,7 +1262,7 @@ type Task struct {
 // | `reserved` | the free slots are kept for other classes | slots get free, or fewer are reserved |
 // | `session_busy` | a task of its session is at a gateway, or the session is being moved or restarted | it has ended |
 // | `blocked` | an earlier task of its session (`blocked_by`) waits itself | that one has ended |
-// | `session_parked` | its session was given up after failures | somebody resumes the session |
+// | `session_parked` | its session was given up after failures | the session is resumed |
 // | `draining` | every gateway that fits is drained | one is resumed |
 // | `away` | no gateway that fits, or not that of its session, or not the one that has it, can be reached | it is back, or `away_seconds` are over |
 // | `paused_provider` | its model provider is switched off at the gateways that fit | the pause ends |
@@ -1270,7 +1270,7 @@ type Task struct {
 // | `sub_agents` | it has answered, and sub-agents that it started are at work | they have ended, or its deadline is over |
 // | `due` | it is scheduled | `due_at` |
 // | `retry` | an attempt failed | `due_at` |
-// | `held` | nobody knows how its run ended | it is released, at the latest after 24 hours |
+// | `held` | the outcome of its run is not known | it is released, at the latest after 24 hours |
 // | `budget` | a budget is spent; not given by this version | the budget is raised |
 type TaskWaitingCode string
 
@@ -1486,7 +1486,7 @@ type WatchAuth struct {
 type WatchAuthType string
 
 // WatchSubscribe Replaces the topics of a WebSocket client; with `since` the stream starts again after that number, without it
-// goes on where it is. Without any subscribe a client gets everything from now on.
+// continues where it is. Without any subscribe a client gets everything from now on.
 type WatchSubscribe struct {
 	Since  *int64             `json:"since,omitempty"`
 	Topics *[]EventTopic      `json:"topics,omitempty"`

@@ -151,7 +151,7 @@ func (c *Commands) RevokeKey(ctx context.Context, tenant, id string, keep bool) 
 // keepAdmin keeps an operator from locking everybody out.
 func keepAdmin() *messages.Error {
 	return &messages.Error{
-		Code: messages.CodeWrongState, Message: "without this key nobody could do everything: no other one without an end has the permission admin for all tenants",
+		Code: messages.CodeWrongState, Message: "this is the last key that does not expire and has the permission admin for all tenants",
 		NextStep: next.MakeOtherAdminKey,
 	}
 }

@@ -17,7 +17,7 @@ import (
 // ErrStartAnew ends a node whose store was rebuilt under it: what its actors
 // know is void. Starting it again, in the same process or another, is all that
 // is needed.
-var ErrStartAnew = errors.New("the store was rebuilt after a loss of data; the node starts anew")
+var ErrStartAnew = errors.New("the store was rebuilt after a loss of data; the node restarts")
 
 // StartsAnew reports whether a node that ended with err is to be started again
 // at once: its store was rebuilt, or another node has taken over and this one

@@ -79,7 +79,7 @@ func TestSessionsAreRetired(t *testing.T) {
 		t.Fatalf("left: %v", got)
 	}
 	counted := fmt.Sprintf("dash_sessions_retired_total{what=\"closed\"} 0\ndash_sessions_retired_total{what=\"removed\"} %d\n", old)
-	if err := testutil.GatherAndCompare(registry, strings.NewReader("# HELP dash_sessions_retired_total Sessions that were closed because nobody used them (closed), and closed ones that were removed (removed).\n# TYPE dash_sessions_retired_total counter\n"+counted)); err != nil {
+	if err := testutil.GatherAndCompare(registry, strings.NewReader("# HELP dash_sessions_retired_total Sessions that were closed because they were not used (closed), and closed ones that were removed (removed).\n# TYPE dash_sessions_retired_total counter\n"+counted)); err != nil {
 		t.Error(err)
 	}
 	c := newCommands(a).sessions()

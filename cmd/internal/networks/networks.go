@@ -187,7 +187,7 @@ func (p *Policy) unreachable(host string, port uint16, addrs []netip.Addr) error
 		case p.ownAt(netip.AddrPortFrom(unzoned(at), port)):
 			e.Message, e.NextStep, e.Fields[0].Detail = "Dash itself listens there, and is no gateway", next.CheckWebSocketAddress, "is an address of Dash's own"
 		case guarded(at) && !literal(host, at):
-			e.Message = "the name " + host + " leads to " + at.String() + ", and whoever owns the name could lead it anywhere"
+			e.Message = "the name " + host + " leads to " + at.String() + ", and its owner could change that at any time"
 			e.NextStep, e.Fields[0].Detail = next.GiveAddress, "must hold the address in place of the name"
 		}
 	}

@@ -70,7 +70,7 @@ func Open(cfg Config) (*Helper, error) {
 	h.client = goredis.NewClient(o)
 
 	up := prometheus.NewGaugeVec(prometheus.GaugeOpts{
-		Name: "dash_redis_up", Help: "1 while Redis serves a use, 0 while the node goes on without it: limits.",
+		Name: "dash_redis_up", Help: "1 while Redis is in use, 0 while the node works without it: limits.",
 	}, []string{"use"})
 	if err := cfg.Registerer.Register(up); err != nil {
 		return nil, fmt.Errorf("register redis metrics: %w", err)
@@ -120,6 +120,6 @@ func (o *outage) note(err error) {
 	}
 	o.up.WithLabelValues(o.use).Set(0)
 	if o.why.Swap(&err) == nil {
-		o.logger.Warn("Redis does not answer, the node goes on without it", slog.String("use", o.use), slog.String("meanwhile", o.without), slog.Any("err", err))
+		o.logger.Warn("Redis does not answer, the node works without it", slog.String("use", o.use), slog.String("meanwhile", o.without), slog.Any("err", err))
 	}
 }

@@ -146,7 +146,7 @@ func (c *Tasks) ask(ctx context.Context, waiting map[string][]dispatch.TaskRef) 
 }
 
 func heldReason(t messages.Task) string {
-	return "nobody knows how its run ended: it is held for an answer until " + t.DueAt.UTC().Format(time.RFC3339) +
+	return "the outcome of its run is not known: it is held for an answer until " + t.DueAt.UTC().Format(time.RFC3339) +
 		", then it is a dead letter; " + fmt.Sprintf(next.ReleaseTask, t.ID) + " decides now"
 }
 

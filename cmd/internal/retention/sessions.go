@@ -47,7 +47,7 @@ type Sessions struct {
 func NewSessions(w Sessions, registry prometheus.Registerer) *Sessions {
 	w.Limit = cmp.Or(w.Limit, sessionLimit)
 	w.retired = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "dash_sessions_retired_total", Help: "Sessions that were closed because nobody used them (closed), and closed ones that were removed (removed).",
+		Name: "dash_sessions_retired_total", Help: "Sessions that were closed because they were not used (closed), and closed ones that were removed (removed).",
 	}, []string{"what"})
 	for _, what := range []string{"closed", "removed"} {
 		w.retired.WithLabelValues(what)

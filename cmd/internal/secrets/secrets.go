@@ -127,7 +127,7 @@ func (s *Secrets) warn() {
 func (s *Secrets) Reseal(ctx context.Context) error {
 	n, err := s.Gateways.Rewrite(ctx)
 	if n > 0 {
-		s.logger.Info("the secrets of gateways were written anew with the present key", slog.Int("gateways", n))
+		s.logger.Info("the secrets of gateways were encrypted again with the current key", slog.Int("gateways", n))
 	}
 	if err != nil {
 		return cmp.Or(s.Check(ctx), err) // which key is missing, if one is

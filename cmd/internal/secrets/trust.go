@@ -46,7 +46,7 @@ func Verifier(cfg config.Config) (func(*backup.Manifest) error, error) {
 	}
 	return func(m *backup.Manifest) error {
 		if m.Signed.Key == "" {
-			return &UntrustedError{"nobody has signed the archive, so anybody may have written the API keys in it", cfg.SecretKeyPath()}
+			return &UntrustedError{"the archive is not signed, so anyone may have written the API keys in it", cfg.SecretKeyPath()}
 		}
 		sum, err := hex.DecodeString(m.SHA256)
 		if err != nil {

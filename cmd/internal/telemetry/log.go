@@ -37,7 +37,7 @@ func NewLog(w io.Writer, o LogOptions) (*Log, error) {
 	}
 	l.Output = NewOutput(w)
 	l.told = func(w io.Writer, lines uint64) {
-		slog.New(h(w, nil)).Warn("lines are missing here: nobody read the log in time", slog.Uint64("lines", lines))
+		slog.New(h(w, nil)).Warn("lines are missing here: the log was not read in time", slog.Uint64("lines", lines))
 	}
 	l.Logger = slog.New(Redact(h(l.Output, &l.level)))
 	return l, nil

@@ -54,7 +54,7 @@ func (l *TaskLog) Note(events []*messages.Event) {
 		}
 		switch t.GetState() {
 		case messages.Held.String():
-			l.say(&l.held, "task is held, nobody knows how its run ended", e,
+			l.say(&l.held, "task is held, the outcome of its run is not known", e,
 				slog.Time("decision_due", time.UnixMicro(e.GetTimeMicros()).UTC().Add(l.holdFor)),
 				slog.String("next_step", fmt.Sprintf(next.ReleaseTask, e.GetSubject())))
 		case messages.DeadLetter.String():

@@ -70,7 +70,7 @@ func TestHeldAndDeadTasksAreLogged(t *testing.T) {
 		t.Fatalf("%d lines, want 2: %v", len(lines), lines)
 	}
 	for i, want := range []map[string]any{
-		{"level": "WARN", "msg": "task is held, nobody knows how its run ended", "task": "t1", "tenant": "acme", "pool": "default", "gateway": "gw",
+		{"level": "WARN", "msg": "task is held, the outcome of its run is not known", "task": "t1", "tenant": "acme", "pool": "default", "gateway": "gw",
 			"attempt": 2.0, "reason": "why", "decision_due": "2026-03-02T12:00:00Z", "next_step": "`dash task release t1` with --requeue or --fail"},
 		{"level": "WARN", "msg": "task is a dead letter", "task": "t2", "tenant": "acme", "pool": "default", "gateway": "gw",
 			"attempt": 2.0, "reason": "why", "code": "model_unknown"},
