@@ -137,6 +137,7 @@ func (r *root) gone(ctx actor.Context, key string, err error) {
 	for _, m := range b.next {
 		r.addShard(ctx, m)
 	}
+	r.node.changed() // until now its owners may have seemed to run
 }
 
 // HandleFailure restarts the committer. A shard that fails is given up like a
@@ -153,8 +154,10 @@ func (r *root) HandleFailure(system *actor.ActorSystem, parent actor.Supervisor,
 		return
 	}
 	r.node.cfg.Logger.Error("shard failed", slog.String("shard", b.fence.Key), slog.Any("reason", reason))
-	b.ending = true
-	r.node.leaveShard(b.fence.Key)
+	if !b.ending {
+		b.ending = true
+		r.node.leaveShard(b.fence.Key)
+	}
 	parent.StopChildren(child)
 	r.node.changed()
 }

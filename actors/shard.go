@@ -26,6 +26,7 @@ type shard struct {
 	pools     map[string]bool
 	gateways  map[string]gateway.Config // as spawned
 	ending    map[string]*ending        // pools whose owner is on its way out
+	stopping  bool                      // it takes in nobody any more
 }
 
 // ending is the way out of a pool's owner.
@@ -50,12 +51,20 @@ func newShard(n *Node, committer *actor.PID, fence messages.Fence) *shard {
 func (s *shard) Receive(ctx actor.Context) {
 	switch m := ctx.Message().(type) {
 	case spawnPool:
+		if s.stopping {
+			m.reply <- ErrNoShard
+			return
+		}
 		if e, ok := s.ending[m.cfg.Pool.ID]; ok {
 			e.next = append(e.next, m)
 			return
 		}
 		m.reply <- s.spawnPool(ctx, m.cfg)
 	case spawnGateway:
+		if s.stopping {
+			m.reply <- ErrNoShard
+			return
+		}
 		m.reply <- s.spawnGateway(ctx, m.cfg)
 	case dropPool:
 		s.dropPool(ctx, m)
@@ -73,6 +82,9 @@ func (s *shard) Receive(ctx actor.Context) {
 			s.gatewayEnded(m.Who, id)
 		}
 	case *actor.Stopping:
+		// What was asked for before may still come, and whoever began now would not
+		// be stopped: the shard would wait for its end for ever.
+		s.stopping = true
 		s.leave()
 	}
 }
@@ -131,6 +143,10 @@ func (s *shard) poolGone(ctx actor.Context, id string, err error) {
 	delete(s.ending, id)
 	e.drop.reply <- err
 	for _, m := range e.next {
+		if s.stopping {
+			m.reply <- ErrNoShard
+			continue
+		}
 		m.reply <- s.spawnPool(ctx, m.cfg)
 	}
 }

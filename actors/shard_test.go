@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -23,6 +24,17 @@ func (b *bench) apart() string {
 			return id
 		}
 	}
+}
+
+// beside are n pools on the shard of the first one, which is pool.
+func (b *bench) beside(pool string, n int) (ids []string) {
+	ids = append(ids, pool)
+	for i := 0; len(ids) < n; i++ {
+		if id := fmt.Sprint("beside-", i); messages.Shard(id) == messages.Shard(pool) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
 }
 
 func (b *bench) add(pool string) {
@@ -188,5 +200,40 @@ func TestALostShardTakesItsGateways(t *testing.T) {
 	b.until("the first gateway stops with its shard", 10*time.Second, func() bool { return !there(first.Gateway.ID) })
 	if !there(second.Gateway.ID) {
 		t.Error("a gateway of another shard stopped")
+	}
+}
+
+// TestAShardEndsBesideNewOwners: who asks for an owner while its shard stops gets one
+// that ends with it, or none; the shard waits for no owner for ever.
+func TestAShardEndsBesideNewOwners(t *testing.T) {
+	t.Parallel()
+	b := start(t, 1, 1, time.Millisecond)
+	ids := b.beside(b.apart(), 8)
+	for round := range 200 {
+		fence := b.shard(ids[0])
+		for _, id := range ids[4:] {
+			b.add(id)
+		}
+		var adding sync.WaitGroup
+		for _, id := range ids[:4] {
+			adding.Go(func() {
+				cfg := b.pool
+				cfg.Pool.ID = id
+				if err := b.node.AddPool(t.Context(), cfg); err != nil && !errors.Is(err, actors.ErrNoShard) {
+					t.Error(err)
+				}
+			})
+		}
+		time.Sleep(time.Duration(round%20) * 10 * time.Microsecond) // another moment in each round
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		err := b.node.StopShard(ctx, messages.Shard(ids[0]))
+		cancel()
+		adding.Wait()
+		if err != nil || b.runs(ids[0]) {
+			t.Fatalf("round %d: %v; the pool runs: %v", round, err, b.runs(ids[0]))
+		}
+		if err := b.store.Release(t.Context(), fence); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

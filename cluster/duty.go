@@ -155,7 +155,7 @@ func (d *Duty) wait(ctx context.Context) (works bool) {
 		case <-ctx.Done():
 			return false
 		case <-proof.C:
-			if err := d.cfg.Unfit(ctx); err != nil {
+			if err := d.unfit(ctx); err != nil {
 				d.cfg.Fail(err)
 				return false
 			}
@@ -176,6 +176,12 @@ func (d *Duty) wait(ctx context.Context) (works bool) {
 		}
 		d.standBy(ctx, err)
 	}
+}
+
+func (d *Duty) unfit(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, TTL)
+	defer cancel()
+	return d.cfg.Unfit(ctx)
 }
 
 // tookOver says who works now, and who did before.
@@ -203,7 +209,9 @@ func (d *Duty) standBy(ctx context.Context, err error) {
 		now.Message = "this node is on standby: it lets node " + d.cfg.Lease.Named(yield.to) + ", the home of more gateways or of runs that no node reads, go first"
 		now.NextStep = next.TryAgain
 	case errors.Is(err, persistence.ErrOwned):
-		owner, _ := d.cfg.Lease.Worker(ctx)
+		ask, cancel := context.WithTimeout(ctx, TTL)
+		owner, _ := d.cfg.Lease.Worker(ask)
+		cancel()
 		now.Message = "this node is on standby: node " + d.cfg.Lease.Named(owner) + " is active"
 		now.NextStep = next.AskThatNode
 	}

@@ -215,7 +215,7 @@ func interpret(o persistence.Outcome, err error) error {
 	case err != nil:
 		return unavailable(err)
 	case o.Status == persistence.Fenced:
-		return &messages.Error{Code: messages.CodeUnavailable, Message: "another node owns this pool now",
+		return &messages.Error{Code: messages.CodeUnavailable, Message: "another node owns this shard now",
 			NextStep: next.SendSameAgain, RetryAfter: time.Second}
 	case o.Status == persistence.Missing:
 		return refuse(messages.CodeNotFound, "there is no such task", next.CheckID)

@@ -59,7 +59,7 @@ func answer[T any](ctx context.Context, c *Client, ch <-chan T, left <-chan stru
 		case <-doubt:
 			doubt, late = nil, time.After(unclearAfter)
 		case <-left:
-			why = "another node owns this pool now, and this one does not know whether it took the request before"
+			why = "another node owns this shard now, and this one does not know whether it took the request before"
 			left, late = nil, time.After(unclearAfter)
 		case <-late:
 			return zero, &messages.Error{

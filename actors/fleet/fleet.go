@@ -86,10 +86,8 @@ type Fleet struct {
 	wait   sync.WaitGroup
 	wake   chan struct{} // has room for one: a pass sees all that came before it
 
-	// PoolChange is held by whoever changes a pool's row, or removes its owner. It is
-	// taken before turn.
-	PoolChange sync.Mutex
-	endpoints  sync.Mutex // held while a gateway's URL is compared with the others' and written
+	pools     chan struct{} // see ChangePools; taken before turn
+	endpoints sync.Mutex    // held while a gateway's URL is compared with the others' and written
 
 	uses  sync.Map // a *poolUse of each pool that has its owner here
 	taken sync.Map // numbers of shards that ran here
@@ -98,12 +96,15 @@ type Fleet struct {
 	// Below: of whoever has the turn.
 	all  bool                 // the next pass looks for pools that have nothing but open tasks
 	made map[string]time.Time // of gateways that have their owner here, when their row was made
-	told bool                 // of gateways in a pool of another tenant
+	// Rows with which owners were started and that nobody has read again since.
+	unsure map[string]messages.Gateway
+	told   bool // of gateways in a pool of another tenant
 }
 
 // New is a Fleet that starts nothing by itself before Keep.
 func New(cfg Config) *Fleet {
-	return &Fleet{cfg: cfg, wake: make(chan struct{}, 1), turn: make(chan struct{}, 1), all: true, made: map[string]time.Time{}}
+	return &Fleet{cfg: cfg, wake: make(chan struct{}, 1), turn: make(chan struct{}, 1), all: true,
+		made: map[string]time.Time{}, unsure: map[string]messages.Gateway{}, pools: make(chan struct{}, 1)}
 }
 
 // Wake has the loop look soon. It never blocks.
@@ -175,33 +176,66 @@ func (f *Fleet) look(ctx context.Context) error {
 	if err := f.cfg.Leases.Look(ctx, messages.ShardScope); err != nil {
 		return err
 	}
+	if err := f.Claim(ctx); err != nil { // who works is known also when the rows cannot be read
+		return err
+	}
 	return f.TakeUp(ctx)
 }
 
 // TakeUp is one pass: it starts what is to run here and stops what is not. What fails
 // keeps nothing else from it.
 func (f *Fleet) TakeUp(ctx context.Context) error {
-	f.PoolChange.Lock()
-	defer f.PoolChange.Unlock()
+	done, err := f.ChangePools(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
 	if err := f.begin(ctx); err != nil {
 		return err
 	}
 	defer f.end()
-	r, err := f.read(ctx)
+	s, err := f.steps(ctx)
 	if err != nil {
 		return err
+	}
+	var stops []error
+	for _, id := range s.stopPools {
+		stops = append(stops, f.stopPool(ctx, id))
+	}
+	done() // to start what is left takes long, and changes no pool
+	err = errors.Join(errors.Join(stops...), f.carryOut(ctx, s), f.catchUp(ctx))
+	f.all = err != nil
+	return err
+}
+
+// ChangePools lets the caller alone change pools' rows, or remove their owners, until
+// done, which may be called again.
+func (f *Fleet) ChangePools(ctx context.Context) (done func(), err error) {
+	select {
+	case f.pools <- struct{}{}:
+		return sync.OnceFunc(func() { <-f.pools }), nil
+	case <-ctx.Done():
+		return nil, &messages.Error{
+			Code: messages.CodeUnavailable, Message: "pools are being changed by others", NextStep: next.SendSameAgain, RetryAfter: time.Second, Err: ctx.Err(),
+		}
+	}
+}
+
+// steps reads the rows and decides.
+func (f *Fleet) steps(ctx context.Context) (steps, error) {
+	r, err := f.read(ctx)
+	if err != nil {
+		return steps{}, err
 	}
 	now := f.here()
 	s := decide(r, now)
 	if len(s.stopPools) > 0 && r.open == nil { // what has open tasks stays
 		if r.open, err = f.cfg.Store.OpenPools(ctx); err != nil {
-			return fmt.Errorf("list pools with open tasks: %w", err)
+			return steps{}, fmt.Errorf("list pools with open tasks: %w", err)
 		}
 		s = decide(r, now)
 	}
-	err = f.carryOut(ctx, s)
-	f.all = err != nil
-	return err
+	return s, nil
 }
 
 // begin waits for the turn.
@@ -248,13 +282,18 @@ func (f *Fleet) read(ctx context.Context) (r rows, err error) {
 }
 
 // complete reports whether every shard that ever ran here does.
-func (f *Fleet) complete() bool {
-	all := true
+func (f *Fleet) complete() bool { return f.Missing() == 0 }
+
+// Missing counts the shards that ran here and do not any more: their pools and
+// gateways answer 503 until this node gets them back.
+func (f *Fleet) Missing() (n int) {
 	f.taken.Range(func(shard, _ any) bool {
-		_, all = f.cfg.Node.Shard(shard.(int))
-		return all
+		if _, runs := f.cfg.Node.Shard(shard.(int)); !runs {
+			n++
+		}
+		return true
 	})
-	return all
+	return n
 }
 
 func (f *Fleet) here() here {
@@ -281,9 +320,6 @@ func (f *Fleet) carryOut(ctx context.Context, s steps) error {
 	}
 	for _, p := range s.startPools {
 		failed(p.ID, f.startPool(ctx, p, true))
-	}
-	for _, id := range s.stopPools {
-		failed(id, f.stopPool(ctx, id))
 	}
 	for _, id := range s.removeGateways {
 		f.remove(id)
@@ -386,8 +422,19 @@ func (f *Fleet) Away(id string) error {
 	return nil
 }
 
+// ended refuses what found its shard, or its last owner, ending here.
+func ended(err error) error {
+	if !errors.Is(err, actors.ErrNoShard) && !errors.Is(err, actors.ErrStopping) {
+		return err
+	}
+	return &messages.Error{
+		Code: messages.CodeUnavailable, Message: "its last owner on this node is still ending", NextStep: next.SendSameAgain, RetryAfter: time.Second,
+		Err: errors.Join(persistence.ErrUnavailable, err),
+	}
+}
+
 func elsewhere(err error) error {
 	return &messages.Error{
-		Code: messages.CodeUnavailable, Message: "another node owns this pool now", NextStep: next.SendSameAgain, RetryAfter: time.Second, Err: err,
+		Code: messages.CodeUnavailable, Message: "another node owns this shard now", NextStep: next.SendSameAgain, RetryAfter: time.Second, Err: err,
 	}
 }

@@ -2,10 +2,12 @@ package fleet
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/dash-fleet/dash/actors/gateway"
 	"github.com/dash-fleet/dash/messages"
+	"github.com/dash-fleet/dash/persistence"
 )
 
 // lastWords are what the last owners of gateways recorded, by id.
@@ -33,13 +35,62 @@ func (f *Fleet) startGateway(ctx context.Context, g messages.Gateway, last messa
 	}
 	cfg, err := f.cfg.Gateway(ctx, g, fence, last)
 	if err == nil {
+		// First: an owner whose start nobody waited for is not one of an earlier gateway.
+		f.made[g.ID], f.unsure[g.ID] = g.CreatedAt, g
 		err = f.cfg.Node.AddGateway(ctx, cfg)
 	}
 	if err != nil {
-		return fmt.Errorf("start gateway %s: %w", g.ID, err)
+		return fmt.Errorf("start gateway %s: %w", g.ID, ended(err))
 	}
-	f.made[g.ID] = g.CreatedAt
 	return nil
+}
+
+// catchUp tells the owners that were started of what changed in their rows since these
+// were read: whoever made a change found no owner to tell.
+func (f *Fleet) catchUp(ctx context.Context) error {
+	rows, err := f.unsureRows(ctx)
+	if err != nil {
+		return err
+	}
+	for _, row := range rows {
+		from, unsure := f.unsure[row.ID]
+		pid, runs := f.cfg.Node.Gateway(row.ID)
+		if !unsure || !runs || row.Version == from.Version || !row.CreatedAt.Equal(from.CreatedAt) {
+			continue
+		}
+		f.cfg.Node.Tell(pid, gateway.Configure{Gateway: row})
+		switch {
+		case row.Drained && !from.Drained:
+			f.cfg.Node.Tell(pid, gateway.Drain{})
+		case from.Drained && !row.Drained:
+			f.cfg.Node.Tell(pid, gateway.Resume{})
+		}
+	}
+	clear(f.unsure)
+	return nil
+}
+
+func (f *Fleet) unsureRows(ctx context.Context) ([]messages.Gateway, error) {
+	switch len(f.unsure) {
+	case 0:
+		return nil, nil
+	case 1:
+		for id := range f.unsure {
+			g, err := f.cfg.Repos.Gateways.Get(ctx, id)
+			if errors.Is(err, persistence.ErrNotFound) {
+				return nil, nil // the next pass removes it
+			}
+			if err != nil {
+				return nil, fmt.Errorf("read gateway %s: %w", id, err)
+			}
+			return []messages.Gateway{g}, nil
+		}
+	}
+	rows, err := f.cfg.Repos.Gateways.List(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list gateways: %w", err)
+	}
+	return rows, nil
 }
 
 // StartGateway starts a gateway's owner now, also when the last one gave up; one that
@@ -66,7 +117,11 @@ func (f *Fleet) tryGateway(ctx context.Context, g messages.Gateway, last message
 	_, runs := f.cfg.Node.Gateway(g.ID)
 	switch {
 	case !runs:
-		return nil, f.startGateway(ctx, g, last, false)
+		err := f.startGateway(ctx, g, last, false)
+		if f.catchUp(ctx) != nil {
+			f.Wake() // the next pass does it
+		}
+		return nil, err
 	case f.made[g.ID].Equal(g.CreatedAt):
 		return nil, nil
 	}

@@ -57,7 +57,7 @@ func (f *Fleet) startPool(ctx context.Context, p messages.Pool, again bool) erro
 		return err
 	}
 	if err := f.cfg.Node.AddPool(ctx, f.cfg.Pool(p)); err != nil {
-		return fmt.Errorf("start pool %s: %w", p.ID, err)
+		return fmt.Errorf("start pool %s: %w", p.ID, ended(err))
 	}
 	f.uses.Store(p.ID, &poolUse{tenant: p.Tenant})
 	return nil
@@ -86,7 +86,7 @@ func (f *Fleet) RemovePool(ctx context.Context, id string) error {
 	if err := f.Away(id); err != nil {
 		return err
 	}
-	return f.cfg.Node.RemovePool(ctx, id)
+	return ended(f.cfg.Node.RemovePool(ctx, id))
 }
 
 // goesOnIn bounds the start of a new owner after a removal that failed.
@@ -111,8 +111,11 @@ func (f *Fleet) Removed(ctx context.Context, id string) {
 // row goes to the session's tenant, see adoptPools. It is false for a session that
 // was removed, perhaps together with its pool.
 func (f *Fleet) StartFor(ctx context.Context, s messages.Session) (there bool, err error) {
-	f.PoolChange.Lock()
-	defer f.PoolChange.Unlock()
+	done, err := f.ChangePools(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer done()
 	if _, runs := f.cfg.Node.Pool(s.Pool); runs {
 		return true, nil
 	}

@@ -152,7 +152,10 @@ func (f *Fleet) ChangedHands(p messages.Pool) { f.uses.Store(p.ID, &poolUse{tena
 // ClaimPool keeps others from making the own pool of a tenant that is being made,
 // until done, and refuses a tenant whose own pool would be one that others have.
 func (f *Fleet) ClaimPool(ctx context.Context, tenant string) (done func(), err error) {
-	f.PoolChange.Lock()
+	done, err = f.ChangePools(ctx)
+	if err != nil {
+		return nil, persistence.Refusal(err, "pool", tenant)
+	}
 	p, there, err := f.PoolConfig(ctx, messages.OwnPool(tenant))
 	switch {
 	case err != nil:
@@ -163,8 +166,8 @@ func (f *Fleet) ClaimPool(ctx context.Context, tenant string) (done func(), err 
 			NextStep: fmt.Sprintf(next.OtherIDOrPool, p.ID),
 		}
 	default:
-		return f.PoolChange.Unlock, nil
+		return done, nil
 	}
-	f.PoolChange.Unlock()
+	done()
 	return nil, err
 }

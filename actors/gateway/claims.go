@@ -96,7 +96,14 @@ func sessionRow(base context.Context, store Store, limit time.Duration, t messag
 	return &s, nil
 }
 
+// stopped reports whether the actor ends: it waits for its children then, and one that
+// was made now would not be stopped. The next owner finds what is left.
+func (g *gateway) stopped() bool { return g.ctx.Err() != nil }
+
 func (g *gateway) claimsLoaded(ctx actor.Context, m claimsLoaded) {
+	if g.stopped() {
+		return
+	}
 	if m.err != nil {
 		g.cfg.Logger.Warn("claims of the gateway cannot be read; trying again", slog.Any("err", m.err))
 		g.later(ctx, time.Second, reload{})
@@ -170,6 +177,9 @@ func (g *gateway) assign(ctx actor.Context, a *messages.Assign) {
 
 // take takes a durable claim. It goes back at once when nothing can be sent now.
 func (g *gateway) take(ctx actor.Context, a *messages.Assign) {
+	if g.stopped() {
+		return
+	}
 	ref := messages.ClaimRef{Task: a.Task.ID, Claim: a.Task.Claim}
 	if _, ok := g.claims[ref]; ok {
 		return
@@ -206,6 +216,9 @@ func (g *gateway) take(ctx actor.Context, a *messages.Assign) {
 // owner missed it in the Demand. What becomes of it is read from its row, which
 // may say by now that it has ended.
 func (g *gateway) adopt(ctx actor.Context, ref messages.ClaimRef, t *messages.Task) {
+	if g.stopped() {
+		return
+	}
 	g.cfg.Logger.Warn("took up a run that was not known here", slog.String("task", ref.Task), slog.String("state", t.State.String()))
 	g.employ(ctx, &claim{ref: ref, task: t, suspect: t.Suspect()})
 	g.loadRow(ctx, ref, "")

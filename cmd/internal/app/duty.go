@@ -7,6 +7,8 @@ import (
 	"net"
 	"os"
 
+	"github.com/dash-fleet/dash/actors"
+	"github.com/dash-fleet/dash/actors/commit"
 	"github.com/dash-fleet/dash/cluster"
 	"github.com/dash-fleet/dash/cmd/internal/secrets"
 	"github.com/dash-fleet/dash/http/server"
@@ -83,7 +85,12 @@ func (a *App) startDuty(ctx context.Context) error {
 // takeOver is one try; what it has taken stays taken for the next one.
 func (a *App) takeOver(ctx context.Context) error {
 	if err := a.fleet.Claim(ctx); err != nil {
-		return err
+		if errors.Is(err, persistence.ErrOwned) && len(a.lease.Held()) > 0 {
+			// The lease lapsed in the middle of an earlier try, and another node took the
+			// work: what this one has it keeps from that one, and gives up with its life.
+			a.fail(fmt.Errorf("another node works now: %w", persistence.ErrFenced))
+		}
+		return passing(err)
 	}
 	if a.sims != nil {
 		if err := a.sims(ctx); err != nil {
@@ -93,7 +100,16 @@ func (a *App) takeOver(ctx context.Context) error {
 	if err := a.secrets.Reseal(ctx); err != nil {
 		return err
 	}
-	return a.fleet.TakeUp(ctx)
+	return passing(a.fleet.TakeUp(ctx))
+}
+
+// passing marks what ends by itself: a shard that was lost meanwhile, or an owner of it
+// that has not ended yet.
+func passing(err error) error {
+	if errors.Is(err, actors.ErrNoShard) || errors.Is(err, actors.ErrStopping) || errors.Is(err, commit.ErrStopped) {
+		return fmt.Errorf("%w: %w", persistence.ErrUnavailable, err)
+	}
+	return err
 }
 
 // unfit: this node's keys do not open the secrets of all gateways.
@@ -145,6 +161,9 @@ func (a *App) works() bool { return a.duty.Standing() == nil }
 func (a *App) dutyCheck() server.Check {
 	if e := a.duty.Standing(); e != nil {
 		return server.Check{Name: "ownership", Detail: e.Message}
+	}
+	if n := a.fleet.Missing(); n > 0 {
+		return server.Check{Name: "ownership", OK: true, Detail: fmt.Sprintf("lost %d of its shards; it asks for them again", n)}
 	}
 	return server.Check{Name: "ownership", OK: true, Detail: "owns its shards"}
 }

@@ -131,7 +131,7 @@ func loseOne(t *testing.T, cfg config.Config) {
 	for range 3 { // by its owner, and when that has ended
 		began := time.Now()
 		status, body := asked(t, a, key, "POST", "/api/v1/tasks", `{"priority":"high","pool":"other","input":{"message":"hello"}}`)
-		if status != http.StatusServiceUnavailable || !strings.Contains(body, "another node owns this pool now") || time.Since(began) > 5*time.Second {
+		if status != http.StatusServiceUnavailable || !strings.Contains(body, "another node owns this shard now") || time.Since(began) > 5*time.Second {
 			t.Errorf("a submit to the lost pool: %d %s after %v", status, body, time.Since(began))
 		}
 		eventually(t, "the pool stops here", func() bool { _, runs := a.node.Pool("other"); return !runs })

@@ -233,7 +233,11 @@ func (c *Gateways) changing(ctx context.Context, tenant, id string) (messages.Ga
 	if err := c.Works(); err != nil {
 		return messages.Gateway{}, err
 	}
-	return c.config(ctx, tenant, id)
+	g, err := c.config(ctx, tenant, id)
+	if err == nil {
+		err = c.Fleet.Away(id) // its owner would not be told
+	}
+	return g, err
 }
 
 // Get implements server.Gateways.

@@ -82,8 +82,11 @@ func (c *Pools) Put(ctx context.Context, tenant string, p messages.Pool) (messag
 	if err := c.Tenants.Exists(ctx, p.Tenant); err != nil {
 		return p, err
 	}
-	c.Fleet.PoolChange.Lock()
-	defer c.Fleet.PoolChange.Unlock()
+	done, err := c.Fleet.ChangePools(ctx)
+	if err != nil {
+		return p, persistence.Refusal(err, "pool", p.ID)
+	}
+	defer done()
 	old, there, err := c.Fleet.PoolConfig(ctx, p.ID)
 	switch {
 	case err != nil:
@@ -255,8 +258,11 @@ func (c *Pools) Delete(ctx context.Context, tenant, id string) error {
 		return err
 	}
 	f := c.Fleet
-	f.PoolChange.Lock()
-	defer f.PoolChange.Unlock()
+	done, err := f.ChangePools(ctx)
+	if err != nil {
+		return persistence.Refusal(err, "pool", id)
+	}
+	defer done()
 	p, there, err := f.PoolConfig(ctx, id)
 	switch {
 	case err != nil:
