@@ -151,7 +151,7 @@ func TestHomesOfAnOldStore(t *testing.T) {
 		return g.State == api.GatewayStateUnreachable && g.Reason != nil && g.NextStep != nil
 	})
 	if !strings.Contains(*g.Reason, "its home is node two") || !strings.Contains(*g.NextStep, "see that node two runs") ||
-		!strings.Contains(*g.NextStep, "else when that one stops") { // an equal never hands over, see the end of this test
+		!strings.Contains(*g.NextStep, "else when the active node stops") { // an equal never hands over, see the end of this test
 		t.Errorf("the other node's gateway is %s: %v, %v", g.State, *g.Reason, *g.NextStep)
 	}
 
