@@ -134,12 +134,31 @@ func TestAProviderThatIsSwitchedOffBurnsNoAttempt(t *testing.T) {
 	if left := time.Until(row.DueAt); row.Attempt != 0 || row.Error.GetUncalled() != 1 || left < 9*time.Minute || left > 10*time.Minute {
 		t.Errorf("attempt %d, due in %s, %v", row.Attempt, left, row.Error)
 	}
-	held := b.submitTo("spent/m", "innocent too", 1)
+	var held messages.Task
+	b.until("the pool knows of it", 10*time.Second, func() bool { // a little after the row
+		held = b.submitTo("spent/m", "innocent too", 1)
+		return b.explain(held.ID).Code == messages.WaitsPausedProvider
+	})
 	other := b.wait(b.submitTo("", "of another provider", 1).ID)
 	if other.State != messages.Succeeded {
 		t.Errorf("the other: %s %v", other.State, other.Error)
 	}
 	if row := b.row(held.ID); row.State != messages.Queued || row.Claim != 0 {
 		t.Errorf("a task of the provider that is off: %s, claim %d", row.State, row.Claim)
+	}
+}
+
+// explain asks the pool what keeps a task.
+func (b *bench) explain(task string) dispatch.Explanation {
+	b.t.Helper()
+	pid, _ := b.node.Pool(messages.DefaultPool)
+	reply := make(chan map[string]dispatch.Explanation, 1)
+	b.node.Root().Send(pid, dispatch.Explain{Tasks: []dispatch.TaskRef{{Tenant: messages.DefaultTenant, ID: task}}, Reply: reply})
+	select {
+	case said := <-reply:
+		return said[task]
+	case <-time.After(10 * time.Second):
+		b.t.Fatal("the pool does not answer")
+		return dispatch.Explanation{}
 	}
 }

@@ -100,7 +100,7 @@ func TestAStoredCommandIsCheckedAtItsStart(t *testing.T) {
 		reaches(t, newCommands(a).gateways(), id, messages.GatewayQuarantined)
 	}
 	for id, want := range map[string][2]string{
-		"command": {"one of its --managed-commands", "add"}, "env": {`"LD_PRELOAD" is none of those`, "leave it out"}, "folder": {"which is Dash's own", "a folder apart"},
+		"command": {"one of its --managed-commands", "add"}, "env": {`"LD_PRELOAD" is none of those`, "leave it out"}, "folder": {"which is Dash's own", "a folder outside of Dash's own"},
 	} {
 		g := must(admin.GetGateway(t.Context(), id))(t)
 		if !strings.Contains(text(g.Reason), want[0]) || !strings.Contains(text(g.NextStep), want[1]) {
