@@ -42,11 +42,9 @@ func killDash(ctx context.Context, e *Env) (err error) {
 func killGateways(ctx context.Context, e *Env) (err error) {
 	const gateways = 3
 	rng := e.rng()
-	version := "" // releases differ in what a re-run leaves in the history
-	if rng.IntN(2) == 0 {
-		version = "2026.8.2"
-	}
-	b, err := e.bench(ctx, harness.Config{Gateways: gateways, RunTime: 300 * time.Millisecond, KeepState: true, TimeScale: 0.1, OpenClaw: version})
+	// Not 2026.8: of two crashes between two looks at a session nobody can tell there
+	// whether the second re-run still had the task's text (actors/session/DESIGN.md).
+	b, err := e.bench(ctx, harness.Config{Gateways: gateways, RunTime: 300 * time.Millisecond, KeepState: true, TimeScale: 0.1})
 	if err != nil {
 		return err
 	}
